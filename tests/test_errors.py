@@ -1,3 +1,5 @@
+import contextlib
+import io
 import pickle
 from typing import Any
 
@@ -75,10 +77,23 @@ def test_missing_extra_error_names_the_extra() -> None:
     error = MissingExtraError("tensorboard", extra="tracking", why="TensorboardVisBackend")
     text = (
         "TensorboardVisBackend needs the package 'tensorboard', which is not installed or cannot be imported\n"
-        "  pip install 'footplate[tracking]'"
+        "  pip install -c constraints.txt -e '.[tracking]'"
     )
     assert isinstance(error, ImportError)
     assert str(error) == str(pickle.loads(pickle.dumps(error))) == text
+
+
+def test_notebooks_show_the_message_instead_of_the_traceback() -> None:
+    shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell()
+    code = "from footplate.errors import ArgumentError\nraise ArgumentError('lr must be positive', key='lr', found=-1)"
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        shell.run_cell(code)
+    assert shown.getvalue().splitlines() == [
+        "ArgumentError: lr must be positive",
+        "  key lr",
+        "  found: -1",
+        "traceback.print_last() shows the traceback",
+    ]
 
 
 def test_control_characters_in_error_are_escaped() -> None:

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate.messages import (
-    printable,
-    terminal_width,
-)
+from footplate.messages import nearest, printable, terminal_width
 
 SOURCE = Path(__file__).parents[1] / "src/footplate"
 
@@ -30,6 +27,21 @@ def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert printable(shown) == shown
     shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("word", "candidate", "is_near"),
+    [
+        ("train_loader", "train_dataloader", True),
+        ("PollyLrUpdaterHook", "PolyLrUpdaterHook", True),
+        ("work_dirs/e4", "work_dirs/e3", True),
+        ("work_dirs/nope", "work_dirs/e3", False),
+        ("CosineLrUpdaterHook", "InvLrUpdaterHook", False),
+        ("warmup_ratio", "warmup_iters", False),
+    ],
+)
+def test_a_common_start_or_end_does_not_make_words_similar(word: str, candidate: str, is_near: bool) -> None:
+    assert (nearest(word, [candidate]) is not None) == is_near
 
 
 def test_commands_print_only_through_streams() -> None:

@@ -191,6 +191,14 @@ def walk_paths(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[
         yield from walk_paths(item, (*path, key))
 
 
+def explain_base(section: object, key: str) -> list[str]:
+    """Returns a note if `key` was set for another `type`, which a later config replaced. Otherwise, an empty list."""
+    home, origin, changed = (origin_of(section, name) or Origin("", 0) for name in (None, key, "type"))
+    if changed.file == home.file or origin.file != home.file:
+        return []
+    return [f"{origin} sets it for another type. To drop the base's settings, add _delete_=True."]
+
+
 def describe_changes(section: object, key: str = "") -> list[str]:
     """Returns a note that lists the values in a section that were set in a different file than the section itself.
 

@@ -141,6 +141,10 @@ class FootplateError(Exception):
         lines += [f"  {note}" for note in self.notes]
         return printable("\n".join(lines[:_MAX_LINES]))
 
+    def _render_traceback_(self) -> list[str]:
+        """Returns the lines that IPython and notebooks show instead of a long traceback."""
+        return [f"{type(self).__name__}: {self}", "traceback.print_last() shows the traceback"]
+
     def __reduce__(self) -> tuple[object, ...]:
         # By default, only the positional arguments are pickled. Workers send these exceptions to the main process.
         return (self.__class__.__new__, (self.__class__, *self.args), self.__dict__)
@@ -243,8 +247,13 @@ class MissingExtraError(FootplateError, ImportError):
     def __init__(self, package: str, *, extra: str, why: str) -> None:
         super().__init__(
             f"{why} needs the package '{package}', which is not installed or cannot be imported",
-            notes=[f"pip install 'footplate[{extra}]'"],
+            notes=[install_command(extra)],
         )
+
+
+def install_command(extra: str) -> str:
+    """Returns the command that installs an extra in a clone of footplate."""
+    return f"pip install -c constraints.txt -e '.[{extra}]'"
 
 
 def import_optional(module: str, *, extra: str, why: str, package: str = "") -> Any:

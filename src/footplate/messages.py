@@ -13,6 +13,8 @@ from typing import Any
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 RED, GREEN, YELLOW, CYAN, BOLD, DIM = 31, 32, 33, 36, 1, 2  # for `styled`
 _SHORT_WORD = 4
+_FEW_LETTERS = 2
+_HALF = 0.5
 _INDENT = 4  # indentation of continuation lines in the log
 
 
@@ -98,20 +100,24 @@ def format_seconds(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
-def nearest(word: object, candidates: Iterable[str], *, similarity: float | None = None) -> str | None:
+def nearest(word: object, candidates: Iterable[str], *, is_typo: bool = False) -> str | None:
     """Returns the candidate most similar to `word`, ignoring case, or None if none is similar enough.
+
+    The letters between a common start and a common end must be few, missing in one of the words, or similar as well. A
+    candidate with the same letters in another order always matches.
 
     Args:
         word: The word to correct.
         candidates: The valid words.
-        similarity: The required fraction of matching letters, from 0 to 1. The default depends on the word length. A
-            candidate with the same letters in another order always matches.
+        is_typo: Whether the words must be so similar that `word` is certainly a misspelling.
 
     Example:
         >>> nearest("train_dataloder", ["train_dataloader", "val_dataloader"])
         'train_dataloader'
         >>> nearest("sge.py", ["use.py", "seg.py"])
         'seg.py'
+        >>> nearest("runs/nope", ["runs/e3"]) is None
+        True
     """
     word = str(word)  # a config may contain any value where a name is expected
     by_folded: dict[str, str] = {}
@@ -120,9 +126,18 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
     folded = word.casefold()
     # Swapped letters first: in a short word, they reduce the similarity a lot (SDG, SGD).
     swapped = [candidate for candidate in by_folded if sorted(candidate) == sorted(folded)]
-    least = 0 if swapped else similarity or (0.6 if len(word) <= _SHORT_WORD else 0.72)
-    matches = difflib.get_close_matches(folded, swapped or by_folded, n=1, cutoff=least)
-    return by_folded[matches[0]] if matches else None
+    least = 0.85 if is_typo else 0.6 if len(word) <= _SHORT_WORD else 0.72
+    matches = difflib.get_close_matches(folded, swapped or by_folded, cutoff=0 if swapped else least)
+    return next((by_folded[match] for match in matches if swapped or _differ_little(folded, match)), None)
+
+
+def _differ_little(word: str, other: str) -> bool:
+    """Checks whether the parts of two words that differ are short or similar, as in "scales" and "scaled"."""
+    for _ in range(2):  # removes the common start, then the common end
+        start = len(os.path.commonprefix([word, other]))
+        word, other = word[start:][::-1], other[start:][::-1]
+    is_short = not word or not other or max(len(word), len(other)) <= _FEW_LETTERS
+    return is_short or difflib.SequenceMatcher(None, word, other).ratio() >= _HALF
 
 
 def format_bytes(count: int) -> str:

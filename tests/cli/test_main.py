@@ -107,6 +107,13 @@ def test_invalid_command_is_an_error(footplate: Command, arguments: list[str], s
         assert lines[1].endswith(" --help` for usage.")
 
 
+@pytest.mark.parametrize("arguments", [[], ["checkpoint"]])
+def test_a_command_line_without_a_command_prints_the_help(footplate: Command, arguments: list[str]) -> None:
+    code, help_text, errors = footplate(*arguments)
+    assert (code, errors) == (2, "")
+    assert footplate(*arguments, "--help") == (0, help_text, "")
+
+
 def test_interrupt_ends_without_a_traceback(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(self: object) -> None:
         raise KeyboardInterrupt

@@ -3,10 +3,9 @@ import pickle
 from pathlib import Path
 
 from footplate.config import Config, KeyOrigin
-from footplate.config.config_dict import Replaced
+from footplate.config.config_dict import Replaced, value_history
 from footplate.error_context import origin_at
 from footplate.errors import Origin
-from footplate.tools.explain_keys import value_history
 from tests.config.conftest import Write
 
 

@@ -8,9 +8,8 @@ import pytest
 from footplate.cli.main import main
 from footplate.config import Config
 from footplate.config.config import Namespace
-from footplate.error_context import origin_of
+from footplate.config.config_dict import is_variable, value_history
 from footplate.errors import ConfigError, ConfigKeyError, Origin
-from footplate.tools.explain_keys import value_history
 from tests.config.conftest import Write
 
 BASE = "a = dict(b=1, c=dict(d=2), l=[dict(x=1), dict(x=2)])\nn = dict(q=1)\np = [dict(n=n)]\ns = 'text'\n"
@@ -102,8 +101,7 @@ def test_deprecated_config_warns_once(write: Write, caplog: pytest.LogCaptureFix
 
 def test_read_variables_are_marked(write: Write) -> None:
     cfg = load_child(write, "max_iter = 3\nt = max_iter\nu = _base_.n\n", BASE + "m = 1\n")
-    marks = {key: getattr(origin_of(cfg, key), "is_read", False) for key in cfg}
-    assert {key for key, read in marks.items() if read} == {"max_iter", "n"}
+    assert {key for key in cfg if is_variable(cfg, key)} == {"max_iter", "n"}
 
 
 FORMS = {

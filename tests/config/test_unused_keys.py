@@ -10,8 +10,12 @@ size = (64, 64)
 names = ['a', 'b']
 optimizer = dict(type='SGD', lr=0.1)
 unread = 3
+epochs = 300
 optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
-model = dict(type='Model', size=size, classes=len(names))
+half = epochs // 2
+model = dict(
+    type='Model', size=size, classes=len(names), epochs=epochs, max_per_img=300, switch=epochs - 20,
+    steps=[epochs - 9, 300], **{'more': 1}, half=half)
 """
 READ_BY_RUN = {"model", "optim_wrapper"}
 READ = "because other keys already use the previous value"
@@ -34,7 +38,18 @@ def base(current_folder: Path) -> Path:
             "size = (32, 32)",
             [f"child.py:2: 'size' has no effect, {READ}; set model.size instead"],
         ),
-        ("names = ['c']", [f"child.py:2: 'names' has no effect, {READ}"]),
+        ("names = ['c']", [f"child.py:2: 'names' has no effect, {READ}; set model.classes instead"]),
+        (
+            "epochs = 3",
+            [
+                f"child.py:2: 'epochs' has no effect, {READ}; "
+                "set model.epochs, model.switch, model.steps, model.half instead"
+            ],
+        ),
+        (
+            "optim_wrapper = dict(optimizer=dict(lr=0.3))\noptimizer = dict(lr=0.2)",
+            [f"child.py:3: 'optimizer.lr' has no effect, {READ}; set optim_wrapper.optimizer.lr instead"],
+        ),
         ("size = (32, 32)\nmodel = dict(size=size)", []),
         ("optimizer = dict(lr=0.1)", []),
         ("optim_wrapper = dict(optimizer=dict(lr=0.2))", []),
@@ -54,8 +69,8 @@ def test_variable_changed_too_late_by_a_child_is_reported(base: Path, lines: str
             "classes=7",
             "; set model.head.classes instead",
         ),
-        ("few = 5\nmodel = dict(head=dict(a=few, b=[few]))", "few=7", "; set model.head.a, model.head.b[0] instead"),
-        ("on = True\nmodel = dict(a=on, b=True)", "on=False", READ),
+        ("few = 5\nmodel = dict(head=dict(a=few, b=[few]))", "few=7", "; set model.head.a, model.head.b instead"),
+        ("on = True\nmodel = dict(a=on, b=True)", "on=False", f"{READ}; set model.a instead"),
         (
             "steps = [dict(type='A', size=(1, 2))]\nmodel = dict(a=steps, b=[dict(b=2), dict(size=3)])",
             "steps.0.size=3,4",

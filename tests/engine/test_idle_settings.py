@@ -8,10 +8,11 @@ import pytest
 
 from footplate import Config
 from footplate.engine import Runner
-from footplate.engine.hook import FunctionHook
-from footplate.engine.idle_settings import warn_about_variables
+from footplate.engine.hook import FunctionHook, Hook
+from footplate.engine.idle_settings import warn_about_late_settings, warn_about_variables
 from footplate.engine.run_config import runner_config
 from footplate.errors import ArgumentError
+from footplate.registry import HOOKS
 from footplate.tools.overrides import apply_overrides
 from tests.support import settings
 
@@ -43,6 +44,34 @@ def test_run_logs_an_idle_setting_once(
         Runner.from_cfg(Config(settings(tmp_path, **changes))).train()
 
     assert [each[: len(said)] for each in warnings_of(caplog) if each.startswith(said)] == [said]
+
+
+@HOOKS.register_module(force=True)
+class SwitchesLate(Hook):
+    def __init__(self, switch_epoch: int) -> None:
+        self.switch_epoch = switch_epoch
+
+
+def test_settings_after_the_end_of_training_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The hook of RTMDet and the intervals of a long run, in a run of two epochs with four iterations each."""
+    hooks: list[Any] = [
+        {"type": "SwitchesLate", "switch_epoch": 2},
+        {"type": "EMAHook", "begin_iter": 8},
+    ]
+    changes = {
+        "custom_hooks": hooks,
+        "default_hooks": {"checkpoint": {"interval": 3}, "logger": {"interval": 8}},
+        "train_cfg": {"by_epoch": True, "max_epochs": 2, "val_interval": 5},
+    }
+    runner = Runner.from_cfg(Config(settings(tmp_path, **changes)))
+    assert runner.train_loop.max_iters == 8
+    warn_about_late_settings(runner.cfg, runner.hooks, runner.train_loop)
+    assert warnings_of(caplog) == [
+        "train_cfg.val_interval is 5, but training ends at max_epochs=2",
+        "default_hooks.checkpoint.interval is 3, but training ends at max_epochs=2",
+        "custom_hooks[0].switch_epoch is 2, but training ends at max_epochs=2",
+        "custom_hooks[1].begin_iter is 8, but training ends at max_iters=8",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_dotted_path_into_the_package_stays_forbidden(package: ModuleType) -> No
 def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(vars(child("timm")), "source", raising=False)
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingExtraError, match=r"needs the package 'timm'.*\n.*footplate\[models\]"):
+    with pytest.raises(MissingExtraError, match=r"needs the package 'timm'.*\n.*\.\[models\]"):
         MODELS.build({"type": "timm.resnet18"})
 
 

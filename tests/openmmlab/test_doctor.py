@@ -57,11 +57,12 @@ def test_everything_missing_is_listed_with_one_command(site: Path, capsys: pytes
 
 def test_an_extra_installs_each_generation(site: Path) -> None:
     assert explain_installation("mmpose") == [
-        "Install it: pip install 'footplate[mmpose]' && pip install --no-deps 'mmpose>=1.0,<2'"
+        "Install it: pip install -e '.[mmpose]' && pip install --no-deps 'mmpose>=1.0,<2'"
     ]
     assert explain_installation("mmrotate") == [
-        "Install it: pip install 'footplate[mmrotate]'",
-        "For first-generation configs: pip install 'footplate[mmrotate0]' && pip install --no-deps 'mmrotate<1'",
+        "Install it: pip install -c constraints.txt -e '.[mmrotate]'",
+        "For first-generation configs: "
+        "pip install -c constraints.txt -e '.[mmrotate0]' && pip install --no-deps 'mmrotate<1'",
     ]
     write_metadata(site, "mmrotate", "0.3.4", ["Requires-Dist: mmcv-full"])
     assert extra_of("mmrotate") == "mmrotate0"

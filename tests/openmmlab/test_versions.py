@@ -3,6 +3,7 @@ from types import ModuleType
 
 import pytest
 
+from footplate.cli.error_messages import describe_error
 from footplate.openmmlab.versions import accepted_ranges, is_for_mmcv_1, show_accepted_versions
 
 CLASSIFICATION = """
@@ -53,6 +54,7 @@ def test_a_code_base_sees_an_accepted_version_of_another_code_base(
     mmdet = ModuleType("mmdet")
     vars(mmdet).update(__version__="2.28.2")
     monkeypatch.setitem(sys.modules, "mmdet", mmdet)
+    monkeypatch.setattr("footplate.openmmlab.versions.relaxed", [])
     caplog.set_level("INFO", logger="footplate")
     show_accepted_versions(f"mmdet_minimum_version = '{limits[0]}'\nmmdet_maximum_version = '{limits[1]}'\n")
     assert mmdet.__version__ == shown
@@ -60,6 +62,12 @@ def test_a_code_base_sees_an_accepted_version_of_another_code_base(
         "mmdet 2.28.2 is installed, but a code base accepts versions up to 2.23.0. footplate reports 2.16.0 to it."
     ]
     assert caplog.messages == (warned if shown == "2.16.0" else [])
+    with pytest.raises(TypeError) as caught:
+        len(3)  # type: ignore[arg-type]
+    message, _ = describe_error(caught.value) or ("", 0)
+    assert ("  mmdet 2.28.2 is installed, but a code base accepts versions up to 2.23.0.\n" in message) == (
+        shown == "2.16.0"
+    )
 
 
 def test_a_code_base_that_imports_another_one_sees_a_version_that_both_accept(mmcv: ModuleType) -> None:

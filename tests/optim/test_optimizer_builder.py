@@ -42,7 +42,7 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(OPTIMIZERS._entries, name, raising=False)
         with pytest.raises(UnknownNameError) as caught:
             build_optimizer({"type": name, "lr": 0.1}, params())
-        assert "For more optimizers, run: pip install 'footplate[optimizers]'" in caught.value.notes
+        assert "For more optimizers, run: pip install -c constraints.txt -e '.[optimizers]'" in caught.value.notes
 
 
 def params() -> list[nn.Parameter]:

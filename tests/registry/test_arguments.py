@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from footplate import Runner
-from footplate.config import ConfigDict, LazyObject
+from footplate.config import Config, ConfigDict, LazyObject
 from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
 from footplate.registry import ROOT_REGISTRIES, Registry
 from footplate.registry.arguments import (
@@ -75,6 +75,20 @@ def test_unknown_argument_reports_location_and_suggestion(shapes: Registry) -> N
         "  at b.py:9, key sid",
         "  found: 3",
         "  did you mean 'side'?",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["Square", "Tile"])
+def test_argument_of_the_base_for_another_type_is_explained(shapes: Registry, current_folder: Path, kind: str) -> None:
+    """`Tile` passes the argument on, so that its base class raises the error."""
+    Path("base.py").write_text("model = dict(type='Other', side=1, widths=(8, 16))\n")
+    Path("child.py").write_text(f"_base_ = 'base.py'\nmodel = dict(\n    type='{kind}')\n")
+    with pytest.raises(BuildError) as caught:
+        shapes.build(Config.fromfile("child.py").model)
+    assert str(caught.value).splitlines()[1:] == [
+        "  at child.py:3, key widths",
+        "  found: (8, 16)",
+        "  base.py:1 sets it for another type. To drop the base's settings, add _delete_=True.",
     ]
 
 

@@ -44,7 +44,13 @@ class Parser(ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Prints the error with a reference to `--help`, and exits with code 2. With `--json`, prints JSON as well."""
+        """Prints the error with a reference to `--help`, or the help if a command is missing, and exits with code 2.
+
+        With `--json`, prints JSON as well.
+        """
+        if not self._given and self._subparsers:
+            self.print_help()
+            self.exit(2)
         choice = _INVALID_CHOICE.search(message)
         if choice:
             known = re.findall(r"[\w-]+", choice[2])

@@ -17,7 +17,7 @@ import copy
 import operator
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, NamedTuple
 
 from footplate.config.imports import LazyObject
@@ -46,19 +46,16 @@ class KeyOrigin(Origin):
     """
 
     replaced: Replaced | None
-    # Set by `mark_read`.
-    is_read = False  # whether other lines of the config use the key as a variable
-    is_read_here = False  # whether other lines use the value that was set here, not only a previous value
+    # The keys of the config that use the value that was set here, as a variable; set by `mark_read`.
+    readers: Set[tuple[str, Origin]] = frozenset()
 
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
         """Creates an origin. Origins are compared and hashed by file and line."""
         self = super().__new__(cls, file, line)
         self.replaced = replaced
         earlier = replaced.origin if replaced else None
-        if isinstance(earlier, KeyOrigin):
-            self.is_read = earlier.is_read  # the key remains a variable, but no line has read the new value yet
-            if earlier == (file, line):  # the key is set in a loop
-                self.replaced = earlier.replaced
+        if isinstance(earlier, KeyOrigin) and earlier == (file, line):  # the key is set in a loop
+            self.replaced = earlier.replaced
         return self
 
     @property
@@ -67,21 +64,34 @@ class KeyOrigin(Origin):
         return not self.line and not os.path.isabs(self.file)
 
 
-def mark_read(config: "TracedDict", names: Iterable[str]) -> None:
+def mark_read(config: "TracedDict", reads: Mapping[str, Set[tuple[str, Origin]]]) -> None:
     """Marks the top-level keys that the code of a config file reads as variables.
 
     In `lr = 0.1; optimizer = dict(lr=lr)`, `lr` is read here. If a second file inherits from this one and sets
     `lr = 0.2`, the new value is not read there, so `find_unused_changes` reports it.
     """
-    for name in names:
+    for name, readers in reads.items():
         if isinstance(origin := config._origins.get(name), KeyOrigin):
-            origin.is_read = origin.is_read_here = True
+            origin.readers |= readers
 
 
 def is_variable(config: object, key: object) -> bool:
     """Checks whether other lines of the config use a top-level key as a variable."""
-    origin = origin_of(config, key)
-    return isinstance(origin, KeyOrigin) and origin.is_read
+    return bool(readers_of(origin_of(config, key)))
+
+
+def readers_of(origin: Origin | None) -> set[tuple[str, Origin]]:
+    """Returns the keys that use a variable's value or its previous values, as pairs of name and location."""
+    return {each for past in value_history(None, origin) for each in getattr(past.origin, "readers", ())}
+
+
+def value_history(value: object, origin: Origin | None) -> list[Replaced]:
+    """Returns all values of a key, from the value in the first base config to the current `value`."""
+    links = [Replaced(value, origin)]
+    while isinstance(origin, KeyOrigin) and origin.replaced is not None:
+        links.append(origin.replaced)
+        origin = origin.replaced.origin
+    return links[::-1]
 
 
 def calling_line() -> Origin:

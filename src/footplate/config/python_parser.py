@@ -2,6 +2,8 @@
 
 import ast
 import warnings
+from collections import defaultdict
+from collections.abc import Mapping
 from functools import lru_cache
 from types import CodeType
 from typing import Any, NamedTuple
@@ -17,6 +19,8 @@ FILL = "__footplate_fill__"
 IMPORT = "__footplate_import__"
 INHERIT = "__footplate_inherit__"
 
+Reader = tuple[str, Origin]
+_MAX_LINE = 110
 _Import = ast.Import | ast.ImportFrom
 
 
@@ -27,13 +31,14 @@ class Script(NamedTuple):
         code: The code to execute.
         bases: The files in `_base_`, with their lines.
         is_pure: Whether the config is a pure-Python config with lazy imports.
-        reads: The variables of the config and its base that the code reads.
+        reads: The variables of the config and its base that the code reads, with the key and line of each assignment or
+            keyword that reads them.
     """
 
     code: CodeType
     bases: list[tuple[str, Origin]]
     is_pure: bool
-    reads: frozenset[str]
+    reads: Mapping[str, set[Reader]]
 
 
 @lru_cache(maxsize=1024)
@@ -63,10 +68,11 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
         raise
     except (SyntaxError, ValueError) as error:  # ValueError: a null byte
         raise ConfigSyntaxError(
-            f"the text is not valid Python: {getattr(error, 'msg', error)}",
+            f"the config is not valid Python: {getattr(error, 'msg', error)}",
             origin=Origin(path, getattr(error, "lineno", None) or 0),
+            notes=[line.strip()[:_MAX_LINE]] if (line := getattr(error, "text", None)) else (),
         ) from error
-    return Script(code, bases or [], pure, frozenset(rewriter.reads))
+    return Script(code, bases or [], pure, rewriter.reads)
 
 
 def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
@@ -139,17 +145,18 @@ class _Rewriter(ast.NodeTransformer):
       `INHERIT`. Imports inside functions and classes remain, and so does `import` of standard library modules.
 
     Attributes:
-        reads: The variables of the config and its base that the code reads.
+        reads: See `Script`.
     """
 
     def __init__(self, path: str, *, pure: bool) -> None:
         self.path = path
-        self.reads: set[str] = set()
+        self.reads: defaultdict[str, set[Reader]] = defaultdict(set)
+        self._reader: Reader = "", Origin(path, 0)
         self._rewrites_imports = pure
 
     def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
         if isinstance(node.ctx, ast.Load):
-            self.reads.add(node.id)
+            self.reads[node.id].add(self._reader)
         return self._filled(node, node.id)
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:  # noqa: N802
@@ -157,13 +164,23 @@ class _Rewriter(ast.NodeTransformer):
 
     def _filled(self, node: ast.expr, text: str) -> ast.expr:
         references = references_in(text)
-        self.reads.update(path.split(".")[0] for path in references)
+        for reference in references:
+            self.reads[reference.split(".")[0]].add(self._reader)
         return _call(node, FILL, text, node.lineno) if references else node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802
         if isinstance(node.value, ast.Name) and node.value.id == BASE:
-            self.reads.add(node.attr)
+            self.reads[node.attr].add(self._reader)
         return self.generic_visit(node)
+
+    def visit(self, node: ast.AST) -> Any:
+        outside = self._reader
+        match node:
+            case ast.keyword(arg=str(key)) | ast.Assign(targets=[ast.Name(id=key)]):
+                self._reader = key, Origin(self.path, node.lineno)
+        visited = super().visit(node)
+        self._reader = outside
+        return visited
 
     def visit_Call(self, node: ast.Call) -> ast.expr:  # noqa: N802
         self.generic_visit(node)

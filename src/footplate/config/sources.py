@@ -65,11 +65,12 @@ def read_text(path: str, referrer: Origin | None = None) -> str:
     except FileNotFoundError as error:
         folder, name = os.path.split(path)
         recipes = os.listdir(_RECIPES)
-        candidates = {name: f"footplate::{name}" if referrer else name.removesuffix(".py") for name in recipes}
+        stems = (recipe.removesuffix(".py") for recipe in recipes)
+        candidates = {stem: f"footplate::{stem}.py" if referrer else stem for stem in stems}
         for neighbor in os.listdir(folder) if os.path.isdir(folder) else []:
             if neighbor.endswith(SUFFIXES):
-                candidates[neighbor] = shown_path(os.path.join(folder, neighbor))
-        near = nearest(name, candidates)
+                candidates[os.path.splitext(neighbor)[0]] = shown_path(os.path.join(folder, neighbor))
+        near = nearest(os.path.splitext(name)[0], candidates)
         message = f"there is no config file or recipe '{shown}'"
         note = "`footplate recipes` lists the recipes."
         if referrer:

@@ -3,14 +3,14 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from footplate.config.config_dict import ConfigDict, KeyOrigin, is_variable
-from footplate.error_context import join_path, origin_of, walk_paths
+from footplate.config.config_dict import ConfigDict, KeyOrigin, is_variable, readers_of, value_history
+from footplate.error_context import join_path, origin_at, origin_of, walk_paths
 from footplate.messages import list_names
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
 
-_MAX_NAMED = 3
+_MAX_NAMED = 6
 
 
 class UnusedChange(NamedTuple):
@@ -55,10 +55,10 @@ def find_unused_changes(cfg: "Config", known: Collection[str]) -> list[UnusedCha
             continue
         was_read = is_variable(top, name)
         variable = origin_of(top, name)
-        is_late = was_read and not getattr(variable, "is_read_here", False)
+        is_late = was_read and not getattr(variable, "readers", ())
         for path, previous, origin in _changes(top, name, (name,)):
             if is_late or origin.is_override:
-                changes.append(UnusedChange(join_path(path), origin, was_read, _keys_with(top, known, path, previous)))
+                changes.append(UnusedChange(join_path(path), origin, was_read, _readers(top, known, path, previous)))
                 break
     return changes
 
@@ -76,15 +76,21 @@ def _changes(holder: Any, key: Any, path: tuple[Any, ...]) -> Iterator[tuple[tup
         yield path, origin.replaced.value, origin
 
 
-def _keys_with(top: ConfigDict, known: Collection[str], path: Sequence[Any], value: Any) -> list[str]:
-    """Returns the paths of keys that have a given value, searching only the `known` top-level keys and their content.
+def _readers(top: ConfigDict, known: Collection[str], path: Sequence[Any], value: Any) -> list[str]:
+    """Returns the paths of keys below the `known` top-level keys computed from a variable.
 
-    If some of these keys have the same name as the last key in `path`, returns only these. For common values, such as
-    0, returns only keys with the same name, because other keys may have the same value by chance.
+    `path` is the path of a value in the variable, and `value` is its previous value.
     """
-    name = [part for part in path if isinstance(part, str)][-1]
-    items = [(candidate, item) for candidate, item in walk_paths(top) if candidate[0] in known]
-    equal = [candidate for candidate, item in items if repr(item) == repr(value)]
-    named = [candidate for candidate in equal if candidate[-1] == name]
-    is_common = value in (None, 0, 1, "")  # such values may be equal by chance
-    return [join_path(candidate) for candidate in named or ([] if is_common else equal)]
+    items = dict(walk_paths(top))
+    variables, paths = [path[0]], []
+    for variable in variables:
+        readers = readers_of(origin_of(top, variable))
+        for key, item in items.items():
+            inner = (*key, *path[1:])
+            if not any((key[-1], past.origin) in readers for past in value_history(item, origin_at(top, key))):
+                continue
+            if key[0] in known and (inner in items or repr(item) == repr(value)):
+                paths.append(inner if inner in items else key)
+            elif key[0] not in (*known, *variables):
+                variables.append(key[0])
+    return [join_path(key) for key in dict.fromkeys(paths)]

@@ -111,7 +111,7 @@ class BaseDataset(Dataset[Any]):
         """Returns `METAINFO` updated with `metainfo`. If a value is the path of a text file, uses the file's lines."""
         known = ("classes", "palette", *cls.METAINFO)
         for key in metainfo or {}:
-            near = nearest(key, known, similarity=0.83)  # datasets may have keys such as 'base_classes'
+            near = nearest(key, known, is_typo=True)  # datasets may have keys such as 'base_classes'
             if near is None or key in known:
                 continue
             if str(key).lower() != near.lower():

@@ -51,8 +51,6 @@ from footplate.messages import nearest
 from footplate.models import PLAIN_FUNCTIONS, is_plain
 from footplate.registry import RUNNERS, set_default_scope
 
-_MIN_SIMILARITY = 0.85
-
 
 def runner_config(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Config:
     """Returns a second-generation config with the overrides merged in. Translates first-generation configs.
@@ -326,10 +324,8 @@ def misspelled_key(key: str, known: Collection[str]) -> str | None:
         if "".join(words).replace("-", "") == "".join(right_words):
             return right
         is_plural = len(words) == 1 and key == f"{right}s"  # some published configs have a custom key `models`
-        if len(words) == len(right_words) and not is_plural and all(map(_is_similar, words, right_words)):
-            return right
+        if len(words) == len(right_words) and not is_plural:
+            pairs = zip(words, right_words, strict=True)
+            if all(word[:1] == part[:1] and nearest(word, [part], is_typo=True) for word, part in pairs):
+                return right
     return None
-
-
-def _is_similar(word: str, right: str) -> bool:
-    return word[:1] == right[:1] and nearest(word, [right], similarity=_MIN_SIMILARITY) is not None

@@ -36,7 +36,7 @@ from footplate.engine.components import Component, TrainLoopComponent, build_log
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import FunctionHook, Hook
 from footplate.engine.hook_list import build_hooks, implicit_hooks
-from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
+from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_late_settings, warn_about_variables
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.other_engines import ELSEWHERE, MemberElsewhere
@@ -361,6 +361,7 @@ class Runner:
             self.build_training()
             for extension in extensions():
                 extension.check_training(self)
+            warn_about_late_settings(self.cfg, self.hooks, self.train_loop)
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
 

@@ -85,9 +85,16 @@ class OpenMMLab(Extension):
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns advice about an unknown name. The list may be empty.
 
-        The advice suggests a replacement for a first-generation transform, explains why an import failed, or states
-        which code base a first-generation model comes from.
+        The advice suggests a replacement for a first-generation transform, or a policy for a hook that implements one,
+        explains why an import failed, or states which code base a first-generation model comes from.
         """
+        policy = name.removesuffix("UpdaterHook")
+        if policy != name:
+            from footplate.openmmlab.first_generation.translation.schedule_rules import nearest_policy
+
+            near = nearest_policy(policy.removesuffix("Lr").removesuffix("Momentum"))
+            advice = "A policy that is not built in needs a registered hook with this name."
+            return [f"{advice} Did you mean the policy '{near}'?" if near else advice]
         from footplate.openmmlab.skipped_imports import skipped
 
         advice = json.loads(_UNKNOWN_NAMES.read_bytes()).get(noun, {}).get(name)

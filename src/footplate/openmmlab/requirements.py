@@ -7,11 +7,13 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from footplate.errors import install_command
 from footplate.openmmlab.extension import CODE_BASES
 from footplate.registry.dotted_paths import find_spec
 
 # Code bases that an extra cannot install, because one of their own requirements cannot be installed.
 _WITHOUT_DEPENDENCIES = {"mmpose": "mmpose>=1.0,<2", "mmrotate0": "mmrotate<1"}
+_UNCONSTRAINED = ("mmpose", "mmagic")  # need other versions than those in constraints.txt
 _NOT_NEEDED = ("mmcv", "mmcv-full", "mmengine", "chumpy")
 _OPENCV = {"opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"}
 _EQUIVALENT = {"mmcv-lite": {"mmcv"}, **dict.fromkeys(_OPENCV, _OPENCV)}
@@ -99,12 +101,12 @@ def explain_failed_import(scope: str) -> list[str]:
 def explain_installation(scope: str) -> list[str]:
     """Returns the commands that install a code base, one for each generation."""
     commands = [
-        f"pip install 'footplate[{extra}]'"
+        install_command(extra).replace("-c constraints.txt " if extra in _UNCONSTRAINED else "\n", "")
         + (f" && pip install --no-deps '{_WITHOUT_DEPENDENCIES[extra]}'" if extra in _WITHOUT_DEPENDENCIES else "")
         for extra in extras()
         if scope_of(extra) == scope
     ]
-    commands = commands or [f"pip install 'footplate[hosts]' {CODE_BASES[scope]}"]
+    commands = commands or [f"{install_command('hosts')} {CODE_BASES[scope]}"]
     older = [f"For first-generation configs: {command}" for command in commands[1:]]
     return [f"Install it: {commands[0]}", *older]
 

@@ -22,6 +22,8 @@ _LIMIT = re.compile(
 )
 _COMPARISON = re.compile(r"(mm[a-z0-9]+)\.__version__\)? ([<>])=? (?:[\w.]+\()?'([^']+)'", re.IGNORECASE)
 _WITHOUT_RUNNER = digit_version("2.0.0rc0"), digit_version("2.0.0")
+relaxed: list[str] = []
+"""For each code base that does not have the version that another one requires, a sentence for error messages."""
 _originals: dict[str, Any] = {}
 _ranges: dict[str, list[tuple[str, str]]] = {}  # maps packages to the version ranges of the code bases imported so far
 
@@ -102,8 +104,12 @@ def show_accepted_versions(source: str) -> None:
         if original and digit_version(original) < lowest:  # too old, so the code base should raise its error
             fits = [original]
         elif original and fits[0] != original:
-            message = "%s %s is installed, but a code base accepts versions up to %s. footplate reports %s to it."
-            _logger.info(message, package, original, accepted[1], fits[0])
+            note = f"{package} {original} is installed, but a code base accepts versions up to {accepted[1]}."
+            _logger.info("%s footplate reports %s to it.", note, fits[0])
+            if (
+                package not in _RELEASES and note not in relaxed
+            ):  # footplate itself provides mmcv's and MMEngine's runtime
+                relaxed.append(note)
         for title in {package, f"{package}.version"} & sys.modules.keys():
             vars(sys.modules[title]).update(__version__=fits[0], version_info=parse_version_info(fits[0]))
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from footplate.checks import check_number, is_number
 from footplate.error_context import located, origin_of
-from footplate.errors import BuildError, UnknownNameError
+from footplate.errors import BuildError, UnknownNameError, install_command
 from footplate.messages import nearest
 from footplate.registry import OPTIMIZERS
 from footplate.registry.arguments import arguments_of
@@ -73,7 +73,7 @@ def optimizer_class(cfg: Mapping[str, Any]) -> Any:
         return OPTIMIZERS.resolve(optimizer_type, cfg)
     except UnknownNameError as error:
         if not installed:
-            error.notes = (*error.notes, "For more optimizers, run: pip install 'footplate[optimizers]'")
+            error.notes = (*error.notes, f"For more optimizers, run: {install_command('optimizers')}")
         raise
 
 

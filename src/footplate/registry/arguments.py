@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from typing_extensions import is_protocol
 
-from footplate.error_context import origin_of
+from footplate.error_context import explain_base, origin_of
 from footplate.errors import ArgumentError, BuildError
 from footplate.messages import nearest
 
@@ -122,15 +122,16 @@ def check_arguments(
     arguments = arguments_of(entry)
     for key in () if arguments.accepts_any else settings:
         if key not in arguments.types:
+            notes = explain_base(source, key)
             alias = _OTHER_NAMES.get(key)
-            near = alias if alias in arguments.types else nearest(key, [*arguments.types, "type"])
+            near = alias if alias in arguments.types else nearest(key, () if notes else [*arguments.types, "type"])
             raise BuildError(
                 f"{what} takes no argument '{key}'",
-                origin=origin_of(source, key),
+                origin=origin_of(source, "type" if notes else key),
                 key=key,
                 found=settings[key],
                 suggestion=near,
-                notes=() if near else [f"arguments: {', '.join(arguments.types) or 'none'}"],
+                notes=notes or (() if near else [f"arguments: {', '.join(arguments.types) or 'none'}"]),
             )
     present = {*list(arguments.types)[: len(args)], *settings}
     for name in arguments.required:

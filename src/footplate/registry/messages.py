@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from footplate.error_context import describe_changes, explain_missing_path, origin_at
+from footplate.error_context import describe_changes, explain_base, explain_missing_path, origin_at
 from footplate.errors import BuildError, UnknownNameError
 from footplate.extensions import extensions
 from footplate.messages import describe_exception, nearest
@@ -104,7 +104,7 @@ def constructor_error(
         source: The config, for locating the error.
     """
     key = ""
-    near = None
+    near, inherited = None, []
     notes = describe_changes(source)
     message = f"{what} cannot be built: {describe_exception(error)}"
     if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
@@ -118,8 +118,11 @@ def constructor_error(
         notes = []
     elif (unknown := _UNEXPECTED.search(str(error))) and unknown[1] in settings:  # rejected by a base class
         key = unknown[1]
-        near = nearest(key, arguments_of(entry).types)
+        inherited = explain_base(source, key)
+        near = nearest(key, () if inherited else arguments_of(entry).types)
         message = f"{what} takes no argument '{key}'"
     value = {"found": settings[key]} if key else {}
-    origin = origin_at(source, key or "type")
-    return BuildError(message, origin=origin, key=key, suggestion=near, notes=notes, shows_cause=True, **value)
+    origin = origin_at(source, "type" if inherited else key or "type")
+    return BuildError(
+        message, origin=origin, key=key, suggestion=near, notes=inherited or notes, shows_cause=True, **value
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from footplate.config import Config, ConfigDict
-from footplate.config.config_dict import KeyOrigin, Replaced
+from footplate.config.config_dict import KeyOrigin, Replaced, value_history
 from footplate.config.formats import write_python, write_value
 from footplate.config.key_paths import next_step, split_path
 from footplate.error_context import join_path, origin_of
@@ -160,12 +160,3 @@ def brief(value: Any, width: int = 72) -> str:
     """Formats a value as config code, truncated to `width` characters."""
     text = write_value(value)
     return text if len(text) <= width else f"{text[: width - 4]} ..."
-
-
-def value_history(value: object, origin: Origin | None) -> list[Replaced]:
-    """Returns all values of a key, from the value in the first base config to the current `value`."""
-    links = [Replaced(value, origin)]
-    while isinstance(origin, KeyOrigin) and origin.replaced is not None:
-        links.append(origin.replaced)
-        origin = origin.replaced.origin
-    return links[::-1]

@@ -9,6 +9,7 @@ from footplate.config.key_paths import split_path
 from footplate.error_context import join_path, origin_at, origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate.openmmlab.first_generation.translation.key_map import KEY_PAIRS, RENAMED, SPLITS, counterparts
+from footplate.openmmlab.first_generation.translation.schedule_rules import OLD_NAMES
 from footplate.openmmlab.first_generation.translation.translate import is_first_generation, translate
 from footplate.tools.key_lookup import find_value, paths_ending
 
@@ -92,8 +93,9 @@ def restore_key(error: Exception, cfg: Config | None) -> None:
     """Replaces an error's key with the key that the user wrote, unless `cfg` has the error's key at the same location.
 
     The error's key may come from a translated config, or may be relative to a section that a code base's constructor
-    builds. `cfg` is the config before translation. The user's key is the key in `cfg` that has the same last part and
-    the same location. If there is no such key or more than one, it is the equivalent first-generation key, if any.
+    builds. `cfg` is the config before translation. The user's key is the key in `cfg` that has the same last part,
+    or its first-generation name, and the same location. If there is no such key or more than one, it is the equivalent
+    first-generation key, if any.
     """
     if not isinstance(error, FootplateError) or cfg is None:
         return
@@ -101,7 +103,8 @@ def restore_key(error: Exception, cfg: Config | None) -> None:
         if _has_key(cfg, error.key) and error.origin in (None, origin_at(cfg._cfg_dict, error.key)):
             return
         last = join_path(split_path(error.key)[-1:])
-        paths = paths_ending(cfg._cfg_dict, last) if error.origin else []
+        names = {last, OLD_NAMES.get(last, last)} if error.origin else ()
+        paths = [path for name in names for path in paths_ending(cfg._cfg_dict, name)]
         matches = [path for path in paths if origin_of(*find_value(cfg._cfg_dict, path)[:2]) == error.origin]
         error.key = matches[0] if len(matches) == 1 else original_key(cfg, error.key)
 

@@ -117,5 +117,5 @@ def test_an_invalid_config_is_refused(config: Any, message: str) -> None:
 @pytest.mark.parametrize("package", ["transformers", "scipy"])
 def test_a_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=rf"'{package}'.*\n.*footplate\[transformers\]"):
+    with pytest.raises(MissingExtraError, match=rf"'{package}'.*\n.*\.\[transformers\]"):
         model(DETR)

@@ -205,7 +205,7 @@ def test_a_misspelt_key_of_its_config_is_reported() -> None:
 
 def test_without_transformers_the_extra_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingExtraError, match=r"footplate\[transformers\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[transformers\]"):
         build()
 
 

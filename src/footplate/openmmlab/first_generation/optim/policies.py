@@ -19,7 +19,7 @@ from typing_extensions import override
 from footplate.checks import check_choice, check_number
 from footplate.errors import ArgumentError, BuildError
 from footplate.messages import nearest
-from footplate.openmmlab.first_generation.translation.schedule_rules import KNOWN_POLICIES, WARMUP, known_policy
+from footplate.openmmlab.first_generation.translation.schedule_rules import WARMUP, known_policy, nearest_policy
 from footplate.optim.schedules import Curve, ParamSchedule
 from footplate.optim.schedules.curves import ANNEALINGS, Cycle, cosine_between, line_between
 from footplate.optim.schedules.schedule import HasParamGroups, Lengths
@@ -249,8 +249,7 @@ def find_policy(name: str, field: str) -> PolicyFunction:
     """
     if known := known_policy(name):
         return POLICIES[field][known]
-    near = nearest(name, KNOWN_POLICIES)
-    raise ArgumentError(f'unknown policy "{name}"', key="policy", found=name, suggestion=near)
+    raise ArgumentError(f'unknown policy "{name}"', key="policy", found=name, suggestion=nearest_policy(name))
 
 
 def policy_settings(policy: PolicyFunction, field: str) -> dict[str, Any]:

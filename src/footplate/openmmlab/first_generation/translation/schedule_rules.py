@@ -6,6 +6,7 @@ from typing import Any
 from footplate.checks import check_flag
 from footplate.config import ConfigDict
 from footplate.errors import ConfigError
+from footplate.messages import nearest
 from footplate.openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 
 Entry = dict[str, Any]
@@ -27,7 +28,7 @@ KNOWN_POLICIES = (
     "StepFixCosineAnnealing",
     "CosineAnnealingCooldown",
 )
-_OLD_NAMES = {"type": "policy", "milestones": "step", "step_size": "step", "end": "warmup_iters"}
+OLD_NAMES = {"type": "policy", "milestones": "step", "step_size": "step", "end": "warmup_iters"}
 _BY_ITERATION = ("cyclic", "OneCycle")
 WARMUP = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
 
@@ -100,9 +101,9 @@ def _schedule(draft: Draft, field: str) -> None:
         # In an iteration-based run, MMCV changes this default only for the learning rate.
         by_iter = {"by_epoch": False} if field == "lr" and not draft.by_epoch else {}
         hook = {**by_iter, "type": _hook_of(cfg["policy"], field), **settings, "priority": priority}
-        draft.append("custom_hooks", with_origins(hook, cfg, _OLD_NAMES))
+        draft.append("custom_hooks", with_origins(hook, cfg, OLD_NAMES))
     else:
-        made = [with_origins(entry, cfg, _OLD_NAMES) for entry in translate_policy(draft, cfg, field)]
+        made = [with_origins(entry, cfg, OLD_NAMES) for entry in translate_policy(draft, cfg, field)]
     draft.write("param_scheduler", [*draft.translated.get("param_scheduler", []), *made])
 
 
@@ -127,6 +128,12 @@ def _hook_of(policy: str, field: str) -> str:
 def known_policy(name: str) -> str | None:
     """Returns the built-in policy that `name` refers to, or None. Like MMCV, accepts "Step" for "step"."""
     return next((each for each in KNOWN_POLICIES if name in (each, each.title() if each.islower() else each)), None)
+
+
+def nearest_policy(name: str) -> str | None:
+    """Returns the built-in policy that starts with `name` or is similar to it, or None."""
+    starting = (policy for policy in KNOWN_POLICIES if policy.lower().startswith(name.lower()))
+    return next(starting, nearest(name, KNOWN_POLICIES))
 
 
 def translate_policy(draft: Draft, cfg: Mapping[str, Any], field: str) -> list[Entry]:

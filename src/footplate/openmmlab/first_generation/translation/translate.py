@@ -54,8 +54,6 @@ _CONFLICTING = ("lr_config", "optimizer_config", "momentum_config", "checkpoint_
 _SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_workers")
 _SHARED = (*_SHARED_SETTINGS, "model", "train_cfg", "test_cfg", "custom_hooks", "optimizer", "optimizers")
 _LEFTOVERS = tuple(key for rule in RULES for key in rule.keys if key not in (*_CONFLICTING, *_SHARED))
-# The keys `samples_per_gpu` and `samples_per_epoch` (used by some code bases) have a similarity of 0.8; a typo has 0.9.
-_MISSPELLED = 0.85
 _OPTIMIZATION_KEYS = ("optim_wrapper", "param_scheduler")
 SECOND_GENERATION_KEYS = (
     *_OPTIMIZATION_KEYS,
@@ -171,7 +169,7 @@ def translate_for_run(cfg: Config) -> Config:
     _logger.info("This first-generation config was translated. To save the result, use `footplate migrate`.")
     for note in translation.notes:
         name = note.key.rpartition(".")[2]
-        if note.near and nearest(name, [note.near], similarity=_MISSPELLED):
+        if note.near and nearest(name, [note.near], is_typo=True):
             raise ConfigError(
                 f"'{note.key}' is not a key of first-generation configs",
                 key=note.key,
