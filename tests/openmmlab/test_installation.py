@@ -107,6 +107,7 @@ def test_the_installed_mmengine_answers_for_what_is_not_runtime(package: WritePa
     others = {"utils/__init__": utils, "fileio/__init__": "from ..utils import Hook\nload = 'its own'\n"}
     broken = {"device/__init__": "import no_such_package.part\n", "infer/__init__": "1 / 0\n"}
     package("mmengine", {**runtime, **others, **broken, "model/utils": "merge_dict = 'its own'\n"})
+    assert importlib.import_module("mmengine").utils.Hook is EngineHook
     assert imported("mmengine.utils", "Hook") is imported("mmengine.fileio", "Hook") is EngineHook
     assert imported("mmengine.hooks", "Hook") is EngineHook
     assert imported("mmengine", "load") == imported("mmcv", "load") == "its own"

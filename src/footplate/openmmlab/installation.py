@@ -308,12 +308,15 @@ def complete(module: ModuleType) -> None:
 def _lookup(module: ModuleType, names: Names) -> Callable[[str], Any]:
     """Returns a module-level `__getattr__` that imports a name or submodule and adds it to the module."""
     title = module.__name__
+    is_ours = title.partition(".")[0] == "mmengine"
 
     def look_up(name: str) -> Any:
         home = names.get(name, "")
         if home and (not home.startswith("mmengine") or _has_mmengine()):
             found = resolve_name(home)
-        elif names_of(f"{title}.{name}") is not None:
+        elif names_of(f"{title}.{name}") is not None or (
+            is_ours and _find_elsewhere(f"{title}.{name}", module.__path__)
+        ):
             found = importlib.import_module(f"{title}.{name}")
         elif name.startswith("__"):
             raise AttributeError(f"'{title}' has no '{name}'")

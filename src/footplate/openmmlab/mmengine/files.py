@@ -3,9 +3,7 @@
 `names.ini` lists the modules in which they take effect.
 """
 
-import os
 import pickle
-from collections import OrderedDict
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,7 +11,6 @@ from footplate.config import Config, parse_recorded
 from footplate.data.annotations import read_plain_pickle
 from footplate.openmmlab.mmengine.registry import AcceptsBase
 from footplate.openmmlab.requirements import installed_version
-from footplate.records import describe_environment
 
 
 class PlainPickle:
@@ -56,11 +53,6 @@ def get_installed_path(package: str) -> str:
         ModuleNotFoundError: The package is not installed or has no folder.
     """
     spec = find_spec(package.replace("-", "_"))
-    if spec is None or not spec.origin:
+    if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f"No folder of the package '{package}' was found.")
-    return os.path.dirname(spec.origin)
-
-
-def collect_env() -> "OrderedDict[str, str]":
-    """Returns the versions of Python and the main packages, the accelerator, and the git commit."""
-    return OrderedDict((name, fact) for name, fact in describe_environment().items() if isinstance(fact, str))
+    return spec.submodule_search_locations[0]

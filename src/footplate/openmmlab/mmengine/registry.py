@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import nn
@@ -82,7 +83,10 @@ class DefaultScope(Instances):
         scope = default_scope()
         return None if scope is None else cls.get_instance(scope, scope_name=scope)
 
-    overwrite_default_scope = staticmethod(using_scope)
+    @staticmethod
+    def overwrite_default_scope(scope_name: str | None) -> AbstractContextManager[None]:
+        """Sets the default scope for the duration of a block. None keeps the current scope."""
+        return using_scope(scope_name)
 
 
 def build_from_cfg(cfg: Mapping[str, Any], registry: _Registry, default_args: Mapping[str, Any] | None = None) -> Any:
