@@ -17,7 +17,7 @@ from footplate.models import BaseModel
 from footplate.openmmlab.first_generation.adapters.hook import SteppedByModel
 from footplate.openmmlab.first_generation.adapters.model import adapt_model
 from footplate.optim import OptimWrapperDict, build_optim_wrapper
-from footplate.registry import MODEL_WRAPPERS
+from footplate.registry import MODEL_WRAPPERS, Registry
 from tests.distributed.conftest import OnRanks, for_each
 
 
@@ -186,6 +186,16 @@ def test_registered_user_wrapper_is_model_wrapper(monkeypatch: pytest.MonkeyPatc
         assert type(wrap_model(model, {"type": "Holder"})) is Holder
     finally:
         vars(MODEL_WRAPPERS)["_entries"].pop("Holder")
+
+
+def test_a_wrapper_in_the_registry_of_a_code_base_is_model_wrapper() -> None:
+    registry = Registry("model wrapper", parent=MODEL_WRAPPERS, scope="research")
+    try:
+        registry.register_module(module=Holder)
+        assert is_model_wrapper(Holder(Line()))
+        assert is_model_wrapper(Holder(Line()), registry)
+    finally:
+        del MODEL_WRAPPERS.children["research"]
 
 
 class Deep(BaseModel):

@@ -17,8 +17,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-# What mmcv-lite and the code bases import, installed without further dependencies, which include MMEngine.
-COMMON = ["addict", "yapf", "platformdirs", "opencv-python-headless", "matplotlib", "contourpy", "cycler", "kiwisolver"]
+# What mmcv-lite and the code bases import, installed without further dependencies.
+COMMON = ["mmengine==0.10.7", "termcolor"]
+COMMON += [
+    "addict",
+    "yapf",
+    "platformdirs",
+    "opencv-python-headless",
+    "matplotlib",
+    "contourpy",
+    "cycler",
+    "kiwisolver",
+]
 COMMON += ["pyparsing", "python-dateutil", "six", "fonttools"]
 # MMPretrain, and what it imports.
 MMPRETRAIN = ["setuptools<70", "mmpretrain==1.2.0", "torchvision==0.28.*", "transformers<4.50", "tokenizers<0.22"]

@@ -50,9 +50,9 @@ def test_everything_missing_is_listed_with_one_command(site: Path, capsys: pytes
     assert lines[0].split(maxsplit=2) == [
         "mmseg",
         "1.2.2",
-        "Missing or unsuitable: ftfy, mmcv-lite<2.3,>=2.1 (1.7.2 is installed), no-such>=2.",
+        "Missing or unsuitable: ftfy, mmcv-lite<2.3,>=2.1 (1.7.2 is installed), mmengine>=0.10, no-such>=2.",
     ]
-    assert lines[1] == "    Run: pip install ftfy 'mmcv-lite<2.3,>=2.1' 'no-such>=2'"
+    assert lines[1] == "    Run: pip install ftfy 'mmcv-lite<2.3,>=2.1' 'mmengine>=0.10' 'no-such>=2'"
 
 
 def test_an_extra_installs_each_generation(site: Path) -> None:
@@ -144,6 +144,7 @@ def test_doctor_imports_the_modules_of_a_config(
     package("mmdet", {"__init__": "mmcv_maximum_version = '1.8.0'\n", "models/__init__": "class OldDetector: pass\n"})
     write_metadata(site, "mmdet", "2.28.2", [])
     write_metadata(site, "mmcv-lite", "2.2.0", [])
+    write_metadata(site, "mmengine", "0.10.7", [])
     (site / "own_necks.py").write_text("import a_package_that_nobody_has\n")
     config = tmp_path / "mine.py"
     config.write_text("default_scope = 'mmdet'\ncustom_imports = dict(imports=['own_necks'])\n")

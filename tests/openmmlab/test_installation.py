@@ -3,6 +3,7 @@ import importlib.metadata
 import logging
 import multiprocessing
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from footplate.engine import Hook as EngineHook
 from footplate.errors import BuildError, ConfigError
 from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.openmmlab.first_generation.translation.translate import translate
+from footplate.openmmlab.requirements import installed_version
 from footplate.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS, using_scope
 from tests.openmmlab.conftest import WritePackage
 from tests.openmmlab.first_generation.translation.support import sections
@@ -65,7 +67,6 @@ def test_an_mmcv_that_is_imported_first_gets_its_names(package: WritePackage) ->
     mmcv = importlib.import_module("mmcv")
     openmmlab.install()
     assert mmcv.runner.Hook is Hook
-    assert mmcv.digit_version("1.7.2")[:3] == (1, 7, 2)
 
 
 def only(**versions: str) -> Any:
@@ -84,14 +85,46 @@ def test_complete_packages_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> N
         importlib.import_module("mmcv.runner")
 
 
-def test_footplate_answers_for_an_installed_mmengine(package: WritePackage, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = "raise AssertionError('MMEngine itself was imported')\n"
-    package("mmengine", {"__init__": wrong, "utils/__init__": wrong, "utils/other": wrong})
-    monkeypatch.setattr(importlib.metadata, "version", only(mmengine="0.10.7"))
+@pytest.fixture
+def without_mmengine() -> Iterator[None]:
+    """Forgets the modules of mmengine before and after a test that writes a package of this name, or needs none."""
+
+    def forget() -> None:
+        for title in [title for title in sys.modules if title.partition(".")[0] == "mmengine"]:
+            del sys.modules[title]
+
     openmmlab.install()
+    forget()
+    yield
+    forget()
+
+
+@pytest.mark.usefixtures("without_mmengine")
+def test_the_installed_mmengine_answers_for_what_is_not_runtime(package: WritePackage) -> None:
+    wrong = "raise AssertionError('the runtime of MMEngine itself was imported')\n"
+    runtime = {"__init__": wrong, "hooks/__init__": wrong, "hooks/hook": wrong, "model/__init__": wrong}
+    utils = "from ..hooks.hook import Hook\nfrom mmengine.logging import MMLogger\n"
+    others = {"utils/__init__": utils, "fileio/__init__": "from ..utils import Hook\nload = 'its own'\n"}
+    broken = {"device/__init__": "import no_such_package.part\n", "infer/__init__": "1 / 0\n"}
+    package("mmengine", {**runtime, **others, **broken, "model/utils": "merge_dict = 'its own'\n"})
+    assert importlib.import_module("mmengine").utils.Hook is EngineHook
+    assert imported("mmengine.utils", "Hook") is imported("mmengine.fileio", "Hook") is EngineHook
     assert imported("mmengine.hooks", "Hook") is EngineHook
-    with pytest.raises(ModuleNotFoundError):
-        importlib.import_module("mmengine.utils.other")
+    assert imported("mmengine", "load") == imported("mmcv", "load") == "its own"
+    assert imported("mmengine.model", "merge_dict") == "its own"
+    with pytest.raises(ImportError, match=r"'mmengine.device' of the installed .*\nRun: pip install no_such_package$"):
+        importlib.import_module("mmengine.device")
+    with pytest.raises(ImportError, match=r"ZeroDivisionError: .*\nRun: pip install --upgrade mmengine$"):
+        importlib.import_module("mmengine.infer")
+
+
+@pytest.mark.skipif(bool(installed_version("mmengine")), reason="MMEngine is installed")
+@pytest.mark.usefixtures("without_mmengine")
+@pytest.mark.parametrize("code", ["from mmengine.fileio import load", "from mmengine import load"])
+def test_what_is_not_runtime_needs_an_installed_mmengine(code: str) -> None:
+    with pytest.raises(ImportError, match=r"MMEngine is not installed\. To install it, run: pip install mmengine$"):
+        exec(code, {})
+    assert not hasattr(importlib.import_module("mmengine"), "__version__")
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -24,7 +24,7 @@ from footplate.distributed.sharding import initialize_from_main, is_sharded
 from footplate.error_context import at_key, with_defaults
 from footplate.errors import ArgumentError
 from footplate.messages import list_names, pluralize
-from footplate.registry import MODEL_WRAPPERS
+from footplate.registry import MODEL_WRAPPERS, Registry
 
 _USUAL_WRAPPER = "MMDistributedDataParallel"
 _logger = logging.getLogger("footplate.distributed")
@@ -174,10 +174,17 @@ class _Bypass(nn.Module):
         return value
 
 
-def is_model_wrapper(model: nn.Module) -> bool:
-    """Checks whether `model` is a wrapper. A wrapper's attribute `module` is the wrapped model."""
-    registered = tuple(wrapper for wrapper in MODEL_WRAPPERS.module_dict.values() if isinstance(wrapper, type))
-    return isinstance(model, (DistributedDataParallel, DataParallel, *registered))
+def is_model_wrapper(model: nn.Module, registry: Registry = MODEL_WRAPPERS) -> bool:
+    """Checks whether `model` is a wrapper. A wrapper's attribute `module` is the wrapped model.
+
+    Args:
+        model: The model.
+        registry: The registry of wrappers. The registries of code bases, which are its children, are searched as well.
+    """
+    registered = tuple(wrapper for wrapper in registry.module_dict.values() if isinstance(wrapper, type))
+    if isinstance(model, (DistributedDataParallel, DataParallel, *registered)):
+        return True
+    return any(is_model_wrapper(model, child) for child in registry.children.values())
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:

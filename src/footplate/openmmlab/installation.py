@@ -1,6 +1,7 @@
 """Import hooks that make imports from OpenMMLab packages resolve to footplate.
 
-They provide footplate's modules under the names of these packages, and modify installed packages during import.
+They provide footplate's modules under the names of these packages, and modify installed packages during import. Modules
+of `mmengine` that are not part of the runtime, such as `mmengine.fileio`, are those of the installed MMEngine.
 """
 
 import ast
@@ -24,7 +25,7 @@ from footplate.data.workers import WorkerSetup
 from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.mmengine.registry_members import RegistryMembers
 from footplate.openmmlab.mmengine.runner_members import RunnerMembers, add_members
-from footplate.openmmlab.names import DISTRIBUTIONS, Names, describe_unknown_name, names_of
+from footplate.openmmlab.names import DISTRIBUTIONS, FALLBACKS, PATCHED_NAMES, Names, describe_unknown_name, names_of
 from footplate.openmmlab.patches import patch, uses_removed_names
 from footplate.openmmlab.requirements import installed_version
 from footplate.openmmlab.skipped_imports import skip_failed_imports
@@ -43,7 +44,8 @@ _MODULES_OF_MMCV_2 = ("mmcv", "cnn", "image", "ops", "transforms", "video", "vis
 def install() -> str:
     """Makes imports from `mmengine`, and from OpenMMLab packages that are not installed, resolve to footplate.
 
-    `mmengine` always resolves to footplate, so that footplate can build the classes that other packages register. If
+    The runtime of `mmengine` always resolves to footplate, so that footplate can build the classes that other packages
+    register. The other modules of `mmengine`, such as `mmengine.fileio`, are those of the installed MMEngine. If
     mmcv 2.x is installed, missing names are added, such as `mmcv.runner` and the operators in `mmcv._ext`. Other
     installed packages get no additional names. Repeated calls have no effect.
 
@@ -110,8 +112,24 @@ def _needs_mmcv(module: str) -> bool:
 
 def _describe(module: str, name: str) -> str:
     """Returns the error message for a name that footplate does not provide."""
-    advice = " mmcv is not installed. To install it, run: pip install mmcv-lite" if _needs_mmcv(module) else ""
-    return describe_unknown_name(module, name) + advice
+    message = describe_unknown_name(module, name)
+    if _needs_mmcv(module):
+        return f"{message} mmcv is not installed. To install it, run: pip install mmcv-lite"
+    may_be_of_mmengine = module.startswith("mmengine") or FALLBACKS.get(module)
+    if may_be_of_mmengine and not message.endswith("?") and not _has_mmengine():
+        return f"{message} MMEngine is not installed. To install it, run: pip install mmengine"
+    return message
+
+
+def _has_mmengine() -> bool:
+    return bool(importlib.import_module("mmengine").__path__)
+
+
+def _find_elsewhere(fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    """Returns the spec of an installed module. Editable installs have finders of their own."""
+    ours = NamesFinder | InstalledFinder | OperatorsFinder
+    others = (each for each in sys.meta_path if not isinstance(each, ours))
+    return next(filter(None, (each.find_spec(fullname, path, target) for each in others)), None)
 
 
 class NamesFinder(MetaPathFinder, Loader):
@@ -136,8 +154,13 @@ class NamesFinder(MetaPathFinder, Loader):
         if top not in self.packages:
             return None
         parent, _, name = fullname.rpartition(".")
+        installed = _find_elsewhere(fullname, path, target) if top == "mmengine" else None
         if names_of(fullname) is None:
-            is_provided = top in ("mmengine", "mmcv") and isinstance(sys.modules.get(top), _ProvidedModule)
+            if installed is not None:
+                loader: Any = installed.loader
+                loader.exec_module = partial(_execute_installed, loader.exec_module)
+                return installed
+            is_provided = top in ("mmengine", "mmcv") and isinstance(sys.modules.get(parent), _ProvidedModule)
             if not is_provided or name in (names_of(parent) or {}) or name.startswith("__"):
                 return None
             # `importlib.util.find_spec` returns None for a missing module; only imports need the message.
@@ -148,11 +171,11 @@ class NamesFinder(MetaPathFinder, Loader):
             # With the name of the missing module, Python would replace this error with one that lacks the message.
             raise kind(_describe(parent, name), name=parent)
         spec = ModuleSpec(fullname, self, is_package=True)
-        # Folders of the same name on the path may contain user modules. Modules of an installed MMEngine are not used,
-        # because they would use its own registries.
-        if top != "mmengine":
-            folders = [os.path.join(entry or os.curdir, *fullname.split(".")) for entry in sys.path]
-            spec.submodule_search_locations = list(filter(os.path.isdir, folders))
+        # Folders of the same name on the path may contain user modules.
+        folders = [os.path.join(entry or os.curdir, *fullname.split(".")) for entry in sys.path]
+        spec.submodule_search_locations = list(filter(os.path.isdir, folders))
+        if top == "mmengine":
+            spec.submodule_search_locations = list(getattr(installed, "submodule_search_locations", None) or ())
         return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -169,6 +192,29 @@ class NamesFinder(MetaPathFinder, Loader):
             __getattr__=_lookup(module, names),
             __dir__=lambda: sorted({*vars(module), *names}),
         )
+
+
+class MMEngineImportError(ImportError):
+    """Raised if a module of the installed MMEngine cannot be imported."""
+
+
+def _execute_installed(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    """Executes a module of the installed MMEngine, and replaces the names in `PATCHED_NAMES`.
+
+    Raises:
+        MMEngineImportError: The module does not run with the installed versions of Python and other packages.
+    """
+    name = module.__name__
+    try:
+        execute(module)
+    except MMEngineImportError:
+        raise
+    except Exception as error:
+        package = error.name if isinstance(error, ModuleNotFoundError) else None
+        advice = f"pip install {package.partition('.')[0]}" if package else "pip install --upgrade mmengine"
+        message = f"'{name}' of the installed MMEngine cannot be imported: {type(error).__name__}: {error}"
+        raise MMEngineImportError(f"{message}\nRun: {advice}", name=name) from error
+    vars(module).update({local: resolve_name(home) for local, home in PATCHED_NAMES.get(name, {}).items()})
 
 
 class InstalledFinder(MetaPathFinder):
@@ -197,10 +243,7 @@ class InstalledFinder(MetaPathFinder):
         top = fullname.partition(".")[0]
         if top not in self._code_bases | self._patched and not self._patches_current_folder and fullname != top:
             return None
-        # Editable installs have finders of their own.
-        ours = NamesFinder | InstalledFinder | OperatorsFinder
-        others = [each for each in sys.meta_path if not isinstance(each, ours)]
-        spec = next(filter(None, (each.find_spec(fullname, path, target) for each in others)), None)
+        spec = _find_elsewhere(fullname, path, target)
         if spec is None:
             return None
         loader = spec.loader
@@ -265,15 +308,24 @@ def complete(module: ModuleType) -> None:
 def _lookup(module: ModuleType, names: Names) -> Callable[[str], Any]:
     """Returns a module-level `__getattr__` that imports a name or submodule and adds it to the module."""
     title = module.__name__
+    is_ours = title.partition(".")[0] == "mmengine"
 
     def look_up(name: str) -> Any:
-        if name in names:
-            found = resolve_name(names[name])
-        elif names_of(f"{title}.{name}") is not None:
+        home = names.get(name, "")
+        if home and (not home.startswith("mmengine") or _has_mmengine()):
+            found = resolve_name(home)
+        elif names_of(f"{title}.{name}") is not None or (
+            is_ours and _find_elsewhere(f"{title}.{name}", module.__path__)
+        ):
             found = importlib.import_module(f"{title}.{name}")
+        elif name.startswith("__"):
+            raise AttributeError(f"'{title}' has no '{name}'")
         else:
-            is_special = name.startswith("__")
-            raise AttributeError(f"'{title}' has no '{name}'" if is_special else _describe(title, name))
+            others = map(importlib.import_module, FALLBACKS[title] if _has_mmengine() else ())
+            source = next((each for each in others if hasattr(each, name)), None)
+            if source is None:
+                raise AttributeError(_describe(title, name))
+            found = getattr(source, name)
         module.__dict__[name] = found
         return found
 

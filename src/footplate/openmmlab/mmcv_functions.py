@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
+from rich.progress import track
 from torch import Tensor, nn
 from torch.utils import cpp_extension
 from torch.utils.data import DataLoader
@@ -17,14 +18,11 @@ from torch.utils.data import DataLoader
 from footplate import hooks
 from footplate.checkpoint import save_checkpoint as _save_checkpoint
 from footplate.distributed import get_rank, rank_from_environment, unwrap_model
-from footplate.openmmlab.first_generation.adapters.model import scatter
+from footplate.openmmlab.first_generation.adapters.model import apply_to, scatter
 from footplate.openmmlab.first_generation.adapters.warm_up_ema import EMAHook
-from footplate.openmmlab.mmengine.dist import all_reduce_params, collect_results
-from footplate.openmmlab.mmengine.progress import ProgressBar
+from footplate.openmmlab.mmengine.dist import allreduce_params, collect_results
 from footplate.openmmlab.mmengine.registry import build_from_cfg as _build_from_cfg
 from footplate.openmmlab.mmengine.runner import set_random_seed as _seed
-from footplate.openmmlab.mmengine.torch_utils import get_device, is_mlu_available
-from footplate.openmmlab.mmengine.utils import apply_to
 from footplate.openmmlab.skipped_imports import placeholder
 from footplate.records import add_log_file, set_level
 from footplate.records import get_logger as _get_logger
@@ -32,7 +30,7 @@ from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
 
 CUDA_HOME = cpp_extension.CUDA_HOME
 IS_IPU_AVAILABLE = False
-IS_MLU_AVAILABLE = is_mlu_available()
+IS_MLU_AVAILABLE = hasattr(torch, "mlu")
 logger_initialized: dict[str, bool] = {}
 
 
@@ -116,7 +114,10 @@ def _is_floating_point(value: Any) -> bool:
     return torch.is_tensor(value) and value.is_floating_point()
 
 
-_accelerator = functools.cache(get_device)
+@functools.cache
+def _accelerator() -> str:
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return device.type if device is not None else "cpu"
 
 
 def wrap_fp16_model(model: torch.nn.Module) -> None:
@@ -184,10 +185,6 @@ def set_random_seed(seed: int, deterministic: bool = False, use_rank_shift: bool
     if deterministic:
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-
-
-allreduce_params = functools.partial(all_reduce_params, op="mean")
-"""Averages parameters over all processes, in place. Ignores `coalesce` and `bucket_size_mb`."""
 
 
 def allreduce_grads(params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1) -> None:
@@ -265,13 +262,9 @@ def single_gpu_test(model: nn.Module, data_loader: Any) -> list[Any]:
     """
     model.eval()
     results: list[Any] = []
-    bar = ProgressBar(len(data_loader.dataset)) if get_rank() == 0 else None
-    for batch in data_loader:
-        with torch.no_grad():
-            found = model(return_loss=False, **batch)
-        results.extend(found)
-        if bar is not None:
-            bar.update(len(found))
+    with torch.no_grad():
+        for batch in track(data_loader, "Test") if get_rank() == 0 else data_loader:
+            results.extend(model(return_loss=False, **batch))
     return results
 
 

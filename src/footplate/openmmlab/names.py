@@ -18,26 +18,37 @@ DISTRIBUTIONS = {
 """Maps packages to the names of their distributions on PyPI."""
 
 
-def _read_names() -> dict[str, Names]:
+_MARK = "patch "
+
+
+def _read_names() -> tuple[dict[str, Names], dict[str, list[str]]]:
     parser = ConfigParser(delimiters=("=",), interpolation=None)
     parser.optionxform = str  # type: ignore[assignment, method-assign]  # keys are case-sensitive
     parser.read_string(Path(__file__).with_name("names.ini").read_text(encoding="utf-8"))
     found: dict[str, Names] = {}
+    fallbacks: dict[str, list[str]] = {}
     for title, section in parser.items():
-        submodules = section.pop("submodules", "").split()
-        names = {name: home for other in section.pop("include", "").split() for name, home in found[other].items()}
+        modules = [title, *(f"{title}.{submodule}" for submodule in section.pop("submodules", "").split())]
+        names, homes = Names(), list[str]()
+        for other in section.pop("include", "").split():
+            names.update(found.get(other, {}))
+            homes += fallbacks[other] if other in found else [other]
         for home, entries in section.items():
             pairs = (entry.partition(":") for entry in entries.split())
             names.update((name, f"{home}:{attribute or name}") for name, _, attribute in pairs)
-        found.update(dict.fromkeys([title, *(f"{title}.{submodule}" for submodule in submodules)], names))
+        found.update(dict.fromkeys(modules, names))
+        fallbacks.update(dict.fromkeys(modules, homes))
     del found[parser.default_section]
-    return found
+    return found, fallbacks
 
 
-NAMES = _read_names()
-"""Maps each module to the names that footplate provides in it.
+NAMES, FALLBACKS = _read_names()
+PATCHED_NAMES = {title.removeprefix(_MARK): NAMES.pop(title) for title in [*NAMES] if title.startswith(_MARK)}
+"""Maps modules of the installed MMEngine to the names that footplate replaces in them.
 
-These names do not replace names that already exist in an installed mmcv 2 or code base.
+`NAMES` maps each other module to the names that footplate provides in it. These names do not replace names that already
+exist in an installed mmcv 2 or code base. `FALLBACKS` maps it to the modules of the installed MMEngine that provide
+further names.
 """
 
 

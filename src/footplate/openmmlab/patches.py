@@ -7,12 +7,13 @@ import ast
 import re
 import sys
 import warnings
+from contextlib import suppress
 from importlib.util import decode_source
 from pathlib import Path
+from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
-from footplate.openmmlab.mmengine.utils import get_object_from_string
 from footplate.registry.dotted_paths import module_exists
 
 _TABLE = """
@@ -74,10 +75,10 @@ Python 3.11 removed it:
 Python 3.8 removed it:
     time.clock -> time.perf_counter
 Python 3.12 removed distutils:
-    distutils.version.LooseVersion -> footplate.openmmlab.mmengine.utils.digit_version
+    distutils.version.LooseVersion -> packaging.version.Version
     distutils.util.strtobool -> removed.strtobool
 setuptools 82 removed pkg_resources:
-    pkg_resources.parse_version -> footplate.openmmlab.mmengine.utils.digit_version
+    pkg_resources.parse_version -> packaging.version.Version
     pkg_resources.DistributionNotFound -> importlib.metadata.PackageNotFoundError
     pkg_resources.get_distribution -> importlib.metadata.distribution
 PyTorch 2.0 removed torch._six:
@@ -279,6 +280,7 @@ class _Replacer(ast.NodeTransformer):
 
 def _find(path: str) -> Any:
     """Returns the object at a dotted path, or None if it does not exist."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), suppress(ImportError, AttributeError, ValueError):
         warnings.simplefilter("ignore")  # NumPy warns about some of the names that it removed
-        return get_object_from_string(path)
+        return resolve_name(path)
+    return None

@@ -14,9 +14,9 @@ from footplate.registry.dotted_paths import find_spec
 # Code bases that an extra cannot install, because one of their own requirements cannot be installed.
 _WITHOUT_DEPENDENCIES = {"mmpose": "mmpose>=1.0,<2", "mmrotate0": "mmrotate<1"}
 _UNCONSTRAINED = ("mmpose", "mmagic")  # need other versions than those in constraints.txt
-_NOT_NEEDED = ("mmcv", "mmcv-full", "mmengine", "chumpy")
+_NOT_NEEDED = ("mmcv", "mmcv-full", "chumpy")
 _OPENCV = {"opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"}
-_EQUIVALENT = {"mmcv-lite": {"mmcv"}, **dict.fromkeys(_OPENCV, _OPENCV)}
+_EQUIVALENT = {"mmcv-lite": {"mmcv"}, "mmengine": {"mmengine-lite"}, **dict.fromkeys(_OPENCV, _OPENCV)}
 
 
 def installed_version(distribution: str) -> str:

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from packaging.version import Version
+
 from footplate.extensions import known_packages
-from footplate.openmmlab.mmengine.utils import digit_version, parse_version_info
 
 _logger = logging.getLogger("footplate.openmmlab")
 # If a code base rejects the installed version, it sees the newest of these versions that it accepts.
@@ -21,7 +22,7 @@ _LIMIT = re.compile(
     r"^(mm[a-z0-9]+)_(min|max)(?:imum)?(?:_version)?\s*=\s*[\"']([^\"']+)", re.IGNORECASE | re.MULTILINE
 )
 _COMPARISON = re.compile(r"(mm[a-z0-9]+)\.__version__\)? ([<>])=? (?:[\w.]+\()?'([^']+)'", re.IGNORECASE)
-_WITHOUT_RUNNER = digit_version("2.0.0rc0"), digit_version("2.0.0")
+_WITHOUT_RUNNER = Version("2.0.0rc0"), Version("2.0.0")
 relaxed: list[str] = []
 """For each code base that does not have the version that another one requires, a sentence for error messages."""
 _originals: dict[str, Any] = {}
@@ -74,7 +75,7 @@ def is_for_mmcv_1(source: str) -> bool:
     accepted = accepted_ranges(source).get("mmcv")
     if accepted is None:
         return False
-    lowest, highest = map(digit_version, accepted)
+    lowest, highest = map(Version, accepted)
     return lowest < _WITHOUT_RUNNER[0] and highest <= _WITHOUT_RUNNER[1]
 
 
@@ -95,13 +96,13 @@ def show_accepted_versions(source: str) -> None:
             continue
         ranges = _ranges.setdefault(package, [])
         ranges.append(accepted)
-        lowest = digit_version(accepted[0])
-        original = _originals.setdefault(package, vars(module).get("__version__"))
+        lowest = Version(accepted[0])
+        original = _originals.setdefault(package, getattr(module, "__version__", None))
         shown = [*([original] if original else []), *_RELEASES.get(package, "").split(), accepted[0]]
         # For some code bases, the maximum version is inclusive; for others, it is exclusive.
         fits = [each for each in shown if _is_within(each, accepted)] or [accepted[1]]
         fits.sort(key=lambda each: not all(_is_within(each, limits) for limits in ranges))
-        if original and digit_version(original) < lowest:  # too old, so the code base should raise its error
+        if original and Version(original) < lowest:  # too old, so the code base should raise its error
             fits = [original]
         elif original and fits[0] != original:
             note = f"{package} {original} is installed, but a code base accepts versions up to {accepted[1]}."
@@ -111,8 +112,8 @@ def show_accepted_versions(source: str) -> None:
             ):  # footplate itself provides mmcv's and MMEngine's runtime
                 relaxed.append(note)
         for title in {package, f"{package}.version"} & sys.modules.keys():
-            vars(sys.modules[title]).update(__version__=fits[0], version_info=parse_version_info(fits[0]))
+            vars(sys.modules[title]).update(__version__=fits[0], version_info=Version(fits[0]).release)
 
 
 def _is_within(version: str, limits: tuple[str, str]) -> bool:
-    return digit_version(limits[0]) <= digit_version(version) < digit_version(limits[1])
+    return Version(limits[0]) <= Version(version) < Version(limits[1])

@@ -1,23 +1,9 @@
-"""Every name that 60 public packages import from `mmengine`, read from their sources on 2026-11-21."""
-
 import importlib.util
-from pathlib import Path
 
 import pytest
 
 from footplate import openmmlab
 from footplate.errors import ConfigError
-from tests.openmmlab.test_names import imported
-
-IMPORTED = (Path(__file__).parents[2] / "data" / "vectors" / "mmengine_names.txt").read_text().split()
-
-
-def test_names_that_packages_import() -> None:
-    assert len(IMPORTED) == 371
-    openmmlab.install()
-    for name in IMPORTED:
-        found, _, attribute = imported(name)
-        assert hasattr(found, attribute), name
 
 
 @pytest.mark.parametrize(
@@ -28,12 +14,8 @@ def test_names_that_packages_import() -> None:
             "footplate does not provide 'CheckpontHook' in 'mmengine.hooks'. Did you mean 'CheckpointHook'?",
         ),
         (
-            "from mmengine.runner import wrap_forward",
-            "footplate does not provide 'wrap_forward' in 'mmengine.runner'.",
-        ),
-        (
-            "from mmengine.fileo import load",
-            "footplate does not provide 'fileo' in 'mmengine'. Did you mean 'fileio'?",
+            "from mmengine.runer import Runner",
+            "footplate does not provide 'runer' in 'mmengine'. Did you mean 'runner'?",
         ),
     ],
 )

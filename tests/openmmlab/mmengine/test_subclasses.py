@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Sampler
 
-from mmengine.dist import get_dist_info, master_only, sync_random_seed
+from footplate.distributed import get_rank, get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.logging import MessageHub, print_log
@@ -32,7 +32,7 @@ from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 from mmengine.registry import (DATA_SAMPLERS, DATASETS, HOOKS, LOOPS, METRICS, MODELS,
                                OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, PARAM_SCHEDULERS, VISUALIZERS)
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner, ValLoop, autocast
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner, ValLoop
 from mmengine.visualization import Visualizer
 
 
@@ -100,10 +100,10 @@ class HostMetric(BaseMetric):
 
 @DATA_SAMPLERS.register_module()
 class HostSampler(Sampler):
-    def __init__(self, dataset, seed=None, stride=3):
-        self.rank, self.world_size = get_dist_info()
+    def __init__(self, dataset, seed, stride=3):
+        self.rank, self.world_size = get_rank(), get_world_size()
         self.size, self.stride, self.epoch = len(dataset), stride, 0
-        self.seed = sync_random_seed() if seed is None else seed
+        self.seed = seed
 
     def __iter__(self):
         order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed + self.epoch)).tolist()
@@ -162,7 +162,7 @@ class HostValLoop(BaseLoop):
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()
-        with torch.no_grad(), autocast(enabled=self.fp16):
+        with torch.no_grad(), torch.autocast('cpu', enabled=self.fp16):
             for idx, data_batch in enumerate(self.dataloader):
                 self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
                 outputs = self.runner.model.val_step(data_batch)
@@ -224,7 +224,6 @@ class HostVisualizer(Visualizer):
         super().__init__(name=name, image=image, vis_backends=vis_backends, save_dir=save_dir)
         self.width = width
 
-    @master_only
     def add_datasample(self, name, image, data_sample=None, draw_gt=True, draw_pred=True, show=False, wait_time=0,
                        out_file=None, step=0):
         classes = self.dataset_meta.get('classes')

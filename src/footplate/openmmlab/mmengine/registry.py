@@ -1,24 +1,22 @@
 """The `Registry` and `DefaultScope` classes and the build functions of `mmengine.registry`."""
 
 import importlib
-import logging
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import nn
 
 from footplate.errors import BuildError, UnknownNameError
 from footplate.openmmlab.extension import CODE_BASES
-from footplate.openmmlab.mmengine.managers import ManagerMixin
 from footplate.openmmlab.mmengine.registry_members import RegistryMembers
 from footplate.optim import build_optimizer
+from footplate.records import Instances
 from footplate.registry import OPTIMIZERS, default_scope, set_default_scope, using_scope
 from footplate.registry import Registry as _Registry
 from footplate.registry.dotted_paths import module_exists
 from footplate.registry.root import build_model
-
-_logger = logging.getLogger("footplate.openmmlab")
 
 
 def register_all_modules(scope: str) -> None:
@@ -73,7 +71,7 @@ class Registry(_Registry, metaclass=AcceptsBase):
             return None
 
 
-class DefaultScope(ManagerMixin):
+class DefaultScope(Instances):
     """Sets the default scope of the registries when an instance is created.
 
     Args:
@@ -92,15 +90,10 @@ class DefaultScope(ManagerMixin):
         scope = default_scope()
         return None if scope is None else cls.get_instance(scope, scope_name=scope)
 
-    overwrite_default_scope = staticmethod(using_scope)
-
-
-def init_default_scope(scope: str) -> None:
-    """Sets the default scope. Logs a warning if a different scope was set before."""
-    before = default_scope()
-    if before not in (None, scope):
-        _logger.warning("Replacing the default scope '%s' with '%s'.", before, scope)
-    set_default_scope(scope)
+    @staticmethod
+    def overwrite_default_scope(scope_name: str | None) -> AbstractContextManager[None]:
+        """Sets the default scope for the duration of a block. None keeps the current scope."""
+        return using_scope(scope_name)
 
 
 def build_from_cfg(cfg: Mapping[str, Any], registry: _Registry, default_args: Mapping[str, Any] | None = None) -> Any:

@@ -7,11 +7,12 @@ Checkpoints are loaded without executing code in them, except by loaders that co
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
 from footplate.checkpoint import STRIP_WRAPPER, load_weights
@@ -23,8 +24,6 @@ from footplate.engine.process_setup import seed_everything
 from footplate.models import trained_model
 from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.openmmlab.extension import refuse_unsupported
-from footplate.openmmlab.mmengine.fileio import get_file_backend
-from footplate.openmmlab.mmengine.torch_utils import get_device
 
 Loader = Callable[..., Any]
 ReviseKeys = Sequence[tuple[str, str]]
@@ -135,16 +134,26 @@ def save_checkpoint(
     file_client_args: Mapping[str, Any] | None = None,
     backend_args: Mapping[str, Any] | None = None,
 ) -> None:
-    """Saves a checkpoint atomically on any storage backend.
+    """Saves a checkpoint atomically to any storage that fsspec supports, or with a backend of `mmengine.fileio`.
 
     Args:
         checkpoint: The contents.
         filename: The path.
-        file_client_args: An old name for `backend_args`.
-        backend_args: See `get_file_backend`. Its path mapping, if any, is applied.
+        file_client_args: The arguments for MMEngine's `FileClient`.
+        backend_args: The arguments for MMEngine's `get_file_backend`.
     """
-    backend = get_file_backend(filename, backend_args=backend_args or file_client_args)
-    _save(dict(checkpoint), backend.join_path(filename))
+    if not (file_client_args or backend_args):
+        _save(dict(checkpoint), filename)
+        return
+    fileio = import_module("mmengine.fileio")
+    if file_client_args:
+        backend = fileio.FileClient.infer_client(file_client_args, filename)
+    else:
+        backend = fileio.get_file_backend(filename, backend_args=backend_args)
+    with TemporaryDirectory(prefix="footplate-") as folder:
+        file = Path(folder, "checkpoint.pth")
+        _save(dict(checkpoint), file)
+        backend.put(file.read_bytes(), filename)
 
 
 def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_rank_seed: bool = False) -> int:
@@ -159,24 +168,6 @@ def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_r
     flags = {"deterministic": bool(deterministic), "diff_rank_seed": bool(diff_rank_seed)}
     shared = seed_everything({"seed": seed, **flags})
     return shared + get_rank() if diff_rank_seed else shared
-
-
-def autocast(
-    device_type: str | None = None,
-    dtype: torch.dtype | None = None,
-    enabled: bool = True,
-    cache_enabled: bool | None = None,
-) -> AbstractContextManager[Any]:
-    """Returns an autocast context manager.
-
-    Args:
-        device_type: The device type, such as "cuda"; by default, the first available accelerator, or "cpu" if there is
-            none.
-        dtype: The autocast dtype; by default, torch's default for this device.
-        enabled: Whether to enable autocast.
-        cache_enabled: See `torch.autocast`.
-    """
-    return torch.autocast(device_type or get_device(), dtype, enabled, cache_enabled)
 
 
 def calc_dynamic_intervals(

@@ -16,7 +16,7 @@ from footplate.engine.hook import Priority, get_priority
 from footplate.errors import CheckpointError
 from footplate.hooks import LoggerHook
 from footplate.openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
-from footplate.openmmlab.mmengine.dist import all_reduce_params
+from footplate.openmmlab.mmengine.dist import allreduce_params
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPERS
 
@@ -367,7 +367,7 @@ class SteppedByModel(OptimWrapper):
 
     def _average_gradients(self, *_: Any) -> None:
         if self.data_parallel is not None:  # DDP does not average gradients if the model runs the backward pass
-            all_reduce_params([each.grad for each in self.parameters() if each.grad is not None], op="mean")
+            allreduce_params([each.grad for each in self.parameters() if each.grad is not None])
 
     def update_params(self, loss: Tensor | None, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
         """Does nothing, because the model has already stepped the optimizer."""

@@ -1,7 +1,8 @@
 """The adapter for first-generation models, and the data containers in their batches."""
 
+import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import partialmethod
 from typing import Any
 
@@ -13,7 +14,6 @@ from footplate.data import pseudo_collate
 from footplate.data.data_element import BaseDataElement
 from footplate.errors import BuildError
 from footplate.models import BaseDataPreprocessor, BaseModel, BaseModule, stack_batch
-from footplate.openmmlab.mmengine.utils import apply_to
 from footplate.registry import FUNCTIONS, MODEL_WRAPPERS, MODELS
 
 
@@ -84,6 +84,21 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     if isinstance(first, Sequence) and not isinstance(first, (str, bytes)):
         return [collate(column) for column in zip(*samples, strict=True)]
     return default_collate(list(samples))
+
+
+def apply_to(data: Any, expr: Callable[[Any], bool], apply_func: Callable[[Any], Any]) -> Any:
+    """Returns a copy of nested data in which `apply_func` was applied to the items for which `expr` returns True."""
+    if expr(data):
+        return apply_func(data)
+    if isinstance(data, MutableMapping):
+        changed = copy.copy(data)  # keeps the type, for example ConfigDict with its attribute access
+        changed.update({key: apply_to(value, expr, apply_func) for key, value in data.items()})
+        return changed
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*(apply_to(value, expr, apply_func) for value in data))
+    if isinstance(data, list | tuple):
+        return type(data)(apply_to(value, expr, apply_func) for value in data)
+    return data
 
 
 def unpack_containers(data: Any, device: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Provides `ManagerMixin` for classes with named instances, and `MMLogger` and `print_log` for footplate's log."""
+"""`MMLogger` and `print_log`, which write to footplate's log."""
 
 import logging
 import sys
@@ -10,37 +10,7 @@ from footplate.messages import printable
 from footplate.records import Instances, add_log_file, get_logger
 
 
-class ManagerMeta(type):
-    """Metaclass that gives each class a separate dict of named instances."""
-
-    def __init__(cls, *args: Any) -> None:
-        cls._instance_dict: dict[str, Any] = {}
-        super().__init__(*args)
-
-
-class ManagerMixin(Instances, metaclass=ManagerMeta):
-    """Base class for classes, such as loggers, whose instances can be accessed by name.
-
-    Args:
-        name: The name of the instance.
-    """
-
-    def __init__(self, name: str = "", **kwargs: Any) -> None:
-        super().__init__(name)
-
-    @classmethod
-    def get_current_instance(cls) -> Self:
-        """Returns the most recently created instance.
-
-        Raises:
-            RuntimeError: There are no instances.
-        """
-        if not cls._instance_dict:
-            raise RuntimeError(f"No instance of {cls.__name__} exists. Call {cls.__name__}.get_instance(name) first.")
-        return super().get_current_instance()
-
-
-class MMLogger(logging.Logger, ManagerMixin):
+class MMLogger(logging.Logger, Instances):
     """A logger that writes to the console and to the run's log file.
 
     Args:
@@ -64,7 +34,7 @@ class MMLogger(logging.Logger, ManagerMixin):
         file_handler_cfg: dict[str, Any] | None = None,
     ) -> None:
         logging.Logger.__init__(self, logger_name, log_level)
-        ManagerMixin.__init__(self, name)
+        Instances.__init__(self, name)
         self.parent = get_logger("footplate.openmmlab")
         self.log_file = log_file
         if log_file is not None:
