@@ -109,6 +109,8 @@ def test_killed_run_resumes_bit_exactly(tmp_path: Path, case: dict[str, Any], ki
 class _Remembering(ToyModel):
     """Adds the mean of the previous batch, which its first batch stores in an empty buffer."""
 
+    cache: Tensor | None
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("cache", None)
@@ -121,11 +123,8 @@ class _Remembering(ToyModel):
 @pytest.mark.parametrize("hooks", [[], [{"type": "EMAHook", "momentum": 0.1}]])
 def test_buffer_that_the_first_batch_sets_is_resumed(tmp_path: Path, hooks: list[Any]) -> None:
     model, weights = _Remembering(), []
-    for name, changes in {
-        "a": {},
-        "b": {"load_from": str(tmp_path / "a/epoch_2.pth"), "resume": True},
-        "c": {},
-    }.items():
+    resumed: dict[str, Any] = {"load_from": str(tmp_path / "a/epoch_2.pth"), "resume": True}
+    for name, changes in {"a": {}, "b": resumed, "c": {}}.items():
         cfg = settings(tmp_path / name, default_hooks={"checkpoint": {"interval": 1}}, custom_hooks=hooks)
         runner = Runner(**{**cfg, "model": copy.deepcopy(model), "preflight": name == "c", **changes})
         runner.train()

@@ -102,7 +102,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
         # Only rank 0 prints its error. Other ranks write the traceback to their own log file.
         trace = None if is_main_process() else completed
         _logger.error("The run failed: %s", _first_lines(completed), extra=NOT_SHOWN, exc_info=trace)
-        if isinstance(completed, ArgumentError) and not runner.iter:
+        if for_training and isinstance(completed, ArgumentError) and not runner.iter:
             resources.close()
             runner.folder.remove_failed_start()
         if completed is not error:
