@@ -74,7 +74,7 @@ class _Finder:
     def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if name != "torch":
             return None
-        sys.meta_path.remove(cls)  # type: ignore[arg-type]
+        sys.meta_path.remove(cls)
         spec = find_spec(name)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
@@ -90,4 +90,4 @@ class _Finder:
 # Python and conftest.py import this file under different names.
 if os.environ.get("ROUND_BY_SHAPE") and "rounding by shape" not in sys.modules:
     sys.modules["rounding by shape"] = sys.modules[__name__]
-    sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Finder)
