@@ -111,7 +111,7 @@ class SwitchHook(Hook):
             CHANGES[self.change](loader)
             self.has_switched = True
 
-    def before_train_iter(self, runner: Any, data_batch: Any, **arguments: Any) -> None:
+    def before_train_iter(self, runner: Any, data_batch: Any) -> None:  # type: ignore[override]
         self.samples += data_batch["inputs"][:, 0].tolist()
 
 

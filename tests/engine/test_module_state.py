@@ -12,11 +12,13 @@ from tests.support import ToyModel, settings
 class WithMemory(ToyModel):
     """Remembers features in tensors of every kind."""
 
+    kept: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.bank, self.replaced, self.constant = torch.zeros(4), torch.zeros(4), torch.zeros(4)
         self.register_buffer("kept", torch.zeros(4))
-        self.layers.append(nn.utils.weight_norm(nn.Linear(2, 2)))
+        self.layers.append(nn.utils.weight_norm(nn.Linear(2, 2)))  # type: ignore[no-untyped-call]
         self.last: Tensor | None = None
 
     def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:

@@ -219,9 +219,9 @@ def _without_buffers() -> None:
 def _without_repetition() -> None:
     begin = batch_plan.BatchPlan.begin
 
-    def without_earlier(self: Any, epoch: int, length: int | None = None) -> None:
+    def without_earlier(self: Any, epoch: int) -> None:
         self._begun_passes = max(self._begun_passes, epoch)
-        begin(self, epoch, length)
+        begin(self, epoch)
 
     batch_plan.BatchPlan.begin = without_earlier  # type: ignore[method-assign]
 
