@@ -98,7 +98,7 @@ class LegacyMetric(BaseMetric[Any]):
         metric: The `metric` argument of `evaluate`. For a dataset without `evaluate`, one or more metric names, such as
             "mIoU".
         pre_eval: Whether to reduce the results of each batch with the dataset's `pre_eval`, if it has this method, to
-            save memory. Some published configs write it as text, 'True'.
+            save memory.
         collect_device: See BaseMetric.
         options: Additional keyword arguments for `evaluate`, ignored for a dataset without this method.
     """
