@@ -5,12 +5,13 @@
     │   ├── ConfigSyntaxError         the file cannot be parsed
     │   ├── ConfigKeyError            a key is missing, misspelled or not allowed (also a KeyError)
     │   ├── ConfigAttributeError      a key accessed as an attribute is missing (also an AttributeError)
+    │   ├── ConfigTypeError           a value has the wrong type (also a TypeError)
     │   └── OverrideError             an override from the command line
     ├── RegistryError
     │   ├── UnknownNameError          the registry has no such name (also a KeyError)
     │   ├── DuplicateNameError        two classes claim the same name (also a KeyError)
     │   └── BuildError                a wrong or missing argument, or a class of the wrong type (also a TypeError)
-    ├── ArgumentError                 an invalid value (also a ValueError)
+    ├── ArgumentError                 an invalid value (also a ValueError, and an AssertionError as in OpenMMLab)
     ├── DataError                     a sample or dataset cannot be used
     │   └── StorageError              remote data cannot be read or copied to the local disk
     ├── NonFiniteError                a loss, a gradient or a weight is NaN or infinite; exit code 3
@@ -166,6 +167,10 @@ class ConfigAttributeError(ConfigError, AttributeError):
     """Raised if a config key that is accessed as an attribute is missing."""
 
 
+class ConfigTypeError(ConfigError, TypeError):
+    """Raised if a value in a config has the wrong type."""
+
+
 class OverrideError(ConfigError):
     """Raised if an override from the command line cannot be applied."""
 
@@ -186,8 +191,11 @@ class BuildError(RegistryError, TypeError):
     """Raised if an argument of a class is wrong or missing, or the class has the wrong base class."""
 
 
-class ArgumentError(FootplateError, ValueError):
-    """Raised if a value is invalid for its argument or config key."""
+class ArgumentError(FootplateError, ValueError, AssertionError):
+    """Raised if a value is invalid for its argument or config key.
+
+    It is an AssertionError because mmcv and MMEngine check arguments with assertions, which code may expect.
+    """
 
 
 class DataError(FootplateError):

@@ -35,7 +35,7 @@ def test_config_stores_its_file_and_text(write: Write) -> None:
     main = write({"main.py": "_base_ = 'b.py'\nx = 1\n", "b.py": "y = 2\n"})
     cfg = Config.fromfile(main)
     assert cfg.filename == str(main)
-    assert cfg.text == f"{main.with_name('b.py')}\ny = 2\n\n\n{main}\n_base_ = 'b.py'\nx = 1\n\n"
+    assert cfg.text == f"{main.with_name('b.py')}\ny = 2\n\n{main}\n_base_ = 'b.py'\nx = 1\n"
 
 
 def test_bases_of_fromstring_are_relative_to_the_current_folder(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

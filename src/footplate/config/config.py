@@ -40,7 +40,7 @@ from footplate.config.sources import (
     suffix_of,
 )
 from footplate.error_context import origin_of
-from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin, shown_path
+from footplate.errors import ConfigError, ConfigKeyError, ConfigTypeError, FootplateError, Origin, shown_path
 from footplate.extensions import extensions
 from footplate.messages import describe_exception
 from footplate.registry.dotted_paths import mark_executed
@@ -98,7 +98,7 @@ class Config:
             filename = filename or cfg_dict.filename
             env_variables = env_variables or cfg_dict.env_variables
         if not isinstance(mapping, Mapping):
-            raise ConfigError("a Config must be created from a dict", found=cfg_dict)
+            raise ConfigTypeError("a Config must be created from a dict", found=cfg_dict)
         for key in _RESERVED:
             if key in mapping:
                 raise ConfigKeyError(
@@ -222,6 +222,8 @@ class Config:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "_cfg_dict" not in self.__dict__:
             raise AttributeError(name)
+        if name in ("_filename", "_text", "_env_variables"):  # which code for mmcv and MMEngine reads
+            return self.__dict__[name[1:]]
         return getattr(self._cfg_dict, name)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -330,7 +332,7 @@ class FileLoader:
     def load(self) -> Loaded:
         """Returns the config, merged with its bases."""
         mapping, imported = self._load_script() if self._suffix == ".py" else (self._load_data(), {})
-        text = f"{self._path}\n{self._text}\n"
+        text = f"{self._path}\n{self._text}"
         environment = self._environment
         for base in reversed(self._bases):
             text = f"{base.text}\n{text}"

@@ -22,7 +22,15 @@ from typing import Any, NamedTuple
 
 from footplate.config.imports import LazyObject
 from footplate.error_context import at_key, origin_of
-from footplate.errors import PACKAGE, RECIPES, ConfigAttributeError, ConfigError, ConfigKeyError, Origin
+from footplate.errors import (
+    PACKAGE,
+    RECIPES,
+    ConfigAttributeError,
+    ConfigError,
+    ConfigKeyError,
+    ConfigTypeError,
+    Origin,
+)
 from footplate.messages import nearest
 
 _HERE = os.path.join(PACKAGE, "config", "")
@@ -326,7 +334,7 @@ def _merged(present: Any, value: Any, origin: Origin | None, override: Override 
         for key, item in value.items():
             items[int(key)] = _merged(items[int(key)], item, origin, override)
         return present if all(map(operator.is_, items, present)) else type(present)(items)
-    raise ConfigError(
+    raise ConfigTypeError(
         f"a dict cannot be merged into a value of type {type(present).__name__}",
         origin=origin,
         found=present,

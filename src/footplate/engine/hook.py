@@ -136,6 +136,8 @@ class Hook:
 
     In an epoch-based run with such a hook, the loop does not set the model to training mode again after these hooks.
     """
+    reads_gradients = False
+    """Whether the hook reads gradients after the step, so that they are only cleared before the next backward pass."""
     is_of_user = False
     """Whether the hook calls functions of the user, although its class is defined in footplate.
 

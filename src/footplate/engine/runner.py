@@ -373,6 +373,8 @@ class Runner:
         process_setup.warn_of_nondeterminism(self)
         self.requests.reset()
         self.call_hook("before_run")
+        for part in self.optim_wrapper.parts.values():
+            part.keeps_gradients = any(hook.reads_gradients for hook in self.hooks)
         if self.sections["preflight"]:
             preflight(self)
 

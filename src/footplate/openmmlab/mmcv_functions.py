@@ -2,6 +2,7 @@
 
 import functools
 import getpass
+import inspect
 import logging
 import os
 import socket
@@ -22,6 +23,7 @@ from footplate.openmmlab.first_generation.adapters.model import apply_to, scatte
 from footplate.openmmlab.first_generation.adapters.warm_up_ema import EMAHook
 from footplate.openmmlab.mmengine.dist import allreduce_params, collect_results
 from footplate.openmmlab.mmengine.registry import build_from_cfg as _build_from_cfg
+from footplate.openmmlab.mmengine.runner import CheckpointLoader
 from footplate.openmmlab.mmengine.runner import set_random_seed as _seed
 from footplate.openmmlab.skipped_imports import placeholder
 from footplate.records import add_log_file, set_level
@@ -41,6 +43,8 @@ def build_from_cfg(cfg: Any, registry: Any, default_args: Any = None) -> Any:
     return _build_from_cfg(cfg, registry, default_args)
 
 
+TORCH_OPTIMIZERS = [name for name, kind in vars(torch.optim).items() if inspect.isclass(kind)]
+"""The names of the optimizers in torch."""
 build_optimizer_constructor = functools.partial(build_from_cfg, registry=OPTIMIZER_BUILDERS)
 """Builds an optimizer constructor from its config."""
 
@@ -70,10 +74,20 @@ def build_dataset(cfg: Any, default_args: Mapping[str, Any] | None = None) -> An
 
 
 def save_checkpoint(
-    model: nn.Module, filename: str, optimizer: Any = None, meta: Mapping[str, Any] | None = None
+    model: nn.Module,
+    filename: str,
+    optimizer: Any = None,
+    meta: Mapping[str, Any] | None = None,
+    file_client_args: Any = None,
 ) -> None:
-    """Saves a model's weights and, if `optimizer` is set, the state of the optimizer or of a dict of optimizers."""
-    checkpoint: dict[str, Any] = {"meta": dict(meta or {}), "state_dict": unwrap_model(model).state_dict()}
+    """Saves a model's weights and, if `optimizer` is set, the state of the optimizer or of a dict of optimizers.
+
+    `meta` is saved with the time and the model's `CLASSES`. Ignores `file_client_args`; the path selects the storage.
+    """
+    module = unwrap_model(model)
+    labels = {"CLASSES": module.CLASSES} if getattr(module, "CLASSES", None) is not None else {}
+    known = {"time": get_time_str(), **labels, **(meta or {})}
+    checkpoint: dict[str, Any] = {"meta": known, "state_dict": module.state_dict()}
     if isinstance(optimizer, Mapping):
         checkpoint["optimizer"] = {name: each.state_dict() for name, each in optimizer.items()}
     elif optimizer is not None:
@@ -181,7 +195,7 @@ def set_random_seed(seed: int, deterministic: bool = False, use_rank_shift: bool
         deterministic: Whether to restrict cuDNN to deterministic algorithms.
         use_rank_shift: Whether to add the rank to the seed.
     """
-    _seed(seed, diff_rank_seed=use_rank_shift)
+    os.environ["PYTHONHASHSEED"] = str(_seed(seed, diff_rank_seed=use_rank_shift))
     if deterministic:
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
@@ -197,6 +211,11 @@ def cast_tensor_type(inputs: Any, src_type: torch.dtype, dst_type: torch.dtype) 
     return apply_to(
         inputs, lambda data: torch.is_tensor(data) and data.dtype == src_type, lambda data: data.to(dst_type)
     )
+
+
+def load_from_local(filename: str, map_location: Any) -> Any:
+    """Loads a checkpoint from a path, which may begin with `~`."""
+    return CheckpointLoader.load_checkpoint(os.path.expanduser(filename), map_location)
 
 
 def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Sequence[Any] = (-1,), dim: int = 0) -> tuple[Any, Any]:
@@ -293,4 +312,5 @@ IPUDataLoader, IPUFp16OptimizerHook, cfg2options, ipu_model_wrapper = (
     for name in ("IPUDataLoader", "IPUFp16OptimizerHook", "cfg2options", "ipu_model_wrapper")
 )
 LossScaler = _refused("LossScaler", "use torch.amp.GradScaler")
+load_from_pavi = _refused("load_from_pavi", "download the file, and pass its path")
 register_extra_symbolics = _refused("register_extra_symbolics", "export with `footplate export --to onnx`")

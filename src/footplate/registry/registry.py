@@ -383,6 +383,8 @@ class Registry:
             if member is None and scope in known_scopes and not is_installed(scope):
                 # "mmengine.GELU", or "mmseg.PolyLR" without mmseg: most likely, the class is registered here.
                 member = self
+            if member is not None and "." in rest:  # "hound.little_hound.Dachshund"
+                return member._find(rest)
             return member._find_upwards(rest) if member is not None else None
         first = self.root._member(default_scope())
         entry = first._find_upwards(name) if first is not None else None

@@ -43,6 +43,8 @@ class OptimWrapper(Accumulation):
         has_scaler: Whether a loss scaler skips steps with non-finite gradients.
         reasons: The `paramwise_cfg` keys that applied, by parameter name. Set by `build_optim_wrapper`.
         message_hub: The hub that records the gradient norm: the current hub or, after `join_run`, the hub of the run.
+        keeps_gradients: Whether `update_params` clears the gradients before the next backward pass instead of after the
+            step.
         isolated: Whether the backward pass computes gradients only for this optimizer's parameters; see `join_run`.
         data_parallel: The model wrapper that averages gradients over processes, or None. Its `train_step` sets this
             attribute. The wrapper skips parameters that were frozen when the model was wrapped. If they are unfrozen
@@ -60,7 +62,7 @@ class OptimWrapper(Accumulation):
 
     has_scaler = False
     reasons: Mapping[str, tuple[str, ...]] = {}
-    isolated = False
+    isolated = keeps_gradients = False
     _norm_name = "train/grad_norm"
     data_parallel: ModelDistributedDataParallel | None = None
 
@@ -108,10 +110,13 @@ class OptimWrapper(Accumulation):
         Raises:
             ArgumentError, NonFiniteError: See `backward` and `step`.
         """
+        if self.keeps_gradients and self.should_update():  # at the start of an accumulation round
+            self.zero_grad(**(zero_kwargs or {}))
         self.backward(self.scale_loss(loss))
         if self.should_update():
             self.step(**(step_kwargs or {}))
-            self.zero_grad(**(zero_kwargs or {}))
+            if not self.keeps_gradients:
+                self.zero_grad(**(zero_kwargs or {}))
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Runs the backward pass for the scalar tensor `loss`, and counts the loss for gradient accumulation.

@@ -226,7 +226,7 @@ def test_a_subclass_writes_to_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     wandb.init.assert_called_once_with(project="p")
     wandb.config.update.assert_called_once_with({"length": 12})
     logged = [(call.kwargs, call.args[0].keys()) for call in wandb.log.call_args_list]
-    assert [kwargs for kwargs, _ in logged] == [{"step": step} for step in (4, 4, 8, 8, 12, 12)]
+    assert [kwargs for kwargs, _ in logged] == [{"step": step} for step in (4, 5, 8, 9, 12, 13)]  # as in mmcv
     assert ["val/accuracy" in names for _, names in logged] == [False, True] * 3
     assert "train/loss" in logged[0][1]
     wandb.finish.assert_called_once_with()

@@ -101,11 +101,17 @@ def test_outputs_of_second_generation_model(tmp_path: Path) -> None:
 
 
 def test_counters_cannot_be_set(tmp_path: Path) -> None:
-    view = view_of(runner := Runner.from_cfg(old_config(tmp_path)))  # the view does not keep the runner alive
+    view = view_of(Runner.from_cfg(old_config(tmp_path)))
     for name in ("_epoch", "_max_epochs", "max_epochs", "max_iters"):
         with pytest.raises(AttributeError, match=rf"runner.{name}, .* runner.train_loop.stop_training = True"):
             setattr(view, name, 3)
-    del runner
+
+
+def test_view_changes_nothing_in_the_run(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config(tmp_path))
+    before = vars(runner.optim_wrapper).copy()
+    view_of(runner)
+    assert vars(runner.optim_wrapper) == before
 
 
 @pytest.mark.parametrize("name", ["model", "optimizer", "data_loader"])

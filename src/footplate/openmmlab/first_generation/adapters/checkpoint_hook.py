@@ -22,7 +22,7 @@ from footplate.engine import Hook, Runner
 from footplate.errors import CheckpointError
 from footplate.hooks.averaged_weights_hooks import TRAINING_STATE, EMAHook
 from footplate.openmmlab.first_generation.adapters.evaluation import METAINFO_KEYS
-from footplate.openmmlab.first_generation.adapters.runner_view import BEST_MESSAGES, existing_view_of, view_of
+from footplate.openmmlab.first_generation.adapters.runner_view import HUB_MESSAGES, existing_view_of, view_of
 from footplate.registry import HOOKS
 from footplate.storage.paths import local_path
 
@@ -94,7 +94,7 @@ class LegacyCheckpointHook(Hook):
             return
         if messages := checkpoint.get("meta", {}).get("hook_msgs"):
             view_of(runner).meta["hook_msgs"].update(messages)
-            best = {name: messages[name] for name in BEST_MESSAGES if name in messages}
+            best = {name: messages[name] for name in HUB_MESSAGES if name in messages}
             runner.message_hub.update_info_dict(best)  # where CheckpointHook looks for them
         if TRAINING_STATE not in checkpoint and any(isinstance(hook, EMAHook) for hook in runner.hooks):
             _move_averages(checkpoint, by_epoch=runner.by_epoch)
@@ -128,12 +128,17 @@ def _move_averages(checkpoint: dict[str, Any], *, by_epoch: bool) -> None:
 
 
 def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:
-    """Writes `last_checkpoint`, and replaces the link `latest.pth` next to the checkpoint.
+    """Writes `last_checkpoint`, and links `latest.pth` to the checkpoint."""
+    write_pointer(folder, path)
+    link_latest(path)
+
+
+def link_latest(path: "str | os.PathLike[str]") -> None:
+    """Replaces the link `latest.pth` next to a checkpoint.
 
     Creates no link for remote or sharded checkpoints, if a regular file has this name, or if the file system does not
     support links.
     """
-    write_pointer(folder, path)
     file = local_path(path)
     if not storage.is_local(path) or is_sharded_path(file):
         return

@@ -5,9 +5,11 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import MethodType, NoneType
 from typing import Any
 
 import numpy as np
+from torch.utils.data import DataLoader
 
 from footplate.checks import check_count, check_names
 from footplate.config import ConfigDict
@@ -15,7 +17,7 @@ from footplate.distributed import broadcast_object, get_data_rank, get_data_worl
 from footplate.engine import Runner, ValLoop
 from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, BuildError
 from footplate.evaluation import BaseMetric, Evaluator
 from footplate.messages import nearest
 from footplate.openmmlab.first_generation.adapters.hook import Hook
@@ -264,7 +266,7 @@ class EvalHook(Hook):
     Args:
         dataloader: The validation dataloader. By default, the config's validation loop is used.
         start: The first epoch or iteration after which to validate. `interval` is counted from there, by default from
-            0. If 0 and `interval` is 1, also validates before training.
+            0. If a run starts there or later, and not from a checkpoint, also validates before training.
         interval: The number of epochs or iterations between validation runs.
         by_epoch: Whether `start` and the intervals count epochs. If set, an iteration-based run does not
             validate during training.
@@ -312,6 +314,8 @@ class EvalHook(Hook):
         broadcast_bn_buffer: bool = True,
         **eval_kwargs: Any,
     ) -> None:
+        if not isinstance(dataloader, NoneType | DataLoader | Mapping):
+            raise BuildError("an evaluation hook needs a DataLoader", key="dataloader", found=dataloader)
         check_count("interval", interval)
         check_count("start", start or 0, least=0)
         self.dataloader, self.test_fn, self.eval_kwargs = dataloader, test_fn or multi_gpu_test, eval_kwargs
@@ -359,8 +363,11 @@ class EvalHook(Hook):
             if own is not None:
                 own(runner)
             if self.dataloader is not None:
-                kind = type(self)
-                overrides = (kind._do_evaluate, kind.evaluate) != (EvalHook._do_evaluate, EvalHook.evaluate)
+                own_methods = (self._do_evaluate, self.evaluate)
+                overrides = own_methods != (
+                    MethodType(EvalHook._do_evaluate, self),
+                    MethodType(EvalHook.evaluate, self),
+                )
                 metric = LegacyMetric(**self.eval_kwargs)
                 if overrides or self.test_fn is not multi_gpu_test:
                     runner.val_loop = _HookValidation(runner, self, metric)
@@ -372,9 +379,10 @@ class EvalHook(Hook):
                 runner.register_hook({**saver, **{name: getattr(self, name) for name in names}})
 
         def before_train(runner: Runner) -> None:
-            runner.train_loop.val_begin = sys.maxsize  # disables the loop's own validation interval
-            if self.start == 0 and runner.iter == 0 and self._is_due(1):
-                runner.train_loop.validation_requested = True
+            loop = runner.train_loop
+            loop.val_begin = sys.maxsize  # disables the loop's own validation interval
+            if self.start is not None and runner.saver.last is None and self.start <= loop.units_done:
+                loop.validation_requested = self._is_due(loop.units_done + 1)
 
         return {**found, "before_run": before_run, "before_train": before_train}
 

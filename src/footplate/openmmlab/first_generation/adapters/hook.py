@@ -52,7 +52,7 @@ class Hook(EngineHook):
     """
 
     stages = tuple(GENERAL)
-    sets_mode = True
+    sets_mode = reads_gradients = True
     # Whether a hook with a priority lower than LOW handles the end of an iteration or epoch after validation. MMCV
     # validates in a hook with the priority LOW, so that later hooks can read the metrics.
     waits_for_validation = True
@@ -132,6 +132,10 @@ class Hook(EngineHook):
         """Checks whether the current iteration is the last one of the run."""
         return bool(runner.iter + 1 == runner.max_iters)
 
+    def get_triggered_stages(self) -> list[str]:  # type: ignore[override]
+        """Returns the events that the hook handles, in the order of `stages`."""
+        return [event for event in GENERAL if _handles(self, event)]
+
     def listeners(self) -> dict[str, Callable[..., Any]]:
         """Returns the hook's callbacks, keyed by event. Each callback passes a runner view to a method of the hook."""
         # WorkflowHook triggers the validation events, and the engine triggers the others.
@@ -203,8 +207,8 @@ def _run(method: Callable[[RunnerView], Any], view: RunnerView, event: str) -> N
     ready and it does not contain training averages, which include the time. Metrics are logged at once.
     """
     method(view)
-    runner, buffer = view.train_loop.runner, view.log_buffer
-    if not buffer.output.assigned:
+    runner, buffer = view.engine, view.log_buffer
+    if runner is None or not buffer.output.assigned:
         return
     values, buffer.output.assigned = buffer.output.assigned, {}
     ends_iter = event == "after_train_iter" and buffer.ready and "time" not in buffer.output
@@ -260,8 +264,7 @@ def _run_after_validation(hook: Hook, view: RunnerView, event: str) -> None:
     During the call, `log_buffer.output` contains the validation metrics.
     """
     view.awaiting_validation = ""
-    view.set_training_event(event, {})
-    view.late_event = event
+    view.set_training_event(event, {}, is_late=True)
     view.log_buffer.replace_output(view.val_loop.metrics)
     try:
         _run(getattr(hook, event), view, event)

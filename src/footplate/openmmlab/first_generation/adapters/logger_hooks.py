@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 from footplate.engine import Runner
-from footplate.errors import import_optional
+from footplate.errors import ConfigError, import_optional
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.adapters.runner_view import view_of
 from footplate.openmmlab.mmengine.dist import master_only
-from footplate.openmmlab.skipped_imports import placeholder
 from footplate.registry import HOOKS
 
 
@@ -86,13 +85,13 @@ class LoggerHook(Hook):
         return int(runner.epoch + 1 if runner.mode == "train" else runner.completed.epoch)
 
     def get_iter(self, runner: Any, inner_iter: bool = False) -> int:
-        """Returns the iteration number, counted from 1.
+        """Returns the iteration number, counted from 1. Between epochs, it is the number of the next iteration.
 
         If `inner_iter` is set and the run is epoch-based, returns the number within the epoch.
         """
         if self.by_epoch and inner_iter:
             return int(runner.inner_iter + 1)
-        return int(runner.iter + 1 if runner.mode == "train" else runner.completed.iter)
+        return int(runner.iter + 1 if runner.mode == "train" else runner.completed.iter + runner.by_epoch)
 
     def get_step(self, runner: Any) -> int:
         """Returns the step number for logging scalars.
@@ -135,11 +134,12 @@ class LoggerHook(Hook):
         return tags
 
 
+@HOOKS.register_module()
 class TextLoggerHook(LoggerHook):
     """Logs the values as one line of text.
 
-    Use this class as the base class for your own loggers, which may override `log` or `_log_info`. A `TextLoggerHook`
-    in `log_config` is translated to the default LoggerHook.
+    Use this class as the base class for your own loggers, which may override `log` or `_log_info`. A run replaces a
+    `TextLoggerHook` itself with the default LoggerHook.
 
     Args:
         by_epoch: Whether the run is epoch-based.
@@ -162,6 +162,8 @@ class TextLoggerHook(LoggerHook):
     ) -> None:
         super().__init__(interval, ignore_last, reset_flag, by_epoch)
         self.interval_exp_name = interval_exp_name
+        settings = {"by_epoch": by_epoch, "interval": interval, "ignore_last": ignore_last}
+        self.cfg = {"type": "TextLoggerHook", **settings, "interval_exp_name": interval_exp_name}
         self.time_sec_tot = 0.0  # subclasses use it to estimate the remaining time
         self.start_iter = 0
 
@@ -312,11 +314,55 @@ class WandbLoggerHook(LoggerHook):
         self.wandb.finish()
 
 
-_SERVICES = "ClearMLLoggerHook DvcliveLoggerHook MlflowLoggerHook NeptuneLoggerHook PaviLoggerHook SegmindLoggerHook"
-_ADVICE = (
-    "'{}' can only be used in the `log_config` of a first-generation config. For other configs, see docs/records.md."
-)
-ClearMLLoggerHook, DvcliveLoggerHook, MlflowLoggerHook, NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = (
-    HOOKS.register_module(module=placeholder(name, __name__, _ADVICE.format(name), LoggerHook))
-    for name in _SERVICES.split()
+@HOOKS.register_module()
+class PaviLoggerHook(LoggerHook):
+    """Writes to PAVI in runs of scripts. In the `log_config` of a config, it is removed with a warning.
+
+    Args:
+        init_kwargs: Arguments for `pavi.SummaryWriter`.
+        ignored: Settings for uploading the graph, images and checkpoints, which are not uploaded.
+        settings: Arguments for LoggerHook.
+
+    Attributes:
+        writer: The SummaryWriter. Only rank 0 has one.
+    """
+
+    def __init__(self, init_kwargs: Mapping[str, Any] | None = None, *ignored: Any, **settings: Any) -> None:
+        super().__init__(**{name: value for name, value in settings.items() if not name.startswith(("add_", "img_"))})
+        self.init_kwargs = init_kwargs or {}
+
+    @master_only
+    def before_run(self, runner: Any) -> None:
+        """Opens the writer."""
+        settings = {"name": os.path.basename(runner.work_dir), **self.init_kwargs}
+        self.writer = import_optional("pavi", extra="", why="PaviLoggerHook").SummaryWriter(**settings)
+
+    @master_only
+    def log(self, runner: Any) -> None:
+        """Writes the values from `get_loggable_tags`."""
+        tags = self.get_loggable_tags(runner, add_mode=False)
+        self.writer.add_scalars(self.get_mode(runner), tags, self.get_step(runner))
+
+
+class ReplacedLoggerHook(LoggerHook):
+    """A logger that scripts and `log_config` replace with a visualizer backend or, without one, remove with a warning.
+
+    Attributes:
+        cfg: The config of the logger, which is translated like an item of `log_config["hooks"]`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(settings.get("interval", 10), by_epoch=settings.get("by_epoch", True))
+        self.cfg = {"type": type(self).__name__, **settings}
+
+    def listeners(self) -> dict[str, Callable[..., Any]]:
+        """Raises a ConfigError, because the logger was not replaced."""
+        name = type(self).__name__
+        message = f"'{name}' can only be used in the `log_config` of a first-generation config, or in a script"
+        raise ConfigError(message, notes=["For other configs, see docs/records.md."])
+
+
+ClearMLLoggerHook, DvcliveLoggerHook, MlflowLoggerHook, NeptuneLoggerHook, SegmindLoggerHook = (
+    HOOKS.register_module(module=type(f"{name}LoggerHook", (ReplacedLoggerHook,), {"__module__": __name__}))
+    for name in ("ClearML", "Dvclive", "Mlflow", "Neptune", "Segmind")
 )

@@ -136,6 +136,15 @@ class MMDataParallel(nn.Module):
         super().__init__()
         self.module: Any = module
 
+    @property
+    def training(self) -> bool:
+        """Whether the model is in training mode. It may be set without this wrapper."""
+        return bool(self.module.training)
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        """Does nothing, because `train` also sets the mode of the model."""
+
     def _call(self, method: str, /, *inputs: Any, **kwargs: Any) -> Any:
         """Unpacks data containers, moves the data to the model's device and calls a method of the model."""
         args, named = unpack_containers((inputs, kwargs), next(self.parameters(), torch.empty(0)).device)
@@ -170,6 +179,7 @@ class LegacyModel(BaseModel):
 
     Args:
         module: The model.
+        batch_processor: A function `(module, batch, train_mode)` that returns the outputs of the model's `train_step`.
 
     Raises:
         BuildError: The model has neither `train_step` nor `forward(return_loss=...)`.
@@ -178,12 +188,13 @@ class LegacyModel(BaseModel):
         outputs: The outputs of the latest step, such as `loss`, `log_vars` and `num_samples`.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, batch_processor: Callable[..., Any] | None = None) -> None:
         super().__init__(_ContainerUnpacker())
         self.module: Any = module
         self.outputs: dict[str, Any] = {}
         self._optimizer: Any = None
-        self._has_step = _is_step(getattr(module, "train_step", None))
+        self._batch_processor = batch_processor
+        self._has_step = batch_processor is not None or _is_step(getattr(module, "train_step", None))
         parameters = inspect.signature(module.forward).parameters
         takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
         takes_return_loss = takes_any or "return_loss" in parameters
@@ -238,8 +249,9 @@ class LegacyModel(BaseModel):
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Returns the loss and the values to log. The loss may be None for a model that steps the optimizer itself."""
-        if "log_vars" in losses:
-            loss, log_vars = losses.get("loss"), losses["log_vars"]
+        if self._has_step or "log_vars" in losses:
+            loss, log_vars = losses.get("loss"), losses.get("log_vars", {})
+            loss = None if loss is None else torch.as_tensor(loss).mean()
             self.outputs = dict(losses)
         else:
             parse = getattr(self.module, "_parse_losses", None) or getattr(self.module, "parse_losses", None)
@@ -268,8 +280,10 @@ class LegacyModel(BaseModel):
             init()
 
     def _losses(self, data: Any) -> Any:
+        if self._batch_processor is not None:
+            return self._batch_processor(self.module, data, train_mode=self.training)
         if self._has_step:
-            return self.module.train_step(data, self._optimizer)
+            return self.module.train_step(data, self._optimizer or None)
         args, kwargs = ((), data) if isinstance(data, dict) else (data, {})
         return self.module(*args, return_loss=True, **kwargs)
 

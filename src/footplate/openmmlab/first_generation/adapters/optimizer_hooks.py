@@ -1,5 +1,6 @@
 """Base classes for user-defined hooks that step the optimizer."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,7 +12,6 @@ from torch.nn.utils import clip_grad_norm_
 from footplate.checks import check_count
 from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import Hook, SteppedByHook
-from footplate.openmmlab.mmengine.weights import detect_anomalous_params
 from footplate.registry import HOOKS
 
 
@@ -25,7 +25,7 @@ class OptimizerHook(Hook):
 
     Args:
         grad_clip: Arguments for torch's `clip_grad_norm_`; None disables clipping.
-        detect_anomalous_params: Whether to warn about parameters that the loss does not depend on.
+        detect_anomalous_params: Whether to log the parameters that the loss does not depend on.
 
     Raises:
         ArgumentError: The run's optimizer wrapper also steps the optimizer.
@@ -70,9 +70,17 @@ class OptimizerHook(Hook):
         """Runs the backward pass and steps the optimizer."""
         runner.optimizer.zero_grad()
         if self.detect_anomalous_params:
-            detect_anomalous_params(runner.outputs["loss"], runner.model.module)
+            self.detect_anomalous_parameters(runner.outputs["loss"], runner)
         self.backward(runner.outputs["loss"])
         self.step(runner)
+
+    def detect_anomalous_parameters(self, loss: Tensor, runner: Any) -> None:
+        """Logs the parameters that the loss does not depend on."""
+        trained = {name: each for name, each in runner.model.named_parameters() if each.requires_grad}
+        gradients = torch.autograd.grad(loss, list(trained.values()), retain_graph=True, allow_unused=True)
+        for name, gradient in zip(trained, gradients, strict=True):
+            if gradient is None:
+                runner.logger.log(level=logging.ERROR, msg=f"The loss does not depend on the parameter '{name}'.")
 
     def backward(self, loss: Tensor) -> None:
         """Runs the backward pass."""
@@ -144,6 +152,7 @@ class Fp16OptimizerHook(OptimizerHook):
         self._scale = loss_scale if isinstance(loss_scale, Mapping) else {}
         if self._fixed is not None:
             self._scale = {"init_scale": self._fixed}
+        self._resumed: dict[str, Any] = {}
 
     def before_run(self, runner: Any) -> None:
         """Sets the autocast dtype of the forward pass and creates the gradient scaler."""
@@ -151,6 +160,15 @@ class Fp16OptimizerHook(OptimizerHook):
         kind = runner.device.type
         runner.optim_wrapper.precision = torch.bfloat16 if kind == "cpu" else torch.float16
         self.loss_scaler = GradScaler(kind, enabled=kind != "cpu", **self._scale)
+        self.loss_scaler.load_state_dict(self._resumed or self.loss_scaler.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state of the gradient scaler."""
+        return self.loss_scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stores the state of the gradient scaler, which `before_run` creates."""
+        self._resumed = state
 
     def backward(self, loss: Tensor) -> None:
         """Runs the backward pass on the scaled loss."""

@@ -1,25 +1,28 @@
-"""`RunnerView`, which first-generation hooks receive in place of the runner, and its log buffer."""
+"""`RunnerView`, the part of first-generation runners that hooks read, and its log buffer."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from functools import cached_property
+from operator import attrgetter
 from typing import Any
-from weakref import WeakKeyDictionary, proxy
 
 import numpy as np
-from torch import Tensor
 
 from footplate.data import length_of
 from footplate.engine import Runner
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, legacy_model_in, of_each_optimizer
 from footplate.optim import OptimWrapper
 from footplate.records import MessageHub
+from footplate.registry import Registry
 
+_RUNNERS = "footplate.openmmlab.first_generation.adapters.runners"
+RUNNERS = Registry("runner", scope="footplate", locations=[_RUNNERS], base=f"{_RUNNERS}:BaseRunner")
+_VIEW = "_first_generation_view"  # the attribute of the engine's runner that contains its view
 # Recorded by the engine, but first-generation loggers get these values from `runner.current_lr()`.
 _ENGINE_SCALARS = ("lr", "base_lr", "momentum")
 _KEPT_COUNTS = 1 << 13
-_PRIVATE_COUNTERS = ("_epoch", "_iter", "_inner_iter", "_max_epochs", "_max_iters")
-_COUNTERS = (*_PRIVATE_COUNTERS, "epoch", "iter", "max_epochs", "max_iters")
-BEST_MESSAGES = ("best_score", "best_ckpt")
+_COUNTERS = ("epoch", "iter", "inner_iter", "max_epochs", "max_iters")
+HUB_MESSAGES = ("best_score", "best_ckpt", "last_ckpt")
 """The keys of `hook_msgs` that the message hub also contains."""
 # Attributes that mmcv's hooks may assign, and what to do instead.
 _NOT_REPLACEABLE = {
@@ -49,14 +52,15 @@ class LogBuffer:
         mode: A function that returns the current mode, "train" or "val".
 
     Attributes:
+        hides_loss: Whether the loss of the model is left out, because the model does not return it in `log_vars`.
         output: The averages computed by the latest call to `average`, and values assigned by hooks.
         ready: Whether `output` is ready to be logged.
     """
 
-    def __init__(self, hub: MessageHub, mode: Callable[[], str]) -> None:
-        self._hub = hub
+    def __init__(self, hub: MessageHub | None = None, mode: Callable[[], str] = lambda: "train") -> None:
+        self._hub = hub or MessageHub("log_buffer")
         self._mode = mode
-        self.ready = False
+        self.ready = self.hides_loss = False
         self.output = _Output()
         self._counts: dict[str, deque[float]] = {}
         self._begin: dict[str, int] = {}
@@ -111,158 +115,124 @@ class LogBuffer:
         for key, history in self._hub.log_scalars.items():
             mode, _, name = key.partition("/")
             since = history.num_added - self._begin.get(key, 0)
-            if mode == self._mode() and name not in _ENGINE_SCALARS and since > 0:
+            is_hidden = name.rpartition(".")[2] in _ENGINE_SCALARS or (name == "loss" and self.hides_loss)
+            if mode == self._mode() and not is_hidden and since > 0:
                 values = history.data[0][-min(latest or since, since) :]
                 own = list(self._counts.get(key, ()))[-len(values) :]
                 found.append((name, values, np.array([1.0] * (len(values) - len(own)) + own)))
         return found
 
 
-def _keep_gradients(wrapper: OptimWrapper) -> None:
-    """Replaces `update_params` of a wrapper, so that gradients are kept after the step, where hooks read them."""
-    has_stepped = False  # since the gradients were cleared
-
-    def update_params(
-        loss: Tensor, step_kwargs: dict[str, Any] | None = None, zero_kwargs: dict[str, Any] | None = None
-    ) -> None:
-        nonlocal has_stepped
-        if has_stepped or wrapper.should_update():  # at the start of an accumulation round
-            wrapper.zero_grad(**(zero_kwargs or {}))
-            has_stepped = False
-        wrapper.backward(wrapper.scale_loss(loss))
-        if wrapper.should_update():
-            wrapper.step(**(step_kwargs or {}))
-            has_stepped = True
-
-    wrapper.update_params = update_params  # type: ignore[method-assign]
-
-
-_views: WeakKeyDictionary[Runner, "RunnerView"] = WeakKeyDictionary()
-
-
-def view_of(runner: Runner) -> "RunnerView":
-    """Returns the first-generation view of a runner. All hooks of a runner share one view."""
-    view = _views.get(runner)
+def view_of(runner: Runner) -> Any:
+    """Returns the first-generation runner of a run: the script's object or, in a run from a config, a new one."""
+    view = existing_view_of(runner)
     if view is None:
-        view = _views[runner] = RunnerView(runner)
+        kind = RUNNERS.get("EpochBasedRunner" if runner.by_epoch else "IterBasedRunner")
+        view = kind.__new__(kind)
+        view.join(runner)
     return view
 
 
-def existing_view_of(runner: Runner) -> "RunnerView | None":
-    """Returns the view of a runner, or None if no hook has used one.
-
-    Does not create a view, because that would make the optimizer wrapper keep gradients after each step.
-    """
-    return _views.get(runner)
+def existing_view_of(runner: Runner) -> Any:
+    """Returns the first-generation runner of a run, or None if no hook has used one."""
+    return vars(runner).get(_VIEW)
 
 
 class RunnerView:
-    """Adapter that gives a runner the attributes and methods of a first-generation runner.
+    """The part of a first-generation runner that hooks read: in scripts also before and after a run.
 
-    All other attributes are read from the runner. Hooks may set attributes on the view to share them with other hooks.
-
-    Args:
-        runner: The runner.
+    All other attributes are read from the engine's runner. Hooks may set attributes to share them with other hooks.
 
     Attributes:
+        engine: The engine's runner. In a script, it is only set during a run.
         mode: "train", or "val" during a validation phase of a workflow and while validation metrics are logged.
-        inner_iter: The batch index within the epoch.
         data_batch: The current batch.
         outputs: `loss`, `log_vars` and `num_samples` of the latest iteration.
         log_buffer: Collects values to log.
         awaiting_validation: The event that some hooks handle after the next validation run, or "".
+        late_event: The event that hooks handle after the validation run.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = proxy(runner)
+    engine: Runner | None = None
+    _ran: Runner  # the engine's runner of the latest run
+    _meta: dict[str, Any]
+    _epoch = _iter = _inner_iter = 0
+    _max_epochs: int | None = None
+    _max_iters: int | None = None
+    epoch = property(attrgetter("_epoch"), doc="The number of completed epochs, or of passes over the training data.")
+    iter = property(attrgetter("_iter"), doc="The number of iterations completed before the current one.")
+    inner_iter = property(attrgetter("_inner_iter"), doc="The batch index within the epoch.")
+    max_epochs = property(attrgetter("_max_epochs"), doc="The number of epochs, or None in an iteration-based run.")
+    max_iters = property(attrgetter("_max_iters"), doc="The number of iterations of the run.")
+    mode: str | None = None
+    data_batch: Any = None
+    awaiting_validation = late_event = _event = ""
+    _validation_loader: Any = None
+
+    def join(self, runner: Runner) -> None:
+        """Makes this object the first-generation runner of a run."""
+        vars(runner)[_VIEW] = self
+        known = {"exp_name": runner.experiment_name, "seed": runner.seed, "hook_msgs": {}}
+        self.meta = known | vars(self).get("_meta", {})
         self.mode = "train"
-        self.inner_iter = 0
-        self.data_batch: Any = None
         self.outputs: dict[str, Any] = {}
-        self.log_buffer = LogBuffer(runner.message_hub, lambda: self.mode)
-        self.awaiting_validation = ""
-        self._meta: dict[str, Any] = {"exp_name": runner.experiment_name, "seed": runner.seed, "hook_msgs": {}}
-        self._event = ""
-        self.late_event = ""  # the event that hooks handle after the validation run
+        self.log_buffer = LogBuffer(runner.message_hub, lambda: str(self.mode))
         self._saved_rates: dict[str, Any] = {}
-        self._validation_loader: Any = None
-        self._model = MMDataParallel(runner.unwrapped_model)
-        for wrapper in getattr(runner.optim_wrapper, "parts", {}).values():
-            if type(wrapper).update_params is OptimWrapper.update_params and "update_params" not in vars(wrapper):
-                _keep_gradients(wrapper)
+        self._ran = self.engine = runner
+        if "train_loop" in runner.built:
+            self._count()
 
     def __getattr__(self, name: str) -> Any:
-        # Some hooks read the counters by their private first-generation names.
-        return getattr(self, name[1:]) if name in _PRIVATE_COUNTERS else getattr(self.__dict__["_runner"], name)
+        if "_ran" not in vars(self):
+            raise AttributeError(f"{type(self).__name__} has no '{name}' before run()", name=name, obj=self)
+        return getattr(self._ran, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if advice := _NOT_REPLACEABLE.get(name):
-            raise AttributeError(f"a hook cannot replace runner.{name}; the run would still use the original. {advice}")
-        if name not in _COUNTERS:
+        counter = name.removeprefix("_")
+        if counter not in _COUNTERS:
+            if self.engine is not None and (advice := _NOT_REPLACEABLE.get(name)):
+                text = f"a hook cannot replace runner.{name}; the run would still use the original. {advice}"
+                raise AttributeError(text)
             super().__setattr__(name, value)
             return
-        loop = self._runner.train_loop
+        if self.engine is None:
+            super().__setattr__(f"_{counter}", value)
+            return
+        loop = self.engine.train_loop
         length, done = ("max_epochs", self.epoch) if loop.by_epoch else ("max_iters", self.iter)
-        if name.removeprefix("_") != length or value > done + 1:
+        if counter != length or value > done + 1:
             raise AttributeError(
                 f"a hook cannot set runner.{name}, because the training loop maintains the counters. "
                 "To end the run early, set runner.train_loop.stop_training = True."
             )
         loop.stop_training = True
 
-    @property
-    def model(self) -> MMDataParallel:
-        """The wrapped model; `runner.model.module` is the model without the wrapper."""
-        self._model.training = self._model.module.training
-        return self._model
+    @cached_property
+    def model(self) -> Any:
+        """The wrapped model; `runner.model.module` is the model without the wrapper. In a script, its model."""
+        return MMDataParallel(self._ran.unwrapped_model)
+
+    @cached_property
+    def optimizer(self) -> Any:
+        """The optimizer, or a dict of optimizers keyed by name if there are several. In a script, its optimizer."""
+        return of_each_optimizer(self._ran.optim_wrapper, lambda part: part.optimizer)
 
     @property
     def meta(self) -> dict[str, Any]:
-        """The run's metadata. `hook_msgs` contains `best_score`, `best_ckpt` and messages from hooks."""
-        infos = self._runner.message_hub.runtime_info
-        best = {name: infos[name] for name in BEST_MESSAGES if name in infos}
-        self._meta.setdefault("hook_msgs", {}).update(best)
+        """The run's metadata. `hook_msgs` contains `HUB_MESSAGES` and messages from hooks."""
+        infos = self._ran.message_hub.runtime_info if "_ran" in vars(self) else {}
+        known = {name: infos[name] for name in HUB_MESSAGES if name in infos}
+        self._meta.setdefault("hook_msgs", {}).update(known)
         return self._meta
 
     @meta.setter
-    def meta(self, value: dict[str, Any]) -> None:
-        self._meta = value
-
-    @property
-    def iter(self) -> int:
-        """The number of completed iterations, not counting the current iteration while its hooks run."""
-        return int(self._runner.iter - (self.late_event == "after_train_iter"))
-
-    @property
-    def epoch(self) -> int:
-        """The number of completed epochs. In an iteration-based run, each pass over the training data is an epoch."""
-        if not self._runner.by_epoch:
-            return self.iter // self._epoch_length
-        return int(self._runner.epoch - (self.late_event == "after_train_epoch"))
-
-    @property
-    def max_epochs(self) -> int | None:
-        """The length of the run in epochs, or None in an iteration-based run."""
-        return self._runner.train_loop.max_epochs if self._runner.by_epoch else None
+    def meta(self, value: dict[str, Any] | None) -> None:
+        self._meta = {} if value is None else value
 
     @property
     def data_loader(self) -> Any:
         """The dataloader of the current mode."""
-        return self._runner.train_dataloader if self.mode == "train" else self._validation_loader
-
-    @property
-    def optimizer(self) -> Any:
-        """The optimizer, or a dict of optimizers keyed by name if there are several."""
-        return of_each_optimizer(self._runner.optim_wrapper, lambda part: part.optimizer)
-
-    @property
-    def hooks(self) -> list[Any]:
-        """The hooks in order of priority."""
-        return list(self._runner.hooks)
-
-    @property
-    def _epoch_length(self) -> int:
-        return length_of(self._runner.train_dataloader) or 1
+        return self._ran.train_dataloader if self.mode == "train" else self._validation_loader
 
     def current_lr(self) -> Any:
         """Returns the learning rate of each parameter group in the current iteration, as a list.
@@ -275,54 +245,45 @@ class RunnerView:
         """Returns the momentum or first beta of each parameter group, in the same form as `current_lr`."""
         return self._current("momentum")
 
-    def register_hook(self, hook: Any, priority: int | str = "NORMAL") -> None:
-        """Adds a hook of either generation to the run."""
-        self._runner.register_hook(hook, priority)
+    def set_training_event(self, event: str, arguments: Mapping[str, Any], *, is_late: bool = False) -> None:
+        """Updates this object from the engine's `arguments` for a training event, before the hooks are called.
 
-    def get_hook_info(self) -> str:
-        """Returns a table of the hooks for each event."""
-        return str(self._runner.hooks.describe())
-
-    def save_checkpoint(
-        self,
-        out_dir: str,
-        filename_tmpl: str = "",
-        save_optimizer: bool = True,
-        meta: Mapping[str, Any] | None = None,
-        create_symlink: bool = True,
-    ) -> str:
-        """Saves a checkpoint in `out_dir` and returns its path.
-
-        The default for `filename_tmpl` is `epoch_{}.pth` or `iter_{}.pth`. `create_symlink` is ignored.
+        `is_late` states that the event is handled after the validation run that follows it.
         """
-        number, template = (self.epoch, "epoch_{}.pth") if self._runner.by_epoch else (self.iter, "iter_{}.pth")
-        name = (filename_tmpl or template).format(number + 1)
-        return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
-
-    def set_training_event(self, event: str, arguments: Mapping[str, Any]) -> None:
-        """Updates the view from the engine's `arguments` for a training event, before the hooks are called."""
-        self.mode, self._event = "train", event
-        if "batch_idx" not in arguments:
+        self.mode, self._event, self.late_event = "train", event, event if is_late else ""
+        batch = arguments.get("batch_idx")
+        self._count(batch, ends_iter=event == "after_train_iter", ends_epoch=event == "after_train_epoch")
+        if batch is None:
             return
         self.data_batch = arguments.get("data_batch")
-        self.inner_iter = arguments["batch_idx"] % self._epoch_length
-        if event == "before_train_iter" and self.inner_iter == 0 and self._runner.train_loop.by_epoch:
+        if event == "before_train_iter" and self.inner_iter == 0 and self._ran.train_loop.by_epoch:
             self.log_buffer.clear()
         if "outputs" not in arguments:
             return
-        logged, model = arguments["outputs"] or {}, legacy_model_in(self._runner.model)
+        logged, model = arguments["outputs"] or {}, legacy_model_in(self._ran.model)
         if model is not None:
             self.outputs = dict(model.outputs)
         else:
-            size = getattr(self._runner.train_dataloader, "batch_size", None)
+            size = getattr(self._ran.train_dataloader, "batch_size", None)
             self.outputs = {"loss": logged.get("loss"), "log_vars": dict(logged), "num_samples": size or 1}
-        if (loss := getattr(self._runner.optim_wrapper, "pending_loss", None)) is not None:
+        self.log_buffer.hides_loss = "log_vars" not in self.outputs
+        if (loss := getattr(self._ran.optim_wrapper, "pending_loss", None)) is not None:
             self.outputs["loss"] = loss
 
     def set_validation_state(self, loader: Any, inner_iter: int = 0, data_batch: Any = None) -> None:
-        """Updates the runner view for a validation phase of a workflow."""
-        self.mode, self._event, self._validation_loader = "val", "", loader
-        self.inner_iter, self.data_batch = inner_iter, data_batch
+        """Updates this object for a validation phase of a workflow."""
+        self._validation_loader, self.data_batch = loader, data_batch
+        self.mode, self._event = "val", ""
+        self._count(inner_iter)
+
+    def _count(self, batch: int | None = None, *, ends_iter: bool = False, ends_epoch: bool = False) -> None:
+        """Updates the counters from the training loop."""
+        loop, length = self._ran.train_loop, length_of(self._ran.train_dataloader) or 1
+        iteration = loop.iter - (ends_iter and bool(self.late_event))
+        epoch = loop.epoch - (ends_epoch and bool(self.late_event)) if loop.by_epoch else iteration // length
+        counts = {"_iter": iteration, "_epoch": epoch, "_max_iters": loop.max_iters}
+        counts |= {"_max_epochs": loop.max_epochs if loop.by_epoch else None}
+        vars(self).update(counts if batch is None else counts | {"_inner_iter": batch % length})
 
     def save_rates(self) -> None:
         """Saves the learning rates and momenta of the current iteration before the schedules change them."""
@@ -334,4 +295,8 @@ class RunnerView:
         return self._read(field)
 
     def _read(self, field: str) -> Any:
-        return of_each_optimizer(self._runner.optim_wrapper, lambda part: getattr(part, f"get_{field}")()[field])
+        read = getattr(OptimWrapper, f"get_{field}")  # which only uses `param_groups`
+        optimizers = self.optimizer
+        if isinstance(optimizers, Mapping):
+            return {name: read(each)[field] for name, each in optimizers.items()}
+        return read(optimizers)[field] if optimizers else {}

@@ -5,6 +5,7 @@ import inspect
 import math
 from typing import Any, ClassVar
 
+from footplate.errors import ArgumentError
 from footplate.openmmlab.first_generation.adapters.hook import Hook
 from footplate.openmmlab.first_generation.optim.policies import (
     BY_ITERATION,
@@ -178,10 +179,13 @@ class _PolicyHook(UpdaterHook):
         defaults = policy_settings(policy, self.field)
         self._settings = dict(zip(list(defaults)[: len(values)], values, strict=True))
         self._settings |= {key: options.pop(key) for key in defaults if key in options}
+        if policy in BY_ITERATION and options.setdefault("by_epoch", False):
+            raise ArgumentError(f"the policy '{self.policy}' counts iterations", key="by_epoch", found=True)
         super().__init__(**options)
-        self.by_epoch = self.by_epoch and policy not in BY_ITERATION
+        build_policy(self.policy, self._settings, self.field, RunInfo(self._settings.get("cyclic_times", 1)))  # checks
         for key, default in defaults.items():
-            setattr(self, key, self._settings.get(key, None if default is inspect.Parameter.empty else default))
+            if not hasattr(type(self), key):  # unlike `base_momentum`
+                setattr(self, key, self._settings.get(key, None if default is inspect.Parameter.empty else default))
 
     def get_lr(self, runner: Any, base_lr: float) -> float:
         """Returns the policy's current learning rate or momentum."""

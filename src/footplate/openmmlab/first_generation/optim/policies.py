@@ -125,6 +125,8 @@ def cyclic(
     """
     check_choice("anneal_strategy", anneal_strategy, ANNEALINGS)
     ratios = target_ratio if isinstance(target_ratio, (list, tuple)) else [target_ratio]
+    if len(ratios) > 2:
+        raise ArgumentError('"target_ratio" needs one or two numbers', key="target_ratio", found=target_ratio)
     top, end = ratios if len(ratios) == 2 else (ratios[0], ratios[0] / 1e5)
     length = run.full // cyclic_times
     up = int(step_ratio_up * length)
@@ -237,6 +239,13 @@ POLICIES: dict[str, dict[str, PolicyFunction]] = {
 }
 """Maps each scheduled field to a dict of its policy functions, keyed by their names in configs."""
 
+_LIMITS: dict[str, dict[str, Any]] = {
+    "step": {"step": {"above": 0}},
+    "FlatCosineAnnealing": {"start_percent": {"least": 0, "most": 1}},
+    "cyclic": {"gamma": {"above": 0, "most": 1}, "step_ratio_up": {"least": 0, "below": 1}},
+}
+"""Limits of settings, or of each item of a list, keyed by policy."""
+
 BY_ITERATION = (cyclic, one_cycle_lr, one_cycle_momentum)
 """The policies that count iterations even if `by_epoch` is True."""
 
@@ -329,6 +338,10 @@ def build_policy(name: str, settings: Mapping[str, Any], field: str, run: RunInf
             raise BuildError(f"the policy '{name}' needs the argument '{key}'", key=key)
     if f"min_{field}_ratio" in defaults and (arguments.get("low") is None) == (arguments.get("low_ratio") is None):
         raise ArgumentError(f"the policy '{name}' needs exactly one of min_{field} and min_{field}_ratio", key="policy")
+    for key, limits in _LIMITS.get(str(known_policy(name)), {}).items():
+        value = arguments.get(key, [])
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            check_number(key, each, **limits)
     curve = Policy(policy, arguments, field, run)
     curve(1.0, 1.0, 0, run.full)  # so that invalid values raise an error now
     return curve
