@@ -1,4 +1,4 @@
-"""The runner classes for first-generation scripts. They collect settings and train with the engine's Runner."""
+"""The runner classes for first-generation scripts, which train with the engine's Runner."""
 
 import bisect
 import logging
