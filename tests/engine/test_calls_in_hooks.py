@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import nn
 
 from footplate import Runner
+from footplate.engine import ValLoop
 from footplate.errors import ArgumentError
 from footplate.records import MessageHub
 from tests.support import ToyModel, json_lines, settings
@@ -30,7 +31,7 @@ METHODS: dict[str, Callable[[Runner], Any]] = {
     "val": Runner.val,
     "test": Runner.test,
     "predict": Runner.predict,
-    "val_loop.run": lambda runner: runner.val_loop.run(),
+    "val_loop.run": lambda runner: cast(ValLoop, runner.val_loop).run(),
     "save_checkpoint": save,
     "load_checkpoint": lambda runner: runner.load_checkpoint(save(runner)),
     "resume": lambda runner: runner.resume(save(runner)),

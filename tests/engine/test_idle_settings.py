@@ -58,7 +58,7 @@ def test_settings_after_the_end_of_training_are_reported(tmp_path: Path, caplog:
         {"type": "SwitchesLate", "switch_epoch": 2},
         {"type": "EMAHook", "begin_iter": 8},
     ]
-    changes = {
+    changes: dict[str, Any] = {
         "custom_hooks": hooks,
         "default_hooks": {"checkpoint": {"interval": 3}, "logger": {"interval": 8}},
         "train_cfg": {"by_epoch": True, "max_epochs": 2, "val_interval": 5},

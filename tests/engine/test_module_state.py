@@ -18,7 +18,7 @@ class WithMemory(ToyModel):
         super().__init__()
         self.bank, self.replaced, self.constant = torch.zeros(4), torch.zeros(4), torch.zeros(4)
         self.register_buffer("kept", torch.zeros(4))
-        self.layers.append(nn.utils.weight_norm(nn.Linear(2, 2)))  # type: ignore[no-untyped-call]
+        self.layers.append(nn.utils.weight_norm(nn.Linear(2, 2)))
         self.last: Tensor | None = None
 
     def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:

@@ -871,8 +871,8 @@ def test_hparams_are_recorded_and_compared(tmp_path: Path, caplog: pytest.LogCap
 
 @pytest.mark.parametrize("by_epoch", [True, False])
 def test_submodule_stays_in_evaluation_mode(tmp_path: Path, by_epoch: bool) -> None:
-    model = nn.Sequential(nn.BatchNorm1d(4), nn.Sequential(nn.Linear(4, 2), nn.Dropout()))
-    model[0].eval()
+    norm = nn.BatchNorm1d(4)
+    model = nn.Sequential(norm.eval(), nn.Sequential(nn.Linear(4, 2), nn.Dropout()))
     modes: list[list[bool]] = []
 
     def step(module: nn.Module, batch: Any) -> Tensor:
@@ -885,7 +885,8 @@ def test_submodule_stays_in_evaluation_mode(tmp_path: Path, by_epoch: bool) -> N
     run.on("after_train_iter", lambda runner: runner.predict([(X, Y)]))
     run.train()
     assert modes == [[True, False, True, True, True]] * (10 if by_epoch else 3)
-    assert not model[0].running_mean.any()
+    assert norm.running_mean is not None
+    assert not norm.running_mean.any()
     model[0].train()
     runner(
         tmp_path / "again", model.eval(), training_step=step

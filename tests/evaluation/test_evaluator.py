@@ -48,7 +48,7 @@ def test_function_without_a_return_or_a_mean_is_told_so(function: Any) -> None:
     with pytest.raises(
         ArgumentError, match=r"metric 'same' is not a single number\n[^\0]*missing `return` or `.mean\(\)`"
     ):
-        Evaluator({"same": function}).process(torch.ones(2), torch.ones(2))
+        Evaluator({"same": function}).process(torch.ones(2), torch.ones(2))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

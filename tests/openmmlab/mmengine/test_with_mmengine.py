@@ -79,7 +79,7 @@ def inferencer(tmp_path: Path) -> Iterator[Any]:
         def __init__(self) -> None:
             super().__init__(1, 1)
 
-    class Inferencer(infer.BaseInferencer):  # type: ignore[misc, name-defined]
+    class Inferencer(infer.BaseInferencer):  # type: ignore[misc]
         _init_pipeline = visualize = postprocess = print
 
     def build(cfg: str) -> Any:
@@ -89,7 +89,7 @@ def inferencer(tmp_path: Path) -> Iterator[Any]:
 
     MODELS.register_module(module=OneLayer)
     yield build
-    del MODELS.module_dict["OneLayer"]
+    del MODELS._entries["OneLayer"]
 
 
 def test_an_inferencer_reads_the_config_in_a_checkpoint_without_executing_it(inferencer: Any, tmp_path: Path) -> None:

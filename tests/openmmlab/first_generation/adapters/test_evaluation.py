@@ -8,7 +8,7 @@ import torch
 
 from footplate import Runner
 from footplate.config import Config
-from footplate.data import ConcatDataset
+from footplate.data import ConcatDataset, dataset_of
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
 from footplate.openmmlab.first_generation.adapters.evaluation import EvalHook, LegacyMetric, adapt_dataset
@@ -290,7 +290,7 @@ class OwnEvaluation(EvalHook):
             return
         self.calls.append((runner.epoch, torch.is_grad_enabled(), runner.model.module.training))
         results = self.test_fn(runner.model, self.dataloader)
-        runner.log_buffer.output["eval_iter_num"] = len(self.dataloader)
+        runner.log_buffer.output["eval_iter_num"] = len(self.dataloader)  # type: ignore[arg-type]
         score = self.evaluate(runner, results)
         if self.save_best and score:
             self._save_ckpt(runner, score)
@@ -300,7 +300,8 @@ def test_a_subclass_evaluates_in_its_own_way(tmp_path: Path) -> None:
     hook = OwnEvaluation(loader(), interval=9, metric="accuracy", classwise=True, save_best="accuracy")
     runner = trained(tmp_path, hook)
     assert hook.calls == [(1, False, False), (2, False, False)]  # the epochs of mmcv, from 0
-    assert [asked["classwise"] for asked in hook.dataloader.dataset.evaluations] == [True, True]
+    dataset: Any = dataset_of(hook.dataloader)
+    assert [asked["classwise"] for asked in dataset.evaluations] == [True, True]
     assert runner.val_loop is not None
     assert list(runner.val_loop.metrics) == ["accuracy"]
     assert len(runner.message_hub.scalar("val/accuracy")) == 2

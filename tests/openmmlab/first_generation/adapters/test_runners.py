@@ -21,7 +21,8 @@ from footplate.openmmlab.first_generation.adapters.evaluation import EvalHook
 from footplate.openmmlab.first_generation.adapters.hook import ClosureHook
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel
 from footplate.openmmlab.first_generation.adapters.optimizer_hooks import OptimizerHook
-from footplate.openmmlab.first_generation.adapters.runners import RUNNERS, EpochBasedRunner, build_runner
+from footplate.openmmlab.first_generation.adapters.runner_view import RUNNERS
+from footplate.openmmlab.first_generation.adapters.runners import EpochBasedRunner, build_runner
 from footplate.openmmlab.first_generation.adapters.warm_up_ema import EMAHook
 from footplate.openmmlab.mmcv_functions import build_from_cfg, build_optimizer
 from footplate.registry import HOOKS, RUNNER_CONSTRUCTORS

@@ -346,7 +346,8 @@ class EvalHook(Hook):
             The value of the `save_best` metric, or None if `save_best` is not set or `evaluate` does not return this
             metric.
         """
-        values = self.dataloader.dataset.evaluate(results, logger=runner.logger, **self.eval_kwargs)
+        dataloader: Any = self.dataloader
+        values = dataloader.dataset.evaluate(results, logger=runner.logger, **self.eval_kwargs)
         runner.log_buffer.output.update(values)
         runner.log_buffer.ready = True
         return next(iter(values.values()), None) if self.save_best == "auto" else values.get(self.save_best)

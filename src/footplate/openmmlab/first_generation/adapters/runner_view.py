@@ -127,7 +127,7 @@ def view_of(runner: Runner) -> Any:
     """Returns the first-generation runner of a run: the script's object or, in a run from a config, a new one."""
     view = existing_view_of(runner)
     if view is None:
-        kind = RUNNERS.get("EpochBasedRunner" if runner.by_epoch else "IterBasedRunner")
+        kind: Any = RUNNERS.get("EpochBasedRunner" if runner.by_epoch else "IterBasedRunner")
         view = kind.__new__(kind)
         view.join(runner)
     return view

@@ -24,7 +24,6 @@ from footplate.openmmlab.code_bases import use_code_bases
 from footplate.openmmlab.first_generation.adapters.checkpoint_hook import LegacyCheckpointHook, link_latest
 from footplate.openmmlab.first_generation.adapters.hook import SteppedByHook, SteppedByModel, call_hooks
 from footplate.openmmlab.first_generation.adapters.logger_hooks import (
-    LoggerHook,
     ReplacedLoggerHook,
     TextLoggerHook,
 )
@@ -99,7 +98,7 @@ class BaseRunner(RunnerView):
         self.model, self.optimizer, self.batch_processor = model, optimizer, batch_processor
         self.work_dir, self.logger = work_dir, logger or _logger
         self.meta = None if meta is None else dict(meta)
-        self.max_epochs, self.max_iters = max_epochs, max_iters  # type: ignore[misc]  # see `__setattr__`
+        self.max_epochs, self.max_iters = max_epochs, max_iters  # see `__setattr__`
         self.rank, self.world_size = get_rank(), get_world_size()
         self.log_buffer = LogBuffer()
         self._hooks: list[Any] = []
@@ -210,7 +209,7 @@ class BaseRunner(RunnerView):
         """
         content = self.load_checkpoint(checkpoint)
         meta = content.get("meta", {})
-        self.epoch, self.iter = meta.get("epoch", 0), meta.get("iter", 0)  # type: ignore[misc]
+        self.epoch, self.iter = meta.get("epoch", 0), meta.get("iter", 0)
         self.meta["hook_msgs"].update(meta.get("hook_msgs", {}))
         if not resume_optimizer:
             return
@@ -280,7 +279,7 @@ class BaseRunner(RunnerView):
                 raise ArgumentError(f"{type(self).__name__} needs {what}")
         if self._resumed_seed is not None:
             self._take_resumed_seed(loaders["train"])
-        runner = self._engine_runner(int(length), loaders["train"])  # type: ignore[arg-type]
+        runner = self._engine_runner(int(length), loaders["train"])
         if any(mode != "train" for mode, _ in workflow):
             runner.register_hook(WorkflowHook(workflow, loaders["val"]), "HIGHEST")
         for hook in self._hooks:
@@ -290,7 +289,7 @@ class BaseRunner(RunnerView):
         if self._resume_from is None and (self.epoch or self.iter):
             runner.train_loop.load_state_dict({"iter": self.iter, "epoch": self.epoch})
             if "_ran" in vars(self) and self._ran.saver.last:
-                runner.saver.resumed_from(self._ran.saver.last)
+                runner.saver.last = self._ran.saver.last
         if getattr(self.save_checkpoint, "__func__", None) is not BaseRunner.save_checkpoint:
             _logger.warning(
                 "The script overrides %s.save_checkpoint, but the checkpoint hook does not call this method.",
@@ -309,7 +308,9 @@ class BaseRunner(RunnerView):
 
     def _engine_runner(self, length: int, dataloader: Any) -> Runner:
         """Builds the engine's runner, without the hooks of the script."""
-        loggers = [hook.cfg for hook in self._hooks if _is_replaced(hook) and isinstance(hook, LoggerHook)]
+        loggers = [
+            hook.cfg for hook in self._hooks if type(hook) is TextLoggerHook or isinstance(hook, ReplacedLoggerHook)
+        ]
         log_config = {"log_config": {"hooks": loggers}} if loggers else {}
         sections = dict(translate_config(self._script_sections(length, **log_config)))
         # Learning rates are recorded after the hooks that set them.
