@@ -142,7 +142,7 @@ def test_error_of_a_rank_is_printed_once_and_is_one_document(tmp_path: Path) -> 
     lines = [
         "ValueError: 7",
         "  at my_hook.py:10, in before_train_iter: raise ValueError(7)",
-        "  after 7 of 8 iterations; the last checkpoint is work/iter_4.pth",
+        "  after 7 of 8 iterations",
         "  --debug shows the whole traceback",
     ]
     error = json.loads(done.stdout)["error"]
