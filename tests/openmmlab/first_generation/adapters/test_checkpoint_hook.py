@@ -49,7 +49,9 @@ def test_messages_of_hooks_are_saved_and_restored(tmp_path: Path) -> None:
 def test_best_score_of_mmcv_counts(tmp_path: Path, score: float, is_best: bool) -> None:
     train(tmp_path, checkpoint_config={"interval": 1})
     saved = load_checkpoint(tmp_path / "epoch_2.pth")
-    messages = {"best_score": np.float64(score), "best_ckpt": "work/best_accuracy_epoch_1.pth"}
+    best = tmp_path / "best_accuracy_epoch_1.pth"
+    best.touch()
+    messages = {"best_score": np.float64(score), "best_ckpt": str(best)}
     meta = {"epoch": 2, "iter": 8, "hook_msgs": messages}
     torch.save({"meta": meta, "state_dict": saved["state_dict"]}, tmp_path / "mmcv.pth")
     evaluation = {"interval": 1, "save_best": "accuracy"}

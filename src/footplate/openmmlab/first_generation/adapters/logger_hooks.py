@@ -363,6 +363,12 @@ class ReplacedLoggerHook(LoggerHook):
 
 
 ClearMLLoggerHook, DvcliveLoggerHook, MlflowLoggerHook, NeptuneLoggerHook, SegmindLoggerHook = (
-    HOOKS.register_module(module=type(f"{name}LoggerHook", (ReplacedLoggerHook,), {"__module__": __name__}))
+    HOOKS.register_module(
+        module=type(
+            f"{name}LoggerHook",
+            (ReplacedLoggerHook,),
+            {"__module__": __name__, "__doc__": f"The {name} logger of mmcv; see ReplacedLoggerHook."},
+        )
+    )
     for name in ("ClearML", "Dvclive", "Mlflow", "Neptune", "Segmind")
 )
