@@ -188,8 +188,8 @@ def test_registered_user_wrapper_is_model_wrapper(monkeypatch: pytest.MonkeyPatc
         vars(MODEL_WRAPPERS)["_entries"].pop("Holder")
 
 
-def test_a_wrapper_in_the_registry_of_a_code_base_is_model_wrapper() -> None:
-    registry = Registry("model wrapper", parent=MODEL_WRAPPERS, scope="research")
+def test_a_wrapper_in_the_registry_of_a_code_base_is_found_without_an_import() -> None:
+    registry = Registry("model wrapper", parent=MODEL_WRAPPERS, scope="research", locations=["no_such_module"])
     try:
         registry.register_module(module=Holder)
         assert is_model_wrapper(Holder(Line()))

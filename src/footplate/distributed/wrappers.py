@@ -181,7 +181,8 @@ def is_model_wrapper(model: nn.Module, registry: Registry = MODEL_WRAPPERS) -> b
         model: The model.
         registry: The registry of wrappers. The registries of code bases, which are its children, are searched as well.
     """
-    registered = tuple(wrapper for wrapper in registry.module_dict.values() if isinstance(wrapper, type))
+    # A wrapper's class is registered already, so no modules have to be imported to find it.
+    registered = tuple(wrapper for wrapper in registry._entries.values() if isinstance(wrapper, type))
     if isinstance(model, (DistributedDataParallel, DataParallel, *registered)):
         return True
     return any(is_model_wrapper(model, child) for child in registry.children.values())
