@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,31 @@ def test_loaders_that_cannot_be_shared_are_refused(on_ranks: OnRanks) -> None:
 class LengthyStream(StreamOfRank):
     def __len__(self) -> int:
         return len(range(self.rank, SIZE, self.size))
+
+
+class ShortStream(StreamOfRank):
+    """A stream whose last rank has fewer samples than its length."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(cycle(super().__iter__()), 6 - self.rank)
+
+
+def error_of_a_short_pass(folder: Path) -> str:
+    model = torch.nn.Linear(1, 1)
+    runner = Runner(
+        model, folder, DataLoader(ShortStream(), 1), max_epochs=1, loss=lambda output, target: (output - target).mean(),
+        optim_wrapper=torch.optim.SGD(model.parameters(), 0.1),
+    )  # fmt: skip
+    with pytest.raises((FootplateError, RuntimeError)) as caught:  # the other rank loses the connection
+        runner.train()
+    return str(caught.value)
+
+
+def test_a_rank_with_fewer_batches_than_its_length_ends_the_run(tmp_path: Path, on_ranks: OnRanks) -> None:
+    assert on_ranks(2, error_of_a_short_pass, tmp_path)[1] == "epoch 1 had 5 batches, but len(dataloader) is 6"
 
 
 def differing(folder: Path) -> list[str]:

@@ -98,9 +98,16 @@ def _pass_length(loader: Any) -> int | None:
     return None if getattr(loader, "endless", False) else length_of(loader)
 
 
-def _shared(batches: Iterator[Any]) -> Iterator[Any]:
-    """Yields batches until one of the ranks has none left, because the others would wait for it forever."""
-    while all(gather_objects(bool(batch := list(islice(batches, 1))))):
+def _shared(batches: Iterator[Any], length: int) -> Iterator[Any]:
+    """Yields batches. After the first `length`, ends on all ranks as soon as one of them has none left.
+
+    Otherwise, the others would wait for it forever. Before, a rank without a batch must not ask them, because they are
+    training and do not answer: its pass ends, which is an error.
+    """
+    for number in count():
+        batch = list(islice(batches, 1))
+        if not (all(gather_objects(bool(batch))) if number >= length else batch):
+            return
         yield batch.pop()
 
 
@@ -192,7 +199,7 @@ class DataPosition:
             self._plan.ends_at_length = True
             return self._begin_pass(pass_index, start)
         rest = self._begin_pass(pass_index, start)
-        return chain(islice(rest, max(len(self._loader) - start, 0)), _shared(rest))
+        return rest if get_world_size() == 1 else _shared(rest, len(self._loader) - start)
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, starting at an iteration."""
