@@ -35,7 +35,7 @@ import contextlib
 import signal
 import sys
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -115,15 +115,21 @@ class _DirectQueue:
             that hangs could fill the pipe with them and block the caller.
     """
 
+    open: ClassVar[set[Any]] = set()
+    """The queues that are not closed. From here, the garbage collector can reach them, even if it frees the reader.
+
+    Otherwise, it would close their pipes while a thread of `put` or `close` uses them, or another file with the number.
+    """
+
     def __init__(self, queue: Any, limit: int) -> None:
         self._queue = queue
         self._limit = limit
+        self.open.add(queue)
 
     def put(self, request: Any) -> None:
         queue = self._queue
         content = ForkingPickler.dumps(request)
-        # None ends the worker, perhaps while this process frees the queue.
-        if request is None or len(content) > self._limit or not queue._wlock.acquire(block=False):
+        if len(content) > self._limit or not queue._wlock.acquire(block=False):
             queue.put(request)
             self._limit = 0  # later requests must not overtake this one
             return
@@ -132,6 +138,10 @@ class _DirectQueue:
             queue._writer.send_bytes(content)
         finally:
             queue._wlock.release()
+
+    def close(self) -> None:
+        self.open.discard(self._queue)
+        self._queue.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._queue, name)
