@@ -216,9 +216,7 @@ def check_evaluator(cfg: Any) -> None:
     elif isinstance(cfg, (list, tuple)):
         for index, part in enumerate(cfg):
             with at_key(f"[{index}]"):
-                # A metric may have an argument `metrics`, too.
-                is_metric = isinstance(part, Mapping) and part.get("type") in METRICS
-                (METRICS.check if is_metric else check_evaluator)(part)
+                (METRICS.check if isinstance(part, Mapping) else check_evaluator)(part)
     elif cfg is not None:
         build_evaluator(cfg)
 
