@@ -188,21 +188,28 @@ def counts_epochs(train_cfg: Any) -> bool:
 def check_evaluation(mode: str, sections: Sections) -> None:
     """Checks the metrics and the loop for validation ("val") or testing ("test")."""
     evaluator, loaders, cfg = (sections[f"{mode}_{part}"] for part in ("evaluator", "dataloader", "cfg"))
-    builds_data = False
+    are_lists = False  # of sections, for a loop that builds them
     with at_key(f"{mode}_cfg"):
         if isinstance(cfg, Mapping):
             loop_class, settings = resolve_loop(cfg, mode)
-            builds_data = loop_class.builds_data
+            are_lists = loop_class.builds_data and isinstance(loaders, (list, tuple))
             LOOPS.check(settings, runner=None, dataloader=None, evaluator=None)
     with at_key(f"{mode}_dataloader"):
-        if builds_data and isinstance(loaders, (list, tuple)):
-            for index, loader in enumerate(loaders):
-                with at_key(f"[{index}]"):
-                    check_dataloader(loader)
+        if are_lists:
+            _check_each(loaders, check_dataloader)
         elif loaders is not None:
             map_loaders(loaders, check_dataloader)
     with at_key(f"{mode}_evaluator"):
-        map_evaluators(evaluator, loaders if has_several_loaders(loaders) else None, check_evaluator)
+        if are_lists and isinstance(evaluator, (list, tuple)):
+            _check_each(evaluator, check_evaluator)
+        else:
+            map_evaluators(evaluator, loaders if has_several_loaders(loaders) else None, check_evaluator)
+
+
+def _check_each(parts: Sequence[Any], check: Callable[[Any], Any]) -> None:
+    for index, part in enumerate(parts):
+        with at_key(f"[{index}]"):
+            check(part)
 
 
 def check_evaluator(cfg: Any) -> None:
@@ -214,9 +221,7 @@ def check_evaluator(cfg: Any) -> None:
     elif isinstance(cfg, Mapping) and not is_named(cfg):
         METRICS.check(cfg)
     elif isinstance(cfg, (list, tuple)):
-        for index, part in enumerate(cfg):
-            with at_key(f"[{index}]"):
-                (METRICS.check if isinstance(part, Mapping) else check_evaluator)(part)
+        _check_each(cfg, lambda part: METRICS.check(part) if isinstance(part, Mapping) else check_evaluator(part))
     elif cfg is not None:
         build_evaluator(cfg)
 
