@@ -54,13 +54,15 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
 def plain_tensors(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Returns the identity and version of each tensor that is a plain attribute of a module.
 
-    Leaves out modules with a forward pre-hook, such as that of weight normalization, which computes its tensors anew.
+    Leaves out modules that compute their tensors before each forward pass (such as those with weight normalization,
+    which is a forward pre-hook), or that save them with `get_extra_state`.
     """
     return {
         f"{path}.{name}".lstrip("."): (id(value), value._version)
         for path, module in unwrap_model(model).named_modules()
+        if not module._forward_pre_hooks and type(module).get_extra_state is nn.Module.get_extra_state
         for name, value in vars(module).items()
-        if isinstance(value, Tensor) and not (value.requires_grad or value.is_inference() or module._forward_pre_hooks)
+        if isinstance(value, Tensor) and not (value.requires_grad or value.is_inference())
     }
 
 
