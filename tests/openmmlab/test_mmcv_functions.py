@@ -63,8 +63,20 @@ def test_force_fp32_disables_autocast_and_casts_arguments() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         scores, named, within = Head().loss([half, {"a": half}], weights=(half,), classes=torch.ones(1).long())
         assert torch.is_autocast_enabled("cpu")
-    assert [scores[0].dtype, scores[1]["a"].dtype, named["weights"][0].dtype] == [torch.float32] * 3
+    assert [scores[0].dtype, scores[1]["a"].dtype, named["weights"][0].dtype] == [torch.float32] * 2 + [torch.bfloat16]
     assert (named["classes"].dtype, within) == (torch.int64, torch.float32)
+
+
+def test_a_module_with_fp16_enabled_runs_in_float16() -> None:
+    head: Any = Head()
+    assert head(torch.ones(1, 4)).dtype == torch.float32
+    head.fp16_enabled = True
+    features = head(torch.ones(1, 4))
+    assert features.dtype == torch.float16
+    scores, named, within = head.loss(features, weights=features)
+    assert (scores.dtype, named["weights"].dtype, within) == (torch.float32, torch.float16, torch.float32)
+    with pytest.raises(TypeError, match="must be a method of"):
+        Head.loss(object(), features)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])

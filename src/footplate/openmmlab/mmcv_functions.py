@@ -98,34 +98,62 @@ def save_checkpoint(
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def auto_fp16(*args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
-    """Returns a decorator that has no effect, because AmpOptimWrapper already enables mixed precision."""
-    return lambda function: function
+def auto_fp16(
+    apply_to: Sequence[str] | None = None, out_fp32: bool = False, supported_types: Any = nn.Module
+) -> Callable[[_Function], _Function]:
+    """Returns a decorator that makes a module's method run in float16 if the attribute `fp16_enabled` is True.
 
+    In a run, it is usually False, because AmpOptimWrapper already enables mixed precision.
 
-def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[..., Any]]:
-    """Returns a decorator that makes a method run in float32 even if autocast is enabled.
-
-    If autocast is enabled, it is disabled for the call, and floating-point arguments are converted to float32.
+    Args:
+        apply_to: The names of the arguments to convert, or None for all arguments.
+        out_fp32: Whether to convert the result to float32.
+        supported_types: The possible types of the method's object.
     """
+    return _in_precision(torch.float16, torch.float32 if out_fp32 else None, apply_to, supported_types)
 
-    def decorate(function: _Function) -> Callable[..., Any]:
+
+def force_fp32(
+    apply_to: Sequence[str] | None = None, out_fp16: bool = False, supported_types: Any = nn.Module
+) -> Callable[[_Function], _Function]:
+    """Returns a decorator that makes a module's method run in float32 if autocast or `fp16_enabled` would change that.
+
+    The arguments are those of `auto_fp16`.
+    """
+    return _in_precision(torch.float32, torch.float16 if out_fp16 else None, apply_to, supported_types)
+
+
+def _in_precision(
+    dtype: torch.dtype, result_dtype: torch.dtype | None, names: Sequence[str] | None, kinds: Any
+) -> Callable[[_Function], _Function]:
+    convert = functools.partial(_convert, to=dtype)
+
+    def decorate(function: Any) -> Any:
+        signature = inspect.signature(function)
+
         @functools.wraps(function)
-        def call(*inputs: Any, **named: Any) -> Any:
+        def call(owner: Any, *args: Any, **kwargs: Any) -> Any:
+            if not isinstance(owner, kinds):
+                raise TypeError(f"{function.__qualname__} must be a method of {kinds}, not of {type(owner).__name__}")
             device = next(filter(torch.is_autocast_enabled, (_accelerator(), "cpu")), None)
-            if device is None:
-                return function(*inputs, **named)
-            inputs, named = apply_to((inputs, named), _is_floating_point, Tensor.float)
-            with torch.autocast(device, enabled=False):
-                return function(*inputs, **named)
+            if not (getattr(owner, "fp16_enabled", False) or device is not None and dtype == torch.float32):
+                return function(owner, *args, **kwargs)
+            given = signature.bind(owner, *args, **kwargs)
+            chosen = list(given.arguments)[1:] if names is None else names
+            given.arguments |= {name: convert(given.arguments[name]) for name in chosen if name in given.arguments}
+            with torch.autocast(device or _accelerator(), torch.float16, enabled=dtype == torch.float16):
+                result = function(*given.args, **given.kwargs)
+            return result if result_dtype is None else _convert(result, result_dtype)
 
         return call
 
     return decorate
 
 
-def _is_floating_point(value: Any) -> bool:
-    return torch.is_tensor(value) and value.is_floating_point()
+def _convert(data: Any, to: torch.dtype) -> Any:
+    return apply_to(
+        data, lambda value: torch.is_tensor(value) and value.is_floating_point(), lambda value: value.to(to)
+    )
 
 
 @functools.cache
