@@ -1,3 +1,4 @@
+import random
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,32 @@ def test_tensors_that_checkpoints_do_not_contain_are_reported_once(
     Runner(**settings(tmp_path, model=WithMemory())).train()
     (message,) = [each for each in caplog.messages if "checkpoints do not contain" in each]
     assert "so a resumed run loses them: bank, replaced. To save a tensor, use self.register_buffer" in message
+
+
+class Scaled(ToyModel):
+    """Draws the scale of its input every three iterations, as YOLOX does with the size of its images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size: tuple[float, float] | None = None
+        self.steps = 0
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        if mode == "loss":
+            self.steps += 1
+            if self.steps % 3 == 0:
+                self.size = (random.random(), 1.0)
+            inputs = inputs * self.size[0] if self.size else inputs
+        return super().forward(inputs, labels, mode)
+
+
+def test_numbers_that_training_changes_in_modules_are_resumed(tmp_path: Path) -> None:
+    def train(folder: str, **options: Any) -> dict[str, Tensor]:
+        saving = {"checkpoint": {"by_epoch": False, "interval": 1}}
+        runner = Runner(**settings(tmp_path / folder, model=Scaled(), default_hooks=saving, **options))
+        runner.train()
+        return dict(runner.model.state_dict())
+
+    whole = train("whole")
+    resumed = train("resumed", load_from=str(tmp_path / "whole/iter_4.pth"), resume=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)

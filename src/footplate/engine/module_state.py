@@ -1,15 +1,19 @@
-"""Undoes the changes that a forward pass or training step makes to a model."""
+"""Records the attributes of modules that are not in their state dicts."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import NoneType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from footplate.data import capture_rng, restore_rng
 from footplate.distributed import unwrap_model
+from footplate.models import PlainModel
 
 _logger = logging.getLogger("footplate.engine")
+_OF_EVERY_MODULE = vars(nn.Module()).keys()  # such as `training`
 _PLAIN_TYPES = (bool, int, float, complex, str)
 
 
@@ -51,6 +55,47 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
     return restore
 
 
+class ModuleNumbers:
+    """Saves the numbers, bools, None and tuples of these in attributes of modules that training changes.
+
+    For example, the input size of YOLOX and counters of iterations.
+
+    Args:
+        model: The model, before training.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = {name: module for name, module in model.named_modules() if not isinstance(module, PlainModel)}
+        self._initial = {name: _numbers_of(module) for name, module in self._modules.items()}
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """Returns the attributes that have changed, keyed by module name."""
+        changed = {
+            name: dict(_numbers_of(module).items() - self._initial[name].items())
+            for name, module in self._modules.items()
+        }
+        return {name: values for name, values in changed.items() if values}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Restores the attributes that `state_dict` returned. Ignores modules that no longer exist."""
+        for name in state.keys() & self._modules:
+            vars(self._modules[name]).update(state[name])
+
+
+def _numbers_of(module: nn.Module) -> dict[str, Any]:
+    if _saves_more(module):
+        return {}
+    return {key: value for key, value in vars(module).items() if key not in _OF_EVERY_MODULE and _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return all(map(_is_number, value)) if type(value) is tuple else type(value) in (bool, int, float, NoneType)
+
+
+def _saves_more(module: nn.Module) -> bool:
+    return type(module).get_extra_state is not nn.Module.get_extra_state
+
+
 def plain_tensors(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Returns the identity and version of each tensor that is a plain attribute of a module.
 
@@ -60,7 +105,7 @@ def plain_tensors(model: nn.Module) -> dict[str, tuple[int, int]]:
     return {
         f"{path}.{name}".lstrip("."): (id(value), value._version)
         for path, module in unwrap_model(model).named_modules()
-        if not module._forward_pre_hooks and type(module).get_extra_state is nn.Module.get_extra_state
+        if not (module._forward_pre_hooks or _saves_more(module))
         for name, value in vars(module).items()
         if isinstance(value, Tensor) and not (value.requires_grad or value.is_inference())
     }

@@ -38,6 +38,7 @@ from footplate.engine.hook import FunctionHook, Hook
 from footplate.engine.hook_list import build_hooks, implicit_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_late_settings, warn_about_variables
 from footplate.engine.model_setup import build_model
+from footplate.engine.module_state import ModuleNumbers
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.other_engines import ELSEWHERE, MemberElsewhere
 from footplate.engine.prediction import predict
@@ -389,6 +390,7 @@ class Runner:
         for name, part in parts.items():
             part.join_run(self.message_hub, name, isolated=len(parts) > 1 and self.is_plain)
         self.checkpoints.initialize()
+        self.participants["run.module_numbers"] = ModuleNumbers(self.unwrapped_model)
         for extension in extensions():
             extension.prepare_training(self.model)
         self._is_training_built = True
@@ -458,7 +460,8 @@ class Runner:
             self.call_hook("before_run")
             with self.phase(mode):
                 metrics: dict[str, float] = loop.run()
-            self.model.eval()  # as MMEngine leaves it
+            if not self.is_plain:
+                self.model.eval()  # as MMEngine leaves it
             self.call_hook("after_run")
         return metrics
 

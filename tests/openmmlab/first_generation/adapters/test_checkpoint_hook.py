@@ -1,7 +1,6 @@
 """Checkpoints of first-generation runs contain what first-generation code expects in them."""
 
 import logging
-import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from footplate import Config, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.engine.requests import Interrupted
 from footplate.openmmlab.first_generation.adapters import Hook
-from footplate.registry import MODELS
 from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config
 
 
@@ -57,29 +55,6 @@ def test_best_score_of_mmcv_counts(tmp_path: Path, score: float, is_best: bool) 
     evaluation = {"interval": 1, "save_best": "accuracy"}
     train(tmp_path / "resumed", resume_from=str(tmp_path / "mmcv.pth"), evaluation=evaluation)
     assert (tmp_path / "resumed/best_accuracy_epoch_3.pth").exists() == is_best
-
-
-@MODELS.register_module()
-class ScaledModel(OldModelWithSteps):
-    """Draws the scale of its input every three iterations, as YOLOX of MMDetection 2.x does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.size, self.steps = (1.0, 1.0), 0
-
-    def train_step(self, data: dict[str, Any], optimizer: Any) -> dict[str, Any]:
-        self.steps += 1
-        if self.steps % 3 == 0:
-            self.size = (random.random(), 1.0)
-        return super().train_step({**data, "img": data["img"] * self.size[0]}, optimizer)
-
-
-def test_numbers_that_training_changes_in_the_model_are_restored(tmp_path: Path) -> None:
-    train(tmp_path, model={"type": "ScaledModel"})
-    whole = load_checkpoint(tmp_path / "epoch_3.pth")["state_dict"]
-    train(tmp_path, model={"type": "ScaledModel"}, resume_from=str(tmp_path / "epoch_1.pth"))
-    resumed = load_checkpoint(tmp_path / "epoch_3.pth")["state_dict"]
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_averages_saved_by_mmcv_are_resumed(tmp_path: Path) -> None:

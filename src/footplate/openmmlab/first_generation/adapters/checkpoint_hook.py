@@ -6,11 +6,9 @@ import logging
 import os
 import secrets
 from collections.abc import Mapping
-from types import NoneType
 from typing import Any
 
 import torch
-from torch import nn
 
 from footplate import storage
 from footplate.checkpoint.latest import write_pointer
@@ -27,7 +25,6 @@ from footplate.registry import HOOKS
 from footplate.storage.paths import local_path
 
 LINK = "latest.pth"
-_OF_EVERY_MODULE = vars(nn.Module()).keys()  # such as `training`
 _logger = logging.getLogger("footplate.openmmlab.first_generation")
 
 
@@ -35,9 +32,7 @@ _logger = logging.getLogger("footplate.openmmlab.first_generation")
 class LegacyCheckpointHook(Hook):
     """Saves `runner.meta` and the dataset's `CLASSES` and `PALETTE`, and restores `hook_msgs` when a run resumes.
 
-    Values that cannot be stored in a checkpoint are omitted with a warning. Module attributes that training changes,
-    such as the input size and the iteration counter of YOLOX, are also saved and restored if they are numbers, bools,
-    None or tuples of these.
+    Values that cannot be stored in a checkpoint are omitted with a warning.
 
     Args:
         meta: Additional entries for the checkpoint's `meta`.
@@ -50,31 +45,11 @@ class LegacyCheckpointHook(Hook):
     def __init__(self, meta: Mapping[str, Any] | None = None, create_symlink: bool = True) -> None:
         self.meta = dict(meta or {})
         self.create_symlink = check_flag("create_symlink", create_symlink)
-        self._modules: dict[str, nn.Module] = {}
-        self._initial: dict[str, dict[str, Any]] = {}
-        self._resumed: dict[str, dict[str, Any]] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Restores module attributes, and makes the saver update `latest.pth` if `create_symlink` is set."""
+        """Makes the saver update `latest.pth` if `create_symlink` is set."""
         if self.create_symlink:
             runner.saver.write_pointer = _write_pointer_and_link
-        if not self._modules:
-            self._modules = dict(runner.unwrapped_model.named_modules())
-            self._initial = {name: _numbers_of(module) for name, module in self._modules.items()}
-        for name in self._resumed.keys() & self._modules:
-            vars(self._modules[name]).update(self._resumed[name])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the module attributes that training has changed, keyed by module name."""
-        changed = {
-            name: dict(_numbers_of(module).items() - self._initial[name].items())
-            for name, module in self._modules.items()
-        }
-        return {name: values for name, values in changed.items() if values}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stores the module attributes, which `before_train` restores."""
-        self._resumed = state
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Adds the metadata to `checkpoint["meta"]`. Does not replace existing entries."""
@@ -98,15 +73,6 @@ class LegacyCheckpointHook(Hook):
             runner.message_hub.update_info_dict(best)  # where CheckpointHook looks for them
         if TRAINING_STATE not in checkpoint and any(isinstance(hook, EMAHook) for hook in runner.hooks):
             _move_averages(checkpoint, by_epoch=runner.by_epoch)
-
-
-def _numbers_of(module: nn.Module) -> dict[str, Any]:
-    """Returns the attributes of a module that are numbers, bools, None or tuples of these."""
-    return {key: value for key, value in vars(module).items() if key not in _OF_EVERY_MODULE and _is_number(value)}
-
-
-def _is_number(value: Any) -> bool:
-    return all(map(_is_number, value)) if type(value) is tuple else type(value) in (bool, int, float, NoneType)
 
 
 def _move_averages(checkpoint: dict[str, Any], *, by_epoch: bool) -> None:
