@@ -230,3 +230,20 @@ def test_draft_with_annotations_of_pixels_raises(tmp_path: Path, annotation: dic
     Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
     with pytest.raises(DataError, match="'draft' does not support images with annotations"):
         LoadImageFromFile(draft=8).transform({"img_path": str(tmp_path / "a.jpg"), **annotation})
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_16_bits_are_reduced_as_by_opencv(dtype: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, largest in (("a", 65535), ("b", 4095), ("c", 4095)):
+        Image.fromarray(np.array([[0, 300, largest]], dtype)).save(tmp_path / f"{name}.tif")
+        found = load_image(str(tmp_path / f"{name}.tif"), color_type="grayscale")
+        assert found["img"].tolist() == [[0, 1, largest // 256]]
+    assert caplog.text.count(f"16-bit images in '{tmp_path}' become almost black") == 1
+
+
+@pytest.mark.parametrize("values", [np.array([[0.5]], np.float32), np.array([[-1]], np.int32)])
+def test_an_image_with_other_values_is_refused(values: Any, tmp_path: Path) -> None:
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"^the image '.*a.tif' contains other values than integers from 0 to 65535"):
+        load_image(str(tmp_path / "a.tif"))
+    assert load_image(str(tmp_path / "a.tif"), color_type="unchanged")["img"].dtype == values.dtype

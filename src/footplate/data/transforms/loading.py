@@ -1,6 +1,9 @@
 """Loads images and their annotations: boxes, labels, masks and label maps."""
 
+import functools
 import io
+import logging
+import os
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,6 +17,7 @@ from footplate.data.transforms.pipeline import BaseTransform, Sample, set_image
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 
+_logger = logging.getLogger("footplate.data")
 ColorType = Literal["color", "grayscale", "unchanged", "color_ignore_orientation", "grayscale_ignore_orientation"]
 _IGNORED = 255  # the conventional label of ignored pixels
 _ORIENTATION = (
@@ -22,6 +26,8 @@ _ORIENTATION = (
 )
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _PIXEL_ANNOTATIONS = ("instances", "ann_info", "seg_map_path", "gt_bboxes", "gt_masks", "gt_keypoints", "gt_seg_map")
+_WHITE = (1 << 16) - 1  # the largest value of 16 bits
+_DARK = 1 << 12  # a file with 12-bit values contains only smaller ones
 _DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # raised by Pillow
 
 
@@ -101,8 +107,8 @@ class LoadImageFromFile(BaseTransform):
             image = ImageOps.exif_transpose(image)
         is_color = self.color_type.startswith("color")
         if self.color_type != "unchanged":
-            if image.mode.startswith("I;16"):  # Pillow would set all values above 255 to 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if image.mode[0] in "IF":  # more than 8 bits per pixel; Pillow would set all values above 255 to 255
+                image = _as_8_bits(image, results.get("img_path", ""))
             mode = "RGB" if is_color else "L"
             image = image if image.mode == mode else image.convert(mode)
         values = np.array(image)
@@ -231,6 +237,30 @@ def _load_label_map(results: Sample) -> NDArray[np.uint8]:
         message = f"the label map '{path}' must contain only labels from 0 to {_IGNORED}"
         raise DataError(message, found=f"labels from {labels.min()} to {labels.max()}")
     return labels.astype(np.uint8)
+
+
+def _as_8_bits(image: Image.Image, path: str) -> Image.Image:
+    """Converts an image of 16 bits per pixel."""
+    values = np.asarray(image)
+    if image.mode == "F" or not 0 <= values.min() <= values.max() <= _WHITE:
+        raise DataError(
+            f"the image '{path}' contains other values than integers from 0 to {_WHITE}",
+            notes=["Save it with 8 or 16 bits per pixel, or write a transform that loads and scales it."],
+        )
+    if 0 < values.max() < _DARK:
+        _warn_of_dark_images(os.path.dirname(path))
+    return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+@functools.cache  # warns once for each folder
+def _warn_of_dark_images(folder: str) -> None:
+    _logger.warning(
+        "16-bit images in '%s' become almost black: values are divided by 256, as in OpenCV, but some images have none "
+        "above %d. Scale the values to the range from 0 to %d.",
+        folder,
+        _DARK - 1,
+        _WHITE,
+    )
 
 
 def _describe_error(error: Exception) -> str:
