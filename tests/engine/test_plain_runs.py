@@ -870,7 +870,7 @@ def test_hparams_are_recorded_and_compared(tmp_path: Path, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_submodule_stays_in_evaluation_mode(tmp_path: Path, by_epoch: bool) -> None:
+def test_submodule_stays_in_evaluation_mode(tmp_path: Path, by_epoch: bool, caplog: pytest.LogCaptureFixture) -> None:
     norm = nn.BatchNorm1d(4)
     model = nn.Sequential(norm.eval(), nn.Sequential(nn.Linear(4, 2), nn.Dropout()))
     modes: list[list[bool]] = []
@@ -887,11 +887,15 @@ def test_submodule_stays_in_evaluation_mode(tmp_path: Path, by_epoch: bool) -> N
     assert modes == [[True, False, True, True, True]] * (10 if by_epoch else 3)
     assert norm.running_mean is not None
     assert not norm.running_mean.any()
-    model[0].train()
-    runner(
-        tmp_path / "again", model.eval(), training_step=step
-    ).train()  # as a function for pretrained models leaves it
+    run.val()
+    runner(tmp_path / "next", model, training_step=step).train()
+    assert modes[-1] == modes[0]
+    assert "frozen weights" not in caplog.text
+    model[0].requires_grad_(False).train()
+    # As a function for pretrained models leaves it.
+    runner(tmp_path / "again", model.eval(), training_step=step).train()
     assert all(modes[-1])
+    assert "running statistics of normalization layers with frozen weights (0). To keep them" in caplog.text
 
 
 def test_predictions_are_made_in_evaluation_mode(tmp_path: Path) -> None:

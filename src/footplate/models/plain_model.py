@@ -1,6 +1,7 @@
 """Wraps modules that are not subclasses of BaseModel, such as timm and transformers models, for training."""
 
 import inspect
+import logging
 import numbers
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,13 +17,16 @@ from footplate.data.batches import TARGET_KEYS, scores_of
 from footplate.distributed.wrappers import ModelWrapper
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-from footplate.messages import pluralize
+from footplate.messages import list_names, pluralize
 from footplate.models.base_model import BaseModel, parse_losses
 from footplate.models.input_description import describe_inputs
 from footplate.models.plain_losses import losses_in
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.models.training_step import OPTIMIZERS, TrainStep, further_arguments, line_for_method
+from footplate.module_selection import BATCH_NORMS
 from footplate.registry import MODEL_WRAPPERS
+
+_logger = logging.getLogger("footplate.models")
 
 PLAIN_FUNCTIONS = ("loss", "training_step", "validation_step")
 """The functions of a PlainModel, which are also Runner arguments."""
@@ -122,6 +126,7 @@ class PlainModel(ModelWrapper, BaseModel):
         self._further_arguments: dict[str, Any] = {}  # their values in the current step
         self._latest_prediction: tuple[Any, Any, Any] | None = None  # data, batch and prediction, for `val_loss`
         self._in_evaluation_mode: list[nn.Module] = []  # the submodules that stay in it when the module trains
+        self._has_trained = False
         self.inputs: dict[str, Any] = {}
         # Whether the first training step still has to record `inputs`. Without a `training_step`, `_output` does.
         self._needs_inputs = training_step is not None
@@ -228,6 +233,9 @@ class PlainModel(ModelWrapper, BaseModel):
         if self.module.training:
             self._in_evaluation_mode = [part for part in self.module.modules() if not part.training]
         kept = [part for part in self._in_evaluation_mode if not part.training]
+        if mode and not self._has_trained and not self.module.training:
+            _warn_of_frozen_norms(self.module, kept)
+        self._has_trained |= mode
         super().train(mode)
         for part in kept:
             part.training = False
@@ -358,3 +366,20 @@ def add_steps(model: Any, **functions: Any) -> Any:
                 f"'{name}' has no effect: the model '{type(model).__name__}' has its own train_step", key=name
             )
     return model
+
+
+def _warn_of_frozen_norms(module: nn.Module, kept: Sequence[nn.Module]) -> None:
+    """Logs a warning if training changes the running statistics of normalization layers without trainable weights."""
+    names = [
+        name
+        for name, part in module.named_modules()
+        if isinstance(part, BATCH_NORMS) and part.affine and part.track_running_stats and part not in kept
+        if not any(weight.requires_grad for weight in part.parameters())
+    ]
+    if names:
+        _logger.warning(
+            "The whole model was in evaluation mode before training, so training also updates the running statistics "
+            "of normalization layers with frozen weights (%s). To keep them, call train() on the model, and then "
+            "eval() on its frozen part.",
+            list_names(names, 3),
+        )
