@@ -287,3 +287,14 @@ def test_unknown_name_that_a_file_of_the_current_folder_defines(
         "  key type",
         f"  'GreatPyramid' is defined in projects/models/pyramid.py{advice}",
     ]
+
+
+def test_code_base_that_cannot_be_imported_does_not_hide_a_misspelled_name() -> None:
+    root = Registry("shape", scope="main")
+    root.register_module(module=make_class("Square"))
+    Registry("shape", parent=root, scope="mmpretrain", locations=["no_such_module.shapes"])
+    with pytest.raises(UnknownNameError, match="unknown shape 'Squara'"):
+        root.build({"type": "Squara"})
+    Registry("shape", parent=root, scope="mine", locations=["no_such_module.shapes"])
+    with pytest.raises(ModuleNotFoundError):
+        root.build({"type": "Squara"})

@@ -21,21 +21,21 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 def unknown_name_error(name: str, registry: "Registry", tree: Sequence["Registry"]) -> UnknownNameError:
-    """Returns the error for a name that none of the registries in `tree` contains.
+    """Returns the error for a name that none of the registries in `tree`, which have been imported, contains.
 
     The error suggests a similar name, or states where the class is defined or which package is not installed.
     """
     problem = f"unknown {registry.noun} '{name}'"
     module, _, last = name.rpartition(".")
     scope = module or default_scope()
-    qualified = [f"{member.scope}.{last}" for member in tree if last in member.module_dict]
+    qualified = [f"{member.scope}.{last}" for member in tree if last in member._entries]
     missing = _explain_missing_scope(scope) if scope and scope not in {member.scope for member in tree} else []
     if not qualified:
         advisers = () if missing else extensions()
         notes = [line for extension in advisers for line in extension.explain_unknown(registry.noun, last)]
         if notes := notes or _explain_definition(last, registry.name):
             return UnknownNameError(problem, notes=notes)
-    names = {entry for member in tree for entry in member.module_dict}
+    names = {entry for member in tree for entry in member._entries}
     near = next((candidate for candidate in qualified if candidate != name), None) or nearest(last, sorted(names))
     notes = missing
     if qualified and not scope:

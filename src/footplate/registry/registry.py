@@ -296,8 +296,12 @@ class Registry:
         if entry := self._find(name) or self._find_in_any_scope(name):
             return entry
         tree = list(self.root._tree())
-        for registry in tree:
-            registry._import_locations()
+        for registry in tree:  # for the names in the error below
+            try:
+                registry._import_locations()
+            except Exception:
+                if registry.scope not in known_packages():
+                    raise
         if entry := self._import_path(name, trusted=trusted):
             return entry
         raise unknown_name_error(name, self, tree)
