@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from footplate.engine import Hook, HookList, Runner
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, FootplateError
 from footplate.registry import HOOKS
 from tests.support import settings
 
@@ -27,6 +27,12 @@ def named(name: str, priority: int | str | None = None) -> Hook:
     if priority is not None:
         hook.priority = priority
     return hook
+
+
+@HOOKS.register_module()
+class LatePipelineHook(Hook):
+    def __init__(self, switch_pipeline: Any) -> None:
+        self.switch_pipeline = switch_pipeline
 
 
 def test_hooks_are_ordered_by_priority_then_registration() -> None:
@@ -123,3 +129,10 @@ def test_error_of_a_hook_has_its_key_whatever_its_method_takes(tmp_path: Path) -
 def test_unknown_event_is_an_error_in_a_run(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="unknown event 'before_trian'"):
         Runner(**settings(tmp_path)).call_hook("before_trian")
+
+
+def test_the_pipeline_of_a_hook_is_checked_before_the_run(tmp_path: Path) -> None:
+    hook = {"type": "LatePipelineHook", "switch_pipeline": [{"type": "RandomFlipp"}]}
+    with pytest.raises(FootplateError, match="unknown transform 'RandomFlipp'") as caught:
+        Runner.from_cfg(settings(tmp_path, custom_hooks=[hook]), check=True)
+    assert caught.value.key == "custom_hooks[0].switch_pipeline[0].type"

@@ -28,7 +28,7 @@ from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
 from footplate.optim.optimizer_builder import is_schedule_free
-from footplate.registry import HOOKS
+from footplate.registry import HOOKS, TRANSFORMS
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -143,6 +143,7 @@ class HookList(Sequence[Hook]):
             written = settings.pop("priority", None)
             if priority is None:
                 priority = written
+            _check_pipelines(settings)
             hook = HOOKS.build(settings)
         if not isinstance(hook, Hook):
             raise BuildError("a hook must be a Hook or a config dict", found=hook)
@@ -196,6 +197,16 @@ class HookList(Sequence[Hook]):
         for event, acting in self.order():
             lines.append(f"  {event:<22}  {', '.join(f'{name} ({priority})' for name, priority in acting)}")
         return "\n".join(lines)
+
+
+def _check_pipelines(settings: Mapping[str, Any]) -> None:
+    """Checks the transforms in a hook's arguments, such as `switch_pipeline`, which the hook builds late in the run."""
+    for argument, steps in settings.items():
+        if argument.endswith("pipeline") and isinstance(steps, (list, tuple)):
+            for index, step in enumerate(steps):
+                if isinstance(step, Mapping):
+                    with at_key(f"{argument}[{index}]"):
+                        TRANSFORMS.check(step)
 
 
 def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[Any] | None) -> HookList:
