@@ -95,3 +95,18 @@ def test_datasets_of_the_first_generation_are_not_checked() -> None:
         reduce_zero_label, pipeline = False, Compose([LoadMaps(reduce_zero_label=True)])
 
     assert build_dataloader({"dataset": Maps([1])}).dataset == [1]
+
+
+@TRANSFORMS.register_module()
+class CachedMix(LoadMaps):
+    """As MMDetection's CachedMosaic."""
+
+    results_cache: tuple[Any, ...] = ()
+
+
+def test_transforms_that_mix_in_earlier_samples_are_named(
+    tmp_path: Path, masks: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.new("L", (2, 2)).save(masks / "a.png")
+    build(tmp_path, CONFIG.replace("LoadMaps", "CachedMix"))
+    assert "CachedMix: images of earlier samples are mixed in, which checkpoints do not contain." in caplog.text

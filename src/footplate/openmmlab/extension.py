@@ -1,6 +1,7 @@
 """Adds support for OpenMMLab's configs, code bases and first-generation components to the core."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ _IGNORED = {
     "efficient_conv_bn_eval": "The run needs more memory if batch normalization layers are frozen.",
     "use_ddp_wrapper": "Set `model_wrapper_cfg` to choose the wrapper.",
 }
+_logger = logging.getLogger("footplate.openmmlab")
 _DEFAULT_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
 
 
@@ -102,7 +104,17 @@ class OpenMMLab(Extension):
         return [advice] if advice else []
 
     def check_dataset(self, dataset: Any) -> None:
-        """Checks the labels of MMDetection's CocoDataset, and the label maps of MMSegmentation's datasets."""
+        """Checks the labels of MMDetection's CocoDataset, and the label maps of MMSegmentation's datasets.
+
+        Logs a warning about transforms that mix in earlier samples, such as CachedMosaic.
+        """
+        steps = getattr(getattr(dataset, "pipeline", None), "transforms", ())
+        if mixing := [type(step).__name__ for step in steps if hasattr(step, "results_cache")]:
+            _logger.warning(
+                "%s: images of earlier samples are mixed in, which checkpoints do not contain. A resumed run sees "
+                "other images at first, and the images depend on the number of workers.",
+                ", ".join(mixing),
+            )
         if hasattr(dataset, "cat2label"):
             from footplate.openmmlab.coco_labels import check_categories
 

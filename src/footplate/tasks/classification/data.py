@@ -145,6 +145,8 @@ class CustomDataset(BaseDataset):
                     "Name all classes after their folders, or list them in the order of the folders.",
                 ],
             )
+        pairs = [f"{name} is '{class_name}'" for name, class_name in zip(folders, classes, strict=True)]
+        _logger.info("Folders of '%s' as classes, in order: %s", folder, list_names(pairs, 20))
         return {name: label for label, name in enumerate(folders)}
 
 
