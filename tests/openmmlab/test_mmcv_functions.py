@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from footplate.checkpoint import load_checkpoint
 from footplate.openmmlab import mmcv_functions as functions
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel
 from footplate.openmmlab.mmcv_functions import (
@@ -100,3 +101,10 @@ def test_get_logger_writes_to_the_screen_of_rank_0(
     assert "hidden" not in done.stdout
     log = (tmp_path / "mine.log").read_text()
     assert [log.count(text) for text in ("parameters: 3 M", "epoch 1")] == [1, 1]
+
+
+def test_saved_weights_have_no_prefixes_of_wrappers(tmp_path: Path) -> None:
+    model = nn.Sequential(MMDataParallel(nn.Linear(1, 1)), nn.Linear(1, 1))
+    functions.save_checkpoint(MMDataParallel(model), str(tmp_path / "a.pth"))
+    names = ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert sorted(load_checkpoint(tmp_path / "a.pth")["state_dict"]) == sorted(names)

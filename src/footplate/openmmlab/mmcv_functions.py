@@ -23,7 +23,7 @@ from footplate.openmmlab.first_generation.adapters.model import apply_to, scatte
 from footplate.openmmlab.first_generation.adapters.warm_up_ema import EMAHook
 from footplate.openmmlab.mmengine.dist import allreduce_params, collect_results
 from footplate.openmmlab.mmengine.registry import build_from_cfg as _build_from_cfg
-from footplate.openmmlab.mmengine.runner import CheckpointLoader
+from footplate.openmmlab.mmengine.runner import CheckpointLoader, get_state_dict
 from footplate.openmmlab.mmengine.runner import set_random_seed as _seed
 from footplate.openmmlab.skipped_imports import placeholder
 from footplate.records import add_log_file, set_level
@@ -87,7 +87,7 @@ def save_checkpoint(
     module = unwrap_model(model)
     labels = {"CLASSES": module.CLASSES} if getattr(module, "CLASSES", None) is not None else {}
     known = {"time": get_time_str(), **labels, **(meta or {})}
-    checkpoint: dict[str, Any] = {"meta": known, "state_dict": module.state_dict()}
+    checkpoint: dict[str, Any] = {"meta": known, "state_dict": get_state_dict(module)}
     if isinstance(optimizer, Mapping):
         checkpoint["optimizer"] = {name: each.state_dict() for name, each in optimizer.items()}
     elif optimizer is not None:

@@ -18,7 +18,7 @@ from torch import nn
 from footplate.checkpoint import STRIP_WRAPPER, load_weights
 from footplate.checkpoint import load_checkpoint as _read
 from footplate.checkpoint import save_checkpoint as _save
-from footplate.distributed import get_rank, unwrap_model
+from footplate.distributed import get_rank, is_model_wrapper, unwrap_model
 from footplate.engine import Runner
 from footplate.engine.process_setup import seed_everything
 from footplate.models import trained_model
@@ -181,8 +181,17 @@ def calc_dynamic_intervals(
 def get_state_dict(
     module: nn.Module, destination: Any = None, prefix: str = "", keep_vars: bool = False
 ) -> dict[str, Any]:
-    """Returns the state dict of a module, wrapped or not. If `destination` is set, updates and returns that dict."""
-    state: dict[str, Any] = unwrap_model(module).state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
+    """Returns the state dict of a module without the prefixes of wrappers, including those of its submodules.
+
+    If `destination` is set, updates and returns that dict.
+    """
+    module = unwrap_model(module)
+    state: dict[str, Any] = module.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
+    for name, submodule in reversed(list(module.named_modules())):
+        if name and is_model_wrapper(submodule):
+            wrapped = f"{prefix}{name}.module."
+            for key in [key for key in state if key.startswith(wrapped)]:
+                state[f"{prefix}{name}.{key.removeprefix(wrapped)}"] = state.pop(key)
     return state
 
 

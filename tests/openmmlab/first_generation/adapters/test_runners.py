@@ -205,6 +205,8 @@ def test_batch_processor_replaces_the_steps_of_the_model(tmp_path: Path) -> None
     assert sums(model) != before
     with pytest.raises(RuntimeError, match="either batch_processor or a model with train_step"):
         EpochBasedRunner(OldModelWithSteps(), process)
+    with pytest.raises(ArgumentError, match="Only one of max_epochs and max_iters can be set"):
+        EpochBasedRunner(OldModelWithSteps(), max_epochs=1, max_iters=1)
 
 
 class SeededSampler(Sampler[int]):

@@ -95,6 +95,8 @@ class BaseRunner(RunnerView):
                 raise ArgumentError(f"{name} overrides {method}, but the engine does not call it", notes=notes)
         if batch_processor is not None and hasattr(unwrap_model(model), "train_step"):
             raise RuntimeError(f"{name} needs either batch_processor or a model with train_step, not both")
+        if max_epochs is not None and max_iters is not None:
+            raise ArgumentError("Only one of max_epochs and max_iters can be set", key="max_iters", found=max_iters)
         self.model, self.optimizer, self.batch_processor = model, optimizer, batch_processor
         self.work_dir, self.logger = work_dir, logger or _logger
         self.meta = None if meta is None else dict(meta)
@@ -383,11 +385,19 @@ class BaseRunner(RunnerView):
                 sampler.seed = self._resumed_seed
 
 
-@RUNNERS.register_module(name=["EpochBasedRunner", "Runner"])
+@RUNNERS.register_module()
 class EpochBasedRunner(BaseRunner):
     """A runner for epoch-based training."""
 
     kind, unit = "EpochBasedRunner", "max_epochs"
+
+
+@RUNNERS.register_module(name="Runner")
+class OldRunner(EpochBasedRunner):
+    """The runner of mmcv before version 1.1."""
+
+
+OldRunner.__name__ = "Runner"
 
 
 @RUNNERS.register_module()
