@@ -192,10 +192,11 @@ class ClassBalancedDataset(_DatasetWrapper):
     def full_init(self) -> None:
         """Initializes the wrapped dataset and computes the repetitions. Later calls have no effect."""
         super().full_init()
-        _ = self._indices
+        _ = self.repeat_indices
 
     @cached_property
-    def _indices(self) -> list[int]:
+    def repeat_indices(self) -> list[int]:
+        """The index in the wrapped dataset for each sample."""
         indices = []
         categories = [set(_categories(self.dataset, idx)) for idx in range(len(self.dataset))]
         counts = Counter(chain.from_iterable(categories))
@@ -207,7 +208,7 @@ class ClassBalancedDataset(_DatasetWrapper):
 
     def __len__(self) -> int:
         self.full_init()
-        return len(self._indices)
+        return len(self.repeat_indices)
 
     def shard_numbers(self) -> ShardNumbers:
         """Returns the shard index of each sample as an array of shape ``(N,)``.
@@ -215,11 +216,11 @@ class ClassBalancedDataset(_DatasetWrapper):
         All copies of a sample are in the same shard.
         """
         self.full_init()
-        return shard_numbers(self.dataset)[self._indices]
+        return shard_numbers(self.dataset)[self.repeat_indices]
 
     def _locate(self, idx: int) -> tuple[Any, int]:
         self.full_init()
-        return self.dataset, self._indices[idx]
+        return self.dataset, self.repeat_indices[idx]
 
 
 def _categories(dataset: Any, idx: int) -> list[Any]:
