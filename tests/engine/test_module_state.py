@@ -40,6 +40,29 @@ def test_tensors_that_checkpoints_do_not_contain_are_reported_once(
     assert "so a resumed run loses them: bank, replaced. To save a tensor, use self.register_buffer" in message
 
 
+class Cached(nn.Module):
+    """Keeps a tensor for a length, as rotary embeddings do, and prepares itself in the first forward pass."""
+
+    length: int | None = None
+    values: Tensor | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.length = self.values = None
+        self.is_ready = False
+        self.hooks = nn.Identity()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not self.is_ready:
+            self.hooks.register_forward_hook(lambda module, args, output: setattr(self, "is_ready", True))
+        self.hooks(inputs)
+        assert self.is_ready
+        if self.length != inputs.shape[1]:
+            self.length, self.values = inputs.shape[1], torch.arange(inputs.shape[1])
+        assert self.values is not None
+        return self.values
+
+
 class Scaled(ToyModel):
     """Draws the scale of its input every three iterations, as YOLOX does with the size of its images."""
 
@@ -47,9 +70,11 @@ class Scaled(ToyModel):
         super().__init__()
         self.size: tuple[float, float] | None = None
         self.steps = 0
+        self.cached = Cached()
 
     def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
         if mode == "loss":
+            self.cached(inputs)
             self.steps += 1
             if self.steps % 3 == 0:
                 self.size = (random.random(), 1.0)

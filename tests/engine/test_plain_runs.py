@@ -947,3 +947,16 @@ def test_prediction_needs_no_validation_step(tmp_path: Path) -> None:
         assert torch.equal(trained.predict(data)[0], model.eval()(X))
     with pytest.raises(ArgumentError, match=r"does not accept the batch[^\0]*validation_step"):
         trained.predict([(X, X, Y)])
+
+
+def test_modes_that_users_hardly_intend_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    encoder = nn.Sequential(nn.Linear(4, 4), nn.Dropout()).eval()  # as `from_pretrained` returns it
+    model = nn.Sequential(encoder, nn.Linear(4, 2))
+    runner(tmp_path / "a", model).train()
+    assert "'0' has trainable weights but stays in evaluation mode" in caplog.text
+    caplog.clear()
+    evaluated = runner(tmp_path / "b", model.eval(), test_dataloader=loader())
+    evaluated.test()
+    assert not model.training
+    runner(tmp_path / "c", model.train()).train()
+    assert "evaluation mode" not in caplog.text

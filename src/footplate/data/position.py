@@ -338,9 +338,10 @@ class DataPosition:
         map_tensors(batch, self._keep)
         return batch
 
-    def _keep(self, value: Any) -> None:
+    def _keep(self, value: Any) -> Any:
         if getattr(value, "layout", None) is torch.strided:
             self._latest.append(value.flatten()[:: value.numel() // 64 + 1].clone())
+        return value
 
     def _skip(self, iterator: Iterator[Any], number: int) -> Iterator[Any]:
         """Skips the batches that the run has already used; see `_skip`. Logs a warning if the last one differs."""

@@ -82,7 +82,8 @@ def warn_about_late_settings(cfg: Config, hooks: HookList, loop: BaseTrainLoop) 
     messages = {}
     for path, value in walk_paths(cfg._cfg_dict):
         owner, match = owners.get(join_path(path[:-1])), _LIMITED.fullmatch(str(path[-1]))
-        if owner is None or match is None or type(value) is not int:
+        is_logger = hasattr(owner, "ignore_last")  # its interval always counts iterations
+        if owner is None or is_logger or match is None or type(value) is not int:
             continue
         counts_epochs = loop.by_epoch and getattr(owner, "by_epoch", False)
         limit = f"max_{match['unit'] or ('epoch' if counts_epochs else 'iter')}s"

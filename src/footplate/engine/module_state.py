@@ -56,9 +56,11 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
 
 
 class ModuleNumbers:
-    """Saves the numbers, bools, None and tuples of these in attributes of modules that training changes.
+    """Saves the numbers, None and tuples of these in attributes of modules that training changes.
 
-    For example, the input size of YOLOX and counters of iterations.
+    For example, the input size of YOLOX and counters of iterations. Leaves out bools, which often mean that something
+    has been prepared in this process, and modules in which training also replaces other attributes: their numbers may
+    be the keys of a cache, which a checkpoint does not contain.
 
     Args:
         model: The model, before training.
@@ -66,14 +68,15 @@ class ModuleNumbers:
 
     def __init__(self, model: nn.Module) -> None:
         self._modules = {name: module for name, module in model.named_modules() if not isinstance(module, PlainModel)}
-        self._initial = {name: _numbers_of(module) for name, module in self._modules.items()}
+        self._initial = {name: _attributes_of(module) for name, module in self._modules.items()}
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """Returns the attributes that have changed, keyed by module name."""
-        changed = {
-            name: dict(_numbers_of(module).items() - self._initial[name].items())
-            for name, module in self._modules.items()
-        }
+        changed = {}
+        for name, module in self._modules.items():
+            (numbers, others), (initial, initial_others) = _attributes_of(module), self._initial[name]
+            if others == initial_others and not _saves_more(module):
+                changed[name] = dict(numbers.items() - initial.items())
         return {name: values for name, values in changed.items() if values}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
@@ -82,14 +85,15 @@ class ModuleNumbers:
             vars(self._modules[name]).update(state[name])
 
 
-def _numbers_of(module: nn.Module) -> dict[str, Any]:
-    if _saves_more(module):
-        return {}
-    return {key: value for key, value in vars(module).items() if key not in _OF_EVERY_MODULE and _is_number(value)}
+def _attributes_of(module: nn.Module) -> tuple[dict[str, Any], dict[str, int]]:
+    """Returns the attributes that are numbers, and the identities of the others."""
+    attributes = {key: value for key, value in vars(module).items() if key not in _OF_EVERY_MODULE}
+    numbers = {key: value for key, value in attributes.items() if _is_number(value)}
+    return numbers, {key: id(value) for key, value in attributes.items() if key not in numbers}
 
 
 def _is_number(value: Any) -> bool:
-    return all(map(_is_number, value)) if type(value) is tuple else type(value) in (bool, int, float, NoneType)
+    return all(map(_is_number, value)) if type(value) is tuple else type(value) in (int, float, NoneType)
 
 
 def _saves_more(module: nn.Module) -> bool:

@@ -126,7 +126,8 @@ class PlainModel(ModelWrapper, BaseModel):
         self._further_arguments: dict[str, Any] = {}  # their values in the current step
         self._latest_prediction: tuple[Any, Any, Any] | None = None  # data, batch and prediction, for `val_loss`
         self._in_evaluation_mode: list[nn.Module] = []  # the submodules that stay in it when the module trains
-        self._has_trained = False
+        self._knows_modes = False  # of the submodules
+        self.training = module.training
         self.inputs: dict[str, Any] = {}
         # Whether the first training step still has to record `inputs`. Without a `training_step`, `_output` does.
         self._needs_inputs = training_step is not None
@@ -233,9 +234,9 @@ class PlainModel(ModelWrapper, BaseModel):
         if self.module.training:
             self._in_evaluation_mode = [part for part in self.module.modules() if not part.training]
         kept = [part for part in self._in_evaluation_mode if not part.training]
-        if mode and not self._has_trained and not self.module.training:
-            _warn_of_frozen_norms(self.module, kept)
-        self._has_trained |= mode
+        if not self._knows_modes and (mode or self.module.training):
+            _warn_of_modes(self.module)
+            self._knows_modes = True
         super().train(mode)
         for part in kept:
             part.training = False
@@ -368,18 +369,34 @@ def add_steps(model: Any, **functions: Any) -> Any:
     return model
 
 
-def _warn_of_frozen_norms(module: nn.Module, kept: Sequence[nn.Module]) -> None:
-    """Logs a warning if training changes the running statistics of normalization layers without trainable weights."""
-    names = [
-        name
-        for name, part in module.named_modules()
-        if isinstance(part, BATCH_NORMS) and part.affine and part.track_running_stats and part not in kept
-        if not any(weight.requires_grad for weight in part.parameters())
+def _warn_of_modes(module: nn.Module) -> None:
+    """Logs a warning if modes have effects that are hardly intended.
+
+    These are: training changes the running statistics of normalization layers without trainable weights, because the
+    whole module is in evaluation mode; or a part with trainable weights stays in evaluation mode.
+    """
+    parts = [
+        (name, part, any(weight.requires_grad for weight in part.parameters())) for name, part in module.named_modules()
     ]
-    if names:
+    if not module.training:
+        frozen = [
+            name
+            for name, part, is_trainable in parts
+            if isinstance(part, BATCH_NORMS) and part.affine and part.track_running_stats and not is_trainable
+        ]
+        if frozen:
+            _logger.warning(
+                "The whole model was in evaluation mode before training, so training also updates the running "
+                "statistics of normalization layers with frozen weights (%s). To keep them, call train() on the "
+                "model, and then eval() on its frozen part.",
+                list_names(frozen, 3),
+            )
+        return
+    # A single normalization layer is often put into evaluation mode although its weights are trained.
+    still = [name for name, part, is_trainable in parts if not part.training and is_trainable and any(part.children())]
+    if still:
         _logger.warning(
-            "The whole model was in evaluation mode before training, so training also updates the running statistics "
-            "of normalization layers with frozen weights (%s). To keep them, call train() on the model, and then "
-            "eval() on its frozen part.",
-            list_names(names, 3),
+            "'%s' has trainable weights but stays in evaluation mode, as from_pretrained leaves models: dropout is "
+            "off, and running statistics do not change. If you do not want this, call train() on the model first.",
+            still[0],
         )

@@ -247,6 +247,8 @@ def _as_8_bits(image: Image.Image, path: str) -> Image.Image:
             f"the image '{path}' contains other values than integers from 0 to {_WHITE}",
             notes=["Save it with 8 or 16 bits per pixel, or write a transform that loads and scales it."],
         )
+    if image.mode == "I" and values.max() < 256:
+        return Image.fromarray(values.astype(np.uint8))
     if 0 < values.max() < _DARK:
         _warn_of_dark_images(os.path.dirname(path))
     return Image.fromarray((values >> 8).astype(np.uint8))
