@@ -240,7 +240,7 @@ def _load_label_map(results: Sample) -> NDArray[np.uint8]:
 
 
 def _as_8_bits(image: Image.Image, path: str) -> Image.Image:
-    """Converts an image of 16 bits per pixel."""
+    """Converts an image with integers of more than 8 bits: keeps the upper 8 of 16 bits, and values below 256."""
     values = np.asarray(image)
     if image.mode == "F" or not 0 <= values.min() <= values.max() <= _WHITE:
         raise DataError(
