@@ -6,6 +6,7 @@ import pytest
 
 from footplate.config import Config, ConfigDict
 from footplate.errors import OverrideError
+from footplate.tools.config_keys import accepted_keys
 from footplate.tools.overrides import apply_overrides
 
 
@@ -130,3 +131,12 @@ def test_value_may_replace_a_list_and_vice_versa(
     apply_overrides(cfg, [f"data.ann_file={value}"], strict)
     assert cfg.data.ann_file == value
     assert not caplog.messages
+
+
+@pytest.mark.parametrize(("present", "value"), [(512.0, "dynamic"), ("dynamic", 512.0)])
+def test_value_may_have_any_type_that_the_class_accepts(present: Any, value: Any) -> None:
+    cfg = ConfigDict(optim_wrapper={"type": "AmpOptimWrapper", "loss_scale": present})
+    apply_overrides(cfg, [f"optim_wrapper.loss_scale={value}"], accepted=accepted_keys)
+    assert cfg.optim_wrapper.loss_scale == value
+    with pytest.raises(OverrideError, match="must be"):
+        apply_overrides(cfg, ["optim_wrapper.loss_scale=True"], accepted=accepted_keys)

@@ -161,11 +161,12 @@ def wrong_types(entry: Entry, settings: Mapping[str, Any]) -> Iterator[tuple[str
     Classes may accept values that their annotations do not allow, so do not reject a value only because of a mismatch.
     """
     for key, allowed in arguments_of(entry).types.items():
-        if key in settings and not _fits(settings[key], allowed):
+        if key in settings and not matches_types(settings[key], allowed):
             yield key, allowed
 
 
-def _fits(value: Any, allowed: tuple[type, ...]) -> bool:
+def matches_types(value: Any, allowed: tuple[type, ...]) -> bool:
+    """Checks whether a value of a config matches one of the types. An empty tuple allows any value."""
     if not allowed or not isinstance(value, _CONFIG_TYPES):
         return True
     if isinstance(value, (bool, str)):

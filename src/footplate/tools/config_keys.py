@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from inspect import Parameter
 from itertools import chain
 from typing import Any
 
@@ -116,7 +115,7 @@ DEFAULT_TYPES = {
 def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[str] = ()) -> Collection[str]:
     """Returns the keys accepted in a second-generation config section, or an empty collection if they are unknown.
 
-    If the defaults of the keys are known, they are the values of the result.
+    For a class, returns a mapping from each key to the types that its annotation allows; see `Arguments.types`.
 
     Does not import user modules. For a section without `type`, the default class determines the keys.
 
@@ -149,8 +148,8 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
     names = class_arguments(kind, registry) if callable(kind) else None
     if names is None:
         return ()
-    defaults = arguments_of(kind).defaults
-    return {name: defaults.get(name, Parameter.empty) for name in (*names, *EXTRA_ARGUMENTS.get(registry, ()), "type")}
+    types = arguments_of(kind).types
+    return {name: types.get(name, ()) for name in (*names, *EXTRA_ARGUMENTS.get(registry, ()), "type")}
 
 
 def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] | None:

@@ -2,7 +2,7 @@
 
 import logging
 import reprlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from footplate.config import Config, ConfigDict
@@ -13,9 +13,11 @@ from footplate.config.literals import parse_value
 from footplate.error_context import join_path, origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin, OverrideError
 from footplate.messages import nearest
+from footplate.registry.arguments import matches_types
 from footplate.tools.key_lookup import find_value
 
-AcceptedKeys = Callable[[ConfigDict, Sequence[str]], Collection[str]]  # returns the keys accepted by a section
+# Returns the keys accepted by a section. If it is a mapping, the values are the types that each key allows.
+AcceptedKeys = Callable[[ConfigDict, Sequence[str]], Collection[str]]
 _logger = logging.getLogger("footplate.config")
 
 
@@ -96,7 +98,8 @@ def _split_override(text: str) -> tuple[str, Any, bool]:
 def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: AcceptedKeys) -> Any:
     """Returns the value of an override, converted to the type of the current value.
 
-    A single value may replace a list, and vice versa: arguments such as `metric` and `ann_file` accept both.
+    The type may also be one that the argument's annotation allows. A single value may replace a list, and vice versa,
+    because arguments such as `metric` and `ann_file` accept both.
     """
     try:
         holder, key, present = find_value(mapping, path)
@@ -109,6 +112,9 @@ def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: Accepte
     except ConfigError as error:
         kinds = {_kind(present), _kind(value)}
         if "a list" in kinds and "a dict" not in kinds:
+            return value
+        types = accepted(mapping, split_path(path)[:-1])
+        if isinstance(types, Mapping) and types.get(key) and matches_types(value, types[key]):
             return value
         error.origin = origin_of(holder, key)
         raise
