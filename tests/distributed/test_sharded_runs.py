@@ -200,6 +200,54 @@ def test_validation_ema_and_best_checkpoint_with_sharding(tmp_path: Path, on_ran
         torch.testing.assert_close(load_checkpoint(best)["state_dict"][key], value)
 
 
+class Shared(torch.nn.Module):
+    """A plain module with a layer that has two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.block, self.head = (torch.nn.Linear(3, 3) for _ in range(3))
+        self.alias = self.block
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        out: Tensor = self.head(self.alias(self.embed(inputs)))
+        return out
+
+
+def _plain(folder: Path, wrapper: dict[str, Any]) -> dict[str, Tensor]:
+    data: Any = [(torch.tensor([n, 1.0, 2.0]), n % 3) for n in range(16)]
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    Runner(
+        model=Shared(),
+        work_dir=str(folder),
+        train_dataloader=torch.utils.data.DataLoader(data, 4 // world),
+        loss=torch.nn.CrossEntropyLoss(),
+        train_cfg={"by_epoch": True, "max_epochs": 2},
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}},
+        custom_hooks=[{"type": "FreezeHook", "patterns": ["alias"]}, {"type": "EMAHook", "momentum": 0.3}],
+        model_wrapper_cfg=wrapper,
+        launcher="pytorch" if dist.is_initialized() else "none",
+    ).train()
+    return load_checkpoint(find_latest(str(folder)))["state_dict"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("wrapper", [{"type": "FullyShard"}, {"find_unused_parameters": True}])
+def test_plain_module_with_a_shared_layer_is_averaged_and_frozen(
+    tmp_path: Path, on_ranks: OnRanks, wrapper: dict[str, Any]
+) -> None:
+    alone = _plain(tmp_path / "one", {})
+    on_ranks(2, _plain, tmp_path / "two", wrapper)
+    found = load_checkpoint(find_latest(str(tmp_path / "two")))["state_dict"]
+    assert difference(found, alone) < 1e-6  # float32
+    start = Shared().state_dict()
+    assert [key for key in start if torch.equal(start[key], alone[key])] == [
+        "block.weight",
+        "block.bias",
+        "alias.weight",
+        "alias.bias",
+    ]
+
+
 def _before_second_write(act: Callable[[], None]) -> None:
     """Calls `act` on rank 1 before it writes its shard of the second save."""
     write = _FolderWriter.write_data

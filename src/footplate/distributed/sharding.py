@@ -20,8 +20,12 @@ def is_dtensor(tensor: Tensor) -> bool:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Checks whether `fully_shard` was applied to `model`."""
-    return hasattr(model, "set_requires_gradient_sync")
+    """Checks whether `fully_shard` was applied to `model`, or to a model that contains it, such as a PlainModel."""
+    return _is_unit(model) or any(map(is_dtensor, model.parameters()))
+
+
+def _is_unit(module: nn.Module) -> bool:
+    return hasattr(module, "set_requires_gradient_sync")
 
 
 def local_tensor(tensor: Tensor) -> Tensor:
@@ -41,9 +45,8 @@ def full_tensor(tensor: Tensor) -> Tensor:
 
 def reshard(model: nn.Module) -> nn.Module:
     """Frees the full parameters that a forward pass left in `model`, and returns the model."""
-    if is_sharded(model):
-        for module in filter(is_sharded, model.modules()):
-            module.reshard()  # type: ignore[operator]
+    for module in filter(_is_unit, model.modules()):
+        module.reshard()  # type: ignore[operator]
     return model
 
 
