@@ -1,6 +1,7 @@
 import logging
 import os
 import random
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,26 @@ def test_read_only_folder_is_found_before_the_first_step(tmp_path: Path, monkeyp
     monkeypatch.setattr("footplate.storage.file_operations.commit_bytes", refuse)
     with pytest.raises(FootplateError, match="cannot write to '.*': Permission denied"):
         run(tmp_path, "closed", preflight=True)
+
+
+@pytest.mark.parametrize("optimizer", [{"type": "SGD", "momentum": 0.9}, {"type": "AdamW"}])
+def test_announced_size_of_checkpoints_contains_the_optimizer_state(
+    tmp_path: Path, optimizer: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 100_000), torch.nn.Linear(100_000, 2))
+    with caplog.at_level(logging.INFO, "footplate.engine"):
+        Runner(
+            model=model,
+            loss=torch.nn.CrossEntropyLoss(),
+            train_dataloader=torch.utils.data.DataLoader([(torch.ones(2), 1)] * 2),  # type: ignore[arg-type]
+            max_epochs=1,
+            work_dir=str(tmp_path),
+            optim_wrapper={"optimizer": {**optimizer, "lr": 0.1}},
+        ).train()
+    (saved,) = tmp_path.glob("*.pth")
+    found = re.search(r"each checkpoint will take about ([\d.]+) MiB\.", caplog.text)
+    assert found is not None
+    assert float(found[1]) == pytest.approx(saved.stat().st_size / 2**20, rel=0.02)
 
 
 @pytest.mark.parametrize(("option", "times"), [([], 1), (["--no-preflight"], 0)])

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import is_tensor
 from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
@@ -55,6 +58,8 @@ def preflight(runner: "Runner") -> None:
         return
     with _restoring_state(runner):
         size = checkpoint_size(runner)
+        missing = [_bytes_of_first_step(part.optimizer) for part in runner.optim_wrapper.parts.values()]
+        size += sum(filter(None, missing))
         compute_on_main(lambda: _check_folders(runner, size))
         compute_on_main(lambda: _check_labels(runner))
         with runner.phase("preflight"):
@@ -69,7 +74,27 @@ def preflight(runner: "Runner") -> None:
                     runner.hooks.prepend_key(error, part)
                     raise
             runner.known_metrics.update(names)
-    _logger.info("Preflight: each checkpoint will take about %s, plus the optimizer state.", format_bytes(size))
+    rest = ", plus the optimizer state" if None in missing else ""
+    _logger.info("Preflight: each checkpoint will take about %s%s.", format_bytes(size), rest)
+
+
+def _bytes_of_first_step(optimizer: Optimizer) -> int | None:
+    """Returns the size of the state that the first step will create, or None if it cannot be computed."""
+    if optimizer.state:
+        return 0
+    copies: dict[int, Any] = {}  # weights without memory
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            copies[id(weight)] = torch.empty(weight.shape, dtype=weight.dtype, device="meta", requires_grad=True)
+            copies[id(weight)].grad = torch.empty_like(copies[id(weight)])
+    try:
+        trial = copy.deepcopy(optimizer, dict(copies))
+        for group in trial.param_groups:
+            group.update({name: False for name in ("capturable", "fused") if group.get(name)})
+        trial.step()
+        return sum(tensor.nbytes for state in trial.state.values() for tensor in state.values() if is_tensor(tensor))
+    except Exception:  # for example, because the step reads values
+        return None
 
 
 def _validation_sets(runner: "Runner") -> Sequence[EvaluationSet]:
