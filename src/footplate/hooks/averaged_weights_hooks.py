@@ -123,7 +123,10 @@ class EMAHook(AveragedWeightsHook):
     def reset_average(self, runner: Runner) -> None:
         """Copies the model's weights into the average, unless the average has been updated."""
         if self.ema_model is not None and self.ema_model.count == 0:
-            self.ema_model.copy_from(self._model)
+            self._start_average()
+
+    def _start_average(self) -> None:
+        self.ema_model.copy_from(self._model)  # type: ignore[union-attr]
 
     def before_train(self, runner: Runner) -> None:
         """Resets the average if averaging has not begun. Warns if it will still be mostly initial weights at the end.
@@ -136,7 +139,7 @@ class EMAHook(AveragedWeightsHook):
         # In iteration-based training, another batch size changes `begin`.
         has_begun = self._has_begun(runner, runner.iter) and (not runner.by_epoch or runner.iter >= begin)
         if self.ema_model is not None and not has_begun:  # a resumed run may begin later than before
-            self.ema_model.copy_from(self._model)
+            self._start_average()
         if type(self.ema_model) is not ExponentialMovingAverage:
             return
         updates = max(runner.max_iters - begin + 1, 1) / self.ema_model.interval

@@ -29,8 +29,14 @@ class Swapping(EMAHook):
         assert self.src_model is runner.model
         if "ema_state_dict" in checkpoint:
             self._swap_ema_state_dict(checkpoint)
-            self.ema_model.load_state_dict(checkpoint["ema_state_dict"])
+            self.ema_model.load_state_dict(checkpoint["ema_state_dict"], strict=self.strict_load)
             self.loaded = not runner.resume_plan.resume
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        if self.loaded:
+            assert self.ema_model is not None
+            self.src_model.load_state_dict(self.ema_model.module.state_dict())
 
 
 def train(folder: Path, **changes: Any) -> tuple[Runner, Swapping, Seen]:
@@ -52,6 +58,17 @@ def test_subclass_that_restores_the_average_resumes_exactly(tmp_path: Path, capl
     assert whole["ema_state_dict"] == last["ema_state_dict"]
     assert last["ema_state_dict"]["module.weight"].item() == 9.0
     assert last["state_dict"]["weight"].item() < 9.0
+
+
+def test_run_that_starts_from_a_checkpoint_with_an_average_begins_with_the_average(tmp_path: Path) -> None:
+    weights = {"state_dict": {"weight": torch.ones(1)}, "ema_state_dict": {"module.weight": torch.full((1,), 2.0)}}
+    torch.save({**weights, "meta": {}}, tmp_path / "start.pth")  # the average is 1
+    hook = Swapping(momentum=0.1, strict_load=False)
+    runner = configured(tmp_path, hook, load_from=str(tmp_path / "start.pth"), max_epochs=1)
+    started: list[float] = []
+    runner.on("before_train_iter", lambda *_, **__: started.append(runner.model.weight.item()), priority="VERY_LOW")
+    runner.train()
+    assert started[0] == 1.0
 
 
 class Extended(EMAHook):

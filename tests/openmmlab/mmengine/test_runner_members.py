@@ -25,6 +25,8 @@ def test_properties_and_private_names(tmp_path: Path) -> None:
     assert runner.val_evaluator is runner.val_loop.evaluator
     assert (runner.default_scope, runner.auto_scale_lr) == (None, {"enable": False})
     assert (runner._hooks, runner._seed, runner._train_loop) == (runner.hooks, 4, runner.train_loop)
+    runner._train_loop = {"by_epoch": False, "max_iters": 7}
+    assert runner.train_loop.max_iters == 7
     runner._load_from = "weights.pth"
     assert runner.resume_plan.load_from == "weights.pth"
     assert runner.get_hooks_info() == runner.hooks.describe()

@@ -15,8 +15,11 @@ from footplate.openmmlab.mmengine.registry import AcceptsBase
 class EMAHook(hooks.EMAHook, metaclass=AcceptsBase):
     """footplate's EMAHook with additional attributes and methods for subclasses in code bases.
 
-    As in MMEngine, the averaged model already exists when a subclass's `after_load_checkpoint` is called.
+    As in MMEngine, the averaged model already exists when a subclass's `after_load_checkpoint` is called. The weights
+    that this method loads into it are kept, unless it calls the method of this class.
     """
+
+    _keeps_average = False  # whether a subclass has loaded the average
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -27,9 +30,19 @@ class EMAHook(hooks.EMAHook, metaclass=AcceptsBase):
         @wraps(load)
         def after_load_checkpoint(self: EMAHook, runner: Runner, checkpoint: dict[str, Any]) -> None:
             self.build_average(runner)
+            self._keeps_average = True
             load(self, runner, checkpoint)
 
-        cls.after_load_checkpoint = after_load_checkpoint  # type: ignore[method-assign, assignment]
+        cls.after_load_checkpoint = after_load_checkpoint  # type: ignore[method-assign]
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Discards the average. If the run resumes, restores the training weights and the average."""
+        self._keeps_average = False
+        super().after_load_checkpoint(runner, checkpoint)
+
+    def _start_average(self) -> None:
+        if not self._keeps_average:
+            super()._start_average()
 
     @property
     def src_model(self) -> nn.Module:

@@ -90,7 +90,15 @@ class RunnerMembers(Runner):
     _world_size, _experiment_name = map(delegate, ("world_size", "experiment_name"))
     _work_dir, _log_dir, _timestamp = map(delegate, ("work_dir", "folder.log_dir", "folder.timestamp"))
     _load_from, _resume = map(delegate, ("resume_plan.load_from", "resume_plan.resume"))
-    _train_loop, _val_loop, _test_loop = map(delegate, ("train_loop", "val_loop", "test_loop"))
+    _val_loop, _test_loop = map(delegate, ("val_loop", "test_loop"))
+
+    @property
+    def _train_loop(self) -> Any:
+        return self.train_loop
+
+    @_train_loop.setter
+    def _train_loop(self, loop: Any) -> None:  # MMEngine's train() builds it from a config
+        self.train_loop = self.build_train_loop(loop)
 
 
 def add_members(members: type) -> None:
