@@ -22,7 +22,7 @@ from footplate.openmmlab.first_generation.adapters.hook import ClosureHook
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel
 from footplate.openmmlab.first_generation.adapters.optimizer_hooks import OptimizerHook
 from footplate.openmmlab.first_generation.adapters.runner_view import RUNNERS
-from footplate.openmmlab.first_generation.adapters.runners import EpochBasedRunner, build_runner
+from footplate.openmmlab.first_generation.adapters.runners import EpochBasedRunner, IterBasedRunner, build_runner
 from footplate.openmmlab.first_generation.adapters.warm_up_ema import EMAHook
 from footplate.openmmlab.mmcv_functions import build_from_cfg, build_optimizer
 from footplate.registry import HOOKS, RUNNER_CONSTRUCTORS
@@ -185,6 +185,20 @@ def test_nothing_steps_without_an_optimizer_hook(tmp_path: Path) -> None:
     reference, _ = script(tmp_path / "reference", BY_EPOCH)
     reference.run([loader()])
     assert sums(own.model) == sums(reference.model)
+
+
+def test_hooks_find_the_dataset_of_iterations_and_a_loss_may_be_an_integer(tmp_path: Path) -> None:
+    model = nn.Linear(4, 2)
+    model.train_step = lambda data, optimizer: {"loss": torch.tensor([3])}  # type: ignore[assignment]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    runner = IterBasedRunner(model, optimizer=optimizer, work_dir=str(tmp_path), max_iters=2)
+    found = []
+    runner.register_hook(
+        ClosureHook("before_train_iter", lambda runner: found.append(runner.data_loader._dataloader.dataset))
+    )
+    data = loader()
+    runner.run([data], [("train", 1)])
+    assert found == [data.dataset] * 2
 
 
 def test_batch_processor_replaces_the_steps_of_the_model(tmp_path: Path) -> None:

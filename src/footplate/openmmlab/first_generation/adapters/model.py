@@ -251,7 +251,9 @@ class LegacyModel(BaseModel):
         """Returns the loss and the values to log. The loss may be None for a model that steps the optimizer itself."""
         if self._has_step or "log_vars" in losses:
             loss, log_vars = losses.get("loss"), losses.get("log_vars", {})
-            loss = None if loss is None else torch.as_tensor(loss).mean()
+            loss = None if loss is None else torch.as_tensor(loss)
+            if loss is not None:
+                loss = (loss if loss.is_floating_point() else loss.float()).mean()
             self.outputs = dict(losses)
         else:
             parse = getattr(self.module, "_parse_losses", None) or getattr(self.module, "parse_losses", None)

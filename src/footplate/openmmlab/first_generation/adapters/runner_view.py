@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from footplate.data import length_of
+from footplate.data import SampleLoader, length_of
 from footplate.engine import Runner
 from footplate.openmmlab.first_generation.adapters.model import MMDataParallel, legacy_model_in, of_each_optimizer
 from footplate.optim import OptimWrapper
@@ -22,6 +22,7 @@ _VIEW = "_first_generation_view"  # the attribute of the engine's runner that co
 _ENGINE_SCALARS = ("lr", "base_lr", "momentum")
 _KEPT_COUNTS = 1 << 13
 _COUNTERS = ("epoch", "iter", "inner_iter", "max_epochs", "max_iters")
+SampleLoader._dataloader = property(lambda loader: loader)  # type: ignore[attr-defined]  # as in mmcv's IterLoader
 HUB_MESSAGES = ("best_score", "best_ckpt", "last_ckpt")
 """The keys of `hook_msgs` that the message hub also contains."""
 # Attributes that mmcv's hooks may assign, and what to do instead.
