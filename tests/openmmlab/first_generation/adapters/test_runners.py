@@ -201,6 +201,21 @@ def test_hooks_find_the_dataset_of_iterations_and_a_loss_may_be_an_integer(tmp_p
     assert found == [data.dataset] * 2
 
 
+def test_runner_without_work_dir_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    runner, _ = script(tmp_path, BY_EPOCH)
+    runner.work_dir = None
+    before = sums(runner.model)
+    runner.run([loader()], max_epochs=1)
+    between = sums(runner.model)
+    runner.run([loader()], max_epochs=2)
+    assert len({tuple(before), tuple(between), tuple(sums(runner.model))}) == 3
+    assert runner.epoch == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_batch_processor_replaces_the_steps_of_the_model(tmp_path: Path) -> None:
     modes = []
 

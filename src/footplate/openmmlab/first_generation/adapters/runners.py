@@ -4,6 +4,7 @@ import bisect
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partialmethod
 from operator import attrgetter
 from typing import Any
@@ -20,6 +21,7 @@ from footplate.engine.hook_list import HookList
 from footplate.engine.run_config import translate_config
 from footplate.errors import ArgumentError, FootplateError
 from footplate.hooks import IterTimerHook
+from footplate.interrupts import temporary_folder
 from footplate.openmmlab.code_bases import use_code_bases
 from footplate.openmmlab.first_generation.adapters.checkpoint_hook import LegacyCheckpointHook, link_latest
 from footplate.openmmlab.first_generation.adapters.hook import SteppedByHook, SteppedByModel, call_hooks
@@ -257,7 +259,7 @@ class BaseRunner(RunnerView):
         length: int | None = None,
         **lengths: int,
     ) -> None:
-        """Trains until the run is complete. A later call continues from there.
+        """Trains until the run is complete. A later call continues from there. Without a work_dir, leaves no files.
 
         Args:
             data_loaders: One dataloader for each phase of the workflow.
@@ -266,22 +268,21 @@ class BaseRunner(RunnerView):
             lengths: The keyword argument `max_epochs` or `max_iters`, which takes precedence over `length`.
 
         Raises:
-            FootplateError: A component is invalid, or the run has no length, work_dir or training data.
+            FootplateError: A component is invalid, or the run has no length or training data.
         """
         length = lengths.get(self.unit, length) or getattr(self, self.unit)
         loaders = {mode: loader for (mode, _), loader in zip(workflow, data_loaders, strict=False)}
         if not len(data_loaders) == len(workflow) == len(loaders):
             raise ArgumentError("data_loaders must have one item per workflow phase", key="workflow", found=workflow)
-        for what, value in (
-            (self.unit, length),
-            ("work_dir", self.work_dir),
-            ("a 'train' phase in workflow", loaders.get("train")),
-        ):
+        for what, value in ((self.unit, length), ("a 'train' phase in workflow", loaders.get("train"))):
             if value is None:
                 raise ArgumentError(f"{type(self).__name__} needs {what}")
         if self._resumed_seed is not None:
             self._take_resumed_seed(loaders["train"])
-        runner = self._engine_runner(int(length), loaders["train"])
+        with nullcontext(self.work_dir) if self.work_dir else temporary_folder("footplate-run-") as folder:
+            self._run(self._engine_runner(int(length), loaders["train"], str(folder)), loaders, workflow)
+
+    def _run(self, runner: Runner, loaders: Mapping[str, Any], workflow: Sequence[tuple[str, int]]) -> None:
         if any(mode != "train" for mode, _ in workflow):
             runner.register_hook(WorkflowHook(workflow, loaders["val"]), "HIGHEST")
         for hook in self._hooks:
@@ -308,7 +309,7 @@ class BaseRunner(RunnerView):
             self._count()
             self.engine = self._resume_from = self._resumed_seed = None
 
-    def _engine_runner(self, length: int, dataloader: Any) -> Runner:
+    def _engine_runner(self, length: int, dataloader: Any, work_dir: str) -> Runner:
         """Builds the engine's runner, without the hooks of the script."""
         loggers = [
             hook.cfg for hook in self._hooks if type(hook) is TextLoggerHook or isinstance(hook, ReplacedLoggerHook)
@@ -323,7 +324,7 @@ class BaseRunner(RunnerView):
         steps = SteppedByHook if any(isinstance(hook, OptimizerHook) for hook in self._hooks) else SteppedByModel
         runner = Runner(
             model=LegacyModel(module, self.batch_processor) if self.batch_processor else adapt_model(module),
-            work_dir=str(self.work_dir),
+            work_dir=work_dir,
             train_dataloader=dataloader,
             optim_wrapper=self._optim_wrapper(steps, SteppedByModel),
             default_hooks=defaults,
