@@ -354,6 +354,7 @@ def test_hooks_are_registered_as_objects_and_configs(tmp_path: Path) -> None:
     )
     runner.register_timer_hook({"type": "IterTimerHook"})
     runner.register_hook_from_cfg({"type": "SyncBuffersHook", "priority": "LOW"})
+    runner.logger = logging.getLogger("tests.script")
     runner.register_hook(EvalHook(loader(8), interval=2, metric="accuracy"), priority="LOW")
     runner.register_hook(ClosureHook("after_run", lambda view: view.meta["hook_msgs"].update(note=1)))
     runner.run([loader()], max_epochs=2)
@@ -363,7 +364,8 @@ def test_hooks_are_registered_as_objects_and_configs(tmp_path: Path) -> None:
     assert (kinds.count("RunnerRecorder"), runner.epoch, len(recorder.rates)) == (2, 2, 8)
     assert recorder.runner.meta["exp_name"] == "mine"
     assert runner.meta["hook_msgs"] == {"note": 1}
-    assert runner.val_dataloader.dataset.evaluations[0]["metric"] == "accuracy"
+    evaluated = runner.val_dataloader.dataset.evaluations[-1]
+    assert (evaluated["metric"], evaluated["logger"]) == ("accuracy", runner.logger)
 
 
 class Undetected(OldPoints):

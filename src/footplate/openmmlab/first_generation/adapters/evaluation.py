@@ -103,6 +103,9 @@ class LegacyMetric(BaseMetric[Any]):
             save memory.
         collect_device: See BaseMetric.
         options: Additional keyword arguments for `evaluate`, ignored for a dataset without this method.
+
+    Attributes:
+        logger: The logger passed to `evaluate`. EvalHook sets the runner's logger.
     """
 
     def __init__(self, metric: Any = None, pre_eval: Any = False, collect_device: Any = "cpu", **options: Any) -> None:
@@ -110,6 +113,7 @@ class LegacyMetric(BaseMetric[Any]):
         self.metric = metric
         self.pre_eval = pre_eval
         self.options = options
+        self.logger: Any = _logger
         self._dataset: Any = None
         self._fallback = Evaluator([])  # with footplate's metrics, for a dataset without `evaluate`
 
@@ -192,7 +196,7 @@ class LegacyMetric(BaseMetric[Any]):
         if self.context.is_trial:
             dataset, joined = _first_samples(dataset, len(results)), _with_a_box(joined)
         try:
-            return dict(dataset.evaluate(joined, **metric, **self.options, logger=_logger))
+            return dict(dataset.evaluate(joined, **metric, **self.options, logger=self.logger))
         except TypeError as error:  # `evaluate` may have passed the options on to a base class
             rejected = [name for name in self.options if f"unexpected keyword argument '{name}'" in str(error)]
             if not rejected:
@@ -370,6 +374,7 @@ class EvalHook(Hook):
                     MethodType(EvalHook.evaluate, self),
                 )
                 metric = LegacyMetric(**self.eval_kwargs)
+                metric.logger = view_of(runner).logger
                 if overrides or self.test_fn is not multi_gpu_test:
                     runner.val_loop = _HookValidation(runner, self, metric)
                 else:
