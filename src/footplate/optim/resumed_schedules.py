@@ -29,7 +29,7 @@ def restore_schedules(schedules: Sequence[Schedule], states: Sequence[Any], loop
     if len(schedules) == len(states) and not changes and needs_no_move:
         # In the order in which a run steps them: a schedule that was saved at its end may step when loaded.
         for schedule, saved in sorted(pairs, key=lambda pair: bool(pair[0].by_epoch)):
-            schedule.load_state_dict(saved)
+            schedule.resume(saved)
         return
     current_types = ", ".join(type(schedule).__name__ for schedule in schedules) or "none"
     saved_types = ", ".join(str(saved.get("type", saved.get("param_name"))) for saved in states) or "none"

@@ -72,12 +72,33 @@ def test_extended_run_has_the_values_of_an_uninterrupted_run(curve: Curve, end: 
         ended.step()
     resumed = ParamSchedule(longer, curve, end=9)
     longer.load_state_dict(short.state_dict())
-    resumed.load_state_dict(ended.state_dict())
+    resumed.resume(ended.state_dict())
     for _ in range(4):
         assert rates(longer) == rates(straight)
         assert resumed.state_dict() == whole.state_dict()
         whole.step()
         resumed.step()
+
+
+def test_a_loaded_state_replaces_the_settings_of_the_constructor() -> None:
+    saved = ParamSchedule(sgd(0.1), Step(step_size=2, gamma=0.5), begin=1, end=8, by_epoch=False)
+    other = ParamSchedule(sgd(0.1), Step(step_size=3), end=4)
+    for _ in range(5):
+        saved.step()
+    other.optimizer.load_state_dict(saved.optimizer.state_dict())  # type: ignore[attr-defined]
+    other.load_state_dict(saved.state_dict())
+    assert (other.begin, other.end, other.by_epoch, other.curve) == (1, 8, False, saved.curve)
+    for _ in range(4):
+        assert other.get_last_value() == saved.get_last_value()
+        saved.step()
+        other.step()
+
+
+def test_last_step_needs_the_initial_values() -> None:
+    with pytest.raises(KeyError, match="'initial_lr' is not specified"):
+        ParamSchedule(sgd(0.1), Step(step_size=2), last_step=3)
+    with pytest.raises(TypeError, match="should be an Optimizer"):
+        ParamSchedule("SGD", Step(step_size=2))  # type: ignore[arg-type]
 
 
 def test_rewound_schedules_start_from_loaded_base_values() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from footplate.checkpoint.serializable import to_serializable
 from footplate.errors import CheckpointError
+from footplate.openmmlab.mmengine.registry import AcceptsBase
 from footplate.optim.schedules import Curve, ParamSchedule
 from footplate.optim.schedules.base_curve import ENDLESS
 from footplate.optim.schedules.schedule import HasParamGroups, Lengths, Schedule
@@ -22,7 +23,7 @@ class _UnknownCurve(Curve):
         return True
 
 
-class _ParamScheduler(ParamSchedule):
+class _ParamScheduler(ParamSchedule, metaclass=AcceptsBase):
     """Base class for schedules that compute the next value of each parameter group in `_get_value`.
 
     Args:
@@ -79,7 +80,7 @@ class _ParamScheduler(ParamSchedule):
         return {**own, **super().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores a state returned by `state_dict`, except settings of the base class such as `begin` and `end`."""
+        """Loads a state returned by `state_dict`."""
         vars(self).update({key: state_dict[key] for key in state_dict.keys() & vars(self).keys() - _OF_THE_BASE})
         super().load_state_dict(state_dict)
 

@@ -1,5 +1,6 @@
 """Schedules that apply a curve to a field of parameter groups."""
 
+import dataclasses
 import logging
 import math
 from types import NoneType
@@ -130,12 +131,19 @@ class ParamSchedule(Schedule):
         return super().state_dict() | {"settings": settings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the position and the base values; see `Schedule`. Warns if the schedule's end has changed.
+        """Loads the position, the base values and the settings; see `Schedule`."""
+        super().load_state_dict(state_dict)
+        saved = state_dict.get("settings", {})
+        names = {field.name for field in dataclasses.fields(self.curve)} & saved.keys()
+        self.curve = dataclasses.replace(self.curve, **{name: saved[name] for name in names})
+
+    def resume(self, state_dict: dict[str, Any]) -> None:
+        """Loads the state of a run that continues with this schedule's own `end`. Warns if the end has changed.
 
         A run that is resumed with a later end continues after the last step of the saved schedule. If that step had
         reached the saved `end`, it did not change the value. With the later end it does, so it is repeated.
         """
-        super().load_state_dict(state_dict)
+        super().resume(state_dict)
         saved_end = state_dict.get("end", self.end)
         if saved_end != self.end and self.curve.depends_on_end:
             _logger.warning(

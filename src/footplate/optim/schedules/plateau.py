@@ -137,7 +137,7 @@ class ReduceOnPlateau(MetricSchedule):
         return super().state_dict() | {name: getattr(self, name) for name in _COUNTERS}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads a state returned by `state_dict`, but not the settings; see `Schedule`."""
+        """Loads the counters and the state of `Schedule`."""
         super().load_state_dict(state_dict)
         for name in _COUNTERS:
             setattr(self, name, state_dict[name])

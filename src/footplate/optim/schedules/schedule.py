@@ -66,6 +66,8 @@ class Schedule:
 
     Raises:
         ArgumentError: A position is invalid, `begin` is not before `end`, or a group does not have the field.
+        TypeError: `optimizer` is no optimizer.
+        KeyError: `last_step` is set, but a group does not have its initial value.
     """
 
     takes_metrics = False
@@ -87,6 +89,8 @@ class Schedule:
         check_positions("end", end, least=0)
         if begin >= end:
             raise ArgumentError('"begin" must be less than "end"', key="end", found=f"begin {begin}, end {end}")
+        if not hasattr(optimizer, "param_groups"):
+            raise TypeError(f"the optimizer of a schedule should be an Optimizer or an OptimWrapper, not {optimizer!r}")
         # Store the optimizer, because a wrapper's `param_groups` property would slow down each step.
         self.optimizer: HasParamGroups = getattr(optimizer, "optimizer", optimizer)
         self.param_name = param_name
@@ -104,6 +108,11 @@ class Schedule:
                     key="param_name",
                     found=param_name,
                     suggestion=nearest(param_name, group),
+                )
+            if last_step >= 0 and self._initial not in group:
+                raise KeyError(
+                    f"param '{self._initial}' is not specified in a parameter group. With last_step={last_step}, load "
+                    "the optimizer's state first."
                 )
         self.base_values: list[float] = []  # the base value of each group
         self._add_groups()
@@ -176,16 +185,22 @@ class Schedule:
         return [f"{key}={new[key]}" for key in keys if key in saved and key in new and saved[key] != new[key]]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the position and the base values, but not the settings, such as the length.
+        """Loads the position, the base values and the settings, which replace those of the constructor.
 
         Load the optimizer's state first, since it contains the current values. If the number of groups differs, the
         base values also come from the optimizer.
         """
+        for name in ("begin", "end", "by_epoch"):
+            setattr(self, name, state_dict.get(name, getattr(self, name)))
         self.last_step = state_dict["last_step"]
         self._global_step = state_dict["_global_step"]
         bases = list(state_dict.get("base_values", ()))
         self.base_values = bases if len(bases) == len(self.optimizer.param_groups) else []
         self._add_groups()
+
+    def resume(self, state_dict: dict[str, Any]) -> None:
+        """Loads the state of a run that continues with this schedule's own `end`."""
+        self.load_state_dict({**state_dict, "end": self.end} if "end" in state_dict else state_dict)
 
 
 class MetricSchedule(Schedule):
