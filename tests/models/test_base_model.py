@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseDataPreprocessor, BaseModel, BaseTTAModel, parse_losses
 from footplate.registry import MODELS
 
@@ -100,7 +100,7 @@ def test_invalid_losses_are_refused(losses: dict[str, Tensor], message: str) -> 
 
 @MODELS.register_module()
 class Doubling(BaseModel):
-    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
+    def forward(self, inputs: Any, data_samples: Any = None, mode: str = "tensor") -> Any:
         return [2 * each for each in inputs] if mode == "predict" else mode
 
 
@@ -109,10 +109,22 @@ class Largest(BaseTTAModel):
         return [max(views) for views in data_samples_list]
 
 
-@pytest.mark.parametrize("data", [{"inputs": [[1, 5], [4, 2], [3, 3]]}, [[[1, 5], [4, 2], [3, 3]]]])
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"inputs": [[1, 5], [4, 2], [3, 3]]},
+        [[[1, 5], [4, 2], [3, 3]]],
+        {"inputs": list(torch.tensor([[1, 5], [4, 2], [3, 3]])), "data_samples": [["a", "b"]] * 3},
+    ],
+)
 def test_predictions_of_all_views_are_merged(data: Any) -> None:
     model: Any = Largest({"type": "Doubling"})
     assert model.val_step(data) == model.test_step(data) == [8, 10]
     assert model(None, mode="tensor") == "tensor"
     model.test_step = str
     assert model.val_step(2) == "2"
+
+
+def test_list_of_samples_is_no_list_of_views() -> None:
+    with pytest.raises(DataError, match="must contain several views"):
+        Largest({"type": "Doubling"}).test_step({"inputs": [torch.zeros(3, 4, 4)] * 2})

@@ -144,7 +144,7 @@ class BaseTTAModel(BaseModel):
 
         Args:
             data: The output of `TestTimeAug`, collated by `pseudo_collate`. Each key maps to a list of views, and each
-                view is a list of samples.
+                view is a list of samples or, for images, a tensor.
 
         Raises:
             DataError: See `split_views`.
@@ -174,11 +174,11 @@ def split_views(data: Any) -> list[Any]:
         [{'inputs': ['a1', 'b1']}, {'inputs': ['a2', 'b2']}]
     """
     entries = list(data.values()) if isinstance(data, Mapping) else data
-    counts = set()
-    for entry in entries:
-        has_views = isinstance(entry, Sequence) and entry and isinstance(entry[0], Sequence)
-        counts.add(len(entry) if has_views else 0)
-    if len(counts) != 1 or 0 in counts:
+    counts = {len(entry) if isinstance(entry, Sequence) else 0 for entry in entries}
+    kinds = [type(entry[0]) for entry in entries if isinstance(entry, Sequence) and entry]
+    # A view of the images may be a tensor. If all entries are lists of tensors, these are samples.
+    has_views = all(issubclass(kind, (Sequence, Tensor)) for kind in kinds) and not all(kind is Tensor for kind in kinds)
+    if len(counts) != 1 or 0 in counts or not has_views:
         raise DataError(
             "the batch must contain several views of each sample, and every entry must have the same number of views",
             found=type(data),
