@@ -228,7 +228,11 @@ def _plain(folder: Path, wrapper: dict[str, Any]) -> dict[str, Tensor]:
         model_wrapper_cfg=wrapper,
         launcher="pytorch" if dist.is_initialized() else "none",
     ).train()
-    return load_checkpoint(find_latest(str(folder)))["state_dict"]  # type: ignore[no-any-return]
+    return _saved(folder)
+
+
+def _saved(folder: Path) -> dict[str, Tensor]:
+    return load_checkpoint(str(find_latest(str(folder))))["state_dict"]  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("wrapper", [{"type": "FullyShard"}, {"find_unused_parameters": True}])
@@ -237,7 +241,7 @@ def test_plain_module_with_a_shared_layer_is_averaged_and_frozen(
 ) -> None:
     alone = _plain(tmp_path / "one", {})
     on_ranks(2, _plain, tmp_path / "two", wrapper)
-    found = load_checkpoint(find_latest(str(tmp_path / "two")))["state_dict"]
+    found = _saved(tmp_path / "two")
     assert difference(found, alone) < 1e-6  # float32
     start = Shared().state_dict()
     assert [key for key in start if torch.equal(start[key], alone[key])] == [

@@ -161,6 +161,14 @@ def test_a_code_base_whose_registries_have_no_locations(package: WritePackage) -
     assert type(MODELS.build({"type": "mmrazor.Searched"})).__module__ == "mmrazor.models"
 
 
+def test_unsupported_classes_can_be_imported_but_not_used() -> None:
+    openmmlab.install()
+    apex: Any = imported("mmengine.optim", "ApexOptimWrapper")
+    assert not isinstance(imported("mmengine.optim", "AmpOptimWrapper"), apex)
+    with pytest.raises(ConfigError, match="does not support 'ApexOptimWrapper': use AmpOptimWrapper"):
+        apex()
+
+
 def test_the_scope_of_mmengine_is_that_of_footplate() -> None:
     openmmlab.install()
     assert MODELS.get("mmengine.ImgDataPreprocessor") is MODELS.get("ImgDataPreprocessor")

@@ -39,9 +39,36 @@ def test_indexing_selects_from_all_fields(index: Any, kept: list[int]) -> None:
     assert (len(found), found.img_path) == (len(kept), "a.png")
 
 
-def test_index_out_of_range_is_refused() -> None:
+class Polygons:
+    """Accepts slices only, like the fields of many projects."""
+
+    def __init__(self, corners: list[int]) -> None:
+        self.corners = corners
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    def __getitem__(self, index: slice) -> "Polygons":
+        return Polygons(self.corners[index])
+
+    @staticmethod
+    def cat(several: list["Polygons"]) -> "Polygons":
+        return Polygons([corner for each in several for corner in each.corners])
+
+
+def test_fields_of_own_classes_only_need_slices_and_cat() -> None:
+    found = InstanceData(polygons=Polygons([3, 4, 5]))
+    assert found[torch.tensor([2, 0])].polygons.corners == [5, 3]
+    assert found[[False, True, False]].polygons.corners == [4]
+    assert found[[]].polygons.corners == []
+    assert InstanceData.cat([found, found[1]]).polygons.corners == [3, 4, 5, 4]
+
+
+def test_invalid_index_is_refused() -> None:
     with pytest.raises(IndexError, match="out of range"):
         _ = instances()[3]
+    with pytest.raises(ArgumentError, match="must consist of integers or bools"):
+        _ = instances()[torch.tensor([0.9, 0.2, 0.7])]
 
 
 def test_fields_must_have_the_same_length() -> None:

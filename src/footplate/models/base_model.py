@@ -177,7 +177,9 @@ def split_views(data: Any) -> list[Any]:
     counts = {len(entry) if isinstance(entry, Sequence) else 0 for entry in entries}
     kinds = [type(entry[0]) for entry in entries if isinstance(entry, Sequence) and entry]
     # A view of the images may be a tensor. If all entries are lists of tensors, these are samples.
-    has_views = all(issubclass(kind, (Sequence, Tensor)) for kind in kinds) and not all(kind is Tensor for kind in kinds)
+    has_views = all(issubclass(kind, (Sequence, Tensor)) for kind in kinds) and not all(
+        kind is Tensor for kind in kinds
+    )
     if len(counts) != 1 or 0 in counts or not has_views:
         raise DataError(
             "the batch must contain several views of each sample, and every entry must have the same number of views",

@@ -224,6 +224,7 @@ class Registry:
         self, cfg: Any, defaults: Mapping[str, Any], args: Sequence[Any]
     ) -> Iterator[tuple[Entry, dict[str, Any]]]:
         """Yields the class and the checked arguments of a config. The config's `_scope_` applies inside the block."""
+        cfg = getattr(cfg, "_cfg_dict", cfg)  # of a whole Config
         settings = {**defaults, **cfg} if isinstance(cfg, Mapping) else {}
         with building(cfg):
             if "type" not in settings:

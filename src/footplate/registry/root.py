@@ -165,7 +165,9 @@ EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluatio
 VISUALIZERS = _root(
     "visualizer", "footplate.visualization", *_TASKS, base="footplate.visualization.visualizer:Visualizer"
 )
-VISBACKENDS = _root("visualizer backend", "footplate.records", base="footplate.records.base_writer:BaseVisBackend")
+VISBACKENDS = _root(
+    "visualizer backend", "footplate.records", base="footplate.records.base_writer:BaseVisBackend", strict=False
+)
 LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records.log_processor:LogProcessor")
 INFERENCERS = _root("inferencer")  # kept from MMEngine
 

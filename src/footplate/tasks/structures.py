@@ -21,7 +21,8 @@ class InstanceData(BaseDataElement):
     """A data element for the instances in an image. All fields have the same length N, the number of instances.
 
     Fields may be tensors or arrays of shape ``(N, ...)``, lists, tuples, strings, or other sequences.
-    Indexing selects the same instances from all fields.
+    Indexing selects the same instances from all fields. Objects with a static method `cat`, which joins a list of
+    them, only have to accept slices.
 
     Example:
         >>> boxes = InstanceData(bboxes=torch.zeros(3, 4), scores=torch.tensor([0.9, 0.2, 0.7]))
@@ -84,6 +85,8 @@ class InstanceData(BaseDataElement):
             index = index.reshape(1) if index.dim() == 0 else index
             if index.dim() != 1:
                 raise ArgumentError("an index into InstanceData must be one-dimensional", found=index.shape)
+            if index.is_floating_point() and len(index):
+                raise ArgumentError("an index into InstanceData must consist of integers or bools", found=index.dtype)
             if index.dtype == torch.bool and len(index) != len(self):
                 raise ArgumentError(f"a boolean index of length {len(index)} does not match {len(self)} instances")
             index = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
@@ -161,4 +164,8 @@ def _select(value: Any, index: slice | Tensor) -> Any:
     if isinstance(value, (list, tuple, str)):
         items = [value[position] for position in index.tolist()]
         return "".join(items) if isinstance(value, str) else type(value)(items)
+    # A user's class may accept only slices. Those around a tensor, such as MMDetection's boxes, accept tensors.
+    if hasattr(value, "cat") and not hasattr(value, "tensor"):
+        parts = [value[position : position + 1] for position in index.tolist()]
+        return value.cat(parts) if parts else value[:0]
     return value[index]
