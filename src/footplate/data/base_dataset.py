@@ -259,9 +259,13 @@ class BaseDataset(Dataset[Any]):
             if self.test_mode:
                 message = f"the pipeline dropped sample {idx}, but test_mode needs every sample"
                 raise DataError(message + self._reason_for_dropping())
-            idx = int(np.random.randint(len(self)))
+            idx = self._rand_another()
         reason = f". The first error is: {errors[0]}" if errors else self._reason_for_dropping()
         raise DataError(f"no usable sample was found with max_refetch={self.max_refetch}{reason}")
+
+    def _rand_another(self) -> int:
+        """Returns the index of a random sample. Subclasses override and call it, so its name is MMEngine's."""
+        return int(np.random.randint(len(self)))
 
     def _reason_for_dropping(self) -> str:
         """Describes the transform that dropped the last sample, or returns "" if it is unknown."""
