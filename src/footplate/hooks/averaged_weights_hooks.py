@@ -85,7 +85,7 @@ class EMAHook(AveragedWeightsHook):
         ArgumentError: The start of averaging is set more than once, or an argument for the averaged model is invalid.
     """
 
-    _model: nn.Module  # the run's unwrapped model, set by `build_average`
+    src_model: nn.Module  # the run's unwrapped model, set by `build_average`
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class EMAHook(AveragedWeightsHook):
             self._start_average()
 
     def _start_average(self) -> None:
-        self.ema_model.copy_from(self._model)  # type: ignore[union-attr]
+        self.ema_model.copy_from(self.src_model)  # type: ignore[union-attr]
 
     def before_train(self, runner: Runner) -> None:
         """Resets the average if averaging has not begun. Warns if it will still be mostly initial weights at the end.
@@ -155,9 +155,9 @@ class EMAHook(AveragedWeightsHook):
 
     def build_average(self, runner: Runner) -> BaseAveragedModel:
         """Returns the averaged model. The first call builds it from the run's model."""
-        self._model = unwrap_model(runner.model)
+        self.src_model = unwrap_model(runner.model)
         if self.ema_model is None:
-            self.ema_model = self._averaged(self._model)
+            self.ema_model = self._averaged(self.src_model)
         return self.ema_model
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -165,9 +165,9 @@ class EMAHook(AveragedWeightsHook):
         if self.ema_model is None:
             return
         if self._has_begun(runner, runner.iter + 1):
-            self.ema_model.update_parameters(self._model)
+            self.ema_model.update_parameters(self.src_model)
         else:
-            self.ema_model.copy_from(self._model)
+            self.ema_model.copy_from(self.src_model)
 
     def _has_begun(self, runner: Runner, iterations: int) -> bool:
         """Checks whether the average is updated in the current epoch after a number of iterations."""
@@ -177,7 +177,7 @@ class EMAHook(AveragedWeightsHook):
     def _swap(self, runner: Runner, *, to_average: bool) -> None:
         if self.ema_model is None or self._is_swapped == to_average:
             return
-        self.ema_model.swap_with(self._model)
+        self.ema_model.swap_with(self.src_model)
         self._is_swapped = to_average
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
@@ -224,7 +224,7 @@ class EMAHook(AveragedWeightsHook):
                 state["ema_type"],
                 self._type,
             )
-            self.ema_model.copy_from(self._model)
+            self.ema_model.copy_from(self.src_model)
 
     def _averaged(self, model: nn.Module) -> BaseAveragedModel:
         try:

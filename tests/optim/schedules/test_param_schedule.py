@@ -94,6 +94,19 @@ def test_a_loaded_state_replaces_the_settings_of_the_constructor() -> None:
         other.step()
 
 
+def test_last_step_continues_a_schedule() -> None:
+    straight, stopped = sgd(0.1), sgd(0.1)
+    whole, first = (ParamSchedule(optimizer, Exponential(gamma=0.9)) for optimizer in (straight, stopped))
+    for _ in range(4):
+        whole.step()
+        first.step()
+    second = ParamSchedule(stopped, Exponential(gamma=0.9), last_step=4)  # performs the step that `first` did not
+    for _ in range(3):
+        whole.step()
+        assert rates(stopped) == rates(straight)
+        second.step()
+
+
 def test_last_step_needs_the_initial_values() -> None:
     with pytest.raises(KeyError, match="'initial_lr' is not specified"):
         ParamSchedule(sgd(0.1), Step(step_size=2), last_step=3)

@@ -4,8 +4,6 @@ import time
 from functools import wraps
 from typing import Any
 
-from torch import nn
-
 from footplate import hooks
 from footplate.engine import Runner
 from footplate.hooks.averaged_weights_hooks import TRAINING_STATE
@@ -43,11 +41,6 @@ class EMAHook(hooks.EMAHook, metaclass=AcceptsBase):
     def _start_average(self) -> None:
         if not self._keeps_average:
             super()._start_average()
-
-    @property
-    def src_model(self) -> nn.Module:
-        """The model whose weights are averaged."""
-        return self._model
 
     def _swap_ema_parameters(self) -> None:
         self._swap(None, to_average=not self._is_swapped)  # type: ignore[arg-type]  # the runner is not used

@@ -30,8 +30,8 @@ class ParamSchedule(Schedule):
         begin: The epoch or iteration at which the schedule begins.
         end: The epoch or iteration at which the schedule ends (exclusive). In a config, the default is the end of
             training. Otherwise, the schedule is as long as the curve by default, or endless if the curve has no length.
-        last_step: The last completed position, counted from `begin`, for continuing a schedule without resetting the
-            groups. -1 starts from the beginning.
+        last_step: The last completed position, counted from `begin`, to continue a schedule with the values in the
+            groups. The constructor performs the next step. -1 starts from the beginning.
         by_epoch: Whether the schedule counts epochs rather than iterations.
         verbose: Whether to log each change.
         convert_to_iter_based: Whether to convert `begin`, `end` and the curve's settings from epochs to iterations.
@@ -72,6 +72,8 @@ class ParamSchedule(Schedule):
         super().__init__(optimizer, param_name, begin=begin, end=end, last_step=last_step, by_epoch=by_epoch)
         if last_step < 0:
             self.start()
+        else:
+            self.step()
 
     def __getattr__(self, name: str) -> Any:
         """Returns a setting of the curve, e.g. `gamma`."""
