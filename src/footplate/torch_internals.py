@@ -14,7 +14,7 @@ each iteration. All of them are names of torch, except `_start_method`, which be
 | `Module._parameters`, `Module._buffers` | `models/averaged_models.py` | finds tensors, which modules may replace |
 | `torch._foreach_lerp_`, `torch._foreach_copy_` | `models/averaged_models.py` | averages all weights at once |
 | `Module._apply` (3) | `models/preprocessor.py` | follows the model to its device |
-| `Tensor._version` | `models/activation_checkpointing.py` | detects changes in place |
+| `Tensor._version` | `models/activation_checkpointing.py` and two other files | detects changes in place |
 | `torch._amp_foreach_non_finite_check_and_unscale_` | `optim/wrappers/gradient_checks.py` | checks all gradients |
 | `UntypedStorage._cdata` | `checkpoint/serializable.py` | finds tensors that share their memory |
 | `DTensor.__create_chunk_list__` | `checkpoint/serializable.py` | finds the position of a shard |

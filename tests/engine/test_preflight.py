@@ -166,7 +166,9 @@ def test_read_only_folder_is_found_before_the_first_step(tmp_path: Path, monkeyp
 def test_announced_size_of_checkpoints_contains_the_optimizer_state(
     tmp_path: Path, optimizer: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(2, 100_000), torch.nn.Linear(100_000, 2))
+    frozen = torch.nn.Linear(2, 100_000)
+    frozen.index = torch.nn.Parameter(torch.zeros(3, dtype=torch.int8), requires_grad=False)
+    model = torch.nn.Sequential(frozen.requires_grad_(False), torch.nn.Linear(100_000, 2))
     with caplog.at_level(logging.INFO, "footplate.engine"):
         Runner(
             model=model,
@@ -176,7 +178,7 @@ def test_announced_size_of_checkpoints_contains_the_optimizer_state(
             work_dir=str(tmp_path),
             optim_wrapper={"optimizer": {**optimizer, "lr": 0.1}},
         ).train()
-    (saved,) = tmp_path.glob("*.pth")
+    (saved,) = tmp_path.glob("*.pth")  # frozen parameters have no state
     found = re.search(r"each checkpoint will take about ([\d.]+) MiB\.", caplog.text)
     assert found is not None
     assert float(found[1]) == pytest.approx(saved.stat().st_size / 2**20, rel=0.02)

@@ -128,3 +128,5 @@ def test_predictions_of_all_views_are_merged(data: Any) -> None:
 def test_list_of_samples_is_no_list_of_views() -> None:
     with pytest.raises(DataError, match="must contain several views"):
         Largest({"type": "Doubling"}).test_step({"inputs": [torch.zeros(3, 4, 4)] * 2})
+    with pytest.raises(DataError, match="the same number of samples"):
+        Largest({"type": "Doubling"}).test_step({"inputs": [torch.zeros(3, 4, 4)] * 2, "labels": [[0], [1]]})

@@ -61,6 +61,9 @@ def test_fields_of_own_classes_only_need_slices_and_cat() -> None:
     assert found[torch.tensor([2, 0])].polygons.corners == [5, 3]
     assert found[[False, True, False]].polygons.corners == [4]
     assert found[[]].polygons.corners == []
+    assert found[[0, -1]].polygons.corners == [3, 5]
+    with pytest.raises(IndexError, match="out of range"):
+        _ = found[[7]]
     assert InstanceData.cat([found, found[1]]).polygons.corners == [3, 4, 5, 4]
 
 

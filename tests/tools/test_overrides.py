@@ -140,3 +140,6 @@ def test_value_may_have_any_type_that_the_class_accepts(present: Any, value: Any
     assert cfg.optim_wrapper.loss_scale == value
     with pytest.raises(OverrideError, match="must be"):
         apply_overrides(cfg, ["optim_wrapper.loss_scale=True"], accepted=accepted_keys)
+    nested = ConfigDict(optim_wrapper={"type": "AmpOptimWrapper", "loss_scale": {"init_scale": 2.0}})
+    with pytest.raises(OverrideError, match="must be a number"):
+        apply_overrides(nested, ['optim_wrapper.loss_scale={"init_scale":"x"}'], accepted=accepted_keys)

@@ -58,7 +58,9 @@ def preflight(runner: "Runner") -> None:
         return
     with _restoring_state(runner):
         size = checkpoint_size(runner)
-        missing = [_bytes_of_first_step(part.optimizer) for part in runner.optim_wrapper.parts.values()]
+        missing: list[int | None] = []  # of the optimizer state
+        if any(getattr(hook, "save_optimizer", True) for hook in runner.hooks.saving):
+            missing = [_bytes_of_first_step(part.optimizer) for part in runner.optim_wrapper.parts.values()]
         size += sum(filter(None, missing))
         compute_on_main(lambda: _check_folders(runner, size))
         compute_on_main(lambda: _check_labels(runner))
@@ -80,15 +82,16 @@ def preflight(runner: "Runner") -> None:
 
 def _bytes_of_first_step(optimizer: Optimizer) -> int | None:
     """Returns the size of the state that the first step will create, or None if it cannot be computed."""
-    if optimizer.state:
-        return 0
-    copies: dict[int, Any] = {}  # weights without memory
-    for group in optimizer.param_groups:
-        for weight in group["params"]:
-            copies[id(weight)] = torch.empty(weight.shape, dtype=weight.dtype, device="meta", requires_grad=True)
-            copies[id(weight)].grad = torch.empty_like(copies[id(weight)])
     try:
-        trial = copy.deepcopy(optimizer, dict(copies))
+        if optimizer.state:
+            return 0
+        copies: dict[int, Any] = {}  # weights without memory
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                copies[id(weight)] = copied = torch.empty(weight.shape, dtype=weight.dtype, device="meta")
+                if weight.requires_grad:
+                    copied.grad = torch.empty_like(copied.requires_grad_())
+        trial = copy.deepcopy(optimizer, copies)
         for group in trial.param_groups:
             group.update({name: False for name in ("capturable", "fused") if group.get(name)})
         trial.step()

@@ -187,6 +187,8 @@ def split_views(data: Any) -> list[Any]:
             notes=["End the pipeline with TestTimeAug, and set collate_fn to pseudo_collate."],
         )
     views = list(zip(*entries, strict=True))
+    if Tensor in kinds and any(len({len(part) for part in view}) > 1 for view in views):
+        raise DataError("every entry of a view must have the same number of samples", found=type(data))
     return [dict(zip(data, view, strict=True)) for view in views] if isinstance(data, Mapping) else views
 
 

@@ -164,8 +164,10 @@ def _select(value: Any, index: slice | Tensor) -> Any:
     if isinstance(value, (list, tuple, str)):
         items = [value[position] for position in index.tolist()]
         return "".join(items) if isinstance(value, str) else type(value)(items)
-    # A user's class may accept only slices. Those around a tensor, such as MMDetection's boxes, accept tensors.
-    if hasattr(value, "cat") and not hasattr(value, "tensor"):
-        parts = [value[position : position + 1] for position in index.tolist()]
+    # A user's class may accept only slices. Data elements, and classes around a tensor such as MMDetection's boxes,
+    # accept tensors.
+    if hasattr(value, "cat") and not hasattr(value, "tensor") and not isinstance(value, BaseDataElement):
+        positions = [range(len(value))[position] for position in index.tolist()]
+        parts = [value[position : position + 1] for position in positions]
         return value.cat(parts) if parts else value[:0]
     return value[index]

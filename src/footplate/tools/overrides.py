@@ -114,7 +114,7 @@ def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: Accepte
         if "a list" in kinds and "a dict" not in kinds:
             return value
         types = accepted(mapping, split_path(path)[:-1])
-        if isinstance(types, Mapping) and types.get(key) and matches_types(value, types[key]):
+        if len(kinds) > 1 and isinstance(types, Mapping) and types.get(key) and matches_types(value, types[key]):
             return value
         error.origin = origin_of(holder, key)
         raise

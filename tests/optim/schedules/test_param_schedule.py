@@ -94,6 +94,22 @@ def test_a_loaded_state_replaces_the_settings_of_the_constructor() -> None:
         other.step()
 
 
+def test_curves_with_own_constructors_are_resumed() -> None:
+    class Mine(Curve):
+        depends_on_end = False
+
+        def __init__(self, factor: float) -> None:
+            object.__setattr__(self, "factor", factor)
+
+        def __call__(self, current: float, base: float, position: int, span: int) -> float:
+            return base * self.factor**position  # type: ignore[attr-defined, no-any-return]
+
+    saved, other = (ParamSchedule(sgd(0.1), Mine(0.5)) for _ in range(2))
+    saved.step()
+    other.resume(saved.state_dict())
+    assert other.last_step == saved.last_step
+
+
 def test_last_step_continues_a_schedule() -> None:
     straight, stopped = sgd(0.1), sgd(0.1)
     whole, first = (ParamSchedule(optimizer, Exponential(gamma=0.9)) for optimizer in (straight, stopped))

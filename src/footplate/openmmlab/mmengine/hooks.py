@@ -27,9 +27,12 @@ class EMAHook(hooks.EMAHook, metaclass=AcceptsBase):
 
         @wraps(load)
         def after_load_checkpoint(self: EMAHook, runner: Runner, checkpoint: dict[str, Any]) -> None:
-            self.build_average(runner)
+            average = self.build_average(runner).module
+            tensors = [*average.parameters(), *average.buffers()]
+            versions = [tensor._version for tensor in tensors]
             self._keeps_average = True
             load(self, runner, checkpoint)
+            self._keeps_average &= versions != [tensor._version for tensor in tensors]
 
         cls.after_load_checkpoint = after_load_checkpoint  # type: ignore[method-assign]
 

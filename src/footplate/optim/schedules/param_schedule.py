@@ -135,9 +135,10 @@ class ParamSchedule(Schedule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position, the base values and the settings; see `Schedule`."""
         super().load_state_dict(state_dict)
-        saved = state_dict.get("settings", {})
-        names = {field.name for field in dataclasses.fields(self.curve)} & saved.keys()
-        self.curve = dataclasses.replace(self.curve, **{name: saved[name] for name in names})
+        new, saved = ParamSchedule.state_dict(self)["settings"], state_dict.get("settings", {})
+        names = [field.name for field in dataclasses.fields(self.curve) if field.init and field.name in saved]
+        if changed := {name: saved[name] for name in names if saved[name] != new.get(name)}:
+            self.curve = dataclasses.replace(self.curve, **changed)
 
     def resume(self, state_dict: dict[str, Any]) -> None:
         """Loads the state of a run that continues with this schedule's own `end`. Warns if the end has changed.

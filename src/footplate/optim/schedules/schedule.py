@@ -185,7 +185,7 @@ class Schedule:
         return [f"{key}={new[key]}" for key in keys if key in saved and key in new and saved[key] != new[key]]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the position, the base values and the settings, which replace those of the constructor.
+        """Loads a state returned by `state_dict`: the position, the base values, `begin`, `end` and `by_epoch`.
 
         Load the optimizer's state first, since it contains the current values. If the number of groups differs, the
         base values also come from the optimizer.

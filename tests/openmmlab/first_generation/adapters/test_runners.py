@@ -214,6 +214,9 @@ def test_runner_without_work_dir_leaves_no_files(tmp_path: Path, monkeypatch: py
     assert len({tuple(before), tuple(between), tuple(sums(runner.model))}) == 3
     assert runner.epoch == 2
     assert list(tmp_path.iterdir()) == []
+    runner.register_checkpoint_hook({"interval": 1})
+    with pytest.raises(ArgumentError, match="needs work_dir to save checkpoints"):
+        runner.run([loader()], max_epochs=3)
 
 
 def test_batch_processor_replaces_the_steps_of_the_model(tmp_path: Path) -> None:

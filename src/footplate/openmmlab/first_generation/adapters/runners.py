@@ -20,7 +20,7 @@ from footplate.engine.hook import Priority, get_priority
 from footplate.engine.hook_list import HookList
 from footplate.engine.run_config import translate_config
 from footplate.errors import ArgumentError, FootplateError
-from footplate.hooks import IterTimerHook
+from footplate.hooks import CheckpointHook, IterTimerHook
 from footplate.interrupts import temporary_folder
 from footplate.openmmlab.code_bases import use_code_bases
 from footplate.openmmlab.first_generation.adapters.checkpoint_hook import LegacyCheckpointHook, link_latest
@@ -259,7 +259,9 @@ class BaseRunner(RunnerView):
         length: int | None = None,
         **lengths: int,
     ) -> None:
-        """Trains until the run is complete. A later call continues from there. Without a work_dir, leaves no files.
+        """Trains until the run is complete. A later call continues from there.
+
+        Without a work_dir, leaves no files.
 
         Args:
             data_loaders: One dataloader for each phase of the workflow.
@@ -268,7 +270,8 @@ class BaseRunner(RunnerView):
             lengths: The keyword argument `max_epochs` or `max_iters`, which takes precedence over `length`.
 
         Raises:
-            FootplateError: A component is invalid, or the run has no length or training data.
+            FootplateError: A component is invalid, the run has no length or training data, or its checkpoints have no
+                folder.
         """
         length = lengths.get(self.unit, length) or getattr(self, self.unit)
         loaders = {mode: loader for (mode, _), loader in zip(workflow, data_loaders, strict=False)}
@@ -277,6 +280,8 @@ class BaseRunner(RunnerView):
         for what, value in ((self.unit, length), ("a 'train' phase in workflow", loaders.get("train"))):
             if value is None:
                 raise ArgumentError(f"{type(self).__name__} needs {what}")
+        if not self.work_dir and any(isinstance(hook, CheckpointHook) and not hook.out_dir for hook in self._hooks):
+            raise ArgumentError(f"{type(self).__name__} needs work_dir to save checkpoints")
         if self._resumed_seed is not None:
             self._take_resumed_seed(loaders["train"])
         with nullcontext(self.work_dir) if self.work_dir else temporary_folder("footplate-run-") as folder:
