@@ -1,3 +1,4 @@
+from abc import ABCMeta
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from torch import nn
 
 from footplate.errors import ArgumentError, BuildError, CheckpointError
 from footplate.models import BaseModule, ModuleDict, ModuleList, Sequential
+from footplate.openmmlab.first_generation.adapters.base_module import BaseModule as ModuleOfMmcv
 
 LINEAR = {"type": "Constant", "layer": "Linear"}
 
@@ -117,3 +119,30 @@ def test_revise_keys_are_applied_and_matches_are_logged(tmp_path: Path, caplog: 
 def test_invalid_init_cfg_is_refused(init_cfg: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         Net(init_cfg).init_weights()
+
+
+@pytest.mark.parametrize(("base", "is_initialized"), [(BaseModule, True), (ModuleOfMmcv, False)])
+def test_children_of_pretrained_modules(base: Any, is_initialized: bool, tmp_path: Path) -> None:
+    class Child(base):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(1, 1)
+
+        def init_weights(self) -> None:
+            nn.init.constant_(self.linear.weight, 5)
+
+    class Parent(base, metaclass=ABCMeta):  # type: ignore[misc]
+        def __init__(self, init_cfg: Any = None) -> None:
+            super().__init__(init_cfg)
+            self.linear = nn.Linear(1, 1)
+            self.child = Child()
+
+    path = str(tmp_path / "a.pth")
+    torch.save({"linear.weight": torch.ones(1, 1), "linear.bias": torch.ones(1)}, path)
+    loaded = {"type": "Pretrained", "checkpoint": path}
+    for init_cfg, expected in ((loaded, is_initialized), ([loaded], True)):
+        model = Parent(init_cfg)
+        assert isinstance(model, BaseModule)
+        model.init_weights()
+        assert model.linear.weight.item() == 1
+        assert (model.child.linear.weight.item() == 5) == expected

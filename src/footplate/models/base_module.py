@@ -38,6 +38,9 @@ class BaseModule(nn.Module):
         [[3.0, 3.0]]
     """
 
+    _initializes_pretrained = True
+    """Whether children are initialized if `init_cfg` is a single dict that loads pretrained weights."""
+
     def __init__(self, init_cfg: InitCfg = None) -> None:
         super().__init__()
         self.init_cfg = copy.deepcopy(init_cfg)
@@ -51,8 +54,7 @@ class BaseModule(nn.Module):
     def init_weights(self) -> None:
         """Initializes this module's weights, then its children's. Further calls only log a warning.
 
-        Pretrained weights are loaded last. If `init_cfg` is a single dict that loads pretrained weights, children are
-        not initialized.
+        Pretrained weights are loaded last.
 
         Raises:
             UnknownNameError: The `type` of an initializer is unknown.
@@ -67,7 +69,7 @@ class BaseModule(nn.Module):
         pretrained = [cfg for cfg in configs if cfg.get("type") in _PRETRAINED]
         random = [cfg for cfg in configs if cfg.get("type") not in _PRETRAINED]
         initialize(self, random)
-        if random or not pretrained or isinstance(self.init_cfg, Sequence):
+        if self._initializes_pretrained or random or not pretrained or isinstance(self.init_cfg, Sequence):
             child: Any
             for name, child in self.named_children():
                 if hasattr(child, "init_weights") and not getattr(child, "is_init", False):
