@@ -152,8 +152,9 @@ def explain_config(arguments: Namespace) -> None:
                 print_text(text, ("(^|  )# .*", DIM))
     except ConfigKeyError as error:
         section, _, name = key.rpartition(".")
-        defaults = accepted_in_either_generation(cfg._cfg_dict, section.split("."))
-        if isinstance(defaults, dict) and (default := defaults.get(name, Parameter.empty)) is not Parameter.empty:
+        keys = accepted_in_either_generation(cfg._cfg_dict, section.split("."))
+        default, _ = keys.get(name, (Parameter.empty, ())) if isinstance(keys, dict) else (Parameter.empty, ())
+        if default is not Parameter.empty:
             print_result(arguments, {"default": default}, f"{key} is not set; the default is {default!r}\n")
             return
         near = nearest(arguments.key, [*cfg, *TOPICS])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from inspect import Parameter
 from itertools import chain
 from typing import Any
 
@@ -115,7 +116,8 @@ DEFAULT_TYPES = {
 def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[str] = ()) -> Collection[str]:
     """Returns the keys accepted in a second-generation config section, or an empty collection if they are unknown.
 
-    For a class, returns a mapping from each key to the types that its annotation allows; see `Arguments.types`.
+    For a class, returns a mapping from each key to its default and the types that its annotation allows; see
+    `Arguments`.
 
     Does not import user modules. For a section without `type`, the default class determines the keys.
 
@@ -148,8 +150,11 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
     names = class_arguments(kind, registry) if callable(kind) else None
     if names is None:
         return ()
-    types = arguments_of(kind).types
-    return {name: types.get(name, ()) for name in (*names, *EXTRA_ARGUMENTS.get(registry, ()), "type")}
+    known = arguments_of(kind)
+    return {
+        name: (known.defaults.get(name, Parameter.empty), known.types.get(name, ()))
+        for name in (*names, *EXTRA_ARGUMENTS.get(registry, ()), "type")
+    }
 
 
 def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] | None:

@@ -16,7 +16,7 @@ from footplate.messages import nearest
 from footplate.registry.arguments import matches_types
 from footplate.tools.key_lookup import find_value
 
-# Returns the keys accepted by a section. If it is a mapping, the values are the types that each key allows.
+# Returns the keys accepted by a section. If it is a mapping, a value consists of the key's default and allowed types.
 AcceptedKeys = Callable[[ConfigDict, Sequence[str]], Collection[str]]
 _logger = logging.getLogger("footplate.config")
 
@@ -113,8 +113,9 @@ def _checked_value(mapping: ConfigDict, path: str, value: Any, accepted: Accepte
         kinds = {_kind(present), _kind(value)}
         if "a list" in kinds and "a dict" not in kinds:
             return value
-        types = accepted(mapping, split_path(path)[:-1])
-        if len(kinds) > 1 and isinstance(types, Mapping) and types.get(key) and matches_types(value, types[key]):
+        keys = accepted(mapping, split_path(path)[:-1])
+        _, types = keys.get(key, (None, ())) if isinstance(keys, Mapping) else (None, ())
+        if len(kinds) > 1 and types and matches_types(value, types):
             return value
         error.origin = origin_of(holder, key)
         raise
