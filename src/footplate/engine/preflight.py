@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import is_tensor
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
@@ -95,7 +94,7 @@ def _bytes_of_first_step(optimizer: Optimizer) -> int | None:
         for group in trial.param_groups:
             group.update({name: False for name in ("capturable", "fused") if group.get(name)})
         trial.step()
-        return sum(tensor.nbytes for state in trial.state.values() for tensor in state.values() if is_tensor(tensor))
+        return sum(value.nbytes for state in trial.state.values() for value in state.values() if torch.is_tensor(value))
     except Exception:  # for example, because the step reads values
         return None
 
