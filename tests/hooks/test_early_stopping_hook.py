@@ -94,3 +94,25 @@ def test_validation_outside_training_changes_no_hook_or_schedule(tmp_path: Path)
     runner.val()
     assert [part.state_dict() for part in parts] == states
     assert sorted(tmp_path.iterdir()) == files
+
+
+@pytest.mark.parametrize("event", ["after_train_epoch", "after_val"])
+def test_second_validation_of_the_same_weights_does_not_count(tmp_path: Path, event: str) -> None:
+    cfg = settings(
+        tmp_path,
+        val_evaluator={"type": "Told", "values": {"acc": [1.0] * 12}},
+        custom_hooks=[{"type": "EarlyStoppingHook", "monitor": "acc", "patience": 5}],
+        param_scheduler={"type": "ReduceOnPlateauLR", "monitor": "acc", "rule": "greater", "patience": 5},
+    )
+    runner = Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": 4}})
+
+    @runner.on(event)
+    def validate(runner: Runner) -> None:
+        if event == "after_train_epoch":
+            assert runner.val()["acc"] == 1
+        elif not runner.val_loop.is_repeated:
+            runner.val_loop.run()  # as hooks of MMEngine do
+
+    runner.train()
+    assert (runner.epoch, stopping_hook(runner).wait_count) == (4, 3)
+    assert runner.param_schedulers[0].num_bad_epochs == 3
