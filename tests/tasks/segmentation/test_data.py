@@ -142,6 +142,22 @@ def test_unlabeled_or_unreadable_samples_are_not_reported(root: Path, caplog: py
     assert "2 label maps from" in caplog.text
 
 
+def test_palettes_that_differ_are_reported(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    red, blue = (200, 0, 0), (0, 0, 200)
+    first, second, third = sorted((root / "masks").rglob("*.png"))
+    for path, palette in ((first, [*red, *blue]), (second, [*red, *blue, *red]), (third, [*red, *blue])):
+        image = Image.fromarray(np.eye(4, 6, dtype=np.uint8), "P")
+        image.putpalette(palette)
+        image.save(path)
+    made(root).warn_about_labels()
+    assert "palettes of" not in caplog.text  # the second file has an entry without pixels
+    image.putpalette([*blue, *red])
+    image.save(third)
+    made(root).warn_about_labels()
+    message = f"label 0 has the color {red} in '{first}' and {blue} in '{third}'"
+    assert f"The palettes of label maps differ: {message}." in caplog.text
+
+
 def test_suffixes_may_have_capitals(root: Path) -> None:
     (root / "images/b.png").rename(root / "images/b_leftImg8bit.png")
     (root / "masks/b.png").rename(root / "masks/b_labelTrainIds.png")

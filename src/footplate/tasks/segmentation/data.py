@@ -1,5 +1,6 @@
 """Defines the dataset, the data sample, the packing transform and the data preprocessor for segmentation."""
 
+import io
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -8,10 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 
 from footplate.checks import check_choice
 from footplate.data import BaseDataset
-from footplate.data.annotations import read_lines
+from footplate.data.annotations import read_lines, read_record_file
 from footplate.data.data_element import BaseDataElement
 from footplate.data.transforms import LoadAnnotations
 from footplate.error_context import at_key
@@ -145,25 +147,52 @@ class BaseSegDataset(BaseDataset):
         return [int(each) for each in np.unique(labels) if each != self.ignore_index]
 
     def warn_about_labels(self) -> None:
-        """Reads up to 16 label maps, and warns if they contain ignored pixels and at most one class, as 0/255 masks do.
+        """Reads up to 16 label maps, and warns if their palettes differ.
 
-        Otherwise, warns about missing classes if all label maps were read. Does nothing if the dataset has no label
-        maps or fewer than two classes, or if its classes are selected from `METAINFO`.
+        Also warns if they contain ignored pixels and at most one class, as 0/255 masks do, or else about missing
+        classes if all label maps were read. This needs two or more classes that are not selected from `METAINFO`.
         """
-        classes = list(self._metainfo.get("classes") or ())
-        if not self._has_truth or len(classes) < 2 or self.label_map is not None:
+        if not self._has_truth:
             return
+        classes = list(self._metainfo.get("classes") or ())
         labels, count = set[int](), 0
+        colors: dict[int, tuple[Any, str]] = {}  # by label, with a file that contains it
         for idx in range(0, len(self), -(-len(self) // _INSPECTED)):
             with suppress(FootplateError, OSError):  # training reports or skips the sample
-                seg_map = LoadAnnotations(with_seg=True).transform(self.get_data_info(idx))["gt_seg_map"]
-                labels.update(np.unique(seg_map).tolist())
+                record = self.get_data_info(idx)
+                for label, color in _palette_colors(record).items():
+                    first, file = colors.setdefault(label, (color, record["seg_map_path"]))
+                    if color != first:
+                        _warn_about_palettes(label, first, file, color, record["seg_map_path"])
+                        return
+                labels.update(np.unique(LoadAnnotations(with_seg=True).transform(record)["gt_seg_map"]).tolist())
                 count += 1
+        if len(classes) < 2 or self.label_map is not None:
+            return
         where, present = self.data_prefix["seg_map_path"], labels - {self.ignore_index}
         if self.ignore_index in labels and len(present) < 2:
             warn_about_ignored_pixels(present, count, where, len(classes))
         elif count == len(self):
             warn_about_missing_classes(classes, present, where)
+
+
+def _palette_colors(record: dict[str, Any]) -> dict[int, tuple[int, ...]]:
+    """Returns the color of each label in a label map, or an empty dict if the file has no palette."""
+    with Image.open(io.BytesIO(read_record_file(record, "seg_map_path"))) as opened:
+        palette = opened.getpalette() or []
+        return {label: tuple(palette[3 * label :][:3]) for label in np.unique(opened).tolist()} if palette else {}
+
+
+def _warn_about_palettes(label: int, color: Any, file: str, other_color: Any, other_file: str) -> None:
+    _logger.warning(
+        "The palettes of label maps differ: label %d has the color %s in '%s' and %s in '%s'. Labels are indices of "
+        "the palette. If the colors mean the classes, convert the files, as docs/tasks/segmentation.md shows.",
+        label,
+        color,
+        file,
+        other_color,
+        other_file,
+    )
 
 
 def warn_about_ignored_pixels(labels: Collection[int], count: int, where: Any, num_classes: int) -> None:
