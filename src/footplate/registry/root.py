@@ -103,7 +103,15 @@ def _root(name: str, *locations: str, **settings: Any) -> Registry:
     return Registry(name, scope="footplate", locations=(*locations, *added), **settings)
 
 
-RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner")
+def build_runner(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
+    """Builds the runner of a whole config, whose `runner_type` may name another class than `Runner`."""
+    if "type" in cfg:
+        return registry.build_entry(cfg, *args, **kwargs)
+    runner: Any = RUNNERS.get("Runner")
+    return runner.from_cfg(cfg)
+
+
+RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner", build_func=build_runner)
 RUNNER_CONSTRUCTORS = _root("runner constructor")
 LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loops:BaseLoop")
 HOOKS = _root(
