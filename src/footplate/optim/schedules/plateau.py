@@ -11,6 +11,7 @@ from footplate.optim.schedules.schedule import HasParamGroups, MetricSchedule, r
 from footplate.registry import PARAM_SCHEDULERS
 
 _COUNTERS = ("best", "num_bad_epochs", "cooldown_counter")
+_SETTINGS = ("monitor", "rule", "factor", "patience", "threshold", "threshold_rule", "cooldown", "min_values", "eps")
 
 
 @PARAM_SCHEDULERS.register_module(name="ReduceOnPlateauParamScheduler")
@@ -133,14 +134,18 @@ class ReduceOnPlateau(MetricSchedule):
                     write_field(group, self._key, reduced)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of `Schedule`, the best value of the metric, and the counters."""
-        return super().state_dict() | {name: getattr(self, name) for name in _COUNTERS}
+        """Returns the state of `Schedule`, the best value of the metric, the counters and the settings."""
+        return super().state_dict() | {name: getattr(self, name) for name in (*_COUNTERS, *_SETTINGS)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the counters and the state of `Schedule`."""
+        """Loads the counters, the settings and the state of `Schedule`."""
         super().load_state_dict(state_dict)
-        for name in _COUNTERS:
-            setattr(self, name, state_dict[name])
+        for name in (*_COUNTERS, *_SETTINGS):
+            setattr(self, name, state_dict.get(name, getattr(self, name)))
+
+    def resume(self, state_dict: dict[str, Any]) -> None:
+        """Loads the state of a run that continues with this schedule's own settings."""
+        super().resume({name: value for name, value in state_dict.items() if name not in _SETTINGS})
 
 
 @PARAM_SCHEDULERS.register_module()
