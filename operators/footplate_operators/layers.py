@@ -3,13 +3,14 @@
 Functions that do not return a tensor or list write their results to tensors allocated by the caller.
 
 Sources: Lin et al., Focal Loss (2017); Wang et al., CARAFE (2019); Zhao et al., PSANet (2018); Han et al., S2ANet
-(2021); Wang et al., PAN (2019); Karras et al., StyleGAN2 (2020); Shao et al., Temporal
+(2021); Wang et al., PSENet (2019) and PAN (2019); Karras et al., StyleGAN2 (2020); Shao et al., Temporal
 Interlacing Network (2020).
 """
 
 from collections import deque
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -190,6 +191,37 @@ def _rotated_filters(input: Tensor, indices: Tensor) -> Tensor:
 active_rotated_filter_forward, active_rotated_filter_backward = operators(
     _rotated_filters, forward="input indices output", backward="grad_output indices grad_input"
 )
+
+
+def contour_expand(
+    kernel_mask: Tensor, internal_kernel_label: Tensor, min_kernel_area: int, kernel_num: int
+) -> list[list[int]]:
+    """Grows text regions from their smallest kernels into the largest ones, one ring of pixels at a time.
+
+    As mmcv does, it skips the kernels in between.
+
+    Args:
+        kernel_mask: The kernels, of shape (K, H, W), positive inside of a kernel. The largest ones come first.
+        internal_kernel_label: The region index of each pixel of the smallest kernels, of shape (H, W). 0 means no
+            region.
+        min_kernel_area: The minimum number of pixels of a kernel. Smaller ones are dropped.
+        kernel_num: The number of regions, including region 0.
+
+    Returns:
+        The region index of each pixel, as one list per row.
+    """
+    mask, labels = kernel_mask[0].cpu().numpy(), internal_kernel_label.cpu().numpy()
+    sizes = np.bincount(labels.flatten(), minlength=1)
+    regions = np.where((labels > 0) & (sizes[labels] >= min_kernel_area), labels, 0)
+    grown = deque(zip(*regions.nonzero(), strict=True))
+    height, width = regions.shape
+    while grown:
+        y, x = grown.popleft()
+        for row, column in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+            if 0 <= row < height and 0 <= column < width and mask[row, column] and regions[row, column] == 0:
+                regions[row, column] = regions[y, x]
+                grown.append((row, column))
+    return regions.tolist()  # type: ignore[no-any-return]
 
 
 def pixel_group(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from footplate_operators.compiled import compiled_operators, compute_type
-from footplate_operators.polygons import overlaps, rotated_box_corners
+from footplate_operators.polygons import overlaps, quadrilateral_overlaps, rotated_box_corners
 
 _Array = npt.NDArray[Any]
 
@@ -132,7 +132,9 @@ def softnms(
     return torch.tensor(kept, dtype=torch.long, device=boxes.device)
 
 
-def _polygon_nms(corners: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
+def _polygon_nms(
+    corners: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float, overlap: Callable[..., Tensor]
+) -> Tensor:
     """Runs NMS on polygons of shape (N, 4, 2) and returns the kept indices, sorted by descending score.
 
     `order` contains the indices sorted by descending score. If `labels` is set, runs NMS separately for each label.
@@ -146,7 +148,7 @@ def _polygon_nms(corners: Tensor, order: Tensor, labels: Tensor | None, iou_thre
         if classes is not None:
             near &= classes[rest] == classes[best]
         pairs = corners[best][None].expand(int(near.sum()), -1, -1), corners[rest[near]]
-        near[near] = overlaps(*pairs, of_first=False, aligned=True).numpy() > iou_threshold
+        near[near] = overlap(*pairs, of_first=False, aligned=True).numpy() > iou_threshold
         return near
 
     groups = _suppress(order.cpu().numpy(), suppressed)
@@ -167,14 +169,19 @@ def nms_rotated(
     If `multi_label` is set, the boxes have an additional last column with the label. `order` contains the indices
     sorted by descending score. Ignores `scores`, `dets_sorted` and `labels`.
     """
-    return _polygon_nms(rotated_box_corners(dets[:, :5]), order, dets[:, -1] if multi_label else None, iou_threshold)
+    classes = dets[:, -1] if multi_label else None
+    return _polygon_nms(rotated_box_corners(dets[:, :5]), order, classes, iou_threshold, overlaps)
 
 
 def nms_quadri(
     dets: Tensor, scores: Tensor, order: Tensor, dets_sorted: Tensor, iou_threshold: float, multi_label: int
 ) -> Tensor:
-    """Runs NMS on quadrilaterals of shape (N, 8); see `nms_rotated` for the other arguments and the result."""
-    return _polygon_nms(dets[:, :8].reshape(-1, 4, 2), order, dets[:, -1] if multi_label else None, iou_threshold)
+    """Runs NMS on quadrilaterals of shape (N, 8); see `nms_rotated` for `order` and the result.
+
+    As in mmcv, which passes labels as an additional column, boxes of different labels suppress each other. Ignores the
+    other arguments.
+    """
+    return _polygon_nms(dets[:, :8].reshape(-1, 4, 2), order, None, iou_threshold, quadrilateral_overlaps)
 
 
 def bbox_overlaps(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:

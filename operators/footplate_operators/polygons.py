@@ -1,5 +1,8 @@
 """Operators on rotated boxes, convex quadrilaterals and convex hulls. Overlaps are computed in double precision."""
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,6 +13,7 @@ _ON_ONE_LINE = 1e-10
 # Vertices count as one if their distance is below this fraction of the polygon size, because mmcv computes them in
 # single precision.
 _SAME_VERTEX = 1e-5
+_SAME_POINT = 1e-9  # the same, in the area of a hull in double precision; also the tolerance of its angles
 _CHUNK = 4_000_000  # the maximum number of elements in a temporary array of pairs
 
 
@@ -103,16 +107,106 @@ def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) ->
         The overlaps, of shape (N, M), or (N,) if `aligned` is set. The overlap with a zero-area polygon is 0.
     """
     first, second = counterclockwise(first.double()), counterclockwise(second.double())
-    areas, others = signed_areas(first), signed_areas(second)
+    areas = signed_areas(first), signed_areas(second)
+    return _shares(intersection_areas, first, second, areas, of_first, aligned)
+
+
+def quadrilateral_overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) -> Tensor:
+    """Returns the overlaps of quadrilaterals of shapes (N, 4, 2) and (M, 4, 2) as mmcv defines them; see `overlaps`.
+
+    They are exact for rectangles; see `_loose_intersection_areas`.
+    """
+    first, second = first.double(), second.double()
+    areas = _fan_areas(first), _fan_areas(second)
+    return _shares(_loose_intersection_areas, first, second, areas, of_first, aligned)
+
+
+def _shares(
+    intersect: Callable[[Tensor, Tensor], Tensor],
+    first: Tensor,
+    second: Tensor,
+    areas: tuple[Tensor, Tensor],
+    of_first: bool,
+    aligned: bool,
+) -> Tensor:
+    own, others = areas
     if aligned:
-        shared = intersection_areas(first, second)
+        shared = intersect(first, second)
     else:
-        areas, others = areas[:, None], others[None]
+        own, others = own[:, None], others[None]
         rows = max(1, _CHUNK // max(1, len(second) * first.size(1) * second.size(1)))
-        chunks = [intersection_areas(part[:, None], second[None]) for part in torch.split(first, rows)]
+        chunks = [intersect(part[:, None], second[None]) for part in torch.split(first, rows)]
         shared = torch.cat(chunks) if chunks else first.new_zeros(0, len(second))
-    whole = areas + 0 * others if of_first else areas + others - shared
-    return torch.where((areas > 0) & (others > 0), shared / whole.clamp(min=1e-300), 0.0)
+    whole = own + 0 * others if of_first else own + others - shared
+    return torch.where((own > 0) & (others > 0), shared / whole.clamp(min=1e-300), 0.0)
+
+
+def _fan_areas(polygons: Tensor) -> Tensor:
+    """Returns the areas of quadrilaterals of shape (..., 4, 2), from the two triangles at the first corner."""
+    sides = polygons[..., 1:, :] - polygons[..., :1, :]
+    return _cross(sides[..., :-1, :], sides[..., 1:, :]).abs().sum(-1) / 2
+
+
+def _loose_intersection_areas(first: Tensor, second: Tensor) -> Tensor:
+    """Returns the intersection areas of quadrilaterals of shape (..., 4, 2) as mmcv's compiled operators compute them.
+
+    The area is that of the convex hull of the points where edges cross, and of the corners that are inside the other
+    quadrilateral. mmcv takes a corner for inside if its projections on the two sides at the first corner are, which
+    is correct only for rectangles.
+    """
+    first, second = torch.broadcast_tensors(first, second)  # type: ignore[no-untyped-call]
+    edges, others = first.roll(-1, -2) - first, second.roll(-1, -2) - second
+    between = second[..., None, :, :] - first[..., :, None, :]  # (..., 4, 4, 2)
+    crosses = _cross(edges[..., :, None, :], others[..., None, :, :])
+    divisor = torch.where(crosses == 0, 1.0, crosses)
+    along = _cross(between, others[..., None, :, :]) / divisor
+    along_other = _cross(between, edges[..., :, None, :]) / divisor
+    meet = (crosses.abs() > 1e-14) & (along >= 0) & (along <= 1) & (along_other >= 0) & (along_other <= 1)
+    crossings = first[..., :, None, :] + along[..., None] * edges[..., :, None, :]
+    points = torch.cat((crossings.flatten(-3, -2), first, second), -2)
+    valid = torch.cat((meet.flatten(-2), _are_inside(first, second), _are_inside(second, first)), -1)
+    return _hull_areas(points.reshape(-1, 24, 2), valid.reshape(-1, 24)).view(first.shape[:-2])
+
+
+def _are_inside(corners: Tensor, quadrilaterals: Tensor) -> Tensor:
+    origin = quadrilaterals[..., :1, :]
+    inside = torch.ones(corners.shape[:-1], dtype=torch.bool, device=corners.device)
+    for neighbor in (1, 3):
+        side = quadrilaterals[..., neighbor : neighbor + 1, :] - origin
+        projection = ((corners - origin) * side).sum(-1)
+        inside &= (projection >= 0) & (projection <= (side * side).sum(-1))
+    return inside
+
+
+def _hull_areas(points: Tensor, valid: Tensor) -> Tensor:
+    """Returns the areas of the convex hulls of the valid points among points of shape (N, points, 2).
+
+    Source: Jarvis, On the identification of the convex hull of a finite set of points in the plane (1973).
+    """
+    rows = torch.arange(len(points), device=points.device)
+    points = torch.where(valid[..., None], points, points[rows, valid.int().argmax(1)][:, None])
+    low = points.amin(1, keepdim=True)
+    points = points - low
+    tolerance = _SAME_POINT * points.amax((1, 2))[:, None]
+    lowest = points[..., 1] <= 0
+    start = current = points[rows, torch.where(lowest, points[..., 0], math.inf).argmin(1)]
+    direction = torch.tensor([1.0, 0.0], dtype=points.dtype, device=points.device).expand_as(start)
+    areas, is_closed = points.new_zeros(len(points)), torch.zeros_like(valid[:, 0])
+    for _ in range(points.size(1)):
+        steps = points - current[:, None]
+        lengths = steps.norm(dim=-1)
+        turns = torch.atan2(_cross(direction[:, None], steps), (direction[:, None] * steps).sum(-1))
+        turns = torch.where(turns < -_SAME_POINT, turns + 2 * math.pi, turns).masked_fill(
+            lengths <= tolerance, math.inf
+        )
+        is_next = turns <= turns.amin(1, keepdim=True) + _SAME_POINT
+        following = points[rows, torch.where(is_next, lengths, -1.0).argmax(1)]
+        areas += torch.where(is_closed, 0.0, _cross(current - start, following - start) / 2)
+        is_closed |= (following - start).norm(dim=-1) <= tolerance[:, 0]
+        if is_closed.all():
+            break
+        direction, current = following - current, following
+    return areas
 
 
 def convex_hull(points: np.ndarray) -> np.ndarray:
@@ -166,7 +260,7 @@ def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: in
     The quadrilaterals have shapes (N, 8) and (M, 8).
     """
     first, second = bboxes1.reshape(-1, 4, 2), bboxes2.reshape(-1, 4, 2)
-    ious.copy_(overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
+    ious.copy_(quadrilateral_overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
 
 
 def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:

@@ -9,7 +9,7 @@ per bin in each direction; 0 means about one point per pixel. If `aligned` is se
 pixel; otherwise, RoIs are at least one pixel wide and high. `clockwise` reverses the direction of angles.
 
 Sources: He et al., Mask R-CNN (2017); Girshick, Fast R-CNN (2015); Dai et al., Deformable Convolutional Networks
-(2017); Yang et al., R3Det (2021); Han et al., ReDet (2021).
+(2017); Yang et al., R3Det (2021); Han et al., ReDet (2021); Liu et al., ABCNet (2020).
 """
 
 import math
@@ -278,6 +278,44 @@ def _roi_align_rotated(
 
 roi_align_rotated_forward, roi_align_rotated_backward = operators(
     _roi_align_rotated, forward="input rois output", backward="grad_output rois grad_input"
+)
+
+
+def _bezier_align(
+    input: Tensor,
+    beziers: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """Applies RoIAlign between two cubic Bezier curves and returns the result, a tensor of shape (K, C, rows, columns).
+
+    `beziers` has shape (K, 17): image index, and x and y of the control points, four of the upper curve from left to
+    right and four of the lower curve from right to left. The size of bins is that of the curves, which for horizontal
+    text is flat. Bins are not rotated with the curves.
+    """
+    bins = (aligned_height, aligned_width)
+    upper, lower = (beziers[:, 1:] * spatial_scale).view(-1, 2, 4, 2).unbind(1)
+    lower = lower.flip(1)
+    widths, heights = torch.maximum((upper[:, 3] - upper[:, 0]).abs(), (lower[:, 3] - lower[:, 0]).abs()).unbind(1)
+    if not aligned:
+        widths, heights = widths.clamp(min=1), heights.clamp(min=1)
+    samples = _samples(heights, widths, bins, sampling_ratio)
+    roi, row, column = samples.roi, samples.bin // bins[1] % bins[0], samples.bin % bins[1]
+    along, below = (column / bins[1]).to(beziers.dtype), (row / bins[0]).to(beziers.dtype)[:, None]
+    rest = 1 - along
+    weights = torch.stack((rest**3, 3 * along * rest**2, 3 * along**2 * rest, along**3), 1)[..., None]
+    center = (upper[roi] * weights).sum(1) * (1 - below) + (lower[roi] * weights).sum(1) * below
+    center_x, center_y = (center - (0.5 if aligned else 0.0)).unbind(1)
+    y = center_y + (samples.down - row - 0.5) * (heights / bins[0])[roi]
+    x = center_x + (samples.across - column - 0.5) * (widths / bins[1])[roi]
+    return _mean_of_bins(input, _Points(samples, beziers[:, 0].long()[roi], y, x), bins)
+
+
+bezier_align_forward, bezier_align_backward = operators(
+    _bezier_align, forward="input beziers output", backward="grad_output beziers grad_input"
 )
 
 

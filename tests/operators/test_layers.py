@@ -106,6 +106,16 @@ def test_pixel_group() -> None:
     assert found[2] == [0.5, 4.0, 3, 0, 4, 0, 3, 1, 4, 1]
 
 
+def test_contour_expand() -> None:
+    mask = torch.ones(2, 3, 9, dtype=torch.uint8)
+    mask[0, 2] = mask[1] = 0
+    kernels = torch.zeros(3, 9, dtype=torch.int32)
+    kernels[0, 1], kernels[:2, 7:9], kernels[1, 4] = 1, 2, 3
+    grown = [[1, 1, 1, 1, 3, 2, 2, 2, 2], [1, 1, 1, 3, 3, 3, 2, 2, 2], [0] * 9]
+    assert layers.contour_expand(mask, kernels, 1, 4) == grown
+    assert layers.contour_expand(mask, kernels, 2, 4)[:2] == [[2] * 9] * 2  # the other kernels have one pixel
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_upfirdn2d(flip: bool) -> None:
     image, kernel = torch.randn(1, 2, 4, 5, generator=RANDOM), torch.randn(3, 2, generator=RANDOM)

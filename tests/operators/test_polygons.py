@@ -154,9 +154,20 @@ def test_the_smallest_rectangle() -> None:
     assert torch.cdist(corners, box).amin(1).max() < 1e-9
 
 
-def test_quadrilaterals_of_different_labels_do_not_suppress_each_other() -> None:
-    quads = torch.stack((SQUARE, SQUARE + 0.1, SQUARE + 0.1)).float().reshape(3, 8)
-    scores, labels = torch.tensor([0.5, 0.9, 0.7]), torch.tensor([[0.0], [0.0], [1.0]])
+def test_quadrilaterals_overlap_as_in_mmcv() -> None:
+    """mmcv takes corners for inside by their projections on two sides. A trapezoid then covers its bounding box."""
+    trapezoid = torch.tensor([[1.0, 1.0, 3.0, 4.0, 4.0, 4.0, 4.0, 1.0]])
+    box, far = torch.tensor([[2.0, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 1.0]]), torch.tensor([[9.0, 9, 9, 10, 10, 10, 10, 9]])
+    overlaps = torch.zeros(2, 3)
+    polygons.box_iou_quadri(torch.cat((trapezoid, box)), torch.cat((box, far, box + 1)), overlaps, 0, False)
+    torch.testing.assert_close(overlaps, torch.tensor([[1.0, 0.0, 0.2], [1.0, 0.0, 0.2]]))
+    of_first = torch.zeros(1)
+    polygons.box_iou_quadri(box, box + 1, of_first, 1, True)
+    assert of_first.item() == pytest.approx(1 / 3)
+
+
+def test_nms_of_quadrilaterals_ignores_labels() -> None:
+    quads = torch.stack((SQUARE, SQUARE + 0.1, SQUARE + 5)).float().reshape(3, 8)
+    scores, labels = torch.tensor([0.5, 0.9, 0.7]), torch.tensor([[0.0], [1.0], [1.0]])
     order = scores.sort(descending=True)[1]
-    assert nms.nms_quadri(quads, scores, order, quads[order], 0.5, False).tolist() == [1]
     assert nms.nms_quadri(torch.cat((quads, labels), 1), scores, order, quads[order], 0.5, True).tolist() == [1, 2]

@@ -125,3 +125,22 @@ def test_rotated_features_at_five_points() -> None:
         x = 1.5 + along * math.cos(0.4) - aside * math.sin(0.4)
         total += bilinear(features[0, 0], 2.0 + along * math.sin(0.4) + aside * math.cos(0.4), x)
     torch.testing.assert_close(output, features + total)
+
+
+def test_bezier_align_samples_between_two_curves() -> None:
+    plane = torch.arange(12.0)[:, None] * 10 + torch.arange(12.0)  # linear, so that a sample is 10 y + x
+    # The upper curve rises from (2, 2) by 3 pixels, the lower one is straight and comes from right to left.
+    points = [0, 2, 2, 4, 2, 6, 5, 8, 5, 8, 9, 6, 9, 4, 9, 2, 9]
+    beziers = torch.tensor([points], dtype=torch.float32)
+    output = torch.zeros(1, 1, 2, 3)
+    settings = {"aligned_height": 2, "aligned_width": 3, "spatial_scale": 1.0, "sampling_ratio": 2, "aligned": False}
+    regions.bezier_align_forward(plane[None, None], beziers, output, **settings)
+    for row, column in product(range(2), range(3)):
+        along, below = column / 3, row / 2
+        upper = 2 + 3 * (3 * along**2 * (1 - along) + along**3)
+        assert output[0, 0, row, column].item() == pytest.approx(
+            10 * (upper * (1 - below) + 9 * below) + 2 + 6 * along, abs=1e-4
+        )
+    gradient = torch.zeros(1, 1, 12, 12)
+    regions.bezier_align_backward(torch.ones_like(output), beziers, gradient, **settings)
+    torch.testing.assert_close((gradient[0, 0] * plane).sum(), output.sum())
