@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from footplate.errors import ArgumentError, BuildError
@@ -142,3 +143,22 @@ def test_invalid_sections_of_several_optimizers_are_refused(section: Any, key: s
     with pytest.raises((ArgumentError, BuildError)) as caught:
         build_optim_wrapper(model(), section)
     assert (caught.value.key, caught.value.suggestion) == (f"optim_wrapper.{key}", near)
+
+
+def test_wrapper_that_is_not_registered_is_unwrapped() -> None:
+    class Wrapper(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+
+    class Decay(DefaultOptimWrapperConstructor):
+        def add_params(self, params: list[Any], module: Any, **_: Any) -> None:
+            params += [
+                {"params": [*module[name].parameters()], "lr": lr} for name, lr in (("backbone", 1), ("head", 2))
+            ]
+
+    assert [each["lr"] for each in Decay({"optimizer": SGD})(Wrapper()).param_groups] == [1, 2]
+    with_own = Wrapper()
+    with_own.scale = nn.Parameter(torch.ones(1))
+    wrapper = DefaultOptimWrapperConstructor({"optimizer": SGD})(with_own)
+    assert any(parameter is with_own.scale for parameter in wrapper.param_groups[0]["params"])

@@ -70,6 +70,15 @@ def _split(group: Group) -> tuple[Group, Sequence[nn.Parameter]]:
     return settings, params if isinstance(params, (list, tuple)) else [params]
 
 
+def _inner_model(model: nn.Module) -> nn.Module:
+    """Unwraps a model. As in MMEngine, a wrapper need not be registered if all its parameters are in `module`."""
+    model = unwrap_model(model)
+    inner = getattr(model, "module", None)
+    if isinstance(inner, nn.Module) and len([*inner.parameters()]) == len([*model.parameters()]):
+        return inner
+    return model
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class DefaultOptimWrapperConstructor:
     """Builds an optimizer and its wrapper for a model's parameters.
@@ -134,7 +143,7 @@ class DefaultOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> Any:
         """Returns an optimizer wrapper for the parameters of `model`."""
-        model = unwrap_model(model)
+        model = _inner_model(model)
         wrapper: OptimWrapper = OPTIM_WRAPPERS.build(self.optim_wrapper_cfg, optimizer=self.make_optimizer(model))
         wrapper.name_parameters(model)
         return wrapper
