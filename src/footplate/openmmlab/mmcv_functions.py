@@ -255,6 +255,38 @@ def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Sequence[Any] = (-1,),
     return scatter(tuple(inputs), target_gpus), scatter(dict(kwargs), target_gpus)
 
 
+def get_input_device(input: Any) -> int:
+    """Returns the index of the device of the tensors in a tensor or a list, or -1 for the CPU."""
+    tensors = _tensors_in(input)
+    return next((each.get_device() for each in tensors if not each.is_cpu), -1)
+
+
+def scatter_tensors(input: Any, devices: Sequence[int], streams: Any = None) -> Any:
+    """Returns a tensor or a list of tensors on the first of `devices`; -1 means the CPU. Ignores `streams`."""
+    _tensors_in(input)
+    device = torch.device("cpu") if devices[0] < 0 else torch.device("cuda", devices[0])
+    return apply_to(input, torch.is_tensor, lambda data: data.to(device))
+
+
+class Scatter:
+    """Moves tensors to a device, as `mmcv.parallel._functions.Scatter` does for one device."""
+
+    @staticmethod
+    def forward(target_gpus: Sequence[int], input: Any) -> tuple[Any, ...]:
+        """Returns a tuple of the tensor or of the elements of the list, on the first of `target_gpus`."""
+        moved = scatter_tensors(input, target_gpus)
+        return tuple(moved) if isinstance(moved, list) else (moved,)
+
+
+def _tensors_in(data: Any) -> list[Tensor]:
+    """Returns the tensors in a tensor or nested lists. Raises TypeError if there is anything else."""
+    if isinstance(data, list):
+        return [tensor for each in data for tensor in _tensors_in(each)]
+    if isinstance(data, Tensor):
+        return [data]
+    raise TypeError(f"expected a tensor or a list of tensors, found {type(data).__name__}")
+
+
 @functools.cache
 def _get_stream(device: Any) -> Any:
     """Returns a new stream for copying to a device, or None for the CPU. `device` may be an index; -1 means the CPU."""
