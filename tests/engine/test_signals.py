@@ -292,3 +292,24 @@ def test_stop_does_not_change_random_states(tmp_path: Path, place: Any, name: st
     assert in_process(told_within, cfg, place, name, call) == 143
     assert_same(run(cfg, resume=True).model.state_dict(), whole.model.state_dict())
     assert_same(state(tmp_path / "part/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
+
+
+def test_signal_during_an_exchange_waits_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Flags(RequestFlags):
+        """The handler of SIGUSR1 runs right after the exchange has read `save`."""
+
+        def __getattribute__(self, name: str) -> Any:
+            value = super().__getattribute__(name)
+            if name == "save" and arrivals:
+                self.save = arrivals.pop()
+            return value
+
+    monkeypatch.setattr(dist, "all_reduce", lambda *arguments: None)
+    requests = Requests(torch.device("cpu"), Activity())
+    requests.is_single_process, requests.agreed, requests.local = False, RequestFlags(), Flags()
+    arrivals = [True]
+    requests.exchange()
+    assert not requests.agreed.save
+    requests.exchange()
+    assert requests.agreed.save
+    assert not requests.local.save

@@ -86,6 +86,14 @@ def test_statistics_equal_those_of_a_list_before_and_after_resuming(capacity: in
     check(resumed, plain)
 
 
+def test_statistics_contain_a_nan() -> None:
+    history = HistoryBuffer(max_length=2)
+    for value in (1.0, math.nan, 5.0, 3.0):
+        history.append(value)
+    assert all(math.isnan(each) for each in (history.mean("global"), history.min("global"), history.max("global")))
+    assert (history.min(2), history.max(2)) == (3.0, 5.0)
+
+
 def test_statistics_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HistoryBuffer, "_registered", {})
     history = HistoryBuffer()
