@@ -58,6 +58,10 @@ def test_metainfo_is_merged_from_class_argument_and_file(
     assert caplog.messages == ["metainfo has the key 'CLASSES', but datasets read 'classes'. Rename the key."]
     dataset.metainfo["classes"].append("cow")
     assert dataset.metainfo["classes"] == ["cat", "dog"]
+    assert build(root, metainfo={"classes": ("cat")}).metainfo["classes"] == ("cat",)  # a usual slip
+    assert caplog.messages[1:] == ["metainfo.classes is the string 'cat'. It becomes a list with one class."]
+    with pytest.raises(DataError, match=r"there is no file 'class.txt'"):
+        build(root, metainfo={"classes": "class.txt"})
 
 
 def test_records_are_filtered(root: str) -> None:
