@@ -105,14 +105,16 @@ def test_second_validation_of_the_same_weights_does_not_count(tmp_path: Path, ev
         param_scheduler={"type": "ReduceOnPlateauLR", "monitor": "acc", "rule": "greater", "patience": 5},
     )
     runner = Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": 4}})
+    loop: Any = runner.val_loop
 
-    @runner.on(event)
     def validate(runner: Runner) -> None:
         if event == "after_train_epoch":
             assert runner.val()["acc"] == 1
-        elif not runner.val_loop.is_repeated:
-            runner.val_loop.run()  # as hooks of MMEngine do
+        elif not loop.is_repeated:
+            loop.run()  # as hooks of MMEngine do
 
+    runner.on(event, validate)
     runner.train()
     assert (runner.epoch, stopping_hook(runner).wait_count) == (4, 3)
-    assert runner.param_schedulers[0].num_bad_epochs == 3
+    schedules: Any = runner.param_schedulers
+    assert schedules[0].num_bad_epochs == 3
