@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 setup: .venv/ready
 
 .venv/ready: .venv/footplate
-	$(INSTALL) --editable '.[dev,detection,docs,export,optimizers,sweep,tensorboard,transformers]'
+	$(INSTALL) --editable '.[dev,detection,docs,export,optimizers,tensorboard,transformers]'
 	@touch $@
 	@echo 'ready: source .venv/bin/activate'
 
@@ -63,4 +63,4 @@ writers: setup
 	$(BIN)/python scripts/writers.py
 
 clean:
-	rm -rf .venv .faults .isa .writers site work_dirs sweeps .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .faults .isa .writers site work_dirs .mypy_cache .ruff_cache .pytest_cache

@@ -1,8 +1,8 @@
 """Makes the pictures of README and docs from runs of fashion-seg: `python scripts/pictures.py [RUNS]`.
 
 Trains below the folder RUNS, by default a temporary one; finished runs there are used again, and interrupted ones are
-continued. Needs tmux, Debian's Chromium and its font Inter (fonts-inter), and the extra `sweep`. A run without changes
-to the code or the report gives the same pictures except for times.
+continued. Needs tmux, Debian's Chromium and its font Inter (fonts-inter). A run without changes to the code or
+the report gives the same pictures except for times.
 """
 
 import io
@@ -57,19 +57,6 @@ def main() -> None:
             footplate("train", "fashion-seg", "--work-dir", str(runs / name), "--resume", "auto", *settings)
     footplate("report", str(runs / "run_a"), str(runs / "run_b"), "--out", str(runs / "both.html"))
     photograph(runs / "both.html", "report-pictures", 625, section="pictures")
-    space = ["lr=log:1e-4..1e-2", "weight_decay=0.01,0.05,0.1"]
-    tried = [text for each in space for text in ("--param", f"optim_wrapper.optimizer.{each}")]
-    settings = [
-        "--trials",
-        "8",
-        "--out",
-        str(runs / "sweep"),
-        "--cfg-options",
-        *length(60),
-        "train_cfg.val_interval=20",
-    ]
-    footplate("sweep", "fashion-seg", *tried, *settings)  # trains only the trials that are missing
-    photograph(runs / "sweep/report.html", "sweep", 816, section="sweep")
 
 
 def footplate(*arguments: str) -> None:

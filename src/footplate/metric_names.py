@@ -24,7 +24,7 @@ _LESS_WORDS = frozenset(_LESS_NAMES.split())
 
 
 class MissingMetricError(ArgumentError):
-    """Raised if a hook, schedule or command needs a metric that validation does not compute.
+    """Raised if a hook or schedule needs a metric that validation does not compute.
 
     Args:
         what: The setting that selects the metric, e.g. "save_best".

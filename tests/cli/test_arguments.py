@@ -27,7 +27,6 @@ def test_overrides_may_share_a_flag_or_repeat_it() -> None:
         ("predict a.pth ~/b.png", "paths", ["{}/b.png"]),
         ("export a.pth --to onnx -o=~/c.onnx", "output", "{}/c.onnx"),
         ("report ~/run s3://b/~c", "runs", ["{}/run", "s3://b/~c"]),
-        ("sweep a.py --param a=1,2 --out=~/c", "out", "{}/c"),
     ],
 )
 def test_paths_may_start_with_a_tilde(words: str, name: str, expected: str | list[str]) -> None:

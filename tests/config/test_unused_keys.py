@@ -86,7 +86,7 @@ def test_override_of_a_variable_lists_the_keys_with_its_value(
     cfg = Config.fromfile(tmp_path / "a.py")
     apply_overrides(cfg, [override])
     (change,) = find_unused_changes(cfg, READ_BY_RUN)
-    assert told in change.problem
+    assert told in str(change)
 
 
 @pytest.mark.parametrize("name", ["a.py", "a.json"])

@@ -74,7 +74,7 @@ def test_a_config_with_helper_variables_is_recorded_without_those_that_are_no_da
     monkeypatch.chdir(tmp_path)
     Path("run.py").write_text((written(tmp_path).dump() or "") + HELPERS)
     cfg = Config.fromfile("run.py")
-    copy.deepcopy(cfg)  # as `check` and `sweep` do
+    copy.deepcopy(cfg)  # as `check` does
     Runner.from_cfg(cfg).train()
     assert "cannot be loaded again" not in caplog.text
     (recorded,) = Path("work").glob("*/vis_data/config.py")

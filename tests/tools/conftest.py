@@ -109,8 +109,8 @@ def texts_of(page: Any, selector: str) -> list[str]:
 def show(browser: Any, make_run: MakeRun, tmp_path: Path) -> Iterator[Show]:
     """Opens the page of runs, and looks in the end that it wrote nothing to the console and asked for no address."""
 
-    def show(*runs: Run, width: int = 1200, sweep: dict[str, Any] | None = None) -> Any:
-        write_report(runs, str(tmp_path / "report.html"), sweep=sweep)
+    def show(*runs: Run, width: int = 1200) -> Any:
+        write_report(runs, str(tmp_path / "report.html"))
         metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         browser.get(f"file://{tmp_path}/report.html")

@@ -73,8 +73,8 @@ def test_long_curves_are_thinned_without_losing_a_peak(make_run: MakeRun, tmp_pa
 
 def test_no_text_of_a_run_ends_or_opens_a_script(make_run: MakeRun, tmp_path: Path) -> None:
     text = "</script><!--<script>alert(1)"
-    run = make_run()._replace(warnings=[text], explained=text, environment={text: text})
-    write_report([run], str(tmp_path / "report.html"), title=text)
+    run = make_run("<!--<script>alert(1)")._replace(warnings=[text], explained=text, environment={text: text})
+    write_report([run], str(tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text()
     data = data_of(tmp_path / "report.html")
     assert data["runs"][0]["config"].startswith(text[:1])

@@ -1,10 +1,9 @@
-"""The page of several runs and of a sweep in a real browser; skipped where Debian's Chromium is not installed."""
+"""The page of several runs in a real browser; skipped where Debian's Chromium is not installed."""
 
 from collections.abc import Sequence
 
 import pytest
 
-from footplate.tools.report_overview import sweep_data
 from footplate.tools.runs import Run, Series
 from tests.tools.conftest import MakeRun, Show, text_of, texts_of, with_values
 
@@ -57,53 +56,6 @@ def test_validation_loss_as_headline(show: Show, make_run: MakeRun) -> None:
     page = show(*(run._replace(series=[*run.series[:2], *losses]) for run in runs))
     assert len(page.find_elements("css selector", ".main-charts path.line")) == 4
     assert "best 1.000 at 200" in text_of(page, ".main-charts")
-
-
-def test_sweep_page_shows_trials_parameters_and_the_best_command(show: Show, make_run: MakeRun) -> None:
-    study = pytest.importorskip("footplate.tools.sweep")
-    trials = [
-        study.TrialInfo(number, {"model.depth": depth, "optimizer.lr": rate}, state, score, "", "")
-        for number, depth, rate, state, score in (
-            (4, "deep", 0.0123456, "complete", 41.0),
-            (0, "flat", 0.1, "complete", 20.0),
-            (2, "flat", 0.000101, "pruned", 10.0),
-            (1, "flat", 5, "failed", None),
-        )
-    ]
-    first = make_run("a")
-    file = first.folder / "best_mIoU_iter_400.pth"
-    file.write_bytes(bytes(2000))
-    command = "footplate train a.py --set model.depth=deep optimizer.lr=0.0123456 x=1"
-    stop = "2026/01/01 00:00:02 - footplate.engine - WARNING - SIGTERM: stopped after iteration 21. Resume to continue"
-    pruned = make_run("trial 2")
-    pruned.warnings.append(stop)
-    page = show(
-        first._replace(
-            checkpoints={file: file.stat().st_size}, series=[*first.series, Series("memory", "train", [(10.0, 500.0)])]
-        ),
-        pruned,
-        sweep=sweep_data("mIoU", trials, command),
-    )
-    assert texts_of(page, ".command") == [
-        f"Train with the best settings {command} Copy",
-        f"Predict with the best trial2.0 KiB footplate predict {file} IMAGES Copy",
-    ]
-    assert texts_of(page, ".command b") == ["model.depth=deep", "optimizer.lr=0.0123456"]
-    assert text_of(page, ".eyebrow") == "mIoU best of 4 trials"
-    assert text_of(page, ".facts") == (
-        "Best settings depth deep lr 1.23e−2 Trials 4 2 complete · 1 pruned · 1 failed "
-        "Cost 1 min 20 s 500 MiB · the 2 best trials"
-    )
-    for card in page.find_elements("css selector", "#sweep > .charts > .card"):
-        marks = [len(card.find_elements("css selector", f"{name}.trial")) for name in ("circle", "path")]
-        assert marks == [2, 1]
-        assert "mIoU" in texts_of(card, "text")
-    assert len(page.find_elements("css selector", ".trial-line")) == 3
-    assert texts_of(page, ".parallel .best text") == ["deep", "1.23e−2", "41.00"]
-    rows = texts_of(page, "#sweep tbody tr")
-    assert (len(rows), rows[0], rows[2]) == (4, "4 41.00 deep 1.23e−2 complete", "2 10.00 flat 1.01e−4 pruned")
-    assert text_of(page, "#config > .note") == "The configs are equivalent."
-    assert text_of(page, ".chip") == "1 warning"  # not that the sweep has stopped a trial
 
 
 def test_many_runs_share_one_table_of_configs_and_one_line_per_warning(show: Show, make_run: MakeRun) -> None:

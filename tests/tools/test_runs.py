@@ -117,7 +117,6 @@ def test_series_that_are_not_finite_at_the_end_are_named_in_a_warning(tmp_path: 
         "norm": (10, False),
         "acc": (40, True),
     }
-    assert run.nonfinite == {"acc"}  # of validation
     assert run.warnings == [
         "Scalars that stay non-finite until the end of the run: loss (train) after iteration 20, "
         "acc (val) after iteration 20, aux (train) from the start."

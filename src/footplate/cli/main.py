@@ -26,7 +26,7 @@ from footplate.launchers import is_launched
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
 # function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.
 _MODULES = {
-    "train and use a model": ("train", "trained_models", "run", "sweep"),
+    "train and use a model": ("train", "trained_models", "run"),
     "inspect": ("trial_runs", "inspect_configs", "inspect_runs", "doctor"),
     "convert": ("migrate", "checkpoint"),
 }

@@ -29,16 +29,12 @@ class UnusedChange(NamedTuple):
     was_read: bool
     unchanged: list[str]
 
-    @property
-    def problem(self) -> str:
-        """A sentence that describes the problem and lists the keys to set instead."""
-        if not self.was_read:
-            return f"'{self.key}' has no effect unless your own code reads it: neither the config nor footplate uses it"
-        advice = f"; set {list_names(self.unchanged, _MAX_NAMED)} instead" if self.unchanged else ""
-        return f"'{self.key}' has no effect, because other keys already use the previous value{advice}"
-
     def __str__(self) -> str:
-        return f"{self.origin}: {self.problem}"
+        problem = f"{self.origin}: '{self.key}' has no effect"
+        if not self.was_read:
+            return f"{problem} unless your own code reads it: neither the config nor footplate uses it"
+        advice = f"; set {list_names(self.unchanged, _MAX_NAMED)} instead" if self.unchanged else ""
+        return f"{problem}, because other keys already use the previous value{advice}"
 
 
 def find_unused_changes(cfg: "Config", known: Collection[str]) -> list[UnusedChange]:

@@ -174,19 +174,3 @@ def _kind(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "a list"
     return "a dict" if isinstance(value, dict) else "a string"
-
-
-def format_value(value: Any) -> str:
-    """Formats a value for `--set`. Quotes a string that `parse_value` would otherwise parse as a different value.
-
-    Example:
-        >>> format_value("ResNet"), format_value("true"), format_value("x,y")
-        ('ResNet', "'true'", "'x,y'")
-    """
-    if not isinstance(value, str):
-        return write_value(value)
-    try:
-        is_plain = parse_value(value) == value
-    except OverrideError:
-        is_plain = False
-    return value if is_plain else repr(value)

@@ -31,35 +31,27 @@ from footplate.tools.runs import Run, RunImage
 
 _logger = logging.getLogger("footplate.tools")
 _MAX_IMAGES = 160
-_SCRIPTS = ("basics", "chart", "overview", "sections", "classes", "texts", "sweep", "page")
+_SCRIPTS = ("basics", "chart", "overview", "sections", "classes", "texts", "page")
 _MAX_FRAMES = 24
 _MAX_SIDE = 1024  # pixels of an image with one panel; several panels share the width
 _MIN_SIDE = 320  # pixels of a panel
 _QUALITY = 80
 
 
-def write_report(
-    runs: Sequence[Run], path: str, *, names: Sequence[str] = (), title: str = "", sweep: Data | None = None
-) -> int:
+def write_report(runs: Sequence[Run], path: str) -> int:
     """Writes a report on runs to a self-contained HTML file that works offline.
 
     Args:
-        runs: The runs. Several runs are compared. The best run is shown first, but runs of a sweep keep their order.
+        runs: The runs. Several runs are compared. The best run is shown first.
         path: The path of the file.
-        names: The names of the runs. By default, the folder names, with as many parent folders as needed to distinguish
-            them.
-        title: The title of the page. By default, the names of the runs.
-        sweep: The sweep that the runs belong to; see `sweep_data`.
 
     Returns:
         The size of the file in bytes.
     """
-    names = list(names) or _distinct_names(runs)
-    headline = choose_headline(runs, sweep["metric"] if sweep else "")
-    if sweep is None:  # the runs of a sweep keep the order of its trials
-        order = best_first(runs, headline)
-        runs, names = [runs[place] for place in order], [names[place] for place in order]
-    title = title or (" vs. " if len(names) == 2 else ", ").join(names)
+    headline = choose_headline(runs)
+    runs = [runs[place] for place in best_first(runs, headline)]
+    names = _distinct_names(runs)
+    title = (" vs. " if len(names) == 2 else ", ").join(names)
     images, unread = embed_images(runs, _MAX_IMAGES)
     for line in chain.from_iterable(unread):
         _logger.warning("%s", line)
@@ -75,7 +67,6 @@ def write_report(
     ]
     data = {
         "title": title,
-        "sweep": sweep,
         "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "rule": headline[1]},
         "runs": described,
         "charts": arrange_charts(runs, headline[0] if headline else None),

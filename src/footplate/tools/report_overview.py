@@ -1,16 +1,16 @@
-"""Collects the data for the overview sections of a report: runs, sweeps, and differences between configs."""
+"""Collects the data for the overview sections of a report: runs, and differences between configs."""
 
 import math
 import shlex
 from collections.abc import Sequence
 from itertools import chain, pairwise
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from footplate.checkpoint_names import BEST, best_prefix
 from footplate.engine.sections import PYTHON_ARGUMENTS
 from footplate.messages import format_bytes, one_line
-from footplate.metric_names import Rule, find_metric, is_better, split_dataset
+from footplate.metric_names import Rule, is_better, split_dataset
 from footplate.tools.analysis import (
     SAVED,
     find_best,
@@ -25,9 +25,6 @@ from footplate.tools.explain_keys import brief
 from footplate.tools.run_files import modification_time
 from footplate.tools.runs import Run, Series
 
-if TYPE_CHECKING:
-    from footplate.tools.sweep import TrialInfo
-
 _MIN_VALIDATIONS = 3  # needed to judge overfitting
 _NOTABLE = 0.05  # smaller changes, as a share of the metric's range, are noise
 _WINDOW = 10  # the number of training log lines over which the loss is averaged
@@ -38,19 +35,18 @@ Data = dict[str, Any]  # in the form that the page's script reads
 Headline = tuple[Series, Rule | None]  # the metric for comparing runs, and its rule, or None if it is unknown
 
 
-def choose_headline(runs: Sequence[Run], metric: str = "") -> Headline | None:
+def choose_headline(runs: Sequence[Run]) -> Headline | None:
     """Returns the metric for comparing runs, and its rule: "greater" or "less", or None if it is unknown.
 
-    Chooses from the metrics that all runs have, or from all metrics if they have none in common. Prefers `metric` or,
-    if it is empty, the `save_best` metrics of the first run, then metrics with a known rule, and then metrics that are
-    not losses. Uses the first training loss if no run has validation or test metrics. Returns None if there is no
-    training loss either.
+    Chooses from the metrics that all runs have, or from all metrics if they have none in common. Prefers the
+    `save_best` metrics of the first run, then metrics with a known rule, and then metrics that are not losses. Uses the
+    first training loss if no run has validation or test metrics. Returns None if there is no training loss either.
     """
     ranked = [ranked_metrics(run) for run in runs]
     shared = set.intersection(*({series.name for series, _ in metrics} for metrics in ranked))
     candidates = [item for item in ranked[0] if item[0].name in shared] or list(chain.from_iterable(ranked))
     if candidates:
-        selecting = [find_metric(metric, shared)] if metric else save_best_settings(runs[0])[0]
+        selecting = save_best_settings(runs[0])[0]
         return min(
             candidates, key=lambda item: (item[0].name not in selecting, item[1] is None, "loss" in item[0].name)
         )
@@ -233,19 +229,6 @@ def _full_name(run: Run, series: Series) -> str:
 
 def _fit(kind: str, answer: str, text: str, note: str = "") -> dict[str, str]:
     return {"kind": kind, "answer": answer, "text": text, "note": note}
-
-
-def sweep_data(metric: str, trials: "Sequence[TrialInfo]", command: str) -> Data:
-    """Returns the data of a sweep in the form that the page's script reads.
-
-    Args:
-        metric: The metric that the sweep optimizes.
-        trials: The trials, the best first.
-        command: The command that trains with the settings of the best trial.
-    """
-    shown = ("number", "values", "state", "score", "note")  # not the folder, which may be private
-    described = [{key: getattr(trial, key) for key in shown} for trial in trials]
-    return {"metric": metric, "command": one_line(command), "trials": described}
 
 
 def config_table(runs: Sequence[Run]) -> list[Data]:

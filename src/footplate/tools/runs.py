@@ -93,7 +93,6 @@ class Run(NamedTuple):
     derived: list[str]  # the facts that were derived from the log because the run does not record them
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
     stopped_by: str = ""  # what ended training early; see `run_state`
-    nonfinite: frozenset[str] = frozenset()  # the names of validation scalars that were NaN or infinite at least once
     never_finite: Sequence[str] = ()  # the names of training scalars that were never finite
     launches: Sequence[Start] = ()  # sorted by `Start.order`
 
@@ -134,7 +133,13 @@ def read_run(path: str | Path) -> Run:
     diverged = [
         f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
     ]
-    never_finite = sorted(_nonfinite(lines, "train") - {each.name for each in series if each.mode == "train"})
+    nonfinite = {
+        label.removeprefix("train/")
+        for line in lines
+        for label, value in line.items()
+        if line["mode"] == "train" and isinstance(value, float) and not math.isfinite(value)
+    }
+    never_finite = sorted(nonfinite - {each.name for each in series if each.mode == "train"})
     diverged += [f"{name} (train) from the start" for name in never_finite]
     if diverged:
         warnings.append(f"Scalars that stay non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
@@ -157,7 +162,6 @@ def read_run(path: str | Path) -> Run:
         derived=derived,
         checkpoints=_checkpoints(folder),
         stopped_by=recorded[-1].stopped_by if recorded else "",
-        nonfinite=frozenset(_nonfinite(lines, "val")),
         never_finite=never_finite,
         launches=recorded,
     )
@@ -364,16 +368,6 @@ def _series(lines: Sequence[LogLine]) -> list[Series]:
             else:
                 last_nonfinite[key] = line["at"]
     return [Series(name, mode, values, last_nonfinite.get((mode, name))) for (mode, name), values in points.items()]
-
-
-def _nonfinite(lines: Iterable[LogLine], mode: str) -> set[str]:
-    """Returns the labels whose values were NaN or infinite at least once, without the prefix of the mode."""
-    return {
-        label.removeprefix(f"{mode}/")
-        for line in lines
-        for label, value in line.items()
-        if line["mode"] == mode and isinstance(value, float) and not math.isfinite(value)
-    }
 
 
 def _checkpoints(folder: Path) -> dict[Path, int]:

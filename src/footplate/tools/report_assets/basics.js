@@ -6,7 +6,6 @@ const bare = (_, value) =>
   value && typeof value === "object" && !Array.isArray(value) ? Object.assign(Object.create(null), value) : value;
 const data = JSON.parse(document.getElementById("data").textContent, bare);
 const root = document.documentElement;
-if (data.sweep) data.sweep.keys = [...new Set(data.sweep.trials.flatMap(({ values }) => Object.keys(values)))];
 const COLORS = 8;
 const MINUS = "\u2212";
 

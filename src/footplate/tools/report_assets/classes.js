@@ -8,9 +8,9 @@ const fullBar = (name, numbers) => {
 
 /**
  * A table that can be sorted by clicking a header. `rows` are arrays, `bars` maps the columns with bars to the value of a full bar, `differences` is a
- * column with bars to both sides, and `name` creates the first cell.
+ * column with bars to both sides.
  */
-const sortable = (columns, rows, { format, bars, differences = -1, name = String }) => {
+const sortable = (columns, rows, { format, bars, differences = -1 }) => {
   const body = make("tbody");
   const sorted = [...rows];
   const widest = Math.max(...rows.map((row) => Math.abs(row[differences] ?? 0)));
@@ -21,7 +21,7 @@ const sortable = (columns, rows, { format, bars, differences = -1, name = String
     return make("td", { class: kind, style: share }, format(value, column));
   };
   const show = () => body.replaceChildren(...sorted.map(([first, ...values]) =>
-    make("tr", {}, make("th", { scope: "row" }, name(first)), ...values.map((value, place) => cell(value, place + 1)))));
+    make("tr", {}, make("th", { scope: "row" }, first), ...values.map((value, place) => cell(value, place + 1)))));
   let by = -1, sign = 1;
   const order = (a, b) => (a == null || b == null ? (a == null) - (b == null) : sign * (typeof a === "string" ? a.localeCompare(b) : a - b));
   const heads = columns.map((title, column) => {

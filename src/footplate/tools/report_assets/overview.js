@@ -63,7 +63,7 @@ const lead = () => {
   if (!leader.metric) return make("div", { class: "lead" }, make("p", { class: "eyebrow" }, "No metric"), make("p", { class: "note" }, "No validation metric or loss is recorded."));
   const { value, iteration, count } = leader.metric;
   const planned = leader.state.planned ?? leader.state.done;
-  const kind = data.sweep ? `best of ${data.sweep.trials.length} trial${data.sweep.trials.length > 1 ? "s" : ""}` : headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `${isRanked ? "best" : "last"} of ${count === 1 ? "one validation" : `${count} validations`}`;
+  const kind = headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `${isRanked ? "best" : "last"} of ${count === 1 ? "one validation" : `${count} validations`}`;
   return make("div", { class: "lead" },
     make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, kind)),
     make("p", { class: "big" }, figure(value)),
@@ -91,19 +91,6 @@ const facts = (run) => {
   return make("dl", { class: "facts" },
     ...(failed ? first.reverse() : first),
     fact("Training time", timeOf(run), costText(run)));
-};
-
-/** The facts about a sweep: the best settings, the trials, and their cost. */
-const sweepFacts = () => {
-  const { trials, keys } = data.sweep, [best] = trialsWithScore();
-  const counts = [...Map.groupBy(trials, (trial) => trial.state)].map(([state, each]) => `${each.length} ${state}`).join(" · ");
-  const seconds = data.runs.reduce((sum, run) => sum + (run.time?.total ?? 0), 0);
-  const memory = Math.max(...data.runs.map((run) => run.memory ?? 0));
-  const compared = data.runs.length === trials.length ? "all trials" : `the ${data.runs.length} best trials`;
-  return make("dl", { class: "facts" },
-    make("div", { class: "fact" }, make("dt", {}, "Best settings"), ...(best ? keys.map((key) => make("dd", {}, make("span", { class: "quiet" }, `${keyName(key)} `), valueOf(best, key))) : [])),
-    fact("Trials", String(trials.length), counts),
-    fact("Cost", seconds ? duration(seconds) : "–", [memory ? `${mebibytes(memory)} · ` : "", compared]));
 };
 
 /** A table with one row per run, the best run first. */
@@ -139,26 +126,17 @@ const sets = () => (leader.sets.length
   ? make("p", { class: "sets" }, `At iteration ${whole(leader.metric.iteration)}: `, ...leader.sets.map(({ name, value }) => make("span", {}, `${name} `, make("b", {}, figure(value)))))
   : null);
 
-/** A command with a button that copies it. Arguments that set one of `keys` are bold. */
-const copyable = (label, text, { detail = "", keys = [] } = {}) => {
+/** The command that uses the checkpoint of the best run, with a button that copies it. */
+const command = () => {
+  const { use } = leader;
+  if (!use) return null;
   const button = make("button", { type: "button", onclick: async () => {
-    try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; } catch {
+    try { await navigator.clipboard.writeText(use.command); button.textContent = "Copied"; } catch {
       getSelection().selectAllChildren(code); // a page opened from a file may not be allowed to copy
     }
   } }, "Copy");
-  const isKey = (word) => keys.some((key) => word.replace(/^'/, "").startsWith(`${key}=`));
-  const words = text.split(" ").flatMap((word) => [" ", isKey(word) ? make("b", {}, word) : word]);
-  const code = make("code", { tabindex: 0 }, ...words.slice(1));
-  return make("div", { class: "command" }, make("span", {}, label, detail ? make("small", {}, detail) : null), code, button);
-};
-
-const commands = () => {
-  const { use } = leader, { sweep } = data;
-  const label = sweep ? "Predict with the best trial" : use?.best ? "Use the best checkpoint" : "Use the last checkpoint";
-  return [
-    sweep?.command ? copyable("Train with the best settings", sweep.command, { keys: sweep.keys }) : null,
-    use ? copyable(label, use.command, { detail: use.size }) : null,
-  ];
+  const code = make("code", { tabindex: 0 }, use.command);
+  return make("div", { class: "command" }, make("span", {}, use.best ? "Use the best checkpoint" : "Use the last checkpoint", make("small", {}, use.size)), code, button);
 };
 
 /** Adds colors and names to the curves of a chart. Uses one color per run or, for a single run, one per curve. */
@@ -219,7 +197,7 @@ const lossChart = () => {
   const equal = chart.equal.length ? `; same as ${chart.equal.join(", ")}` : "";
   const built = new LineChart({ title: "Loss", subtitle: `${!validated ? "training" : several ? "training, and validation (dashed)" : "training and validation"}${equal}`, curves, marks, height: 250, legend: curves.length > 1 && curves.length <= COLORS });
   if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded. To add it, set ", make("code", {}, "val_cfg = dict(loss=True)"), " or, if the run has a ", make("code", {}, "training_step"), ", pass ", make("code", {}, "loss=..."), " to the Runner."));
-  if (curves.every(({ x }) => x.length === 1)) built.element.append(note(`Logged once${several ? ` per ${data.sweep ? "trial" : "run"}` : ""}.`));
+  if (curves.every(({ x }) => x.length === 1)) built.element.append(note(`Logged once${several ? " per run" : ""}.`));
   return built.element;
 };
 
@@ -231,11 +209,9 @@ const overview = () => {
     zeros ? make("a", { class: "chip bad", href: "#classes" }, `${zeros} of ${count} classes at zero`) : null,
     counts.length ? make("a", { class: levels.has("error") ? "chip bad" : "chip", href: "#warnings" }, counts.join(", ")) : null,
   ];
-  const main = make("div", { class: "main-charts" }, headlineChart(), lossChart());
   find("overview").append(
     make("div", { class: "title" }, make("h1", {}, data.title), ...chips, make("p", { class: "quiet" }, several ? [...new Set(data.runs.map((run) => run.config_name).filter(Boolean))].join(", ") : originOf(leader))),
-    make("div", { class: !several && leader.fit.kind === "bad" ? "hero card failed" : "hero card" }, lead(), data.sweep ? sweepFacts() : several ? leaderboard() : facts(leader)),
-    ...[sets(), ...commands()].filter(Boolean));
-  if (data.sweep) find("sweep").append(make("h3", { class: "set" }, "The best trials"), main, chartControls());
-  else find("overview").append(main, chartControls());
+    make("div", { class: !several && leader.fit.kind === "bad" ? "hero card failed" : "hero card" }, lead(), several ? leaderboard() : facts(leader)),
+    ...[sets(), command()].filter(Boolean),
+    make("div", { class: "main-charts" }, headlineChart(), lossChart()), chartControls());
 };

@@ -15,7 +15,7 @@ const lengths = data.charts.loss?.curves.filter((curve) => curve.mode === "train
 const longest = Math.max(0, ...lengths);
 view.smoothing = longest > MANY ? Math.min(Number((1 - 20 / longest).toFixed(2)), 0.97) : 0;
 root.classList.toggle("several", several);
-sweep(); overview(); pictures(); metrics(); classes(); details(); configs(); warnings(); environments(); navigation();
+overview(); pictures(); metrics(); classes(); details(); configs(); warnings(); environments(); navigation();
 // Spreadsheets recognize negative numbers only with a hyphen, not with a minus sign.
 addEventListener("copy", (event) => {
   const copied = getSelection().toString();

@@ -31,10 +31,7 @@ const folded = (title, content, open = false) => {
 /** Groups warnings that differ only in their times and numbers. Each group has its count and its runs. */
 const warningGroups = () => {
   const plain = (text) => text.replace(/^\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d\S* - /, "");
-  // A sweep stops the trials that it prunes, so that only other stops are worth a warning.
-  const isPruned = (run) => data.sweep?.trials.some(({ number, state }) => state === "pruned" && run.name === `trial ${number}`);
-  const isExpected = (run, text) => text.includes(" - SIGTERM: stopped ") && isPruned(run);
-  const all = data.runs.flatMap((run, place) => run.warnings.filter((text) => !isExpected(run, text)).map((text) => ({ text: plain(text), place })));
+  const all = data.runs.flatMap((run, place) => run.warnings.map((text) => ({ text: plain(text), place })));
   return [...Map.groupBy(all, ({ text }) => text.replace(/\d+/g, "0")).values()].map((each) => ({
     isError: /^\S+ - (ERROR|CRITICAL) - /.test(each[0].text),
     texts: [...new Set(each.map(({ text }) => text.replace(/^(?:footplate\S* - |(\S+ - ))(WARNING|ERROR|CRITICAL) - /, (_, name) => name ?? "")))], count: each.length, runs: [...new Set(each.map(({ place }) => place))],
@@ -69,11 +66,11 @@ const environments = () => {
 };
 
 const warnings = () => {
-  const total = data.runs.length, kind = data.sweep ? "trials" : "runs";
+  const total = data.runs.length;
   find("warnings").append(...warningGroups().flatMap(({ texts: [first, ...others], count, runs, isError }) => {
     const times = count > runs.length ? `${whole(count)} times` : several ? "" : "once";
     const level = make("span", { class: isError ? "bad" : "warning" }, isError ? "Error" : "Warning");
-    const where = !several ? "" : runs.length === total ? `${total === 2 ? "both" : `all ${total}`} ${kind}` : `${runs.length} of ${total} ${kind}`;
+    const where = !several ? "" : runs.length === total ? `${total === 2 ? "both" : `all ${total}`} runs` : `${runs.length} of ${total} runs`;
     const names = several && runs.length < total ? make("small", { class: "names" }, ...runs.map(byRunName)) : null;
     return [
       make("h3", {}, level, ...[where, times].filter(Boolean).map((text) => `, ${text}`), names),
