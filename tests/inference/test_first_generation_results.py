@@ -233,5 +233,5 @@ def test_segmentors_and_classifiers_are_exported_with_their_normalization(tmp_pa
 
 def test_other_models_of_the_first_generation_are_not_exported(tmp_path: Path) -> None:
     detector = save(tmp_path, {"cfg": CONFIG.replace("OldThreshold", "OldDetector")}, torch.save)
-    with pytest.raises(ExportError, match="only segmentors and classifiers can be exported to torchscript"):
-        export_model(open_trained(detector), str(tmp_path / "w.pt"), "torchscript")
+    with pytest.raises(ExportError, match="only segmentors and classifiers can be exported to torch-export"):
+        export_model(open_trained(detector), str(tmp_path / "w.pt2"), "torch-export")

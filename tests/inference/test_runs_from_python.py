@@ -116,8 +116,7 @@ def test_commands_in_new_processes_use_what_a_script_has_trained(folder: Path) -
     assert torch.allclose(torch.from_numpy(found), model.eval()(inputs), atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-@pytest.mark.parametrize("suffix", ["pt2", "pt", pytest.param("onnx", marks=needs_onnx)])
+@pytest.mark.parametrize("suffix", ["pt2", pytest.param("onnx", marks=needs_onnx)])
 def test_exported_module_has_the_averaged_weights_in_evaluation_mode(folder: Path, suffix: str) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.9), nn.Linear(8, 2))
     runner = train(model, custom_hooks=[EMA])
@@ -153,7 +152,7 @@ def test_size_of_images_varies_unless_the_layers_fix_it(folder: Path) -> None:
     assert fixed.inputs == {"input": (("N", 3, 16, 24), "float32")}
 
 
-@pytest.mark.parametrize("suffix", ["onnx", "pt2", "pt"])
+@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
 def test_module_that_takes_a_constant_from_the_batch_is_exported_for_one_size(folder: Path, suffix: str) -> None:
     class Shifted(nn.Linear):
         def forward(self, inputs: Tensor) -> Tensor:
@@ -185,7 +184,7 @@ def test_inputs_may_be_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "example", "message"),
     [
-        ("a.pth", torch.zeros(1, 5), "the output file name must end in .onnx, .pt2 or .pt"),
+        ("a.pth", torch.zeros(1, 5), "the output file name must end in .onnx or .pt2"),
         ("a.pt2", {"word": torch.zeros(1)}, "the forward method of 'Tokens' does not accept the example"),
         ("a.pt2", None, "the example must contain a tensor"),
         ("a.pt2", torch.zeros(1, 5), "the model cannot be run on the example input"),

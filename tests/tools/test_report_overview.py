@@ -182,7 +182,7 @@ def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path
     ],
 )
 def test_command_of_a_run_from_python_needs_no_images(tmp_path: Path, cfg: dict[str, Any], command: str) -> None:
-    files = [tmp_path / "epoch_2.pth", tmp_path / "epoch_2.pt"]  # the latter is an export to TorchScript
+    files = [tmp_path / "epoch_2.pth", tmp_path / "averaged.pth"]
     for file in files:
         file.touch()
     used = describe_run(run_of(val("acc", 1), cfg=cfg, checkpoints=files), None)["use"]

@@ -64,14 +64,14 @@ def add_commands(subparsers: Any) -> None:
         subparsers,
         "export",
         export_checkpoint,
-        "export a trained model to ONNX, torch.export or TorchScript",
+        "export a trained model to ONNX or torch.export",
         "Export a trained model. An image model is exported with its normalization and, for most "
         "tasks, its postprocessing. The exported file is run, and its outputs are compared with the model's outputs. "
         "To write only the weights to a safetensors file, use `footplate checkpoint export`.",
         "footplate export work_dirs/config/iter_4000.pth --to onnx",
     )
     add_trained(export)
-    export.add_value("--to", "FORMAT", "the format: onnx, torch-export or torchscript", required=True)
+    export.add_value("--to", "FORMAT", "the format: onnx or torch-export", required=True)
     export.add_value("-o --output", "FILE", "the file to write (default: the checkpoint name with a new suffix)")
     export.add_value("--opset", "N", "the ONNX opset version; for MMDetection detectors, 17 or later", type=int)
     export.add_value(

@@ -142,15 +142,6 @@ def _write_torch_export(request: ExportRequest) -> None:
     torch.export.save(_trace(request), request.path, extra_files={"metainfo.json": json.dumps(request.metainfo)})
 
 
-def _write_torchscript(request: ExportRequest) -> None:
-    args, kwargs, names = request.inputs
-    example: Any = {"example_inputs": args}
-    if kwargs:  # torch can trace with either positional or keyword arguments
-        example = {"example_kwarg_inputs": {**dict(zip(names, args, strict=True)), **kwargs}}
-    traced = torch.jit.trace(request.module, check_trace=False, strict=False, **example)  # type: ignore[no-untyped-call]
-    torch.jit.save(traced, request.path, _extra_files={"metainfo.json": json.dumps(request.metainfo)})
-
-
 def _run_with(module: nn.Module) -> Run:
     return lambda inputs: module(*inputs.args, **inputs.kwargs)
 
@@ -158,7 +149,6 @@ def _run_with(module: nn.Module) -> Run:
 FORMATS: Mapping[str, ExportFormat] = {
     "onnx": ExportFormat(".onnx", _write_onnx, _open_onnx),
     "torch-export": ExportFormat(".pt2", _write_torch_export, lambda path: _run_with(torch.export.load(path).module())),
-    "torchscript": ExportFormat(".pt", _write_torchscript, lambda path: _run_with(torch.jit.load(path))),  # type: ignore[no-untyped-call]
 }
 
 

@@ -378,7 +378,7 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[dict[_
             return False
         if tested and not found <= LIMIT:
             nonlocal is_wrong
-            is_wrong = to != "torchscript"  # whose sizes cannot be fixed
+            is_wrong = True
             return False
         tested[shape] = found
         return True
@@ -391,7 +391,7 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[dict[_
         except Exception as error:
             raise export_error(f"the {to} file cannot be run on the example input", error, "model") from error
     dims = tuple(request.dims or ())
-    if 0 in dims and not supports((count + 1, channels, height, width)) and count > 1 and to != "torchscript":
+    if 0 in dims and not supports((count + 1, channels, height, width)) and count > 1:
         return _write(to, replace(one_image, dims=dims[1:]), examples)
 
     def sizes(multiple: int) -> list[_Shape]:

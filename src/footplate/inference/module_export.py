@@ -93,14 +93,14 @@ def export_module(
 
     Args:
         module: Any torch module.
-        path: The file to write. Its suffix selects the format: `.onnx`, `.pt2` (torch.export) or `.pt` (TorchScript).
+        path: The file to write. Its suffix selects the format: `.onnx` or `.pt2` (torch.export).
         example: An example input: a tensor, a tuple of positional arguments or a dict of keyword arguments.
         opset: The ONNX opset version; only for `.onnx`.
         weights: A state dict to export instead of the module's.
 
     Raises:
         ArgumentError: `path` is not a local file with one of these suffixes, the module does not accept the example, or
-            `opset` is set for `.pt2` or `.pt`.
+            `opset` is set for `.pt2`.
         ExportError: The module cannot be exported, or the file computes different outputs than the module.
         MissingExtraError: A package that the format requires is not installed.
     """
@@ -229,7 +229,7 @@ def _compare(
             raise export_error(f"the {to} file cannot be run on the example input", error) from error
         if tried is inputs and not is_last and not difference <= LIMIT:  # the difference may be NaN
             return []
-        if tried is inputs or (tried is batch and to != "torchscript") or difference <= LIMIT:  # tracing may fix sizes
+        if tried is inputs or tried is batch or difference <= LIMIT:
             tested.append((tried, difference))
     return tested
 

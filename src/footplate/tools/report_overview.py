@@ -142,7 +142,7 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
         if any(file.name.startswith(start) and SAVED.fullmatch(file.name.removeprefix(start)) for start in prefixes)
     ]
     others = [file for file in run.checkpoints if not file.name.startswith(BEST)]
-    candidates = best or [file for file in others if SAVED.fullmatch(file.name)] or others  # not an exported `.pt`
+    candidates = best or [file for file in others if SAVED.fullmatch(file.name)] or others  # not averaged weights
     if not candidates:
         return None
     file = candidates[-1]
