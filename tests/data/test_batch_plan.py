@@ -17,8 +17,8 @@ sizes, worlds, batch_sizes = st.integers(1, 40), st.integers(1, 8), st.integers(
 def on_rank(rank: int, world: int, size: int, batch_size: int | None, **section: Any) -> SampleLoader:
     with pytest.MonkeyPatch.context() as patch:
         for module in (samplers, batch_plan):
-            patch.setattr(module, "get_data_rank", lambda: rank)
-            patch.setattr(module, "get_data_world_size", lambda: world)
+            patch.setattr(module, "get_rank", lambda: rank)
+            patch.setattr(module, "get_world_size", lambda: world)
         sampler = {"type": "DefaultSampler", "shuffle": True, "round_up": False}
         cfg = {"dataset": list(range(size)), "sampler": sampler, "batch_size": batch_size, **section}
         built: SampleLoader = build_dataloader(cfg, seed=3)

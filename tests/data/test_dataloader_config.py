@@ -128,7 +128,7 @@ def test_batch_samplers_get_sampler_and_batch_size() -> None:
 
 
 def test_diff_rank_seed_gives_each_rank_a_different_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("footplate.data.dataloader_config.get_data_rank", lambda: 2)
+    monkeypatch.setattr("footplate.data.dataloader_config.get_rank", lambda: 2)
     cfg = section(sampler={"type": "DefaultSampler"}, diff_rank_seed=True)
     assert build_dataloader(cfg, seed=7).sampler.seed == 9
 

@@ -152,9 +152,9 @@ def test_iterations_resume_at_the_batch_of_the_next_sample_twice(tmp_path: Path,
 def position(monkeypatch: pytest.MonkeyPatch, rank: int, world: int, size: int) -> DataPosition:
     """Returns the position of one of several ranks in an endless order of samples."""
     for module in ("position", "batch_plan", "samplers"):
-        monkeypatch.setattr(f"footplate.data.{module}.get_data_world_size", lambda: world)
+        monkeypatch.setattr(f"footplate.data.{module}.get_world_size", lambda: world)
         if module != "position":
-            monkeypatch.setattr(f"footplate.data.{module}.get_data_rank", lambda: rank)
+            monkeypatch.setattr(f"footplate.data.{module}.get_rank", lambda: rank)
     sampler = InfiniteSampler(range(50), seed=0)
     return track_position(SampleLoader(range(50), sampler=sampler, batch_size=size, collate_fn=list))
 

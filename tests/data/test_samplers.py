@@ -16,8 +16,8 @@ sizes, worlds, seeds = st.integers(1, 40), st.integers(1, 9), st.integers(0, 2**
 
 def on_rank(rank: int, world: int, build: Callable[[], Any]) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samplers, "get_data_rank", lambda: rank)
-        patch.setattr(samplers, "get_data_world_size", lambda: world)
+        patch.setattr(samplers, "get_rank", lambda: rank)
+        patch.setattr(samplers, "get_world_size", lambda: world)
         return build()
 
 

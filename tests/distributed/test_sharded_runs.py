@@ -345,7 +345,7 @@ def test_replicas_of_shards_resume_from_one_sharded_checkpoint(tmp_path: Path, o
 
 def test_mesh_that_does_not_fit_raises(on_ranks: OnRanks) -> None:
     messages = (
-        "mesh=(3, 2) with tensor_parallel=1 does not match the number of processes, 2",
+        "mesh=(3, 2) does not match the number of processes, 2",
         "must be two numbers",
     )
     for errors in on_ranks(2, for_each, _mesh_error, [((3, 2),), ((2,),)]):

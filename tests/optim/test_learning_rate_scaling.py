@@ -18,7 +18,7 @@ def rates(wrapper: Any) -> list[float]:
 def test_rates_scale_with_the_batch_size(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, world: int, base: int, factor: float
 ) -> None:
-    monkeypatch.setattr(learning_rate_scaling, "get_data_world_size", lambda: world)
+    monkeypatch.setattr(learning_rate_scaling, "get_world_size", lambda: world)
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     cfg = {"optimizer": {"type": "AdamW", "lr": 0.1}, "paramwise_cfg": {"custom_keys": {"0": {"lr_mult": 0.1}}}}
     wrapper = build_optim_wrapper(model, cfg)

@@ -43,8 +43,7 @@ from footplate.checkpoint.serializable import (
 from footplate.checkpoint.shard_layout import FORMAT, ShardLayout, remove_own_files
 from footplate.checkpoint.torch_file import read_content
 from footplate.checkpoint_names import STATE
-from footplate.distributed import tensor_parallel_size
-from footplate.distributed.sharding import is_dtensor, is_sharded, reshard, world_mesh
+from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.errors import CheckpointError
 
 
@@ -214,14 +213,10 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
     is_split = like is not None and is_sharded(like)
     if like is not None and is_split:
         model: Any = next(weight for weight in reshard(like).parameters() if is_dtensor(weight))
-        mesh = model.device_mesh
-        placements = model.placements
-        if tensor_parallel_size() > 1:  # meshes and placements differ between layers
-            mesh = world_mesh(mesh.device_type, dist.group.WORLD)
-            placements = [dtensor.Shard(0)]
+        split = {"device_mesh": model.device_mesh, "placements": model.placements}
         for name, tensor in layout.tensors.items():
             if tensor.size:
-                targets[name] = dtensor.empty(tensor.size, dtype=tensor.dtype, device_mesh=mesh, placements=placements)
+                targets[name] = dtensor.empty(tensor.size, dtype=tensor.dtype, **split)
     if targets:
         try:
             with warnings.catch_warnings():

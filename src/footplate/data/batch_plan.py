@@ -22,7 +22,7 @@ from footplate.data.samplers import (
     samplers_of,
     set_epoch,
 )
-from footplate.distributed import get_data_rank, get_data_world_size
+from footplate.distributed import get_rank, get_world_size
 
 _logger = logging.getLogger("footplate.data")
 
@@ -71,8 +71,8 @@ class BatchPlan:
         self.seed = seed
         self.limit = limit
         self.ends_at_length = False
-        self._rank = get_data_rank()
-        self.world_size = get_data_world_size()
+        self._rank = get_rank()
+        self.world_size = get_world_size()
         self.unpadded_count: int | None = None
         self.update(loader)
         if getattr(self.sampler, "round_up", True) is False:

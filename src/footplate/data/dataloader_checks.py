@@ -16,7 +16,7 @@ from footplate.data.dataset_wrappers import wrapped_datasets
 from footplate.data.loader import SampleLoader
 from footplate.data.loader_functions import build_collate
 from footplate.data.samplers import DefaultSampler, InfiniteSampler, RankSampler, knows_ranks, samplers_of
-from footplate.distributed import compare_with_main, get_data_world_size
+from footplate.distributed import compare_with_main, get_world_size
 from footplate.error_context import at_key, describe_changes, origin_of
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS, check_annotations
@@ -107,7 +107,7 @@ def check_ranks(loader: Any) -> Any:
     Raises:
         ArgumentError: There are several ranks, and the loader does not appear to split the data between them.
     """
-    size = get_data_world_size()
+    size = get_world_size()
     if size == 1 or isinstance(loader, SampleLoader) or knows_ranks(loader):
         return loader
     dataset = dataset_of(loader)
@@ -132,7 +132,7 @@ def check_same_dataset(loader: Any) -> None:
         RankError: The datasets differ, so samples would be lost or would leak from the training set into the validation
             set.
     """
-    if get_data_world_size() == 1 or not isinstance(loader, SampleLoader):
+    if get_world_size() == 1 or not isinstance(loader, SampleLoader):
         return
     if any(isinstance(sampler, (DefaultSampler, InfiniteSampler, RankSampler)) for sampler in samplers_of(loader)):
         compare_with_main(

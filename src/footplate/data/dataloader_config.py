@@ -13,7 +13,7 @@ from footplate.data.loader import SampleLoader
 from footplate.data.loader_functions import build_collate, build_worker_init
 from footplate.data.plain_loaders import convert_loader
 from footplate.data.samplers import RANDOM_SAMPLERS, RankSampler
-from footplate.distributed import get_data_rank, get_data_world_size
+from footplate.distributed import get_rank, get_world_size
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.extensions import extensions
@@ -44,7 +44,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
     if not isinstance(cfg, Mapping):
         return convert_loader(cfg, seed)
     settings = checked_settings(cfg)
-    sampler_seed = seed + (get_data_rank() if settings.pop("diff_rank_seed", False) else 0)
+    sampler_seed = seed + (get_rank() if settings.pop("diff_rank_seed", False) else 0)
     dataset = _build_dataset(settings.pop("dataset"))
     settings["collate_fn"] = build_collate(settings)
     settings["worker_init_fn"] = build_worker_init(settings, seed)
@@ -62,7 +62,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
         _drop(settings, ignored, "an IterableDataset chooses its own samples", level=logging.WARNING)
         return check_ranks(DataLoader(dataset, generator=torch.Generator().manual_seed(seed), **settings))
     sampler = DATA_SAMPLERS.build_nested(settings.pop("sampler", None), "sampler", dataset=dataset, seed=sampler_seed)
-    if type(sampler) in RANDOM_SAMPLERS and get_data_world_size() > 1:
+    if type(sampler) in RANDOM_SAMPLERS and get_world_size() > 1:
         sampler = RankSampler(sampler)
     batch_sampler = settings.get("batch_sampler")
     if isinstance(batch_sampler, Mapping):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from footplate.distributed import get_data_rank
+from footplate.distributed import get_rank
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, BuildError
 from footplate.registry import FUNCTIONS, import_lazy, using_scope
@@ -30,7 +30,7 @@ def build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., A
     # An MMEngine option that silences warnings in workers, which footplate does not need.
     cfg = {key: value for key, value in cfg.items() if key != "disable_subprocess_warning"}
     function = _build_function(cfg, "worker_init_fn")
-    known = {"num_workers": settings.get("num_workers", 0), "rank": get_data_rank(), "seed": seed}
+    known = {"num_workers": settings.get("num_workers", 0), "rank": get_rank(), "seed": seed}
     accepted = inspect.signature(function).parameters.keys() - cfg.keys()
     return partial(function, **{key: value for key, value in known.items() if key in accepted})
 

@@ -14,7 +14,7 @@ from torch.utils.data import (
 from footplate.data.dataloader_checks import WORKER_SETTINGS, check_ranks, check_yields_batches
 from footplate.data.loader import SampleLoader
 from footplate.data.samplers import DefaultSampler, RankSampler, knows_ranks
-from footplate.distributed import broadcast_object, get_data_world_size
+from footplate.distributed import broadcast_object, get_world_size
 from footplate.errors import ArgumentError
 
 _READING = ("__iter__", "__len__", "_get_iterator", "state_dict")
@@ -49,7 +49,7 @@ def _convert_sampler(loader: Any, sampler: Any, seed: int) -> Any:
         if is_random and sampler.generator is not None:
             seed = broadcast_object(sampler.generator.initial_seed() % 2**32)
         return DefaultSampler(sampler.data_source, shuffle=is_random, seed=seed)
-    size = get_data_world_size()
+    size = get_world_size()
     if isinstance(sampler, DistributedSampler) and size not in (1, sampler.num_replicas):
         raise ArgumentError(
             f"the {cls.__name__} splits the samples across {sampler.num_replicas} processes, but the run has {size}",

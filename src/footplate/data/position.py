@@ -16,7 +16,7 @@ from footplate.data.loader import SampleLoader
 from footplate.data.rng import mix_seed, preserve_random_state
 from footplate.data.samplers import RANDOM_SAMPLERS, generators_of, samplers_of, set_epoch
 from footplate.data.waiting import data_wait
-from footplate.distributed import gather_objects, get_data_world_size, get_rank, get_world_size
+from footplate.distributed import gather_objects, get_rank, get_world_size
 from footplate.errors import DataError
 
 _logger = logging.getLogger("footplate.data")
@@ -370,7 +370,7 @@ class DataPosition:
         is_stream = isinstance(dataset_of(loader), IterableDataset)
         return {
             "batch_size": getattr(getattr(loader, "batch_sampler", None), "batch_size", None),
-            "world_size": get_data_world_size(),
+            "world_size": get_world_size(),
             "length": length_of(loader),
             "num_workers": getattr(loader, "num_workers", None) if is_stream else None,
         }

@@ -14,7 +14,7 @@ from torch.utils.data.sampler import SubsetRandomSampler, WeightedRandomSampler
 from footplate.checks import check_count
 from footplate.data.batches import dataset_of
 from footplate.data.dataset_wrappers import shard_numbers
-from footplate.distributed import broadcast_object, compare_with_main, get_data_rank, get_data_world_size
+from footplate.distributed import broadcast_object, compare_with_main, get_rank, get_world_size
 from footplate.errors import DataError
 from footplate.registry import DATA_SAMPLERS
 
@@ -41,8 +41,8 @@ class _SeededSampler(Sampler[int]):
     def __init__(
         self, dataset: Sized, shuffle: bool = True, seed: int | None = None, *, shard_window: int | None = None
     ) -> None:
-        self.rank = get_data_rank()
-        self.world_size = get_data_world_size()
+        self.rank = get_rank()
+        self.world_size = get_world_size()
         self.dataset = dataset
         if self.size == 0:
             raise DataError(f"the dataset '{type(dataset).__name__}' is empty")
@@ -178,8 +178,8 @@ class RankSampler(Sampler[Any]):
 
     def __init__(self, sampler: Any) -> None:
         self.sampler = sampler
-        self.rank = get_data_rank()
-        self.world_size = get_data_world_size()
+        self.rank = get_rank()
+        self.world_size = get_world_size()
         self.endless = getattr(sampler, "endless", False)
         self._is_checked = False
 

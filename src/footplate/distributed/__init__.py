@@ -10,13 +10,10 @@ from footplate.distributed.collectives import (
     compute_on_ranks,
     gather_objects,
     gather_rows,
-    get_data_rank,
-    get_data_world_size,
     get_rank,
     get_world_size,
     is_distributed,
     is_main_process,
-    tensor_parallel_size,
 )
 from footplate.distributed.failures import await_cause, record_error, report_uncaught_errors
 from footplate.distributed.process_group import (
@@ -50,8 +47,6 @@ __all__ = [
     "compute_on_ranks",
     "gather_objects",
     "gather_rows",
-    "get_data_rank",
-    "get_data_world_size",
     "get_rank",
     "get_world_size",
     "ignored_launcher",
@@ -63,7 +58,6 @@ __all__ = [
     "rank_from_environment",
     "record_error",
     "report_uncaught_errors",
-    "tensor_parallel_size",
     "unwrap_model",
     "wrap_model",
 ]

@@ -16,7 +16,6 @@ Group: TypeAlias = "dist.ProcessGroup | None"  # a string, because torch may be 
 _T = TypeVar("_T")
 _PADDING = object()
 _MAX_RANKS = 8  # in a message
-_tensor_parallel_size = 1
 
 
 def is_distributed() -> bool:
@@ -32,30 +31,6 @@ def get_rank(group: Group = None) -> int:
 def get_world_size(group: Group = None) -> int:
     """Returns the number of ranks in `group` (by default, of all processes), or 1 without a process group."""
     return dist.get_world_size(group) if is_distributed() else 1
-
-
-def set_tensor_parallel_size(size: int) -> None:
-    """Sets the size of tensor-parallel groups: consecutive ranks that split layers and train on the same batches.
-
-    Call this function before samplers and loaders are built.
-    """
-    global _tensor_parallel_size
-    _tensor_parallel_size = size
-
-
-def tensor_parallel_size() -> int:
-    """Returns the size of tensor-parallel groups, or 1 without tensor parallelism."""
-    return _tensor_parallel_size
-
-
-def get_data_rank() -> int:
-    """Returns the index of this rank's tensor-parallel group. All ranks in a group train on the same batches."""
-    return get_rank() // _tensor_parallel_size
-
-
-def get_data_world_size() -> int:
-    """Returns the number of tensor-parallel groups, which train on different batches."""
-    return get_world_size() // _tensor_parallel_size
 
 
 def is_main_process(group: Group = None) -> bool:
@@ -175,22 +150,21 @@ def gather_rows(rows: Tensor) -> Tensor:
     Args:
         rows: A tensor of shape ``(N, ...)``. N may differ between ranks.
     """
-    if get_data_world_size() == 1:
+    if get_world_size() == 1:
         return rows
-    sizes = torch.zeros(get_data_world_size(), dtype=torch.int64, device=rows.device)
-    sizes[get_data_rank()] = len(rows)
+    sizes = torch.zeros(get_world_size(), dtype=torch.int64, device=rows.device)
+    sizes[get_rank()] = len(rows)
     dist.all_reduce(sizes, dist.ReduceOp.MAX)
     slots = list(torch.split(rows.new_zeros(int(sizes.sum()), *rows.shape[1:]), sizes.tolist()))
-    slots[get_data_rank()] = rows
-    total = all_reduce_sum(torch.cat(slots))
-    return total if tensor_parallel_size() == 1 else (total / tensor_parallel_size()).to(rows.dtype)
+    slots[get_rank()] = rows
+    return all_reduce_sum(torch.cat(slots))
 
 
 def collect_results(results: Sequence[_T], size: int) -> list[_T] | None:
     """Collects results on rank 0, in dataset order. Returns None on other ranks.
 
     Args:
-        results: One entry per sample. Data rank r of n has the entries for samples r, r + n, r + 2n, ...
+        results: One entry per sample. Rank r of n has the entries for samples r, r + n, r + 2n, ...
         size: The number of samples in the dataset. Extra entries, which a sampler added as padding, are dropped.
     """
     if not is_distributed():
@@ -199,7 +173,7 @@ def collect_results(results: Sequence[_T], size: int) -> list[_T] | None:
     dist.gather_object(results, parts)
     if parts is None:
         return None
-    rows = zip_longest(*parts[:: tensor_parallel_size()], fillvalue=_PADDING)
+    rows = zip_longest(*parts, fillvalue=_PADDING)
     return [entry for entry in chain.from_iterable(rows) if entry is not _PADDING][:size]
 
 

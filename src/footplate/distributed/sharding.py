@@ -3,7 +3,6 @@
 DTensors are recognized by their attributes, because importing the class is slow.
 """
 
-import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -95,18 +94,6 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
         dist.all_reduce(reduced, operation, group=group)
         powers[indices] = reduced
     return powers if is_maximum else powers ** (1 / order)
-
-
-@functools.lru_cache(maxsize=1)
-def world_mesh(device: str, group: object) -> Any:
-    """Returns the one-dimensional mesh of all ranks for a device type, such as "cuda".
-
-    The mesh is cached, because creating it may open connections between all ranks. `group`, the process group of all
-    ranks, is only part of the cache key.
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-
-    return init_device_mesh(device, (get_world_size(),))
 
 
 def new_cpu_group() -> Any:

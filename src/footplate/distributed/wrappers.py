@@ -16,8 +16,6 @@ from footplate.distributed.collectives import (
     all_reduce_sum,
     get_world_size,
     is_distributed,
-    set_tensor_parallel_size,
-    tensor_parallel_size,
 )
 from footplate.distributed.fully_shard import FullyShard
 from footplate.distributed.sharding import initialize_from_main, is_sharded
@@ -212,7 +210,6 @@ def wrap_model(
         sync_bn: "torch" to synchronize batch normalization layers; see `synchronize_batch_norm`.
     """
     model = synchronize_batch_norm(model, sync_bn)
-    set_tensor_parallel_size(1)
     with at_key("model_wrapper_cfg"):
         cfg = cfg or {}
         name = cfg.get("type", _USUAL_WRAPPER)
@@ -221,9 +218,6 @@ def wrap_model(
             model = MODEL_WRAPPERS.build(cfg, module=model)  # with a single process, this only checks the arguments
         if cfg and not is_distributed():
             _logger.info("Ignoring %s, because there is only one process.", name)
-        if sync_bn and tensor_parallel_size() > 1:
-            message = f"sync_bn='{sync_bn}' cannot be combined with tensor_parallel"
-            raise ArgumentError(message, key="tensor_parallel", notes=["Remove `sync_bn` or `tensor_parallel`."])
         if is_sharded(model) or not is_distributed():
             return model
         defaults: dict[str, Any] = {"type": name}

@@ -27,7 +27,7 @@ from footplate.config import Config
 from footplate.distributed import (
     broadcast_object,
     compute_on_main,
-    get_data_world_size,
+    get_world_size,
     ignored_launcher,
     is_main_process,
 )
@@ -223,7 +223,7 @@ def _log_start(runner: "Runner") -> None:
     _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, shown_path(runner.work_dir))
     if runner.world_size > 1:
         size = getattr(getattr(runner.built.get("train_loop"), "dataloader", None), "batch_size", None)
-        samples = f", {size * get_data_world_size()} samples per iteration" if size else ""
+        samples = f", {size * get_world_size()} samples per iteration" if size else ""
         _logger.info("%d processes%s", runner.world_size, samples)
 
 

@@ -24,7 +24,6 @@ from footplate.distributed import (
     get_world_size,
     is_main_process,
     rank_from_environment,
-    tensor_parallel_size,
     unwrap_model,
     wrap_model,
 )
@@ -50,7 +49,7 @@ from footplate.engine.run_folder import RunFolder
 from footplate.engine.run_history import History
 from footplate.engine.run_scope import refusing_exits, running
 from footplate.engine.script_seed import remember_script_seed
-from footplate.engine.sections import check_sections, check_tensor_parallel, counts_epochs
+from footplate.engine.sections import check_sections, counts_epochs
 from footplate.engine.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
@@ -756,22 +755,16 @@ class Runner:
         """Wraps the model for training with several processes, unless it is already wrapped.
 
         `find_unused_parameters` in `model_wrapper_cfg` takes precedence over the top-level key.
-
-        Raises:
-            ArgumentError: With tensor parallelism, `diff_rank_seed` is set, or a loader is not a config dict.
         """
         if isinstance(model, DataParallel | DistributedDataParallel):  # not for adapters, which also count as wrappers
             return model
-        wrapped = wrap_model(
+        return wrap_model(
             model,
             model_wrapper_cfg,
             find_unused_parameters=self.sections["find_unused_parameters"] is True
             or has_several_optimizers(self.sections["optim_wrapper"]),  # each loss uses only some of the parameters
             sync_bn=self.sections["sync_bn"],
         )
-        if tensor_parallel_size() > 1:
-            check_tensor_parallel(self.sections)
-        return wrapped
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
         """Builds the optimizer wrapper and its optimizer. Returns a wrapper object unchanged."""

@@ -290,16 +290,6 @@ def check_optimization(sections: Sections) -> None:
         logger.setLevel(level)
 
 
-def check_tensor_parallel(sections: Sections) -> None:
-    """Checks that all ranks of a tensor-parallel group read the same batches and draw the same random numbers."""
-    if sections["randomness"].get("diff_rank_seed"):
-        raise ArgumentError("diff_rank_seed cannot be combined with tensor_parallel", key="randomness.diff_rank_seed")
-    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        if sections[key] is not None and not isinstance(sections[key], Mapping):
-            message = "tensor_parallel requires data loaders that are built from a config"
-            raise ArgumentError(message, key=key, found=type(sections[key]))
-
-
 def _is_folder(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 

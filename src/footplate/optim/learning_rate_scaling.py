@@ -8,7 +8,7 @@ from weakref import WeakSet
 from torch.optim import Optimizer
 
 from footplate.checks import check_count, check_flag, check_keys
-from footplate.distributed import get_data_world_size
+from footplate.distributed import get_world_size
 from footplate.errors import ArgumentError
 from footplate.optim.wrappers import OptimWrapper
 
@@ -49,7 +49,7 @@ def scale_learning_rates(optim_wrapper: OptimWrapper, loader: Any, cfg: Mapping[
             key="enable",
             notes=["Set batch_size in train_dataloader, or as an attribute of your loader or batch sampler."],
         )
-    processes = get_data_world_size()
+    processes = get_world_size()
     factor = batch * processes / base
     _logger.info(
         "auto_scale_lr: learning rate factor %g (processes: %d, samples per process: %d, base batch size: %d).",

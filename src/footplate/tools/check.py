@@ -15,7 +15,7 @@ from footplate import storage
 from footplate.config import Config
 from footplate.data import BaseDataset, dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped, innermost_datasets
-from footplate.distributed import broadcast_object, gather_objects, get_data_world_size, is_main_process, unwrap_model
+from footplate.distributed import broadcast_object, gather_objects, get_world_size, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner, process_setup
 from footplate.engine.evaluation_loops import ValLoop, predicting
@@ -351,7 +351,7 @@ def _describe_trial(
     if len(memory) > 1:
         kind = "FullyShard" if is_sharded(runner.model) else type(runner.model).__name__.removeprefix("Model")
         size = getattr(runner.train_dataloader, "batch_size", None)
-        samples = f", {size} samples each and {size * get_data_world_size()} in total per iteration" if size else ""
+        samples = f", {size} samples each and {size * get_world_size()} in total per iteration" if size else ""
         rows.append(("processes", f"{runner.world_size}, {kind} over {dist.get_backend()}{samples}"))
         peak = f"{peak} on each rank" if min(memory) == max(memory) else f"{min(memory)} to {peak} across the ranks"
     rows += [(f"{mode} data", f"{data.samples} samples, {data.description}") for mode, data in largest.items()]

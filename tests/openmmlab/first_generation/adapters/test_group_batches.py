@@ -39,8 +39,8 @@ def loader(rank: int = 0, world: int = 1, *, length: Any = EPOCHS, flag: Any = F
     cfg = sections({**length, "data": {"samples_per_gpu": 2, "train": train, **data}})
     with pytest.MonkeyPatch.context() as patch:
         for module in (samplers, batch_plan):
-            patch.setattr(module, "get_data_rank", lambda: rank)
-            patch.setattr(module, "get_data_world_size", lambda: world)
+            patch.setattr(module, "get_rank", lambda: rank)
+            patch.setattr(module, "get_world_size", lambda: world)
         built: SampleLoader = build_dataloader(cfg["train_dataloader"], seed=3)
     return built
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from footplate.checks import check_count, check_names
 from footplate.config import ConfigDict
-from footplate.distributed import broadcast_object, get_data_rank, get_data_world_size
+from footplate.distributed import broadcast_object, get_rank, get_world_size
 from footplate.engine import Runner, ValLoop
 from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key
@@ -159,8 +159,8 @@ class LegacyMetric(BaseMetric[Any]):
         if self._fallback.metrics:
             return
         if self.pre_eval and hasattr(self._dataset, "pre_eval"):
-            first = get_data_rank() + len(self.results) * get_data_world_size()
-            indices = range(first, first + len(data_samples) * get_data_world_size(), get_data_world_size())
+            first = get_rank() + len(self.results) * get_world_size()
+            indices = range(first, first + len(data_samples) * get_world_size(), get_world_size())
             found = self._dataset.pre_eval(list(data_samples), indices=list(indices))
             # Depth estimation datasets return a tuple that also contains the predictions.
             self.results.extend(found[0] if isinstance(found, tuple) else found)
