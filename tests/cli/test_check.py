@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from footplate.cli import trial_runs as command
+from footplate.cli import check as command
 from footplate.cli.main import build_parser
 from footplate.config import Config
 from footplate.errors import ArgumentError

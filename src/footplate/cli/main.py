@@ -27,7 +27,7 @@ from footplate.launchers import is_launched
 # function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.
 _MODULES = {
     "train and use a model": ("train", "trained_models", "run"),
-    "inspect": ("trial_runs", "inspect_configs", "inspect_runs", "doctor"),
+    "inspect": ("check", "inspect_configs", "inspect_runs", "doctor"),
     "convert": ("migrate", "checkpoint"),
 }
 

@@ -238,7 +238,7 @@ class IterTimerHook(Hook):
                 self._has_warned = True
                 _logger.warning(
                     "Training has spent %.0f %% of its time waiting for data. More num_workers in train_dataloader, "
-                    "or a simpler pipeline, would make it faster. `footplate profile` shows where the time goes.",
+                    "or a simpler pipeline, would make it faster.",
                     100 * self._waited / self._trained,
                 )
 

@@ -1,4 +1,4 @@
-"""Implements the commands that perform short trials of a run: `check` and `profile`."""
+"""Implements the command `footplate check`."""
 
 from argparse import Namespace
 from typing import Any
@@ -13,7 +13,7 @@ _LABEL = r"^[a-z]+(?: [a-z]+)*(?=  )"
 
 
 def add_commands(subparsers: Any) -> None:
-    """Adds the commands to the parser."""
+    """Adds the command to the parser."""
     check = add_command(
         subparsers,
         "check",
@@ -27,19 +27,6 @@ def add_commands(subparsers: Any) -> None:
     check.add_value("--work-dir", "DIR", "the work_dir of the run (default: the config's, or work_dirs/<config name>)")
     check.add_flag("--no-run", "check only the config and build the model, without reading data")
     add_launcher(check)
-    profile = add_command(
-        subparsers,
-        "profile",
-        profile_run,
-        "time the phases of a training iteration",
-        "Train a few iterations on real data. Show the time spent waiting for data, in the data "
-        "preprocessor, in forward and backward passes, in the optimizer and in hooks, and suggest improvements. "
-        "Delete all written files at the end.",
-        "footplate profile config.py --iters 50",
-    )
-    add_config(profile)
-    profile.add_value("--iters", "N", "the number of iterations to measure (default: 20)", type=int, default=20)
-    add_launcher(profile)
 
 
 def check_run(arguments: Namespace) -> int:
@@ -78,20 +65,4 @@ def check_run(arguments: Namespace) -> int:
         data = {"warnings": checked.warnings, "loops": checked.loops, "measured": checked.measured}
         text = checked.text + (labeled("batch size", note) + "\n" if note else "")
         print_result(arguments, data, wrap_text(text), ("no problems found", GREEN), (_LABEL, DIM))
-    return 0
-
-
-def profile_run(arguments: Namespace) -> int:
-    """Trains for a few iterations and prints how long each part of an iteration takes."""
-    from footplate.engine.run_config import runner_config
-    from footplate.tools.iteration_profile import profile_iterations
-
-    cfg = read_run_config(arguments)
-    code = start_processes(arguments)
-    if code is not None:
-        return code
-    cfg["log_level"] = "WARNING"
-    profile = profile_iterations(runner_config(cfg), iterations=arguments.iters)
-    if is_first_rank():
-        print_result(arguments, {**profile._asdict(), "seconds": profile.seconds}, wrap_text(str(profile)))
     return 0
