@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from footplate import Runner
 from footplate.engine import EVENTS, Hook
 from footplate.evaluation import BaseMetric
 from footplate.models import BaseModel
@@ -248,3 +249,21 @@ default_hooks = dict(
 custom_hooks = [dict(type="Witness")]
 randomness = dict(seed=3)
 """
+
+
+def weights(runner: Runner) -> list[float]:
+    values: list[float] = torch.cat([each.detach().flatten() for each in runner.model.parameters()]).tolist()
+    return values
+
+
+OUTSIDE = ["/tmp/x.json", "../x.json", "s3://bucket/x"]
+
+
+def assert_same_gradients(model: nn.Module, expected: nn.Module) -> None:
+    for mine, other in zip(model.parameters(), expected.parameters(), strict=True):
+        assert mine.grad is not None
+        torch.testing.assert_close(mine.grad, other.grad)
+
+
+def bytes_in(folder: Path) -> dict[str, bytes]:
+    return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}

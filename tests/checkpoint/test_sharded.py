@@ -35,6 +35,7 @@ from tests.distributed.conftest import (
     OnRanks,
     on_ranks,  # noqa: F401 - a fixture
 )
+from tests.support import bytes_in
 
 
 def same(found: Any, expected: Any) -> bool:
@@ -219,10 +220,6 @@ def _save_as_a_run(folder: Path) -> None:
     replicated = {tensor.untyped_storage().data_ptr() for tensor in tensors_in(state)}
     rest, parts = split_state(state, replicated)
     save_shards(rest, parts.items(), str(folder))
-
-
-def bytes_in(folder: Path) -> dict[str, bytes]:
-    return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
 
 
 def test_removing_a_linked_folder_removes_only_the_link(folder: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from footplate import Hook, Runner
 from footplate.distributed import get_rank
-from tests.data.test_position import OwnState, Seen
+from tests.data.own_loaders import OwnState, Seen
 from tests.distributed.conftest import OnRanks
 from tests.support import settings
 

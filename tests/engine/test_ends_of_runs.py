@@ -1,7 +1,5 @@
 """A resumed run completes what a stopped run had left after its last iteration: validation, hook events, saves."""
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,17 +9,14 @@ import pytest
 from footplate import Hook
 from footplate.checkpoint import load_checkpoint
 from footplate.engine.requests import Interrupted
-from tests.engine.test_state import assert_same, config, run, state
+from tests.engine.killed_runs import KilledError, ask, kill
+from tests.engine.resumed_runs import assert_same, config, run, state
 from tests.faults.runs import first_difference, outcome
 from tests.support import Counter, Witness
 
 COUNTED = ("after_train_iter", "after_train_epoch", "before_val", "after_val_iter", "after_val", "after_train")
 NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}
 LAST = {True: "epoch_3.pth", False: "iter_12.pth"}
-
-
-class KilledError(BaseException):
-    """A stand-in for a kill, which the run does not handle."""
 
 
 class StopAt(Hook):
@@ -31,14 +26,6 @@ class StopAt(Hook):
 
     def __init__(self, event: str, stop: Callable[[], None]) -> None:
         setattr(self, event, lambda runner, **arguments: stop() if runner.iter >= 11 else None)
-
-
-def kill() -> None:
-    raise KilledError
-
-
-def ask() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def section(work_dir: Path, by_epoch: bool, validates: bool, **checkpoint: Any) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from footplate import Runner
 from footplate.engine.model_setup import speed_up
 from footplate.errors import ArgumentError
 from footplate.registry import MODELS
-from tests.models.test_activation_checkpointing import assert_same_gradients
-from tests.support import PointModel, loader, settings
+from tests.support import PointModel, assert_same_gradients, loader, settings
 
 COMPILED: dict[str, Any] = {"backend": "eager"}
 

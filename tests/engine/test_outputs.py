@@ -9,9 +9,8 @@ import pytest
 from footplate import Runner
 from footplate.errors import ArgumentError, FootplateError
 from footplate.records import LocalVisBackend
-from tests.support import settings
+from tests.support import OUTSIDE, settings
 
-OUTSIDE = ["/tmp/x.json", "../x.json", "s3://bucket/x"]
 LOCAL = {"type": "LocalVisBackend"}
 PLACES: dict[str, Any] = {
     "json_trace_path": lambda path: {"custom_hooks": [{"type": "ProfilerHook", "json_trace_path": path}]},

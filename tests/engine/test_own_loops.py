@@ -14,8 +14,7 @@ from footplate import LOOPS, Hook, Runner
 from footplate.engine import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
 from footplate.engine.requests import Interrupted
 from footplate.errors import ArgumentError, BuildError, FootplateError
-from tests.engine.test_runner import weights
-from tests.support import Witness, settings
+from tests.support import Witness, settings, weights
 
 
 def iterate(loop: Any, idx: int, data_batch: Any) -> None:

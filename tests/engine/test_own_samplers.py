@@ -7,8 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from footplate import Hook, Runner
-from tests.engine.test_runner import weights
-from tests.support import Points, loader, settings
+from tests.support import Points, loader, settings, weights
 from tests.support_samplers import BY_EPOCH, KINDS, section
 
 

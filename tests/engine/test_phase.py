@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
-from tests.engine.test_signals import in_process
+from tests.engine.signaled_runs import in_process
 from tests.support import Points, settings
 
 

@@ -11,8 +11,7 @@ from footplate import Runner
 from footplate.checkpoint import find_latest, load_checkpoint
 from footplate.errors import ArgumentError
 from footplate.storage import list_dir
-from tests.engine.test_runner import weights
-from tests.support import KillForTest, settings
+from tests.support import KillForTest, settings, weights
 
 
 @pytest.fixture

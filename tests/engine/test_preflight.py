@@ -15,8 +15,7 @@ from footplate.cli.main import main
 from footplate.data.annotations import load_data_file
 from footplate.errors import ArgumentError, CheckpointError, DataError, FootplateError
 from footplate.evaluation import Evaluator
-from tests.engine.test_runner import weights
-from tests.support import PointAccuracy, Points, ToyModel, Witness, loader, settings
+from tests.support import PointAccuracy, Points, ToyModel, Witness, loader, settings, weights
 
 
 def run(tmp_path: Path, name: str, **changes: Any) -> Runner:

@@ -15,12 +15,7 @@ from footplate.hooks import LoggerHook
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import LogProcessor
 from footplate.visualization import Visualizer
-from tests.support import ToyModel, Witness, settings
-
-
-def weights(runner: Runner) -> list[float]:
-    values: list[float] = torch.cat([each.detach().flatten() for each in runner.model.parameters()]).tolist()
-    return values
+from tests.support import ToyModel, Witness, settings, weights
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from footplate import DATASETS, Hook
 from footplate.engine.request_handling import save_after_data_error
 from footplate.errors import DataError
-from tests.engine.test_signals import IDLE, Draw
-from tests.engine.test_state import assert_same, config, run, state
+from tests.engine.resumed_runs import assert_same, config, run, state
+from tests.engine.signaled_runs import IDLE, Draw
 from tests.support import Points, Witness
 
 

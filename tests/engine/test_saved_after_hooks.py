@@ -9,7 +9,7 @@ from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.engine import ValLoop
 from footplate.registry import LOOPS
-from tests.engine.test_state import assert_same, run_until_killed, state
+from tests.engine.resumed_runs import assert_same, run_until_killed, state
 from tests.support import Counter, KillForTest, settings
 
 

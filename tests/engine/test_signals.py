@@ -3,7 +3,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,42 +14,14 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import get_worker_info
 
-from footplate import DATASETS, Hook
+from footplate import DATASETS
 from footplate.engine import base_loops
 from footplate.engine.activity import Activity
 from footplate.engine.requests import RequestFlags, Requests
 from footplate.engine.signals import handling_signals
-from tests.engine.test_state import assert_same, config, run, state
+from tests.engine.resumed_runs import assert_same, config, run, state
+from tests.engine.signaled_runs import IDLE, Draw, Send, in_process
 from tests.support import Points, Witness
-
-
-class Send(Hook):
-    """Sends signals to its own process at an event of an iteration, with pauses between them."""
-
-    def __init__(self, number: int, event: str, at: int, *more: int, pause: float = 0.0) -> None:
-        self.numbers, self.at, self.pause = (number, *more), at, pause
-        setattr(self, event, self._send)
-
-    def _send(self, runner: Any, **arguments: Any) -> None:
-        if runner.iter == self.at:
-            for place, number in enumerate(self.numbers):
-                time.sleep(self.pause if place else 0.0)
-                os.kill(os.getpid(), number)
-
-
-class Draw(Hook):
-    """Draws random numbers in each validation, before training and at the start of each epoch."""
-
-    def before_train_epoch(self, runner: Any) -> None:
-        torch.rand(1)
-
-    before_train = before_train_epoch
-
-    def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
-        torch.rand(1)
-
-
-IDLE = Requests(torch.device("cpu"), Activity())
 
 
 @pytest.fixture(autouse=True)
@@ -68,13 +40,6 @@ def test_process_group_of_one_process_needs_no_exchange() -> None:
         assert Requests(torch.device("cpu"), Activity()).is_single_process
     finally:
         dist.destroy_process_group()
-
-
-def in_process(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int | None:
-    process = multiprocessing.get_context("fork").Process(target=function, args=args, kwargs=kwargs)
-    process.start()
-    process.join()
-    return process.exitcode
 
 
 WHEN = [("before_train_epoch", 0), ("before_train_iter", 7), ("before_val_iter", 8), ("after_train_epoch", 12)]

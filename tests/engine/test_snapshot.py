@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from footplate import Hook, Runner
-from tests.engine.test_signals import Draw, Send, in_process
-from tests.engine.test_state import assert_same, config, run, state
+from tests.engine.resumed_runs import assert_same, config, run, state
+from tests.engine.signaled_runs import Draw, Send, in_process
 from tests.support import Counter, ToyModel, Witness, loader, settings
 
 

@@ -11,8 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate, get_w
 from footplate import BaseModel, Hook, Runner
 from footplate.engine.requests import Stop
 from footplate.errors import DataError
-from tests.engine.test_runner import weights
-from tests.support import ToyModel, Witness, loader, settings
+from tests.support import ToyModel, Witness, loader, settings, weights
 
 VAL = ["before_val", "before_val_epoch", *["before_val_iter", "after_val_iter"] * 2, "after_val_epoch", "after_val"]
 TEST = [each.replace("val", "test") for each in VAL]

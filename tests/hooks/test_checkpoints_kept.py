@@ -9,8 +9,8 @@ import torch
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint, verify
-from tests.checkpoint.test_sharded import bytes_in
-from tests.hooks.test_overwritten_checkpoints import saving_runner
+from tests.hooks.runs import saving_runner
+from tests.support import bytes_in
 
 
 def _run(folder: Path, epochs: int, hook: dict[str, Any] | None = None, **changes: Any) -> Runner:

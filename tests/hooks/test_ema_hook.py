@@ -9,54 +9,11 @@ from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.hooks import EMAHook, ScheduleFreeHook
-from footplate.models import BaseModel
 from tests.engine import test_own_loops  # noqa: F401  registers its loops
+from tests.hooks.runs import Seen, configured
 from tests.support import PointModel, loader, settings
 
-
-class Counter(BaseModel):
-    """One weight that grows by one with each iteration."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, mode: str = "tensor", **batch: Any) -> Any:
-        return {"loss": -self.weight.sum()} if mode == "loss" else [(self.weight.item(), 0)] * len(batch["labels"])
-
-
-class Seen(Hook):
-    priority = "LOWEST"
-
-    def __init__(self) -> None:
-        self.weights: list[float] = []
-        self.validated: list[float] = []
-
-    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        average = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
-        assert average is not None
-        self.weights.append(round(float(average.module.weight), 4))
-
-    def after_val_iter(self, runner: Any, outputs: Any) -> None:  # type: ignore[override]
-        self.validated.append(round(outputs[0][0], 4))
-
-
 AVERAGE: dict[str, Any] = {"type": "EMAHook", "momentum": 0.1}
-
-
-def configured(folder: Path, *hooks: Any, epochs: int = 3, **changes: Any) -> Runner:
-    """Returns a run of a counter, with three iterations per epoch."""
-    cfg = settings(
-        folder,
-        model=Counter(),
-        optim_wrapper={"optimizer": {"type": "SGD", "lr": 1.0}},
-        param_scheduler=None,
-        train_dataloader=loader(12),
-        train_cfg={"by_epoch": True, "max_epochs": epochs},
-        custom_hooks=hooks,
-        default_hooks={"logger": None, "checkpoint": {"interval": 1}},
-    )
-    return Runner(**{**cfg, **changes})
 
 
 def run(tmp_path: Path, *, epochs: int = 3, **ema: Any) -> tuple[Runner, Seen]:

@@ -5,23 +5,9 @@ from typing import Any
 
 import pytest
 
-from footplate import Runner
 from footplate.engine.request_handling import save_on_request
 from footplate.errors import ArgumentError
-from tests.support import settings
-
-
-def saving_runner(
-    work: Path, epochs: int = 2, hook: dict[str, Any] | None = None, values: Any = (2, 1, 0, 0, 0), **changes: Any
-) -> Runner:
-    checkpoint = {"interval": 1, "save_best": "acc", "rule": "greater", **(hook or {})}
-    cfg = settings(
-        work,
-        train_cfg={"by_epoch": True, "max_epochs": epochs},
-        default_hooks={"logger": None, "checkpoint": checkpoint},
-        val_evaluator={"type": "Told", "values": {"acc": values}},
-    )
-    return Runner(**{**cfg, **changes})
+from tests.hooks.runs import saving_runner
 
 
 def _run(*arguments: Any, **changes: Any) -> None:

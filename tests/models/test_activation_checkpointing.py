@@ -17,8 +17,8 @@ from footplate.errors import ArgumentError
 from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.registry import MODELS
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
-from tests.engine.test_state import assert_same
-from tests.support import PointModel, settings
+from tests.engine.resumed_runs import assert_same
+from tests.support import PointModel, assert_same_gradients, settings
 
 
 class Drawing(nn.Module):
@@ -197,12 +197,6 @@ def penalized(model: nn.Module, points: Tensor) -> None:
     output = model(points)
     gradient = torch.autograd.grad(output.sum(), points, create_graph=True)[0]
     (output.sum() + gradient.norm()).backward()
-
-
-def assert_same_gradients(model: nn.Module, expected: nn.Module) -> None:
-    for mine, other in zip(model.parameters(), expected.parameters(), strict=True):
-        assert mine.grad is not None
-        torch.testing.assert_close(mine.grad, other.grad)
 
 
 @pytest.mark.parametrize("step", [two_passes, penalized])

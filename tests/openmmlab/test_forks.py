@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.openmmlab.environment import COMMON, create_environment, resume_bit_for_bit
-from tests.openmmlab.test_code_bases import SEGMENTATION
+from tests.openmmlab.host_configs import SEGMENTATION
 
 FORK = ["mmcv-lite==2.2.0", "onedl-mmsegmentation==1.4.2", "ftfy", "wcwidth", "regex", "prettytable", "termcolor"]
 

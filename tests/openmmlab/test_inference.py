@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.modules import ROOT
 from tests.openmmlab.environment import python_runs, run, write_scenes
-from tests.openmmlab.test_code_bases import DETECTION, SEGMENTATION
+from tests.openmmlab.host_configs import DETECTION, SEGMENTATION
 from tests.support import json_lines
 
 # They share checkpoints. Each starts several processes that import a code base.

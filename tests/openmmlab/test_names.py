@@ -2,14 +2,11 @@ import importlib
 import inspect
 import sys
 from pkgutil import resolve_name
-from typing import Any
 
 import pytest
 
 from footplate import openmmlab
 from footplate.openmmlab.names import DISTRIBUTIONS, NAMES, PATCHED_NAMES, names_of
-
-IN_MMCV_LITE = {"mmcv:ops", "mmcv.Color:blue", "mmcv.utils:ext_loader"}
 
 
 def test_every_name_resolves_to_footplate_torch_or_python() -> None:
@@ -34,15 +31,6 @@ def test_parent_modules_of_known_modules_exist() -> None:
 @pytest.fixture
 def installed() -> None:
     openmmlab.install()
-
-
-def imported(name: str) -> tuple[Any, str, str]:
-    """Returns the module or class of `module:attribute`, and the two names."""
-    module, _, attribute = name.partition(":")
-    parent, _, last = module.rpartition(".")
-    is_class = last[0].isupper()  # such as mmcv.Config, of which an attribute is read
-    found = getattr(importlib.import_module(parent), last) if is_class else importlib.import_module(module)
-    return found, module, attribute
 
 
 @pytest.mark.usefixtures("installed")

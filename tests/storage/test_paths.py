@@ -6,7 +6,7 @@ import pytest
 from footplate import storage
 from footplate.errors import ArgumentError
 from footplate.storage import missing_path_notes, output_path
-from tests.engine.test_outputs import OUTSIDE
+from tests.support import OUTSIDE
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from footplate import Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.openmmlab.mmengine.hooks import EMAHook
 from footplate.registry import HOOKS
-from tests.hooks.test_ema_hook import Seen, configured
+from tests.hooks.runs import Seen, configured
 
 
 class Swapping(EMAHook):

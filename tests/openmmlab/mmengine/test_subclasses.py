@@ -11,7 +11,7 @@ import pytest
 
 from footplate import Config, Runner, openmmlab
 from footplate.checkpoint import load_checkpoint
-from tests.engine.test_state import assert_same
+from tests.engine.resumed_runs import assert_same
 
 CODE_BASE = """
 import math

@@ -18,7 +18,7 @@ from footplate.openmmlab.names import NAMES, names_of
 from footplate.openmmlab.requirements import installed_version
 from footplate.registry import MODELS
 from tests.modules import ROOT
-from tests.openmmlab.test_names import IN_MMCV_LITE, imported
+from tests.openmmlab.names import IN_MMCV_LITE, imported
 
 pytestmark = pytest.mark.skipif(not installed_version("mmengine"), reason="MMEngine is needed: pip install mmengine")
 VECTORS = ROOT / "tests" / "data" / "vectors"

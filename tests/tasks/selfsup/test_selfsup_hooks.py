@@ -11,7 +11,7 @@ from footplate.registry import HOOKS, MODELS
 from footplate.tasks.selfsup import SelfSupDataSample
 from footplate.tasks.visualization import planes_to_image
 from tests.tasks.recording import Recorder
-from tests.tasks.selfsup.test_selfsup_models import MAE_CFG
+from tests.tasks.selfsup.model_configs import MAE_CFG
 
 BLUE, ORANGE = [0, 114, 178], [213, 94, 0]
 

@@ -14,35 +14,13 @@ from footplate.registry import MODELS
 from footplate.tasks.selfsup import ContrastiveHead, SelfSupDataSample, patchify
 from footplate.tasks.selfsup.selfsup_models import BaseSelfSup
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
+from tests.tasks.selfsup.model_configs import MAE_CFG
 
 SIMCLR_CFG: dict[str, Any] = {
     "type": "SimCLR",
     "backbone": {"type": "SmallResNet", "in_channels": 1, "widths": (4, 8), "depths": (1, 1)},
     "neck": {"type": "NonLinearNeck", "in_channels": 8, "hid_channels": 8, "out_channels": 6},
     "head": {"type": "ContrastiveHead", "temperature": 0.3},
-}
-MAE_CFG: dict[str, Any] = {
-    "type": "MAE",
-    "backbone": {
-        "type": "MAEViT",
-        "img_size": 12,
-        "patch_size": 3,
-        "in_channels": 1,
-        "embed_dims": 16,
-        "num_layers": 1,
-        "num_heads": 2,
-        "mask_ratio": 0.5,
-    },
-    "neck": {
-        "type": "MAEPretrainDecoder",
-        "num_patches": 16,
-        "patch_size": 3,
-        "in_chans": 1,
-        "embed_dim": 16,
-        "decoder_embed_dim": 8,
-        "decoder_num_heads": 2,
-    },
-    "head": {"type": "MAEPretrainHead", "patch_size": 3},
 }
 
 

@@ -9,18 +9,10 @@ from footplate import Runner
 from footplate.openmmlab.first_generation.adapters import Hook
 from footplate.openmmlab.first_generation.adapters.hook import GENERAL
 from footplate.registry import HOOKS
+from tests.openmmlab.first_generation.adapters.recorder import Recorder
 from tests.openmmlab.first_generation.adapters.support import OldPoints, old_config, old_config_with_evaluation
 
 EVENTS = (*GENERAL, "before_epoch", "after_epoch", "before_iter", "after_iter")
-
-
-@HOOKS.register_module()
-class Recorder(Hook):
-    """Records every event with epoch, iteration, inner iteration and mode."""
-
-    def __init__(self, log: list[Any] | None = None, name: str = "") -> None:
-        self.seen: list[Any] = [] if log is None else log
-        self.name = name
 
 
 def _recorder(event: str) -> Any:

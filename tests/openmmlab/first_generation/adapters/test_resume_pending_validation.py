@@ -11,8 +11,8 @@ from footplate import Hook as EngineHook
 from footplate import Runner
 from footplate.engine.requests import Interrupted
 from footplate.openmmlab.first_generation.adapters import Hook
-from tests.engine.test_ends_of_runs import KilledError, ask, kill
-from tests.engine.test_state import assert_same, state
+from tests.engine.killed_runs import KilledError, ask, kill
+from tests.engine.resumed_runs import assert_same, state
 from tests.faults.own import OldCountingModel
 from tests.faults.runs import first_difference, outcome
 from tests.openmmlab.first_generation.adapters.support import old_config

@@ -8,8 +8,8 @@ from footplate import Runner
 from footplate.errors import ArgumentError, DataError
 from footplate.openmmlab.first_generation.adapters.workflow import WorkflowHook
 from footplate.registry import DATASETS, MODELS
+from tests.openmmlab.first_generation.adapters.recorder import Recorder
 from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, OldPoints, old_config
-from tests.openmmlab.first_generation.adapters.test_hook import Recorder
 from tests.support import settings, summation_tolerance
 
 
