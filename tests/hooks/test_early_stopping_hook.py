@@ -96,25 +96,34 @@ def test_validation_outside_training_changes_no_hook_or_schedule(tmp_path: Path)
     assert sorted(tmp_path.iterdir()) == files
 
 
-@pytest.mark.parametrize("event", ["after_train_epoch", "after_val"])
-def test_second_validation_of_the_same_weights_does_not_count(tmp_path: Path, event: str) -> None:
+@pytest.mark.parametrize("event", ["before_train", "after_train_iter", "after_train_epoch"])
+def test_only_validation_runs_of_the_loop_count(tmp_path: Path, event: str) -> None:
     cfg = settings(
         tmp_path,
-        val_evaluator={"type": "Told", "values": {"acc": [1.0] * 12}},
-        custom_hooks=[{"type": "EarlyStoppingHook", "monitor": "acc", "patience": 5}],
-        param_scheduler={"type": "ReduceOnPlateauLR", "monitor": "acc", "rule": "greater", "patience": 5},
+        val_evaluator={"type": "Told", "values": {"acc": [1.0] * 30}},
+        custom_hooks=[{"type": "EarlyStoppingHook", "monitor": "acc", "patience": 4}],
+        param_scheduler={"type": "ReduceOnPlateauLR", "monitor": "acc", "rule": "greater", "patience": 4},
     )
     runner = Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": 4}})
-    loop: Any = runner.val_loop
 
     def validate(runner: Runner) -> None:
-        if event == "after_train_epoch":
-            assert runner.val()["acc"] == 1
-        elif not loop.is_repeated:
-            loop.run()  # as hooks of MMEngine do
+        assert runner.val()["acc"] == 1
 
     runner.on(event, validate)
     runner.train()
     assert (runner.epoch, stopping_hook(runner).wait_count) == (4, 3)
     schedules: Any = runner.param_schedulers
     assert schedules[0].num_bad_epochs == 3
+
+
+def test_validation_loop_that_a_hook_runs_counts_as_in_mmengine(tmp_path: Path) -> None:
+    cfg = settings(
+        tmp_path,
+        val_evaluator={"type": "Told", "values": {"acc": [1.0] * 30}},
+        custom_hooks=[{"type": "EarlyStoppingHook", "monitor": "acc", "patience": 9}],
+    )
+    runner = Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": 4}})
+    loop: Any = runner.val_loop
+    runner.on("after_train_epoch", lambda runner: loop.run())
+    runner.train()
+    assert stopping_hook(runner).wait_count == 7

@@ -42,6 +42,11 @@ class Activity:
         return "val" in self.stack
 
     @property
+    def is_validating_for_a_hook(self) -> bool:
+        """Whether a hook has called `runner.val()`. Its metrics have no effect on schedules and do not end training."""
+        return self.is_validating and self.stack[self.stack.index("val") - 1] != "train"
+
+    @property
     def is_in_step(self) -> bool:
         """Whether a training, validation or test step, or a hook before or after an iteration, is running."""
         innermost = self.stack[-1] if self.stack else ""

@@ -20,7 +20,7 @@ from footplate.data import (
     length_of,
 )
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
-from footplate.engine.base_loops import BaseLoop, Progress
+from footplate.engine.base_loops import BaseLoop
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -88,9 +88,7 @@ class _EvaluationLoop(BaseLoop):
 
     After a run, `metrics` contains the results. `dataloader`, `evaluator` and `current` belong to the dataset that is
     being evaluated or, between evaluations, to the first dataset. If a hook sets `predictor`, the loop calls its
-    `val_step` or `test_step` instead of the model's. `is_repeated` is whether the previous run was after the same
-    iteration, as if a hook calls `runner.val()` shortly before the loop validates: schedules and early stopping ignore
-    the second run.
+    `val_step` or `test_step` instead of the model's.
 
     Args:
         runner: The runner that owns the loop.
@@ -109,8 +107,6 @@ class _EvaluationLoop(BaseLoop):
     """
 
     mode = ""
-    is_repeated = False
-    _evaluated_at: Progress | None = None
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {"run": (), "run_iter": ("idx", "data_batch")}
 
     def __init__(
@@ -155,8 +151,6 @@ class _EvaluationLoop(BaseLoop):
                 self.choose(dataset)
                 metrics.update(dataset.named(self._evaluate()))
             self.metrics = metrics
-            self.is_repeated = self._evaluated_at == runner.completed
-            self._evaluated_at = runner.completed
             self.choose(self.sets[0])
             runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
             runner.call_hook(f"after_{mode}")

@@ -44,10 +44,10 @@ class UnknownRuleError(ArgumentError):
 def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
     """Decides whether a hook skips a metric after a validation run.
 
-    Skips the metric outside training, and if the same weights were evaluated before. If the metric is missing for
-    another accepted reason, skips it with a warning. Any other missing metric is read, which raises an error.
+    Skips the metric outside training. If the metric is missing for another accepted reason, skips it with a warning.
+    Any other missing metric is read, which raises an error.
     """
-    if not runner.activity.is_training or getattr(runner.val_loop, "is_repeated", False):
+    if not runner.activity.is_training:
         return True
     if find_metric(name, metrics) in metrics:
         return False

@@ -49,7 +49,9 @@ class ParamSchedulerHook(Hook):
                 step()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Steps the schedules that monitor a metric."""
+        """Steps the schedules that monitor a metric, unless a hook has called `runner.val()`."""
+        if runner.activity.is_validating_for_a_hook:
+            return
         for schedule in self._steps.by_metrics:
             if not should_skip_metric(runner, schedule.monitor, metrics or {}):
                 schedule.step(metrics)

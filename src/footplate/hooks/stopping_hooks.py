@@ -38,7 +38,8 @@ class EarlyStoppingHook(Hook):
         strict: Ignored; accepted for compatibility. A missing metric raises an error, unless an earlier validation run
             computed it, or the current one returns no metrics at all.
         check_finite: Whether to end training immediately if the metric is NaN or infinite.
-        patience: The number of consecutive validation runs without improvement after which training ends.
+        patience: The number of consecutive validation runs without improvement after which training ends. Calls of
+            `runner.val()` in hooks do not count.
         stopping_threshold: Training also ends as soon as the metric reaches this value.
 
     Raises:
@@ -92,9 +93,12 @@ class EarlyStoppingHook(Hook):
             )
 
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
-        """Updates the best value of the metric, and ends training if a stopping condition is met."""
+        """Updates the best value of the metric, and ends training if a stopping condition is met.
+
+        Does nothing if a hook has called `runner.val()`.
+        """
         score = self._metric.read(runner, metrics or {})
-        if score is None:
+        if score is None or runner.activity.is_validating_for_a_hook:
             return
         if self.last_score is None and 0 < abs(score) < 10 * self.min_delta:
             runner.logger.warning(
