@@ -145,6 +145,8 @@ def _polygon_nms(
 
     def suppressed(best: int, rest: _Array) -> _Array:
         near: _Array = ((low[rest] < high[best]) & (high[rest] > low[best])).all(1)
+        if overlap is quadrilateral_overlaps:  # which may be positive for quadrilaterals that are apart
+            near[:] = True
         if classes is not None:
             near &= classes[rest] == classes[best]
         pairs = corners[best][None].expand(int(near.sum()), -1, -1), corners[rest[near]]

@@ -13,7 +13,7 @@ _ON_ONE_LINE = 1e-10
 # Vertices count as one if their distance is below this fraction of the polygon size, because mmcv computes them in
 # single precision.
 _SAME_VERTEX = 1e-5
-_SAME_POINT = 1e-9  # the same, in the area of a hull in double precision; also the tolerance of its angles
+_SAME_POINT = 1e-9  # the corresponding fraction for `_hull_areas`, and the tolerance of its angles
 _CHUNK = 4_000_000  # the maximum number of elements in a temporary array of pairs
 
 
@@ -138,7 +138,7 @@ def _shares(
         chunks = [intersect(part[:, None], second[None]) for part in torch.split(first, rows)]
         shared = torch.cat(chunks) if chunks else first.new_zeros(0, len(second))
     whole = own + 0 * others if of_first else own + others - shared
-    return torch.where((own > 0) & (others > 0), shared / whole.clamp(min=1e-300), 0.0)
+    return torch.where((own > 0) & (others > 0), shared / whole, 0.0)
 
 
 def _fan_areas(polygons: Tensor) -> Tensor:
@@ -151,8 +151,8 @@ def _loose_intersection_areas(first: Tensor, second: Tensor) -> Tensor:
     """Returns the intersection areas of quadrilaterals of shape (..., 4, 2) as mmcv's compiled operators compute them.
 
     The area is that of the convex hull of the points where edges cross, and of the corners that are inside the other
-    quadrilateral. mmcv takes a corner for inside if its projections on the two sides at the first corner are, which
-    is correct only for rectangles.
+    quadrilateral. mmcv counts a corner as inside if its projections on the two sides at the first corner are, which
+    is correct only for rectangles. For other shapes, the area may even exceed the areas of both quadrilaterals.
     """
     first, second = torch.broadcast_tensors(first, second)  # type: ignore[no-untyped-call]
     edges, others = first.roll(-1, -2) - first, second.roll(-1, -2) - second
@@ -165,7 +165,10 @@ def _loose_intersection_areas(first: Tensor, second: Tensor) -> Tensor:
     crossings = first[..., :, None, :] + along[..., None] * edges[..., :, None, :]
     points = torch.cat((crossings.flatten(-3, -2), first, second), -2)
     valid = torch.cat((meet.flatten(-2), _are_inside(first, second), _are_inside(second, first)), -1)
-    return _hull_areas(points.reshape(-1, 24, 2), valid.reshape(-1, 24)).view(first.shape[:-2])
+    areas = first.new_zeros(first.shape[:-2])
+    has_area = valid.sum(-1) > 2
+    areas[has_area] = _hull_areas(points[has_area], valid[has_area])
+    return areas
 
 
 def _are_inside(corners: Tensor, quadrilaterals: Tensor) -> Tensor:

@@ -155,12 +155,17 @@ def test_the_smallest_rectangle() -> None:
 
 
 def test_quadrilaterals_overlap_as_in_mmcv() -> None:
-    """mmcv takes corners for inside by their projections on two sides. A trapezoid then covers its bounding box."""
+    """mmcv counts corners as inside by their projections on two sides. A trapezoid then covers its bounding box."""
     trapezoid = torch.tensor([[1.0, 1.0, 3.0, 4.0, 4.0, 4.0, 4.0, 1.0]])
     box, far = torch.tensor([[2.0, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 1.0]]), torch.tensor([[9.0, 9, 9, 10, 10, 10, 10, 9]])
     overlaps = torch.zeros(2, 3)
     polygons.box_iou_quadri(torch.cat((trapezoid, box)), torch.cat((box, far, box + 1)), overlaps, 0, False)
     torch.testing.assert_close(overlaps, torch.tensor([[1.0, 0.0, 0.2], [1.0, 0.0, 0.2]]))
+    # The counted intersection of 33 exceeds both areas, 19.5 and 3.
+    first, second = torch.tensor([[2.0, 1, 10, 5, 8, 6, 7, 9]]), torch.tensor([[8.0, 8, 1, 10, 2, 9, 3, 9]])
+    strange = torch.zeros(1)
+    polygons.box_iou_quadri(first, second, strange, 0, True)
+    assert strange.item() == pytest.approx(33 / (19.5 + 3 - 33))
     of_first = torch.zeros(1)
     polygons.box_iou_quadri(box, box + 1, of_first, 1, True)
     assert of_first.item() == pytest.approx(1 / 3)
