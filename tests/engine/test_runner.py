@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from footplate import RUNNERS, Config, Runner
-from footplate.errors import ArgumentError, ConfigKeyError
+from footplate.errors import ArgumentError, BuildError, ConfigKeyError
 from footplate.evaluation import build_evaluator
 from footplate.hooks import LoggerHook
 from footplate.optim import build_optim_wrapper, build_param_schedulers
@@ -135,6 +135,8 @@ def test_runner_type_selects_the_class(tmp_path: Path) -> None:
     assert type(Runner.from_cfg(settings(tmp_path, runner_type="OwnRunner"))) is OwnRunner
     assert type(RUNNERS.build(settings(tmp_path, runner_type="OwnRunner"))) is OwnRunner  # as in published scripts
     assert type(RUNNERS.build(settings(tmp_path))) is Runner
+    with pytest.raises(BuildError, match="must be a dict with a 'type' key"):
+        RUNNERS.build("Runner")
 
 
 @pytest.mark.parametrize("make", [Runner.from_cfg, lambda cfg: Runner(**cfg)])

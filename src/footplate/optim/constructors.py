@@ -71,8 +71,7 @@ def _split(group: Group) -> tuple[Group, Sequence[nn.Parameter]]:
 
 
 def _inner_model(model: nn.Module) -> nn.Module:
-    """Unwraps a model. As in MMEngine, a wrapper need not be registered if all its parameters are in `module`."""
-    model = unwrap_model(model)
+    """Returns the `module` of a model that has all its parameters: a wrapper that is not registered, as in MMEngine."""
     inner = getattr(model, "module", None)
     if isinstance(inner, nn.Module) and len([*inner.parameters()]) == len([*model.parameters()]):
         return inner
@@ -143,7 +142,7 @@ class DefaultOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> Any:
         """Returns an optimizer wrapper for the parameters of `model`."""
-        model = _inner_model(model)
+        model = unwrap_model(model)
         wrapper: OptimWrapper = OPTIM_WRAPPERS.build(self.optim_wrapper_cfg, optimizer=self.make_optimizer(model))
         wrapper.name_parameters(model)
         return wrapper
@@ -151,8 +150,9 @@ class DefaultOptimWrapperConstructor:
     def make_optimizer(self, model: nn.Module) -> Optimizer:
         """Returns an optimizer for the parameters of `model`, with one group per distinct set of settings."""
         groups: list[Group] = []
-        self.add_params(groups, model)
-        if type(self).add_params is DefaultOptimWrapperConstructor.add_params:  # others may have keys of their own
+        has_own_rules = type(self).add_params is not DefaultOptimWrapperConstructor.add_params
+        self.add_params(groups, _inner_model(model) if has_own_rules else model)
+        if not has_own_rules:  # which may have keys of their own
             warn_of_unknown_keys(self.paramwise_cfg)
             warn_of_idle_keys(self.rules, model)
         unique = drop_duplicates(groups)

@@ -5,6 +5,7 @@ with a base class accepts only subclasses. With `strict=False`, the base class i
 existing code also registers plain functions.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from pkgutil import iter_modules, resolve_name
@@ -104,8 +105,8 @@ def _root(name: str, *locations: str, **settings: Any) -> Registry:
 
 
 def build_runner(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
-    """Builds the runner of a whole config, whose `runner_type` may name another class than `Runner`."""
-    if "type" in cfg:
+    """Builds the runner of a whole config, whose `runner_type` may refer to another class than `Runner`."""
+    if not isinstance(cfg, Mapping) or "type" in cfg or args or kwargs:
         return registry.build_entry(cfg, *args, **kwargs)
     runner: Any = RUNNERS.get("Runner")
     return runner.from_cfg(cfg)

@@ -140,7 +140,9 @@ class ReduceOnPlateau(MetricSchedule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the counters, the settings and the state of `Schedule`."""
         super().load_state_dict(state_dict)
-        for name in (*_COUNTERS, *_SETTINGS):
+        for name in _COUNTERS:
+            setattr(self, name, state_dict[name])
+        for name in _SETTINGS:  # missing in the state of a resumed run
             setattr(self, name, state_dict.get(name, getattr(self, name)))
 
     def resume(self, state_dict: dict[str, Any]) -> None:

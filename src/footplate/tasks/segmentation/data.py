@@ -159,14 +159,15 @@ class BaseSegDataset(BaseDataset):
         colors: dict[int, tuple[Any, str]] = {}  # by label, with a file that contains it
         for idx in range(0, len(self), -(-len(self) // _INSPECTED)):
             with suppress(FootplateError, OSError):  # training reports or skips the sample
+                seg_map = LoadAnnotations(with_seg=True).transform(self.get_data_info(idx))["gt_seg_map"]
+                labels.update(np.unique(seg_map).tolist())
+                count += 1
                 record = self.get_data_info(idx)
                 for label, color in _palette_colors(record).items():
                     first, file = colors.setdefault(label, (color, record["seg_map_path"]))
                     if color != first:
                         _warn_about_palettes(label, first, file, color, record["seg_map_path"])
                         return
-                labels.update(np.unique(LoadAnnotations(with_seg=True).transform(record)["gt_seg_map"]).tolist())
-                count += 1
         if len(classes) < 2 or self.label_map is not None:
             return
         where, present = self.data_prefix["seg_map_path"], labels - {self.ignore_index}
