@@ -152,7 +152,7 @@ def test_wrapper_that_is_not_registered_is_unwrapped() -> None:
             self.module = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
 
     class Decay(DefaultOptimWrapperConstructor):
-        def add_params(self, params: list[Any], module: Any, **_: Any) -> None:
+        def add_params(self, params: list[Any], module: Any, **_: Any) -> None:  # type: ignore[override]
             params += [
                 {"params": [*module[name].parameters()], "lr": lr} for name, lr in (("backbone", 1), ("head", 2))
             ]
