@@ -280,8 +280,7 @@ def test_exported_best_checkpoint_is_not_taken_for_a_checkpoint(tmp_path: Path) 
     runner = _runner(tmp_path, val_dataloader=_loader(), default_hooks=hooks)
     runner.train()
     (best,) = tmp_path.glob("best_loss_*.pth")
-    for suffix in (".pt", ".pt2"):
-        export_run(runner, best.with_suffix(suffix), torch.zeros(1, 4))
+    export_run(runner, best.with_suffix(".pt2"), torch.zeros(1, 4))
     weight = _runner(tmp_path, default_hooks=hooks).load_checkpoint("best")["state_dict"]["weight"]
     assert torch.equal(weight, torch.load(best, weights_only=True)["state_dict"]["weight"])
 
