@@ -134,7 +134,7 @@ def test_runner_type_selects_the_class(tmp_path: Path) -> None:
     RUNNERS.register_module(module=OwnRunner, force=True)
     assert type(Runner.from_cfg(settings(tmp_path, runner_type="OwnRunner"))) is OwnRunner
     assert type(RUNNERS.build(settings(tmp_path, runner_type="OwnRunner"))) is OwnRunner  # as in published scripts
-    assert type(RUNNERS.build(settings(tmp_path))) is Runner
+    assert type(RUNNERS.build(Config(settings(tmp_path)))) is Runner
     with pytest.raises(BuildError, match="must be a dict with a 'type' key"):
         RUNNERS.build("Runner")
 

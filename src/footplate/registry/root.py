@@ -106,7 +106,8 @@ def _root(name: str, *locations: str, **settings: Any) -> Registry:
 
 def build_runner(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
     """Builds the runner of a whole config, whose `runner_type` may refer to another class than `Runner`."""
-    if not isinstance(cfg, Mapping) or "type" in cfg or args or kwargs:
+    settings = getattr(cfg, "_cfg_dict", cfg)  # of a Config
+    if not isinstance(settings, Mapping) or "type" in settings or args or kwargs:
         return registry.build_entry(cfg, *args, **kwargs)
     runner: Any = RUNNERS.get("Runner")
     return runner.from_cfg(cfg)
