@@ -1,4 +1,7 @@
-"""A run small enough for a test: 16 points in batches of 4, two classes, 8 points to validate on."""
+"""A run small enough for a test: 16 points in batches of 4, two classes, 8 points to validate on.
+
+Also contains what tests of several packages share.
+"""
 
 import json
 import os

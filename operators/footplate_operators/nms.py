@@ -145,7 +145,7 @@ def _polygon_nms(
 
     def suppressed(best: int, rest: _Array) -> _Array:
         near: _Array = ((low[rest] < high[best]) & (high[rest] > low[best])).all(1)
-        if overlap is quadrilateral_overlaps:  # which may be positive for quadrilaterals that are apart
+        if overlap is quadrilateral_overlaps:  # it may be positive for quadrilaterals that are apart
             near[:] = True
         if classes is not None:
             near &= classes[rest] == classes[best]

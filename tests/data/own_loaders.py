@@ -1,4 +1,4 @@
-"""Datasets and samplers with state."""
+"""A loader with its own state, and a hook that records the samples of a run."""
 
 from typing import Any
 

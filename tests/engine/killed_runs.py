@@ -1,4 +1,4 @@
-"""Runs that end at an event."""
+"""Ways to end a run at an event."""
 
 import os
 import signal

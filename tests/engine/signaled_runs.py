@@ -1,4 +1,4 @@
-"""Runs that receive signals."""
+"""Hooks and functions for runs that receive signals."""
 
 import multiprocessing
 import os

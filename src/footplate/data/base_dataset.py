@@ -123,12 +123,14 @@ class BaseDataset(Dataset[Any]):
             if isinstance(value, str) and os.path.isfile(value):
                 values[key] = read_lines(value)
             elif key == "classes" and isinstance(value, str):  # each character would become a class
-                if value.isidentifier():  # ('person') instead of ('person',), as in published code
-                    _logger.warning("metainfo.classes is the string '%s'. It becomes a list with one class.", value)
-                    values[key] = (value,)
-                    continue
-                message = f"classes must be a list of names or the path of a text file, but there is no file '{value}'"
-                raise DataError(message, key=f"metainfo.{key}", notes=missing_path_notes(value))
+                if not value.isidentifier():
+                    message = (
+                        f"classes must be a list of names or the path of a text file, but there is no file '{value}'"
+                    )
+                    raise DataError(message, key=f"metainfo.{key}", notes=missing_path_notes(value))
+                # ('person') instead of ('person',), as in published code
+                _logger.warning("metainfo.classes is the string '%s'. It becomes a list with one class.", value)
+                values[key] = (value,)
         return values
 
     def _join_prefix(self) -> None:

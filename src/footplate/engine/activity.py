@@ -42,8 +42,11 @@ class Activity:
         return "val" in self.stack
 
     @property
-    def is_validating_for_a_hook(self) -> bool:
-        """Whether a hook has called `runner.val()`. Its metrics have no effect on schedules and do not end training."""
+    def is_validating_by_call(self) -> bool:
+        """Whether a hook or a script has called `runner.val()`, so that the run does not belong to the training loop.
+
+        Its metrics have no effect on schedules and do not end training.
+        """
         return self.is_validating and self.stack[self.stack.index("val") - 1] != "train"
 
     @property

@@ -50,7 +50,7 @@ class ParamSchedulerHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Steps the schedules that monitor a metric, unless a hook has called `runner.val()`."""
-        if runner.activity.is_validating_for_a_hook:
+        if runner.activity.is_validating_by_call:
             return
         for schedule in self._steps.by_metrics:
             if not should_skip_metric(runner, schedule.monitor, metrics or {}):

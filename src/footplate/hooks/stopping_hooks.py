@@ -98,7 +98,7 @@ class EarlyStoppingHook(Hook):
         Does nothing if a hook has called `runner.val()`.
         """
         score = self._metric.read(runner, metrics or {})
-        if score is None or runner.activity.is_validating_for_a_hook:
+        if score is None or runner.activity.is_validating_by_call:
             return
         if self.last_score is None and 0 < abs(score) < 10 * self.min_delta:
             runner.logger.warning(

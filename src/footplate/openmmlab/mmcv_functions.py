@@ -25,7 +25,7 @@ from footplate.openmmlab.mmengine.dist import allreduce_params, collect_results
 from footplate.openmmlab.mmengine.registry import build_from_cfg as _build_from_cfg
 from footplate.openmmlab.mmengine.runner import CheckpointLoader, get_state_dict
 from footplate.openmmlab.mmengine.runner import set_random_seed as _seed
-from footplate.openmmlab.skipped_imports import placeholder
+from footplate.openmmlab.skipped_imports import unsupported
 from footplate.records import add_log_file, set_level
 from footplate.records import get_logger as _get_logger
 from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
@@ -363,14 +363,10 @@ def multi_gpu_test(
     return collect_results(single_gpu_test(model, data_loader), len(data_loader.dataset))
 
 
-def _refused(what: str, why: str) -> type:
-    return placeholder(what, __name__, f"footplate does not support '{what}': {why}")
-
-
 IPUDataLoader, IPUFp16OptimizerHook, cfg2options, ipu_model_wrapper = (
-    _refused(name, "it needs an IPU; train on another device")
+    unsupported(name, __name__, "it needs an IPU; train on another device")
     for name in ("IPUDataLoader", "IPUFp16OptimizerHook", "cfg2options", "ipu_model_wrapper")
 )
-LossScaler = _refused("LossScaler", "use torch.amp.GradScaler")
-load_from_pavi = _refused("load_from_pavi", "download the file, and pass its path")
-register_extra_symbolics = _refused("register_extra_symbolics", "export with `footplate export --to onnx`")
+LossScaler = unsupported("LossScaler", __name__, "use torch.amp.GradScaler")
+load_from_pavi = unsupported("load_from_pavi", __name__, "download the file, and pass its path")
+register_extra_symbolics = unsupported("register_extra_symbolics", __name__, "export with `footplate export --to onnx`")

@@ -87,3 +87,8 @@ def placeholder(name: str, module: str, message: str, base: type = object) -> ty
         raise ConfigError(message)
 
     return type(name, (base,), {"__new__": fail, "__doc__": f"Raises an error. {message}", "__module__": module})
+
+
+def unsupported(name: str, module: str, advice: str) -> type:
+    """Returns a placeholder for a name that footplate does not support. `advice` says what to use or do instead."""
+    return placeholder(name, module, f"footplate does not support '{name}': {advice}")

@@ -71,7 +71,7 @@ def _split(group: Group) -> tuple[Group, Sequence[nn.Parameter]]:
 
 
 def _inner_model(model: nn.Module) -> nn.Module:
-    """Returns the `module` of a model that has all its parameters: a wrapper that is not registered, as in MMEngine."""
+    """Returns `model.module` if it has all parameters of the model, as in a wrapper that is not registered."""
     inner = getattr(model, "module", None)
     if isinstance(inner, nn.Module) and len([*inner.parameters()]) == len([*model.parameters()]):
         return inner
@@ -152,7 +152,7 @@ class DefaultOptimWrapperConstructor:
         groups: list[Group] = []
         has_own_rules = type(self).add_params is not DefaultOptimWrapperConstructor.add_params
         self.add_params(groups, _inner_model(model) if has_own_rules else model)
-        if not has_own_rules:  # which may have keys of their own
+        if not has_own_rules:  # own rules may have keys of their own
             warn_of_unknown_keys(self.paramwise_cfg)
             warn_of_idle_keys(self.rules, model)
         unique = drop_duplicates(groups)

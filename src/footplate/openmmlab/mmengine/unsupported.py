@@ -4,7 +4,7 @@ import inspect
 
 import torch
 
-from footplate.openmmlab.skipped_imports import placeholder
+from footplate.openmmlab.skipped_imports import unsupported
 
 (
     AimVisBackend,
@@ -14,7 +14,7 @@ from footplate.openmmlab.skipped_imports import placeholder
     NPUProfilerHook,
     NeptuneVisBackend,
 ) = (
-    placeholder(name, __name__, f"footplate does not support '{name}': use {instead}")
+    unsupported(name, __name__, f"use {instead}")
     for name, instead in (
         ("AimVisBackend", "TensorboardVisBackend"),
         ("ApexOptimWrapper", "AmpOptimWrapper"),

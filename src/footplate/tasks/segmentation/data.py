@@ -159,11 +159,12 @@ class BaseSegDataset(BaseDataset):
         colors: dict[int, tuple[Any, str]] = {}  # by label, with a file that contains it
         for idx in range(0, len(self), -(-len(self) // _INSPECTED)):
             with suppress(FootplateError, OSError):  # training reports or skips the sample
-                seg_map = LoadAnnotations(with_seg=True).transform(self.get_data_info(idx))["gt_seg_map"]
-                labels.update(np.unique(seg_map).tolist())
-                count += 1
                 record = self.get_data_info(idx)
-                for label, color in _palette_colors(record).items():
+                content = read_record_file(record, "seg_map_path")
+                record["file_contents"] = {"seg_map_path": content}  # read once
+                labels.update(np.unique(LoadAnnotations(with_seg=True).transform(record)["gt_seg_map"]).tolist())
+                count += 1
+                for label, color in _palette_colors(content).items():
                     first, file = colors.setdefault(label, (color, record["seg_map_path"]))
                     if color != first:
                         _warn_about_palettes(label, first, file, color, record["seg_map_path"])
@@ -177,9 +178,9 @@ class BaseSegDataset(BaseDataset):
             warn_about_missing_classes(classes, present, where)
 
 
-def _palette_colors(record: dict[str, Any]) -> dict[int, tuple[int, ...]]:
-    """Returns the color of each label in a label map, or an empty dict if the file has no palette."""
-    with Image.open(io.BytesIO(read_record_file(record, "seg_map_path"))) as opened:
+def _palette_colors(content: bytes) -> dict[int, tuple[int, ...]]:
+    """Returns the color of each label in an image file, or an empty dict if the file has no palette."""
+    with Image.open(io.BytesIO(content)) as opened:
         palette = opened.getpalette() or []
         return {label: tuple(palette[3 * label :][:3]) for label in np.unique(opened).tolist()} if palette else {}
 
