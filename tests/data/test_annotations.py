@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy._core.numeric import _frombuffer  # type: ignore[attr-defined]
 
 from footplate.data import BaseDataset, annotations
@@ -61,6 +62,29 @@ def test_data_of_old_pickle_protocols_is_read(protocol: int, tmp_path: Path) -> 
     boxes, labels, content = load_data_file(str(path))
     assert boxes.shape == (0, 5)
     assert (labels, content) == ({1}, b"")
+
+
+@pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
+def test_predictions_with_tensors_are_read(protocol: int, tmp_path: Path) -> None:
+    boxes = torch.arange(12, dtype=torch.float64).view(3, 4)[:, 1:3]
+    (tmp_path / "results.pkl").write_bytes(pickle.dumps([{"bboxes": boxes, "size": boxes.shape}], protocol))
+    (found,) = load_data_file(str(tmp_path / "results.pkl"))
+    assert torch.equal(found["bboxes"], boxes)
+    assert (found["bboxes"].dtype, found["size"]) == (torch.float64, (3, 2))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"ctorch.storage\n_load_from_bytes\n(" + pickle.dumps(pickle.dumps(os.getcwd), 0)[:-1] + b"tR.",
+        b"ctorch.serialization\nload\n(Vfile\ntR.",
+        pickle.dumps(torch.arange(3)).replace(b"K\x03\x85", b"K\x64\x85", 1),  # more elements than the storage has
+    ],
+)
+def test_tensors_execute_no_code_and_read_no_other_memory(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "results.pkl").write_bytes(content)
+    with pytest.raises(DataError, match="cannot be parsed|may execute code"):
+        load_data_file(str(tmp_path / "results.pkl"))
 
 
 def test_a_pickle_file_with_plain_data_is_read_without_executing_code(tmp_path: Path) -> None:

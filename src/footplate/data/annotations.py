@@ -6,6 +6,7 @@ import logging
 import pickle
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +14,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 import yaml
 
 from footplate.errors import DataError, StorageError
@@ -108,25 +110,40 @@ def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
 
 
 class _ContainsArrayError(Exception):
-    """A pickle contains an array, which only the slower `_ArrayUnpickler` reads safely."""
+    """A pickle contains an array or a tensor, which only the slower `_ArrayUnpickler` reads safely."""
 
 
 class _DataUnpickler(pickle.Unpickler):
     """Unpickles plain data without arrays: numbers, strings, dates, paths and containers."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.partition(".")[0] == "numpy":
+        if module.partition(".")[0] in ("numpy", "torch"):
             raise _ContainsArrayError
         found = _find_plain(module, name, super().find_class)
         # A file could set attributes of a Python class, but not of a built-in class.
         return partial(found) if module in ("collections", "pathlib") else found
 
 
+def _read_storage(content: bytes) -> Any:
+    return torch.serialization.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _build_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> torch.Tensor:
+    elements = torch.empty(0, dtype=storage.dtype).set_(storage.untyped())
+    return elements.as_strided(size, stride, offset)  # an error if the storage is too small; `set_` would enlarge it
+
+
+# What `pickle.dump` writes for a tensor, as in files of predictions.
+_TENSOR_PARTS: dict[str, Callable[..., Any]] = {
+    "_load_from_bytes": _read_storage,
+    "_rebuild_tensor_v2": _build_tensor,
+    "Size": lambda sizes: torch.Size(sizes),
+}
 _Base: Any = pickle._Unpickler  # the C implementation cannot restrict which objects receive a state
 
 
 class _ArrayUnpickler(_Base):  # type: ignore[misc]
-    """Unpickles plain data and NumPy arrays.
+    """Unpickles plain data, NumPy arrays and tensors.
 
     A state can make a data type claim that it holds no objects. Its arrays could then refer to any memory, so the
     states of data types are ignored. The types that need theirs, such as those of records and dates, are refused.
@@ -137,6 +154,8 @@ class _ArrayUnpickler(_Base):  # type: ignore[misc]
             return name  # an argument of `_reconstruct`, which ignores it; calling the class could read any memory
         if module.startswith("numpy") and name == "_reconstruct":
             return lambda *_: np.empty(0, np.int8)
+        if module.startswith("torch") and (read := _TENSOR_PARTS.get(name)):
+            return read
         return _find_plain(module, name, super().find_class)
 
     def _set_state(self) -> None:
@@ -167,7 +186,7 @@ def _find_plain(module: str, name: str, find: Callable[[str, str], Any]) -> Any:
 
 
 def read_plain_pickle(content: bytes, **options: Any) -> Any:
-    """Unpickles plain data only: numbers, strings, containers and NumPy arrays.
+    """Unpickles plain data only: numbers, strings, containers, NumPy arrays and tensors.
 
     Args:
         content: The content of the file.
@@ -179,7 +198,9 @@ def read_plain_pickle(content: bytes, **options: Any) -> Any:
     try:
         return _DataUnpickler(io.BytesIO(content), **options).load()
     except _ContainsArrayError:
-        return _ArrayUnpickler(io.BytesIO(content), **options).load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about the storages of pickled tensors
+            return _ArrayUnpickler(io.BytesIO(content), **options).load()
 
 
 def load_data_file(path: str) -> Any:
