@@ -8,6 +8,7 @@ import pytest
 
 from footplate import Runner
 from footplate.errors import ArgumentError, FootplateError
+from footplate.evaluation import DumpResults
 from footplate.records import LocalVisBackend
 from tests.support import OUTSIDE, settings
 
@@ -43,6 +44,14 @@ def test_predictions_are_written_to_the_log_folder(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, val_evaluator=evaluator))
     runner.train()
     assert Path(runner.log_dir, "out/found.pkl").exists()
+
+
+def test_script_chooses_where_predictions_are_written(tmp_path: Path) -> None:
+    """`tools/test.py --out` of the code bases adds the metric to the evaluator of the runner."""
+    runner = Runner(**settings(tmp_path / "work"))
+    runner.val_loop.evaluator.metrics.append(DumpResults(str(tmp_path / "found.pkl")))
+    runner.train()
+    assert (tmp_path / "found.pkl").exists()
 
 
 def test_image_name_stays_in_the_log_folder(tmp_path: Path) -> None:

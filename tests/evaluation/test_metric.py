@@ -100,9 +100,9 @@ def test_ranks_gather_each_sample_once_and_in_order(on_ranks: OnRanks) -> None: 
 
 
 def test_dump_results_writes_copies_of_predictions(tmp_path: Path) -> None:
-    path = tmp_path / "day" / "deep" / "found.pkl"
-    metric = DumpResults("deep/found.pkl")
-    metric.context = EvaluationContext(folder=str(tmp_path), dataset="day")
+    path = tmp_path / "deep" / "day" / "found.pkl"
+    metric = DumpResults(str(tmp_path / "deep/found.pkl"))
+    metric.context = EvaluationContext(folder="elsewhere", dataset="day")
     batch = torch.tensor([1.0, 2.0])
     for each in batch:
         metric.process(None, [{"scores": each[None]}])

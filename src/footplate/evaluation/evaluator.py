@@ -24,6 +24,7 @@ from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation.metric import BaseMetric, to_device
 from footplate.messages import nearest
 from footplate.registry import EVALUATOR, METRICS
+from footplate.storage import check_output_path
 
 _logger = logging.getLogger("footplate")
 
@@ -463,7 +464,12 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
     if isinstance(metric, BaseMetric) and name is None:
         return metric
     if isinstance(metric, Mapping) and name is None:
-        return METRICS.build(metric)  # type: ignore[no-any-return]
+        built: BaseMetric[Any] = METRICS.build(metric)
+        built.is_from_config = True
+        for argument in built.output_arguments:
+            if getattr(built, argument) is not None:
+                check_output_path(getattr(built, argument), key=argument)
+        return built
     if not isinstance(metric, (type, BaseMetric)):
         if all(callable(getattr(metric, method, None)) for method in ("update", "compute", "reset")):
             return TorchMetric(metric, name)

@@ -19,7 +19,7 @@ from footplate.data import map_tensors
 from footplate.distributed import collect_results, compute_on_main
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import METRICS
-from footplate.storage import append_line, check_output_path, commit_bytes, output_path
+from footplate.storage import append_line, commit_bytes, output_path
 
 _logger = logging.getLogger("footplate")
 _Result = TypeVar("_Result")
@@ -74,8 +74,12 @@ class BaseMetric(ABC, Generic[_Result]):
     """Whether the metric only writes predictions, so that it may have neither results nor values."""
     rename_advice: ClassVar[str] = "Set a different prefix for each of them: prefix='...'."
     """Advice for the error message if another metric returns a value with the same name."""
+    output_arguments: ClassVar[Sequence[str]] = ()
+    """The arguments with paths of output files. A config may set them only to paths inside the run's folder."""
     context = EvaluationContext()
     """The run and the dataset that the metric is computed for. Set by the evaluator."""
+    is_from_config = False
+    """Whether the evaluator has built the metric from a config. Otherwise, code has chosen its paths."""
 
     def __init__(
         self,
@@ -134,8 +138,14 @@ class BaseMetric(ABC, Generic[_Result]):
         """Returns a dict of metric values. Called on rank 0 with the results of all ranks."""
 
     def _output_path(self, path: str) -> str:
-        """Returns a path in the run's log folder or, if there are several datasets, in the dataset's subfolder."""
-        return output_path(self.context.folder, os.path.join(self.context.dataset, path))
+        """Returns the path for an output file, in a subfolder with the dataset's name if there are several datasets.
+
+        A path from a config is relative to the run's log folder, and a path from code to the current folder.
+        """
+        if self.is_from_config:
+            return output_path(self.context.folder, os.path.join(self.context.dataset, path))
+        folder, name = os.path.split(path)
+        return os.path.join(folder, self.context.dataset, name)
 
     def record_per_class(self, name: str, classes: Sequence[str], columns: Mapping[str, Any]) -> None:
         """Appends a table to the run's per-class results. Call this in `compute_metrics`.
@@ -213,14 +223,17 @@ class DumpResults(BaseMetric[Any]):
     """Writes predictions to a pickle file with one entry per sample. Returns no metric values.
 
     Args:
-        out_file_path: A path that ends in `.pkl` or `.pickle`, relative to the run's log folder `work_dir/<timestamp>`.
-            If there are several datasets, it is relative to the subfolder with the dataset's name.
+        out_file_path: A path that ends in `.pkl` or `.pickle`. In a config, it is relative to the run's log folder
+            `work_dir/<timestamp>`, which it cannot leave. Code may pass any path, as `tools/test.py --out` does. If
+            there are several datasets, the file is in a subfolder with the dataset's name.
         settings: Arguments for `BaseMetric`.
     """
 
+    output_arguments = ("out_file_path",)
+
     def __init__(self, out_file_path: str, **settings: Any) -> None:
         super().__init__(**settings)
-        if not check_output_path(out_file_path, key="out_file_path").endswith((".pkl", ".pickle")):
+        if not out_file_path.endswith((".pkl", ".pickle")):
             raise ArgumentError(
                 "out_file_path of DumpResults must end in .pkl or .pickle", key="out_file_path", found=out_file_path
             )

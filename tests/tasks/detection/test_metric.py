@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
 
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import EvaluationContext
-from footplate.registry import METRICS
+from footplate.evaluation.evaluator import as_metric
 from footplate.tasks.detection import CocoMetric, DetDataSample
 from footplate.tasks.structures import InstanceData
 
@@ -121,7 +121,7 @@ def values(
     dataset: str = "",
     **arguments: Any,
 ) -> dict[str, Any]:
-    metric = METRICS.build({"type": "CocoMetric", **arguments})
+    metric = as_metric({"type": "CocoMetric", **arguments})
     metric.context = EvaluationContext(folder=str(folder), dataset=dataset)
     metric.dataset_meta = {"classes": classes}
     metric.process(None, [sample.to_dict() for sample in samples])

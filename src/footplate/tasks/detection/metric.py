@@ -15,7 +15,7 @@ from footplate.data.coco_masks import coco_package
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
-from footplate.storage import check_output_path, commit_bytes
+from footplate.storage import commit_bytes
 from footplate.tasks.detection.coco_format import (
     Entry,
     ImageResult,
@@ -55,8 +55,9 @@ class CocoMetric(BaseMetric[ImageResult]):
         metric_items: The values to report. The default is `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m` and `mAP_l`, or
             recalls such as `AR@100` for "proposal".
         format_only: Whether to only write predictions, without computing metrics.
-        outfile_prefix: The path prefix of prediction files, relative to the run's folder (`work_dir/<timestamp>`).
-            If there are several datasets, it is relative to the subfolder with the dataset's name. Writes
+        outfile_prefix: The path prefix of prediction files. In a config, it is relative to the run's folder
+            (`work_dir/<timestamp>`), which it cannot leave. Code may pass any path. If there are several datasets,
+            the files are in a subfolder with the dataset's name. Writes
             `<prefix>.bbox.json` or `<prefix>.segm.json`, depending on `metric`. Also writes `<prefix>.gt.json` if the
             ground truth comes from the samples and `format_only` is not set.
         file_client_args: Ignored; accepted for compatibility.
@@ -72,6 +73,7 @@ class CocoMetric(BaseMetric[ImageResult]):
     """
 
     default_prefix = "coco"
+    output_arguments = ("outfile_prefix",)
 
     def __init__(
         self,
@@ -98,8 +100,6 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.iou_thrs = np.atleast_1d(np.linspace(0.5, 0.95, 10) if iou_thrs is None else np.array(iou_thrs, float))
         self.metric_items = metric_items
         self.format_only = format_only
-        if outfile_prefix is not None:
-            check_output_path(outfile_prefix, key="outfile_prefix")
         self.outfile_prefix = outfile_prefix
         self._own_ann_file = ann_file
         recalls = [f"AR@{number}" for number in self.proposal_nums]
