@@ -115,7 +115,7 @@ class Told(BaseMetric[int]):
 
 @HOOKS.register_module()
 class Witness(Hook):
-    """Keeps every event with iteration and epoch at that time."""
+    """Keeps every event with iteration and epoch at that time, except for the ends of saves in the background."""
 
     priority = "HIGHEST"
 
@@ -134,7 +134,7 @@ def _witness(event: str) -> Any:
     return method
 
 
-for _event in EVENTS:
+for _event in set(EVENTS) - {"after_save_checkpoint"}:
     setattr(Witness, _event, _witness(_event))
 
 
@@ -158,21 +158,20 @@ class Counter(Hook):
 
 @HOOKS.register_module()
 class KillForTest(Hook):
-    """Ends the process without a word, after an iteration or at the end of the epoch that it ends."""
-
-    priority = "LOWEST"
-    acts_last = True  # after the CheckpointHook, which is the reason that it is there
+    """Ends the process without a word: after an iteration and its saves, or after the epoch that it ends."""
 
     def __init__(self, iteration: int, by_epoch: bool = False) -> None:
         self.iteration, self.by_epoch = iteration, by_epoch
 
-    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        if not self.by_epoch and runner.iter + 1 == self.iteration:
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        if runner.iter == self.iteration:
             self._die(runner)
 
     def after_train_epoch(self, runner: Any) -> None:
-        if self.by_epoch and runner.iter == self.iteration:
-            self._die(runner)
+        if not self.by_epoch:
+            self.before_train_iter(runner)
+
+    before_val = before_train_epoch = after_train = before_train_iter  # type: ignore[assignment]
 
     def _die(self, runner: Any) -> None:
         runner.saver.wait()  # for the save in the background

@@ -13,8 +13,8 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint import (
-    AfterSave,
     BackgroundSaver,
+    Saved,
     load_checkpoint,
     remove_checkpoint,
     save_checkpoint,
@@ -142,15 +142,18 @@ def test_saved_state_is_that_of_the_call(
     assert same(load_checkpoint(tmp_path / "a.pth"), make_state(1))
 
 
+def join_save() -> None:
+    """Waits until the thread of a save has ended, without completing the save."""
+    for thread in threading.enumerate():
+        if thread.name == "footplate-checkpoint":
+            thread.join(60)
+
+
 def test_thread_writes_the_files_and_the_caller_does_the_rest(tmp_path: Path, make_state: State) -> None:
-    ended, calls = threading.Event(), list[threading.Thread]()
-    saver = BackgroundSaver(on_end=ended.set)
-    saver.save(
-        make_state(1),
-        tmp_path / "a.pth",
-        AfterSave(str(tmp_path), lambda: calls.append(threading.current_thread())),
-    )
-    assert ended.wait(10)
+    calls = list[threading.Thread]()
+    saver = BackgroundSaver(report=lambda saved: calls.append(threading.current_thread()))
+    saver.save(make_state(1), tmp_path / "a.pth", home=str(tmp_path))
+    join_save()
     assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "a.pth")
     assert (calls, saver.last) == ([], None)
     saver.wait()
@@ -158,13 +161,15 @@ def test_thread_writes_the_files_and_the_caller_does_the_rest(tmp_path: Path, ma
 
 
 def test_at_most_one_save_runs_at_a_time(tmp_path: Path, make_state: State, held: threading.Event) -> None:
-    saver, order = BackgroundSaver(), list[int]()
-    saver.save(make_state(1), tmp_path / "a.pth", AfterSave(on_committed=lambda: order.append(1)))
+    order = list[Saved]()
+    saver = BackgroundSaver(report=order.append)
+    paths = [str(tmp_path / name) for name in ("a.pth", "b.pth")]
+    saver.save(make_state(1), paths[0])
     threading.Timer(0.1, held.set).start()
-    saver.save(make_state(2), tmp_path / "b.pth", AfterSave(on_committed=lambda: order.append(2)))
-    assert order[:1] == [1]
+    saver.save(make_state(2), paths[1])
+    assert order[:1] == [Saved(paths[0])]
     saver.wait()
-    assert order == [1, 2]
+    assert order == [Saved(path) for path in paths]
     assert [load_checkpoint(tmp_path / name)["meta"]["iter"] for name in ("a.pth", "b.pth")] == [1, 2]
 
 
@@ -195,12 +200,13 @@ def test_failed_save_is_logged_immediately_and_raised_once(
     tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    saver, later = BackgroundSaver(), list[int]()
-    saver.save(make_state(1), tmp_path / "file" / "a.pth", AfterSave(on_committed=lambda: later.append(1)))
-    with pytest.raises(CheckpointError, match="cannot save"):
+    reported = list[Saved]()
+    saver = BackgroundSaver(report=reported.append)
+    saver.save(make_state(1), tmp_path / "file" / "a.pth")
+    with pytest.raises(CheckpointError, match="cannot save") as raised:
         saver.wait()
     saver.wait()
-    assert later == []
+    assert reported == [Saved(str(tmp_path / "file" / "a.pth"), raised.value)]
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert caplog.messages[0].startswith("The checkpoint was not saved: cannot save")
 
@@ -208,12 +214,11 @@ def test_failed_save_is_logged_immediately_and_raised_once(
 def test_failed_save_is_raised_by_the_next_save(
     tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
 ) -> None:
-    saver = BackgroundSaver()
-
-    def fail() -> None:
+    def fail(saved: Saved) -> None:
         raise CheckpointError("cannot write the pointer")
 
-    saver.save(make_state(1), tmp_path / "a.pth", AfterSave(on_committed=fail))
+    saver = BackgroundSaver(report=fail)
+    saver.save(make_state(1), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="pointer"):
         saver.save(make_state(2), tmp_path / "b.pth")
     assert os.listdir(tmp_path) == ["a.pth"]
@@ -228,17 +233,16 @@ def test_unsavable_state_is_reported_immediately(tmp_path: Path) -> None:
         BackgroundSaver().save({"a": object()}, tmp_path / "a.pth")
 
 
-def test_with_several_ranks_a_failed_callback_is_raised_where_all_ranks_wait(
+def test_with_several_ranks_a_failed_report_is_raised_where_all_ranks_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(saved: Saved) -> None:
         raise OSError("cannot list the folder")
 
-    has_ended = threading.Event()
-    saver = BackgroundSaver("stop", on_end=has_ended.set)
+    saver = BackgroundSaver("stop", report=fail)
     monkeypatch.setattr("footplate.checkpoint.saver.get_world_size", lambda: 2)
-    saver.save({"weight": torch.zeros(1)}, str(tmp_path / "a.pth"), AfterSave(on_committed=fail))
-    assert has_ended.wait(60)
+    saver.save({"weight": torch.zeros(1)}, str(tmp_path / "a.pth"))
+    join_save()
     saver.complete()  # each rank calls this on its own
     with pytest.raises(OSError, match="cannot list the folder"):
         saver.wait()

@@ -103,11 +103,11 @@ class Frames:
 @pytest.mark.parametrize(
     ("changes", "bound"),
     [
-        ({}, 59),
-        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 66),
-        ({"optim_wrapper": {"accumulative_counts": 2}}, 57),
-        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 63),
-        ({"custom_hooks": [{"type": "EMAHook"}]}, 66),
+        ({}, 58),
+        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 64),
+        ({"optim_wrapper": {"accumulative_counts": 2}}, 56),
+        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 62),
+        ({"custom_hooks": [{"type": "EMAHook"}]}, 65),
     ],
 )
 def test_calls_of_our_functions_in_an_iteration(tmp_path: Path, changes: dict[str, Any], bound: int) -> None:

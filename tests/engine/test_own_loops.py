@@ -125,13 +125,11 @@ class StoppedError(Exception):
 class StopAt(Hook):
     """Ends the run after an iteration, once its checkpoint is written."""
 
-    priority = "LOWEST"
-
     def __init__(self, at: int) -> None:
         self.at = at
 
-    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        if runner.iter + 1 == self.at:
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        if runner.iter == self.at:
             runner.saver.wait()
             raise StoppedError
 
@@ -157,12 +155,13 @@ def runner_with(folder: Path, kind: type | None, *, by_epoch: bool, **changes: A
 
 
 def trained(folder: Path, kind: type | None, *, by_epoch: bool, **changes: Any) -> list[Any]:
-    """Trains, and returns the weights and the sequence of events."""
+    """Trains, and returns the weights and the sequence of events that any loop calls."""
     witness = Witness()
     runner = runner_with(folder, kind, by_epoch=by_epoch, **changes)
     runner.register_hook(witness)
     runner.train()
-    return [weights(runner), [each for each in witness.seen if each[0] != "before_save_checkpoint"]]
+    ours = ("before_save_checkpoint", "after_validation")
+    return [weights(runner), [each for each in witness.seen if each[0] not in ours]]
 
 
 CASES = [*[(kind, True) for kind in BY_EPOCH], *[(kind, False) for kind in BY_ITERATION]]

@@ -23,7 +23,7 @@ class Stop(Hook):
     def after_train_iter(self, runner: Any, data_batch: Any) -> None:  # type: ignore[override]
         self.seen.append(data_batch["inputs"][:, 0].tolist())
         if runner.iter + 1 == self.after:
-            runner.requests.local.signal, runner.requests.needs_save_or_exit = 15, True
+            runner.requests.local.signal = 15
 
 
 def loader_of(name: str, **changes: Any) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def test_failed_save_keeps_existing_files_and_training_continues(
 def test_unsavable_state_is_a_failed_save(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Unsavable(Hook):
         def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-            if runner.epoch != 1:
+            if runner.epoch != 2:
                 checkpoint["handle"] = object()
 
     cfg = settings(tmp_path, default_hooks={"checkpoint": {"interval": 1}}, custom_hooks=[Unsavable()])

@@ -179,16 +179,16 @@ def test_save_requests_of_ranks_are_neither_lost_nor_withdrawn(monkeypatch: pyte
     monkeypatch.setattr(requests, "local", RequestFlags())
     with handling_signals(IDLE):
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert not requests.needs_save_or_exit
+        assert not requests.agreed.save
         for when in ("as requested", "because of the signal during the exchange"):
             requests.exchange()
-            assert (requests.needs_save_or_exit, requests.agreed.save) == (True, True), when
-            requests.needs_save_or_exit = requests.agreed.save = False  # the loop saves
+            assert requests.agreed.save, when
+            requests.agreed.save = False  # the loop saves
         requests.local.save = False
         os.kill(os.getpid(), signal.SIGUSR1)
         requests.exchange()
         os.kill(os.getpid(), signal.SIGUSR1)  # after the agreement, before the loop looks
-        assert (requests.needs_save_or_exit, requests.agreed.save) == (True, True)
+        assert requests.agreed.save
 
 
 @DATASETS.register_module()

@@ -29,14 +29,15 @@ def trained(tmp_path: Path, **changes: Any) -> tuple[Runner, Witness]:
 def test_event_order_of_epoch_based_training(tmp_path: Path) -> None:
     checkpoint = {"checkpoint": {"interval": 1}}
     runner, witness = trained(tmp_path, train_cfg={"by_epoch": True, "max_epochs": 2}, default_hooks=checkpoint)
-    epoch = ["before_train_epoch", *ITER * 4, "after_train_epoch", "before_save_checkpoint", *VAL]
+    saved_and_validated = ["before_save_checkpoint", *VAL, "after_validation"]
+    epoch = ["before_train_epoch", *ITER * 4, "after_train_epoch", *saved_and_validated]
     assert [name for name, _, _ in witness.seen] == [
         *["before_run", "before_train", *epoch, *epoch, "after_train", "before_save_checkpoint", "after_run"]
     ]
     assert witness.when("before_train_iter") == witness.when("after_train_iter")
     assert witness.when("after_train_iter") == [(iteration, iteration // 4) for iteration in range(8)]
     assert witness.when("after_train_epoch") == [(4, 0), (8, 1)]
-    assert witness.when("before_save_checkpoint") == [(4, 0), (8, 1), (8, 2)]
+    assert witness.when("before_save_checkpoint") == [(4, 1), (8, 2), (8, 2)]
     assert witness.when("before_val") == witness.when("after_val_epoch") == [(4, 1), (8, 2)]
     assert witness.when("after_train") == witness.when("after_run") == [(8, 2)]
     witness.seen.clear()
@@ -67,13 +68,13 @@ def test_event_order_of_iteration_based_training(tmp_path: Path) -> None:
     checkpoint = {"checkpoint": {"interval": 3, "by_epoch": False}}
     train_cfg = {"by_epoch": False, "max_iters": 6, "val_interval": 3}
     _, witness = trained(tmp_path, train_cfg=train_cfg, default_hooks=checkpoint)
-    round_of_three = [*ITER * 3, "before_save_checkpoint", *VAL]
+    round_of_three = [*ITER * 3, "before_save_checkpoint", *VAL, "after_validation"]
     assert [name for name, _, _ in witness.seen] == [
         *["before_run", "before_train", "before_train_epoch", *round_of_three, *round_of_three],
         *["after_train_epoch", "after_train", "before_save_checkpoint", "after_run"],
     ]
     assert [at for at, _ in witness.when("after_train_iter")] == list(range(6))
-    assert [at for at, _ in witness.when("before_save_checkpoint")] == [2, 5, 6]
+    assert [at for at, _ in witness.when("before_save_checkpoint")] == [3, 6, 6]
     assert [at for at, _ in witness.when("before_val")] == [3, 6]
 
 

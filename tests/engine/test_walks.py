@@ -17,7 +17,7 @@ from footplate.records import MessageHub
 from footplate.visualization import Visualizer
 from tests.support import settings
 
-_MOST_FRAMES = 10  # from the method of the hook to the write, in both threads
+_MOST_FRAMES = 10  # from the loop's start of requested saves to the write, in both threads
 _PACKAGE = os.sep + os.path.join("src", "footplate") + os.sep
 
 
@@ -45,7 +45,7 @@ def test_save_has_few_stack_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def traced_forward(sink: DigestSink, data: Any) -> None:
         if threading.current_thread().name == "footplate-checkpoint":
             walk = begun[-1] + own_frames(sys._getframe(1))
-            walks.append(walk[walk.index("checkpoint_hook.py:after_train_iter") :])
+            walks.append(walk[walk.index("request_handling.py:start_saves") :])
         forward(sink, data)
 
     monkeypatch.setattr(threading.Thread, "start", traced_start)

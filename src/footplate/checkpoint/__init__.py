@@ -20,18 +20,19 @@ from footplate.checkpoint.loading import (
     load_latest,
     load_weights,
 )
-from footplate.checkpoint.saver import AfterSave, BackgroundSaver, remove_checkpoint, save_checkpoint
+from footplate.checkpoint.saver import BackgroundSaver, Saved, SaveRequest, remove_checkpoint, save_checkpoint
 from footplate.checkpoint.serializable import split_state
 from footplate.checkpoint.unpickler import OpaqueObject
 
 __all__ = [
     "STRIP_WRAPPER",
-    "AfterSave",
     "BackgroundSaver",
     "Digest",
     "LoadReport",
     "Mismatch",
     "OpaqueObject",
+    "SaveRequest",
+    "Saved",
     "checked_template",
     "find_latest",
     "is_written_by_footplate",

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,8 +36,8 @@ _ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
-class AfterSave:
-    """The actions to take when a save ends.
+class SaveRequest:
+    """A checkpoint that a hook asks the training loop to save.
 
     | save | updates `last_checkpoint` | becomes `last` | found by `resume=True` |
     |---|---|---|---|
@@ -50,28 +50,40 @@ class AfterSave:
     `last` is the checkpoint that messages refer to. It can therefore differ from the one that `resume=True` selects.
 
     Attributes:
+        path: The file or folder.
         home: The folder whose `last_checkpoint` is updated, or None.
-        on_committed: Called if the checkpoint was saved and `home` was updated. For example, removes older checkpoints.
-        on_failed: Called if the checkpoint was not saved.
         becomes_last: Whether the checkpoint becomes the saver's `last`. False for checkpoints that runs do not resume
             from by default.
+        save_optimizer: Whether to include the optimizer state.
+        save_param_scheduler: Whether to include the state of the schedules.
     """
 
+    path: str
     home: str | None = None
-    on_committed: Callable[[], None] = lambda: None
-    on_failed: Callable[[], None] = lambda: None
     becomes_last: bool = True
+    save_optimizer: bool = True
+    save_param_scheduler: bool = True
 
 
-NOTHING = AfterSave()
+class Saved(NamedTuple):
+    """The outcome of a save.
+
+    Attributes:
+        path: The file or folder.
+        error: The reason why the checkpoint was not saved, or None if it was saved and `last_checkpoint` updated.
+    """
+
+    path: str
+    error: BaseException | None = None
 
 
 class _Save:
     """A save operation and its outcome. The error is None if the operation is in progress or has succeeded."""
 
-    def __init__(self, path: str, after: AfterSave) -> None:
+    def __init__(self, path: str, home: str | None, *, becomes_last: bool) -> None:
         self.path = path
-        self.after = after
+        self.home = home
+        self.becomes_last = becomes_last
         self.begin = time.monotonic()
         self.seconds = 0.0
         self.is_saved = False
@@ -156,14 +168,14 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
 class BackgroundSaver:
     """Saves checkpoints in a background thread, one at a time. All saves reuse the same host memory for copies.
 
-    The background thread writes the checkpoint and `last_checkpoint`. The callbacks of `AfterSave` run in the thread
-    that calls `complete`, `wait` or the next `save`.
+    The background thread writes the checkpoint and `last_checkpoint`. The outcome is reported in the thread that calls
+    `complete`, `wait` or the next `save`.
 
     A failed save does not change earlier checkpoints. The error is logged immediately.
 
     Args:
         on_error: "warn", or "stop" to also raise the error in the next `save` or `wait`.
-        on_end: Called in the background thread when a save ends, so that the saver's owner can call `complete`.
+        report: Called with the outcome of each save, on the rank that has committed it, or on each rank if it failed.
 
     Raises:
         ArgumentError: `on_error` is neither "warn" nor "stop".
@@ -178,15 +190,15 @@ class BackgroundSaver:
         True
     """
 
-    def __init__(self, on_error: str = "stop", *, on_end: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, on_error: str = "stop", *, report: Callable[[Saved], None] = lambda _: None) -> None:
         self.on_error = check_choice("on_save_error", on_error, ("warn", "stop"))
-        self.last: str | None = None  # see `AfterSave`; or the checkpoint that the run resumed from
+        self.last: str | None = None  # see `SaveRequest`; or the checkpoint that the run resumed from
         self.failure: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether ranks write their own shards, to a folder; set by CheckpointHook
         self.write_pointer: Callable[[str, str], None] = write_pointer  # hooks may replace it, to also update a link
-        self._on_end = on_end
-        self._in_progress: _Save | None = None
+        self._report = report
+        self.in_progress: _Save | None = None  # the save whose outcome has not been reported
         self._copier = _HostCopier()
         self._group: Any = None  # a separate group, so that messages of saves and training do not mix
 
@@ -198,8 +210,9 @@ class BackgroundSaver:
         self,
         state: Mapping[str, Any],
         path: "str | os.PathLike[str]",
-        after: AfterSave = NOTHING,
         *,
+        home: str | None = None,
+        becomes_last: bool = True,
         replicated: Set[int] = frozenset(),
     ) -> None:
         """Copies `state` to host memory and writes it to `path` in the background.
@@ -210,8 +223,8 @@ class BackgroundSaver:
         Args:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
-            after: The actions to take when the save ends. The callbacks run in the next `save` or `wait`, or in this
-                call if the save cannot start.
+            home: The folder whose `last_checkpoint` is updated, or None.
+            becomes_last: Whether the checkpoint becomes `last`; see `SaveRequest`.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each rank
                 writes one part of each such tensor.
 
@@ -220,7 +233,7 @@ class BackgroundSaver:
                 latter case, the new save does not start.
         """
         self.wait()
-        save = _Save(os.fspath(path), after)
+        save = _Save(os.fspath(path), home, becomes_last=becomes_last)
         try:
             if is_sharded_path(save.path):
                 commit = self._prepare_shards(state, save.path, replicated)
@@ -228,7 +241,7 @@ class BackgroundSaver:
                 commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), save.path)
             save.thread = threading.Thread(target=self._write, args=(save, commit), name="footplate-checkpoint")
             save.thread.start()  # raises an error if the system cannot start another thread
-            self._in_progress = save
+            self.in_progress = save
         except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
             save.error = error
             self._log_failure(save)
@@ -239,22 +252,21 @@ class BackgroundSaver:
         try:
             commit()
             save.is_saved = True
-            if save.after.home is not None and save.is_committed_here:
-                self.write_pointer(save.after.home, save.path)
+            if save.home is not None and save.is_committed_here:
+                self.write_pointer(save.home, save.path)
         except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
             save.error = error
             self._log_failure(save)
         save.seconds = time.monotonic() - save.begin
         save.has_ended = True
-        self._on_end()
 
     def complete(self) -> None:
-        """Calls `wait` if a save has finished. Otherwise, does nothing.
+        """Calls `wait` if a save has ended. Otherwise, does nothing.
 
         With several ranks, leaves errors to the next `save` or `wait`, so that all ranks raise them together
-        (decision 037). With `on_error="stop"`, also leaves the callbacks to it, because they may fail.
+        (decision 037). With `on_error="stop"`, also leaves the report to it, because hooks may fail.
         """
-        save = self._in_progress
+        save = self.in_progress
         if save is None or not save.has_ended:
             return
         if get_world_size() == 1 or (save.error is None and self.on_error == "warn"):
@@ -266,10 +278,10 @@ class BackgroundSaver:
         Raises:
             CheckpointError: `on_error` is "stop" and the last save failed. Each error is raised only once.
         """
-        save = self._in_progress
+        save = self.in_progress
         if save is not None:
             save.thread.join()
-            self._in_progress = None
+            self.in_progress = None
             self._end(save)
 
     def _log_failure(self, save: _Save) -> None:
@@ -279,26 +291,26 @@ class BackgroundSaver:
         _logger.error("The checkpoint was %s: %s\n  %s", failure, save.error, last)
 
     def _end(self, save: _Save) -> None:
-        """Records the outcome of a save. Raises its error, if any, unless `on_error` is "warn".
+        """Records and reports the outcome of a save. Raises its error, if any, unless `on_error` is "warn".
 
-        | outcome | `last`, if `becomes_last` is set | callback |
+        | outcome | `last`, if `becomes_last` is set | reported |
         |---|---|---|
-        | the checkpoint was not saved | unchanged | `on_failed` |
-        | it was saved, but `last_checkpoint` could not be updated | the checkpoint | none |
-        | it was saved | the checkpoint | `on_committed` |
+        | the checkpoint was not saved | unchanged | with the error |
+        | it was saved, but `last_checkpoint` could not be updated | the checkpoint | no |
+        | it was saved | the checkpoint | yes |
 
-        For a sharded checkpoint, ranks other than 0 keep their `last`, and call only `on_failed`.
+        For a sharded checkpoint, ranks other than 0 keep their `last`, and report only errors.
         """
         self.failure = None if save.is_saved else first_line(save.error)
         if not save.is_saved:
-            save.after.on_failed()
+            self._report(Saved(save.path, save.error))
         elif save.is_committed_here:
             self.seconds = max(self.seconds, save.seconds)
-            if save.after.becomes_last:
+            if save.becomes_last:
                 self.last = save.path
             if save.error is None:
                 try:
-                    save.after.on_committed()
+                    self._report(Saved(save.path))
                 except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
                     save.error = error
                     self._log_failure(save)

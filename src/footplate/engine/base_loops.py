@@ -39,8 +39,14 @@ class Progress(NamedTuple):
 
     @property
     def completed(self) -> "Progress":
-        """This object, so that `Runner.completed` need not check whether the training loop has been built."""
+        """This object, so that the runner need not check whether the training loop has been built."""
         return self
+
+    def end_iteration(self) -> None:
+        """Does nothing, because there is no training loop."""
+
+    def end_epoch(self) -> None:
+        """Does nothing, because there is no training loop."""
 
 
 class BaseLoop:
@@ -94,17 +100,9 @@ class BaseTrainLoop(BaseLoop):
     If a hook sets `validation_requested`, the loop validates after the current iteration or epoch. With several ranks,
     it validates after the ranks have exchanged requests, up to 10 iterations later.
 
-    `iter` and `epoch` do not change while hooks run, but in the `after_train_iter` and `after_train_epoch` hooks,
-    `completed` already counts the iteration or epoch. Checkpoints and validation use `completed`. In epoch-based
-    training, if i is the last iteration of epoch e (both counted from 0), the values are:
-
-    | hooks | `iter` | `completed.iter` | `epoch` | `completed.epoch` |
-    |---|---|---|---|---|
-    | `before_train_iter` | i | i | e | e |
-    | `after_train_iter`, and validation hooks if one of them calls `runner.val()` | i | i + 1 | e | e |
-    | validation hooks after an earlier iteration, if a hook has requested it | i + 1 | i + 1 | e | e |
-    | `after_train_epoch` | i + 1 | i + 1 | e | e + 1 |
-    | validation hooks after the epoch | i + 1 | i + 1 | e + 1 | e + 1 |
+    `completed` counts an iteration or epoch as soon as its `after_train_...` hooks are called: `Runner.call_hook`
+    writes it, so that this also holds in loops that call the hooks themselves. As in MMEngine, `iter` and `epoch` count
+    it only after these hooks. Checkpoints and validation use `completed`.
 
     In epoch-based training, `units_done` is `completed.epoch`. In iteration-based training, it is `completed.iter`, and
     "epoch" means:
@@ -137,6 +135,10 @@ class BaseTrainLoop(BaseLoop):
     by_epoch = True
     _max_iters: int  # set by subclasses, like `_max_epochs`
     _max_epochs: int
+    _counted_iter: int  # the values of `iter` and `epoch`
+    _counted_epoch: int
+    _completed_iter: int  # the values of `completed`
+    _completed_epoch: int
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": (),
         "run_iter": ("idx", "data_batch"),
@@ -175,7 +177,6 @@ class BaseTrainLoop(BaseLoop):
         self._validated_at = 0  # the completed epochs or iterations; see `units_done`
         self._validated_iter: int | None = 0  # the completed iterations, or None if they are unknown after a resume
         self._data_position = track_position(self.dataloader)
-        self._hooks_unfinished = False  # whether `after_train_iter` hooks are running or have failed
         self.batches_read = 0
         self._random_at_epoch_start: dict[str, Any] | None = None
         self._is_overridden = self.overrides("run") or self.overrides("run_epoch")
@@ -209,7 +210,9 @@ class BaseTrainLoop(BaseLoop):
         self.began_at = self._iter
         self.plain_tensors = plain_tensors(self.runner.model)
         self.ended = False
-        if self._hooks_unfinished:
+        hook_failed = self._completed_iter != self._iter
+        self._completed_iter, self._completed_epoch = self._iter, self._epoch
+        if hook_failed:
             _logger.warning(
                 "A hook failed after the step of iteration %d, so training repeats this iteration: its batch is used "
                 "twice. To continue exactly from the last checkpoint, if there is one, create a new Runner with "
@@ -250,12 +253,10 @@ class BaseTrainLoop(BaseLoop):
                 for note in self.describe_samples(self._iter, error):
                     add_note(error, note)
             raise
-        if self._iter == self.began_at:
+        if self._counted_iter == self.began_at:
             self._update_loss_counts()
-        self._hooks_unfinished = True  # if a hook fails, the optimizer has stepped, but the iteration is not complete
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
-        self._hooks_unfinished = False
-        self._iter += 1
+        self._counted_iter = self._completed_iter
 
     def _update_loss_counts(self) -> None:
         """Counts the losses in this process's first iteration, from which each optimizer wrapper derives the total.
@@ -309,19 +310,6 @@ class BaseTrainLoop(BaseLoop):
         if self._random_at_epoch_start is not None and self.at_epoch_start:
             restore_rng(self._random_at_epoch_start)
 
-    def _between_iterations(self, *, on_schedule: bool) -> None:
-        """Handles requests after an iteration, and then validates if due.
-
-        In epoch-based training, only a request makes validation due between two iterations of an epoch, so it passes
-        `on_schedule=False` to save the check. Loops that override `run` or `run_epoch` validate by themselves;
-        `adapt_overridden` handles their requests.
-        """
-        requests = self.runner.requests
-        if requests.needs_save_or_exit:
-            handle_requests(self.runner)
-        if on_schedule or requests.agreed.validation:
-            self._validate_if_due()
-
     def _validate_if_due(self) -> None:
         """Runs validation if it is due, then handles any requests that arrived in the meantime.
 
@@ -337,6 +325,7 @@ class BaseTrainLoop(BaseLoop):
         with runner.phase("val"):
             runner.val_loop.run()
         self._exchange_requests()
+        runner.call_hook("after_validation")
 
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, after the hooks of the current iteration or epoch.
@@ -411,12 +400,37 @@ class BaseTrainLoop(BaseLoop):
     def validation_requested(self, wanted: bool) -> None:
         self.runner.requests.local.validation = wanted
 
-    iter = property(attrgetter("_iter"), doc="The number of completed iterations.")
+    # Loops count by adding 1 to these attributes, as in MMEngine.
+    @property
+    def _iter(self) -> int:
+        return self._counted_iter
+
+    @_iter.setter
+    def _iter(self, number: int) -> None:
+        self._counted_iter = self._completed_iter = number
+
+    @property
+    def _epoch(self) -> int:
+        return self._counted_epoch
+
+    @_epoch.setter
+    def _epoch(self, number: int) -> None:
+        self._counted_epoch = self._completed_epoch = number
+
+    def end_iteration(self) -> None:
+        """Counts the current iteration in `completed`."""
+        self._completed_iter = self._counted_iter + 1
+
+    def end_epoch(self) -> None:
+        """Counts the current epoch in `completed`. In iteration-based training, the position in the data does that."""
+        self._completed_epoch = self._counted_epoch + 1
+
+    iter = property(attrgetter("_counted_iter"), doc="The number of completed iterations.")
 
     @property
     def epoch(self) -> int:
         """The number of completed epochs."""
-        return self._epoch
+        return self._counted_epoch
 
     @property
     def max_iters(self) -> int:
@@ -455,11 +469,7 @@ class BaseTrainLoop(BaseLoop):
     @property
     def completed(self) -> Progress:
         """The numbers of completed iterations and epochs, as saved in checkpoints; see `BaseTrainLoop`."""
-        # As in MMEngine, `_iter` and `_epoch` are increased only after these hooks. A loop that overrides `run_iter` or
-        # `run_epoch` calls the hooks itself, so only the runner knows whether they are being called.
-        epoch_is_done = self.by_epoch and self.runner.activity.is_calling("after_train_epoch")
-        iteration_is_done = self.runner.activity.is_calling("after_train_iter") and not epoch_is_done
-        return Progress(self._iter + iteration_is_done, self._epoch + epoch_is_done)
+        return Progress(self._completed_iter, self._completed_epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""

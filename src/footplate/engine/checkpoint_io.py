@@ -14,8 +14,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from footplate import storage
 from footplate.checkpoint import (
-    AfterSave,
     LoadReport,
+    Saved,
     is_written_by_footplate,
     list_candidates,
     load_checkpoint,
@@ -131,7 +131,8 @@ class CheckpointIO:
         save_param_scheduler: bool = True,
         meta: Mapping[str, Any] | None = None,
         background: bool = False,
-        after: AfterSave | None = None,
+        home: str | None = None,
+        becomes_last: bool | None = None,
     ) -> None:
         """Saves the current state of the run; see `Runner.save_checkpoint`.
 
@@ -142,13 +143,13 @@ class CheckpointIO:
             meta: Additional entries for the checkpoint's `meta`.
             background: Whether to return as soon as the state is copied, and write the file in the background. In this
                 case, or if the model or the checkpoint is sharded, all ranks must call this method.
-            after: The actions to take when the save ends. The callbacks run in the main thread: after an iteration,
-                before the next save, or in `saver.wait()`.
+            home: The folder whose `last_checkpoint` is updated, or None.
+            becomes_last: See `SaveRequest`. By default, complete checkpoints become the last one, except the best ones.
         """
         runner = self._runner
-        if after is None:  # runs resume neither from incomplete states nor, by default, from best checkpoints
+        if becomes_last is None:
             is_best = storage.base_name(path).startswith(BEST)
-            after = AfterSave(becomes_last=save_optimizer and save_param_scheduler and not is_best)
+            becomes_last = save_optimizer and save_param_scheduler and not is_best
         reshard(runner.model)
         on_all_ranks = background or is_sharded(runner.model) or is_sharded_path(path)
         try:
@@ -161,7 +162,7 @@ class CheckpointIO:
                 raise
             _logger.error("%s", error)
             runner.saver.failure = first_line(error)
-            after.on_failed()
+            self.report_save(Saved(path, error))
             return
         warn_of_lost_tensors(runner.train_loop.plain_tensors, runner.model)
         checkpoint = state.collect(
@@ -174,9 +175,19 @@ class CheckpointIO:
                 checkpoint = gather_full_state(checkpoint)
             if not is_main_process():
                 return
-        runner.saver.save(checkpoint, path, after, replicated=_replicated_storages(runner, path))
+        runner.saver.save(
+            checkpoint,
+            path,
+            home=home,
+            becomes_last=becomes_last,
+            replicated=_replicated_storages(runner, path),
+        )
         if not background:
             runner.saver.wait()
+
+    def report_save(self, saved: Saved) -> None:
+        """Calls the hooks for the event `after_save_checkpoint`."""
+        self._runner.call_hook("after_save_checkpoint", saved=saved)
 
     def initialize(self) -> None:
         """Initializes the model's weights, except for those that have been loaded. Skips plain torch modules."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from footplate.checkpoint import Saved
 from footplate.checks import check_accepts, check_choice, is_integer
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
@@ -47,7 +48,9 @@ EVENTS: dict[str, Event] = {
     "after_val_iter": Event(("batch_idx", "data_batch", "outputs"), "_after_iter", "val"),
     "after_val_epoch": Event(("metrics",), "_after_epoch", "val"),
     "after_val": Event(),
+    "after_validation": Event(),
     "before_save_checkpoint": Event(("checkpoint",)),
+    "after_save_checkpoint": Event(("saved",)),
     "after_train": Event(),
     "before_test": Event(),
     "before_test_epoch": Event((), "_before_epoch", "test"),
@@ -99,6 +102,7 @@ class Hook:
               after_train_iter(batch_idx, data_batch, outputs)
             after_train_epoch
             before_val  before_val_epoch  (before_val_iter  after_val_iter)*  after_val_epoch(metrics)  after_val
+            after_validation
           after_train
         after_run
 
@@ -170,6 +174,16 @@ class Hook:
 
     def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
         """Called with the checkpoint that is about to be saved. The hook may modify it."""
+
+    def after_save_checkpoint(self, runner: "Runner", saved: Saved) -> None:
+        """Called when a save has ended, in the main thread: after an iteration, or before the next save.
+
+        `saved` contains the path and the error, if any. With several processes, only rank 0 calls the hooks, except if
+        a sharded checkpoint was not saved.
+        """
+
+    def after_validation(self, runner: "Runner") -> None:
+        """Called after a validation run of the training loop, when the saves that it has led to have started."""
 
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
         """Called with a loaded checkpoint before it is used. The hook may modify it."""

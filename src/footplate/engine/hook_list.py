@@ -75,7 +75,7 @@ class HookList(Sequence[Hook]):
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
-        self._methods: dict[str, list[Listener]] = {event: [] for event in EVENTS}
+        self.methods: dict[str, list[Listener]] = {event: [] for event in EVENTS}
 
     def __getitem__(self, index: Any) -> Any:
         return [entry.hook for entry in self._entries][index]
@@ -124,7 +124,7 @@ class HookList(Sequence[Hook]):
         bisect.insort(self._entries, added, key=_Entry.sort_key)
         for event in EVENTS:  # with new lists, because a hook may register another hook while an event is being handled
             listeners = [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
-            self._methods[event] = listeners
+            self.methods[event] = listeners
 
     def build(self, cfg: Any, priority: int | str | None = None, *, key: str = "") -> Hook:
         """Registers a hook, after building it if it is a config dict.
@@ -172,8 +172,8 @@ class HookList(Sequence[Hook]):
         Raises:
             ArgumentError: No hook handles `event`, which looks like a misspelled engine event.
         """
-        if event in self._methods:
-            return self._methods[event]
+        if event in self.methods:
+            return self.methods[event]
         methods = [(hook, getattr(hook, event)) for hook in self if hasattr(hook, event)]
         if not methods and (near := nearest(event, EVENTS)):
             raise ArgumentError(f"unknown event '{event}'", suggestion=near)

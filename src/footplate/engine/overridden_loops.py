@@ -30,15 +30,18 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
             return original_run()
 
     def run_iter(*args: Any, **kwargs: Any) -> None:
-        """Trains on one batch, then handles stop and save requests."""
+        """Trains on one batch. Handles stop and save requests before and after it.
+
+        Before it, because the loop may have validated or ended an epoch since the previous iteration.
+        """
         if loop.began_at is None:
             loop.begin()
         if loop.iter == loop.began_at:
             _check_resumed_data(loop)
+        handle_requests(loop.runner)
         original_run_iter(*args, **kwargs)
         loop.batches_read = 0
-        if loop.runner.requests.needs_save_or_exit:
-            handle_requests(loop.runner)
+        handle_requests(loop.runner)
 
     loop.run_iter = run_iter  # type: ignore[method-assign]
     if loop.overrides("run"):

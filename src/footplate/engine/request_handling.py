@@ -4,7 +4,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from footplate.checkpoint import AfterSave
+from footplate.checkpoint import SaveRequest
 from footplate.data import kill_workers
 from footplate.data.waiting import data_wait
 from footplate.distributed import compute_on_ranks
@@ -20,10 +20,14 @@ _logger = logging.getLogger("footplate.engine")
 
 
 def handle_requests(runner: "Runner") -> None:
-    """Finishes and runs saves, and handles the requests that arrived during an iteration or validation run.
+    """Reports and starts saves, and handles the requests that arrived during an iteration or validation run.
 
-    In this order: raises the error of a dead worker, completes background saves, runs the scheduled saves, and saves or
-    stops the run if a signal requested it. The loops themselves handle requests to validate or to end training early.
+    The training loop calls this function after each iteration, epoch and validation run, at the only points at which a
+    run starts a save that a hook or a signal has requested.
+
+    In this order: raises the error of a dead worker, reports the save that has ended in the background, starts the
+    saves that hooks have requested, and saves or stops the run if a signal requested it. The loops themselves handle
+    requests to validate or to end training early.
 
     Raises:
         Interrupted: A signal requested a stop. The run has been saved, unless saving failed (see the log).
@@ -32,16 +36,14 @@ def handle_requests(runner: "Runner") -> None:
     """
     requests = runner.requests
     agreed = requests.agreed
-    requests.needs_save_or_exit = False
     # If the run is about to stop, it needs no more data, so the death of a worker does not matter.
     if not agreed.signal and (death := data_wait.pending):
         save_after_data_error(runner, death)
         raise death
-    runner.saver.complete()
-    saves = requests.scheduled_saves
-    requests.scheduled_saves = []
-    for save in saves:
-        save()
+    if runner.saver.in_progress is not None:
+        runner.saver.complete()
+    if requests.saves:
+        start_saves(runner)
     if not agreed.save and not agreed.signal:
         return
     agreed.save = False
@@ -60,15 +62,35 @@ def handle_requests(runner: "Runner") -> None:
         raise error
 
 
+def start_saves(runner: "Runner") -> None:
+    """Starts the saves that hooks have requested, one after the other."""
+    saves, runner.requests.saves = runner.requests.saves, []
+    for request in saves:
+        start_save(runner, request)
+
+
+def start_save(runner: "Runner", request: SaveRequest) -> None:
+    """Starts a save in the background. Goes through `Runner.save_checkpoint`, which a user's class may override."""
+    folder, name = os.path.split(request.path)
+    runner.save_checkpoint(
+        folder,
+        name,
+        save_optimizer=request.save_optimizer,
+        save_param_scheduler=request.save_param_scheduler,
+        background=True,
+        home=request.home,
+        becomes_last=request.becomes_last,
+    )
+
+
 def save_on_request(runner: "Runner") -> str:
     """Starts a background save and returns the checkpoint path. Called between two iterations.
 
     Until the next save, a resume starts from this checkpoint.
     """
     folder = next((hook.folder_in(runner) for hook in runner.hooks.saving), runner.folder.home)
-    name = runner.saver.name_of(ON_REQUEST)
-    path = os.path.join(folder, name)  # `save_checkpoint` of a user's Runner class may return nothing
-    runner.save_checkpoint(folder, name, background=True, after=AfterSave(runner.folder.home))
+    path = os.path.join(folder, runner.saver.name_of(ON_REQUEST))
+    start_save(runner, SaveRequest(path, runner.folder.home))
     _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, shown_path(path))
     return path
 

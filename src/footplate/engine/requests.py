@@ -10,7 +10,7 @@ all ranks. Between iterations, the training loop handles `agreed`:
 | `stop` | `stop_training`, `TimeLimitHook` | ends training early; see `Stop` | the loop | `stop_training = False` |
 | `validation` | `validation_requested` | validates the model | the loop | the next validation run |
 
-`BaseTrainLoop._between_iterations` calls `handle_requests` only if `Requests.needs_save_or_exit` is set.
+Hooks also add the checkpoints to save to `Requests.saves`. They do so on all ranks, so these requests need no exchange.
 `Requests.reset` clears all requests except `validation` at the start of a run.
 
 If a worker dies, `handle_requests` saves the run and raises the error, unless `signal` is set. The error is in
@@ -20,7 +20,7 @@ A stop signal leads to these calls:
 
     _Handlers.on_stop                 when the signal arrives
       Requests.request_stop           sets `local.signal`, and in a single process:
-        Requests.announce_stop        prints a message, and sets `needs_save_or_exit`
+        Requests.announce_stop        prints a message
         DataWait.interrupt            raises InterruptedWaitError if the loop is waiting for a batch
 
     RequestExchangeHook               after an iteration, with several ranks
@@ -37,13 +37,13 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 
+from footplate.checkpoint import SaveRequest
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import get_rank, get_world_size
 from footplate.engine.activity import Activity
@@ -126,10 +126,7 @@ class Requests:
         agreed: The requests of all ranks, which the training loop handles after the current iteration.
         local: The requests of this rank that have not been exchanged.
         is_single_process: Whether this is the only process, so that requests need no exchange.
-        needs_save_or_exit: Whether `handle_requests` has anything to do: start or complete a save, end the process, or
-            raise the error of a dead worker. The loop checks this flag after each iteration, and `handle_requests`
-            clears it.
-        scheduled_saves: Saves that hooks have scheduled for after the current iteration. `handle_requests` runs them.
+        saves: The checkpoints to save after the current iteration, epoch or validation run, including its hooks.
         saved_after_error: Whether reading data failed and the run has been saved.
         can_save_after_error: Whether to save the run if reading data fails. Trial runs set it to False.
     """
@@ -146,24 +143,12 @@ class Requests:
         self.is_single_process = get_world_size() == 1
         self.local = RequestFlags(validation=self.local.validation)
         self.agreed = self.local if self.is_single_process else RequestFlags()
-        self.needs_save_or_exit = False
         self.saved_after_error = False
-        self.scheduled_saves: list[Callable[[], None]] = []
-
-    def schedule_save(self, save: Callable[[], None]) -> None:
-        """Schedules `save` to run after the current iteration, epoch or validation run, including its hooks."""
-        self.scheduled_saves.append(save)
-        self.needs_save_or_exit = True
-
-    def on_save_end(self) -> None:
-        """Makes the loop complete a background save. Called in the thread of the save."""
-        self.needs_save_or_exit = True
+        self.saves: list[SaveRequest] = []
 
     def request_save(self) -> None:
         """Requests a save. Called by a signal handler."""
         self.local.save = True
-        if self.is_single_process:
-            self.needs_save_or_exit = True
 
     def request_stop(self, number: int) -> None:
         """Requests a save and the end of the process because of a signal. Called by a signal handler.
@@ -184,12 +169,10 @@ class Requests:
         Raises:
             RuntimeError: The loop is waiting for a batch, or validation is waiting for data.
         """
-        self.needs_save_or_exit = True
         data_wait.interrupt(error, in_any_wait=self._activity.is_validating)
 
     def announce_stop(self, number: int) -> None:
-        """Makes the loop end the run after the current iteration or validation run, and prints a message."""
-        self.needs_save_or_exit = True
+        """Prints that the run ends after the current iteration or validation run."""
         if get_rank() == 0:
             name = signal.Signals(number).name
             again = f"{name} again" if number in END_SIGNALS else "SIGTERM twice"
@@ -231,7 +214,7 @@ class Requests:
             agreed.signal = number
             self.announce_stop(number)
         if save:
-            agreed.save = self.needs_save_or_exit = True
+            agreed.save = True
         return int(-negative_pause)
 
 

@@ -255,7 +255,7 @@ class Runner:
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
         self.requests = Requests(self.device, self.activity)
         self.checkpoints = CheckpointIO(self)
-        self.saver = BackgroundSaver(sections["on_save_error"], on_end=self.requests.on_save_end)
+        self.saver = BackgroundSaver(sections["on_save_error"], report=self.checkpoints.report_save)
         self.participants: dict[str, Any] = {}
         self.resume_plan = ResumePlan(
             self.folder.home,
@@ -438,7 +438,7 @@ class Runner:
             MessageHub.keep_instance(self.message_hub)
             set_level(self.sections["log_level"], screen=is_main_process())
             set_default_scope(self.sections["default_scope"])
-            if not self.activity.stack:
+            if not (self.activity.phases or self.activity.event):
                 remember_script_seed()  # before it is overwritten
                 restore_rng(self._random)
 
@@ -452,12 +452,12 @@ class Runner:
             needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         if self.activity.is_running:
-            with self.phase(mode):
+            with self.phase(mode, by_call=True):
                 return loop.run()  # type: ignore[no-any-return]
         self.load_or_resume(whole_model=mode == "test", for_training=False)
         with running(self, for_training=False):
             self.call_hook("before_run")
-            with self.phase(mode):
+            with self.phase(mode, by_call=True):
                 metrics: dict[str, float] = loop.run()
             if not self.is_plain:
                 self.model.eval()  # as MMEngine leaves it
@@ -497,9 +497,15 @@ class Runner:
 
         For events that are defined by a custom loop, calls all hooks that have a method named `fn_name`.
         """
-        listeners = self.hooks.at(fn_name)
-        stack = self.activity.stack
-        stack.append(fn_name)
+        listeners = self.hooks.methods.get(fn_name)
+        if listeners is None:
+            listeners = self.hooks.at(fn_name)
+        activity = self.activity
+        outer, activity.event = activity.event, fn_name
+        if fn_name == "after_train_iter":
+            self.progress.end_iteration()
+        elif fn_name == "after_train_epoch":
+            self.progress.end_epoch()
         try:
             for hook, method in listeners:  # noqa: B007 - the failing hook is needed below
                 method(self, **kwargs)
@@ -507,17 +513,21 @@ class Runner:
             self.hooks.prepend_key(error, hook)
             raise
         finally:
-            stack.pop()
+            activity.event = outer
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str, *, by_call: bool = False) -> Iterator[None]:
         """Adds a phase to `activity` for the duration of the block: "run", "train", "val", "test" or "preflight".
+
+        With `by_call`, a validation run does not belong to the training loop; see `Activity`.
 
         On exit, even after an error, restores the model's training weights if a hook has swapped them out. All phases
         except "run" and "train" leave training as it was; see `beside_training`.
         """
         activity = self.activity
-        activity.stack.append(name)
+        outer = activity.event, activity.is_validating_by_call
+        activity.event, activity.is_validating_by_call = "", by_call
+        activity.phases.append(name)
         activity.failed_in = ""
         try:
             with nullcontext() if name in ("run", "train") else self.beside_training():
@@ -526,7 +536,8 @@ class Runner:
             activity.failed_in = activity.failed_in or name
             raise
         finally:
-            activity.stack.pop()
+            activity.phases.pop()
+            activity.event, activity.is_validating_by_call = outer
             if hook := self.hooks.swapping:
                 hook.restore_weights(self)
 

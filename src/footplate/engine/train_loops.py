@@ -7,6 +7,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.engine.base_loops import BaseTrainLoop, Progress
+from footplate.engine.request_handling import handle_requests
 from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
 
@@ -87,7 +88,9 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 self.run_iter(index, batch)
                 del batch
                 index += 1
-                self._between_iterations(on_schedule=False)
+                handle_requests(self.runner)
+                if self.runner.requests.agreed.validation:
+                    self._validate_if_due()
                 if self.out_of_time and index < length:
                     return  # without the hooks of the epoch; `_train` then validates
         finally:
@@ -136,16 +139,15 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
         At the end of a pass, see `DataPosition.locate`.
         """
-        return self._data_position.locate(self._iter)[0]
+        return self._data_position.locate(self._counted_iter)[0]
 
     @property
     def completed(self) -> Progress:
         """The numbers of completed iterations and passes over the loader (see `epoch`), as saved in checkpoints."""
-        iteration = super().completed.iter
-        return Progress(iteration, self._data_position.locate(iteration)[0])
+        return Progress(self._completed_iter, self._data_position.locate(self._completed_iter)[0])
 
     def _next_batch(self) -> tuple[int, int]:
-        return self._data_position.locate(self.completed.iter)
+        return self._data_position.locate(self._completed_iter)
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
@@ -169,11 +171,13 @@ class IterBasedTrainLoop(BaseTrainLoop):
         batches = self.dataloader_iterator
         validates = runner.val_loop is not None
         try:
-            while self._iter < self._max_iters and not self.stop_training:
+            while self._counted_iter < self._max_iters and not self.stop_training:
                 if not runner.model.training:  # a hook has run validation or set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))
-                self._between_iterations(on_schedule=validates)
+                handle_requests(runner)
+                if validates:
+                    self._validate_if_due()
         finally:
             del batches
             # Drops the last reference, which also stops the workers. Iterators set by hooks may lack `close`.
@@ -183,4 +187,4 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # existing subclasses have this signature
         """Trains on one batch. Subclasses may override this method to customize the iteration."""
-        super().run_iter(self._iter, data_batch)
+        super().run_iter(self._counted_iter, data_batch)

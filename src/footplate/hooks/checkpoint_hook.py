@@ -6,11 +6,12 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from footplate import storage
 from footplate.checkpoint import (
-    AfterSave,
+    Saved,
+    SaveRequest,
     checked_template,
     is_written_by_footplate,
     load_checkpoint,
@@ -25,12 +26,21 @@ from footplate.checks import check_count, check_folder, check_names, is_number
 from footplate.distributed import compute_on_main, compute_on_ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner, SavingHook
-from footplate.engine.request_handling import save_on_request
+from footplate.engine.request_handling import save_on_request, start_save, start_saves
 from footplate.errors import ArgumentError
 from footplate.hooks.best_checkpoints import BestCheckpoints
 from footplate.hooks.monitored_metrics import MonitoredMetric
 from footplate.metric_names import GREATER, LESS, MissingMetricError, Rule, expand_rules, order_metrics
 from footplate.registry import HOOKS
+
+
+class _Ranked(NamedTuple):
+    """A best checkpoint whose save has been requested."""
+
+    metric: MonitoredMetric
+    score: float
+    place: str
+    before: list[dict[str, Any]]  # the ranking without it
 
 
 @HOOKS.register_module()
@@ -123,6 +133,7 @@ class CheckpointHook(SavingHook):
         self.greater_keys = check_names("greater_keys", greater_keys or GREATER)
         self.less_keys = check_names("less_keys", less_keys or LESS)
         self.monitored = [] if self.save_best == ["auto"] else self._monitor(self.save_best)
+        self._requested: dict[str, _Ranked | None] = {}  # the saves whose outcome is unknown, by path
 
     def _monitor(self, names: Sequence[str]) -> list[MonitoredMetric]:
         pairs = zip(names, self.rules, strict=True)
@@ -174,26 +185,23 @@ class CheckpointHook(SavingHook):
         return paths
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """If `by_epoch` is True, saves a checkpoint at each interval and, with `save_last`, at the end of training."""
+        """If `by_epoch` is True, requests a save at each interval and, with `save_last`, at the end of training."""
         if not self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_epoch(runner)
         if is_last or self.every_n_epochs(runner, self.interval, self.save_begin):
-            self._save(runner)
+            runner.requests.saves.append(self._regular(runner))
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """If `by_epoch` is False, saves a checkpoint at each interval and, with `save_last`, at the end of training."""
+        """If `by_epoch` is False, requests a save at each interval and, with `save_last`, at the end of training."""
         if self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_iter(runner)
         if is_last or self.every_n_train_iters(runner, self.interval, self.save_begin):
-            self._save(runner)
+            runner.requests.saves.append(self._regular(runner))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Saves a checkpoint for each `save_best` metric whose value ranks among the best. Only saves during training.
-
-        The save is scheduled for after all hooks of the validation run, or of the iteration or epoch that includes it.
-        """
+        """Requests a save for each `save_best` metric whose value ranks among the best. Only saves during training."""
         if not self.save_best or not runner.activity.is_training:
             return
         if not metrics:  # some metrics are missing while the model does not predict anything
@@ -203,10 +211,21 @@ class CheckpointHook(SavingHook):
             self.monitored = self._monitor((order_metrics(metrics) or list(metrics))[:1])
             self.monitored[0].check_rule()
         scores = [(metric, score) for metric in self.monitored if (score := metric.read(runner, metrics)) is not None]
-        if runner.activity.is_validating or runner.activity.is_calling("after_train_iter", "after_train_epoch"):
-            runner.requests.schedule_save(lambda: self._save_bests(runner, scores))
-        else:  # a custom loop, which may train before it handles requests
-            self._save_bests(runner, scores)
+        compute_on_ranks(runner.saver.wait)  # the previous save of a best checkpoint may have failed
+        for metric in self.monitored:
+            self._take_over_best(runner, metric)
+        # Only the main process knows whether that save failed, but all processes must take part in the next one.
+        admitted = compute_on_main(
+            lambda: [
+                self.best.admits(metric, score, self._path_to_write(runner, best_prefix(metric.name)))
+                for metric, score in scores
+            ]
+        )
+        for (metric, score), is_admitted in zip(scores, admitted, strict=True):
+            if math.isnan(score):
+                runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved for it.", metric.name)
+            elif is_admitted:
+                runner.requests.saves.append(self._best(runner, metric, score))
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
         """Raises ArgumentError if a `save_best` metric is missing from `metrics`."""
@@ -227,6 +246,7 @@ class CheckpointHook(SavingHook):
         If `by_epoch` is True, but training ends within an epoch, this checkpoint would have the number of an earlier
         epoch. With `save_last`, `save_on_request` then saves the run instead.
         """
+        start_saves(runner)  # those that a custom loop has not started
         compute_on_ranks(runner.saver.wait)
         loop = runner.train_loop
         path = self._path_to_write(runner)
@@ -235,11 +255,11 @@ class CheckpointHook(SavingHook):
         saves_last = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
         if self.published_keys:
             if saves_last:
-                self._save(runner)
+                start_save(runner, self._regular(runner))
             compute_on_main(lambda: self._publish(runner, path))
         if saves_last:
             loop.ended = loop.units_done == loop.units_total
-            self._save(runner)
+            start_save(runner, self._regular(runner))
         elif self.save_last:
             save_on_request(runner)
 
@@ -270,53 +290,48 @@ class CheckpointHook(SavingHook):
         if is_written_by_footplate(path):
             remove_checkpoint(path)
 
-    def _save(self, runner: Runner) -> None:
-        number = self._number(runner)
-        path = self._path_to_write(runner)
-
-        def on_committed() -> None:
-            runner.message_hub.update_info("last_ckpt", path)
+    def after_save_checkpoint(self, runner: Runner, saved: Saved) -> None:
+        """Removes older checkpoints if one of the hook's saves has succeeded. Otherwise, restores the ranking."""
+        if saved.path not in self._requested:
+            return
+        ranked = self._requested.pop(saved.path)
+        if ranked is not None and saved.error is not None:
+            self.best.ranked[ranked.metric.name] = ranked.before
+            self._record_best(runner, ranked.metric)
+        elif ranked is not None:
+            for name in self._numbers(best_prefix(ranked.metric.name)):  # also those that the run has gone back from
+                if not self.best.keeps(name):
+                    self._remove(name)
+            name = os.path.basename(saved.path)
+            runner.logger.info(
+                "Saved the %s checkpoint with %.4g %s to %s", ranked.place, ranked.score, ranked.metric.name, name
+            )
+        elif saved.error is None:
+            runner.message_hub.update_info("last_ckpt", saved.path)
+            numbers = self._numbers()
             if self.max_keep_ckpts > 0:  # checkpoints with higher numbers are kept
-                earlier = {name: other for name, other in self._numbers().items() if other <= number}
-                for name in sorted(earlier, key=earlier.__getitem__)[: -self.max_keep_ckpts]:
+                number = numbers[os.path.basename(saved.path)]
+                earlier = sorted((name for name in numbers if numbers[name] <= number), key=numbers.__getitem__)
+                for name in earlier[: -self.max_keep_ckpts]:
                     self._remove(name)
 
-        is_new = runner.saver.last != path  # the last checkpoint is saved again at the end of the run
-        self._write(runner, path, AfterSave(runner.folder.home, on_committed))
-        if is_new:
-            runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
+    def _regular(self, runner: Runner) -> SaveRequest:
+        """Returns the request for a regular checkpoint."""
+        path = self._path_to_write(runner)
+        if runner.saver.last != path:  # the last checkpoint is saved again at the end of the run
+            unit = "epochs" if self.by_epoch else "iterations"
+            runner.logger.info("Saving checkpoint at %d %s", self._number(runner), unit)
+        self._requested[path] = None
+        return SaveRequest(
+            path,
+            runner.folder.home,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+        )
 
     def _path_to_write(self, runner: Runner, prefix: str = "") -> str:
         name = prefix + self.filename_tmpl.format(self._number(runner))
         return os.path.join(self._folder, runner.saver.name_of(name))
-
-    def _write(self, runner: Runner, path: str, after: AfterSave) -> None:
-        folder, name = os.path.split(path)
-        runner.save_checkpoint(
-            folder,
-            name,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            background=True,
-            after=after,
-        )
-
-    def _save_bests(self, runner: Runner, scores: Sequence[tuple[MonitoredMetric, float]]) -> None:
-        compute_on_ranks(runner.saver.wait)  # the previous save of a best checkpoint may have failed
-        for metric in self.monitored:
-            self._take_over_best(runner, metric)
-        # Only the main process knows whether that save failed, but all processes must take part in the next one.
-        admitted = compute_on_main(
-            lambda: [
-                self.best.admits(metric, score, self._path_to_write(runner, best_prefix(metric.name)))
-                for metric, score in scores
-            ]
-        )
-        for (metric, score), is_admitted in zip(scores, admitted, strict=True):
-            if math.isnan(score):
-                runner.logger.warning("The metric '%s' is NaN, so no best checkpoint is saved for it.", metric.name)
-            elif is_admitted:
-                self._save_best(runner, metric, score)
 
     def _take_over_best(self, runner: Runner, metric: MonitoredMetric) -> None:
         """Adds a resumed MMEngine run's best checkpoint, which only the message hub records, to the ranking."""
@@ -334,29 +349,23 @@ class CheckpointHook(SavingHook):
             infos = {f"best_score{suffix}": best.get("score"), f"best_ckpt{suffix}": best.get("path")}
             runner.message_hub.update_info_dict(infos)
 
-    def _save_best(self, runner: Runner, metric: MonitoredMetric, score: float) -> None:
-        prefix = best_prefix(metric.name)
-        path = self._path_to_write(runner, prefix)
-        ranked_before = self.best.ranked.get(metric.name, [])
+    def _best(self, runner: Runner, metric: MonitoredMetric, score: float) -> SaveRequest:
+        """Ranks a best checkpoint and returns the request for it."""
+        path = self._path_to_write(runner, best_prefix(metric.name))
+        before = self.best.ranked.get(metric.name, [])
         place = self.best.insert(metric, score, path)
         self._record_best(runner, metric)
-
-        def on_committed() -> None:
-            for name in self._numbers(prefix):  # also those of a later checkpoint that the run has gone back from
-                if not self.best.keeps(name):
-                    self._remove(name)
-            which = "best" if place == 0 else f"#{place + 1} best"
-            name = os.path.basename(path)
-            runner.logger.info("Saved the %s checkpoint with %.4g %s to %s", which, score, metric.name, name)
-
-        def on_failed() -> None:
-            self.best.ranked[metric.name] = ranked_before
-            self._record_best(runner, metric)
-
+        self._requested[path] = _Ranked(metric, score, "best" if place == 0 else f"#{place + 1} best", before)
         # Until there is a regular checkpoint, the run resumes from the newest best one.
         folder = runner.folder.home
         home = folder if storage.base_name(read_pointer(folder) or BEST).startswith(BEST) else None
-        self._write(runner, path, AfterSave(home, on_committed, on_failed, becomes_last=home is not None))
+        return SaveRequest(
+            path,
+            home,
+            becomes_last=home is not None,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+        )
 
     def _publish(self, runner: Runner, last: str) -> None:
         """Publishes the best checkpoints, and the checkpoint `last` if it has been saved."""

@@ -292,13 +292,13 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
     Skips checkpoint hooks and footplate's other hooks, because they write files.
     """
     for event in events:
-        runner.activity.stack.append(event)  # as in `Runner.call_hook`
+        runner.activity.event = event  # as in `Runner.call_hook`
         for hook, method in runner.hooks.at(event):
             is_builtin = type(hook).__module__.startswith("footplate.") and not hook.is_of_user
             if isinstance(hook, RuntimeInfoHook) or not (is_builtin or isinstance(hook, CheckpointHook)):
                 stage.stage = f"{type(hook).__name__}.{event}", runner.hooks.key_of(hook)
                 method(runner, **arguments)
-        runner.activity.stack.pop()
+        runner.activity.event = ""
 
 
 class _TrialHook(StopHook):

@@ -249,13 +249,13 @@ def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -
             ends_epoch = loop.by_epoch and loop.at_epoch_start
             view_of(runner).awaiting_validation = "after_train_epoch" if ends_epoch else "after_train_iter"
 
-    def after_val(runner: Runner) -> None:
+    def after_validation(runner: Runner) -> None:  # the best checkpoint is saved first
         view = view_of(runner)
         if (event := view.awaiting_validation) in ends:
-            # The best checkpoint is saved first, because that was scheduled earlier.
-            runner.requests.schedule_save(lambda: _run_after_validation(hook, view, event))
+            _run_after_validation(hook, view, event)
 
-    return {"before_train": before_train, "after_val": after_val, **{end: partial(call_or_wait, end) for end in ends}}
+    late = {end: partial(call_or_wait, end) for end in ends}
+    return {"before_train": before_train, "after_validation": after_validation, **late}
 
 
 def _run_after_validation(hook: Hook, view: RunnerView, event: str) -> None:
