@@ -60,8 +60,8 @@ class WeightsState(enum.IntEnum):
     With "auto" and after a restart, a job can therefore rerun a script that loads weights.
 
     The methods of `CheckpointIO` set these values: `load_or_resume` sets SET or TRAINED at its end, `resume` sets
-    RESUMED, and `load` sets SET if the script loads weights. If the weights have been loaded, but a check or restoring
-    the rest of the run fails, the value becomes NONE, so that the next attempt loads them again.
+    RESUMED, and `load_weights` sets SET if the script loads weights. If the weights have been loaded, but a check or
+    restoring the rest of the run fails, the value becomes NONE, so that the next attempt loads them again.
     """
 
     NONE = 0
@@ -85,7 +85,7 @@ class CheckpointIO:
     that were not in the checkpoint.
 
     Subclasses may override the runner's methods, so loading goes through them. Each one calls the method here with the
-    same name, and `Runner.load_checkpoint` calls `load`:
+    same name, and `Runner.load_checkpoint` calls `load_weights`:
 
         Runner.load_or_resume         before training and evaluation: finds the checkpoint, unless the weights are kept
           Runner.load_checkpoint      if the run does not resume
@@ -96,9 +96,8 @@ class CheckpointIO:
         Runner.restore_random_state   when the training loop begins: restores the state that `resume` read or
                                       `keep_random_state` captured
 
-    MMEngine fixes the signatures of the runner's methods and the hooks, so two facts do not pass through arguments:
-    `load` and the hooks read `is_resuming`, and `load` takes the content of the file from `_prefetched` if the search
-    for the checkpoint has read it.
+    The path that they pass on is a `StartingPoint`, which contains what the search for the checkpoint has read.
+    MMEngine fixes the signatures of the hooks, so they and `load_weights` read `is_resuming`.
 
     Args:
         runner: The runner.
@@ -116,8 +115,6 @@ class CheckpointIO:
         self._random_to_restore: dict[str, Any] | None = None  # None: training continues with the current state
         self._weights = WeightsState.NONE
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
-        # The checkpoint that `ResumePlan.find` has selected, whose content it may have read to verify it.
-        self._prefetched: StartingPoint | None = None
 
     @property
     def _runner(self) -> "Runner":
@@ -205,16 +202,14 @@ class CheckpointIO:
         if changes_trainable and isinstance(runner.model, DataParallel | DistributedDataParallel):
             runner.model = runner.wrap_model(runner.sections["model_wrapper_cfg"], runner.model.module)
 
-    def load(
+    def load_weights(
         self, name: str, map_location: str, *, strict: bool, revise_keys: Sequence[tuple[str, str]]
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
         runner = self._runner
         path = self._find(name)
         model = trained_model(runner.model)
-        checkpoint = None
-        if self._prefetched and self._prefetched.path == path:
-            checkpoint, self._prefetched = self._prefetched.content, None  # on the CPU
+        checkpoint = path.content if isinstance(path, StartingPoint) else None
         if checkpoint is None or map_location != "cpu":
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=self.is_resuming)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
@@ -322,14 +317,13 @@ class CheckpointIO:
         start = plan.find(for_training=for_training)
         # SET weights are only replaced if the run resumes.
         if start and (start.resuming or self._weights is WeightsState.NONE):
-            self._prefetched = start
             with located(runner.cfg), runner.folder.buffered_log():
                 checkpoint = {}
                 with at_key(start.key):
                     if start.resuming:
-                        runner.resume(start.path)
+                        runner.resume(start)
                     else:
-                        checkpoint = runner.load_checkpoint(start.path)
+                        checkpoint = runner.load_checkpoint(start)
                 if whole_model and self.report is not None:
                     with self._reload_unless_complete(WeightsState.SET):
                         with at_key(start.key):

@@ -3,7 +3,7 @@
 import logging
 import os
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from footplate.checkpoint import list_candidates, load_latest, read_pointer
 from footplate.checkpoint.contents import read_outline
@@ -14,20 +14,28 @@ from footplate.errors import CheckpointError
 _logger = logging.getLogger("footplate.engine")
 
 
-class StartingPoint(NamedTuple):
-    """The checkpoint that a run starts from.
+class StartingPoint(str):
+    """The path or address of the checkpoint that a run starts from, with what is known about it.
+
+    It is a string, because it passes through `Runner.resume` and `Runner.load_checkpoint`, whose signatures are those
+    of MMEngine and which subclasses may override.
 
     Attributes:
-        path: The path or address.
         resuming: Whether the run resumes from the checkpoint, rather than only taking its weights.
         key: The setting that contains the path, for errors, or "" if the path comes from the search.
         content: The content of the file on the CPU, if the search on this rank has read it.
     """
 
-    path: str
-    resuming: bool = False
-    key: str = ""
-    content: dict[str, Any] | None = None
+    resuming: bool
+    key: str
+    content: dict[str, Any] | None
+
+    def __new__(
+        cls, path: str, *, resuming: bool = False, key: str = "", content: dict[str, Any] | None = None
+    ) -> "StartingPoint":
+        point = super().__new__(cls, path)
+        point.resuming, point.key, point.content = resuming, key, content
+        return point
 
 
 class ResumePlan:

@@ -651,7 +651,7 @@ class Runner:
             ArgumentError: The run has no best or last checkpoint.
             CheckpointError: The checkpoint cannot be loaded, or `strict` is set and it does not match the model.
         """
-        return self.checkpoints.load(filename, map_location, strict=strict, revise_keys=revise_keys)
+        return self.checkpoints.load_weights(filename, map_location, strict=strict, revise_keys=revise_keys)
 
     def resume(
         self,
