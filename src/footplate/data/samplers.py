@@ -113,6 +113,9 @@ class DefaultSampler(_SeededSampler):
         super().__init__(dataset, shuffle, seed, shard_window=shard_window)
         self.round_up = round_up
         self.epoch = 0
+        # MMEngine's names, which samplers of users read and set.
+        self.num_samples = DefaultSampler.__len__(self)
+        self.total_size = self._padded_size if round_up else self.size
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch that determines the order of the next pass."""
