@@ -146,3 +146,12 @@ def test_children_of_pretrained_modules(base: Any, is_initialized: bool, tmp_pat
         model.init_weights()
         assert model.linear.weight.item() == 1
         assert (model.child.linear.weight.item() == 5) == expected
+
+
+def test_init_weights_skips_children_marked_as_initialized() -> None:
+    net = Net(None, {**LINEAR, "val": 3})
+    nn.init.ones_(net.part.linear.weight)
+    net.part.is_init = True
+    net.init_weights()
+    assert net.part.linear.weight.item() == 1
+    assert net.several[0][0].linear.weight.item() == 3

@@ -48,8 +48,12 @@ class BaseModule(nn.Module):
 
     @property
     def is_init(self) -> bool:
-        """Whether the weights have been initialized."""
+        """Whether the weights have been initialized. Set it to True to keep `init_weights` from changing them."""
         return self._is_init
+
+    @is_init.setter
+    def is_init(self, value: bool) -> None:
+        self._is_init = value
 
     def init_weights(self) -> None:
         """Initializes this module's weights, then its children's. Further calls only log a warning.
