@@ -49,9 +49,14 @@ def test_states_are_saved_and_loaded_by_name() -> None:
             again.load_state_dict(others)
 
 
-@pytest.mark.parametrize(
-    "method", ["update_params", "backward", "step", "zero_grad", "scale_loss", "should_update", "should_sync"]
-)
+def test_zero_grad_resets_the_gradients_of_all_optimizers() -> None:
+    parts = model()
+    parts["d"](parts["g"](torch.ones(1, 1))).sum().backward()
+    wrappers(parts).zero_grad()
+    assert [parameter.grad for parameter in parts.parameters()] == [None] * 4
+
+
+@pytest.mark.parametrize("method", ["update_params", "backward", "step", "scale_loss", "should_update", "should_sync"])
 def test_methods_that_concern_one_optimizer_ask_which(method: str) -> None:
     with pytest.raises(ArgumentError, match='Call optimizers\\["g"\\]'):
         getattr(wrappers(model()), method)()

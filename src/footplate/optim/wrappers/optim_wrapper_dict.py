@@ -71,7 +71,12 @@ class OptimWrapperDict(OptimWrapper):
             ],
         )
 
-    backward = step = zero_grad = scale_loss = should_update = should_sync = update_params
+    backward = step = scale_loss = should_update = should_sync = update_params
+
+    def zero_grad(self, **kwargs: Any) -> None:
+        """Resets the gradients of all wrappers."""
+        for wrapper in self.values():
+            wrapper.zero_grad(**kwargs)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager that enters the contexts of all wrappers."""
