@@ -1,3 +1,4 @@
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,14 @@ def test_bases_are_imported_into_the_config(write: Write, text: str, changed: di
 def test_names_of_a_base_can_be_chosen_and_renamed(write: Write) -> None:
     text = HEAD.replace("import *", "import a as first, n") + "n.q = first.b\n"
     assert resolved(write, text) == {"first": {"b": 1, "c": {"d": 2}}, "n": {"q": 1}}
+
+
+@pytest.mark.parametrize("imports", ["", "from mmengine.config import read_base\n"])
+def test_configs_know_their_file(write: Write, imports: str) -> None:
+    path = write(
+        {"main.py": f"{imports}import os.path as osp\nname = osp.basename(__file__)\nroot = osp.dirname(__file__)"}
+    )
+    assert Config.fromfile(path).to_dict() == {"name": "main.py", "root": os.path.dirname(path)}
 
 
 def test_imports_of_pure_configs_are_lazy(write: Write) -> None:

@@ -360,6 +360,7 @@ class FileLoader:
             self._load_base(name, origin)
         base = self._joined_bases()
         namespace = Namespace(self._path)
+        namespace.add("__file__", self._path)
         namespace.add(MAKE_DICT, namespace.make_dict)
         namespace.add(FILL, lambda text, line: fill_string(text, base, Origin(self._path, line)))
         if script.is_pure:
