@@ -116,12 +116,12 @@ def _text(node: ast.expr, variables: dict[str, Any]) -> str | None:
 def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:
     """Checks whether a config is a pure-Python config.
 
-    Such a config uses `read_base`, or has no `_base_` and imports modules that are not in the standard library. As in
-    MMEngine, only top-level statements count.
+    Such a config uses `read_base`, or has no `_base_` and imports modules that are not in the standard library, except
+    for `Config`, with which it reads other configs. As in MMEngine, only top-level statements count.
     """
     if any(isinstance(node, ast.With) and _is_read_base(node) for node in tree.body):
         return True
-    imports = [node for node in tree.body if isinstance(node, _Import)]
+    imports = [node for node in tree.body if isinstance(node, _Import) and not _imports_config_class(node)]
     return not has_base and not all(map(_imports_standard, imports))
 
 
@@ -129,6 +129,11 @@ def _imports_standard(node: _Import) -> bool:
     if isinstance(node, ast.ImportFrom):
         return node.level == 0 and is_standard(node.module or "")
     return all(is_standard(alias.name) for alias in node.names)
+
+
+def _imports_config_class(node: _Import) -> bool:
+    is_config_module = isinstance(node, ast.ImportFrom) and node.module in ("mmengine", "mmengine.config", "mmcv")
+    return is_config_module and [alias.name for alias in node.names] == ["Config"]
 
 
 def _is_read_base(node: ast.With) -> bool:
