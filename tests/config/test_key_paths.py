@@ -58,3 +58,4 @@ def test_invalid_key_paths_are_refused(options: dict[str, Any], message: str) ->
     with pytest.raises(ConfigError) as caught:
         config().merge_from_dict(options)
     assert message in str(caught.value)
+    assert isinstance(caught.value, KeyError) == ("index" in message)
