@@ -84,3 +84,13 @@ def test_infinite_betas_are_refused() -> None:
     with pytest.raises(ArgumentError, match='"betas" must ') as caught:
         build_optimizer({"type": "Adam", "betas": [0.9, math.inf]}, params())
     assert caught.value.key == "betas"
+
+
+def test_the_first_argument_of_an_optimizer_may_have_any_name() -> None:
+    class Hybrid(SGD):
+        def __init__(self, model_params: Any, **settings: Any) -> None:
+            super().__init__(model_params, **settings)
+
+    weights = params()
+    built = build_optimizer({"type": Hybrid, "lr": 0.5}, weights)
+    assert (built.param_groups[0]["params"], built.defaults["lr"]) == (weights, 0.5)

@@ -89,10 +89,13 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
         BuildError: `cfg` is not a dict with a `type`, or an argument is unknown.
         ArgumentError: A value has the wrong type or is out of range, such as a negative weight decay.
     """
-    _check_names(optimizer_class(cfg), cfg)
+    optimizer_type = optimizer_class(cfg)
+    _check_names(optimizer_type, cfg)
     for key in cfg:
         _check_value(cfg, key)
-    return OPTIMIZERS.build(cfg, params=params)  # type: ignore[no-any-return]
+    missing = [name for name in arguments_of(optimizer_type).required if name not in cfg]
+    name = "params" if "params" in missing or not missing else missing[0]  # `model_params` in ColossalAI's optimizers
+    return OPTIMIZERS.build(cfg, **{name: params})  # type: ignore[no-any-return]
 
 
 def _check_value(cfg: Mapping[str, Any], key: str) -> None:
