@@ -64,6 +64,13 @@ def test_custom_imports_can_be_disabled(folder: Path) -> None:
     assert Config.fromfile("main.py", import_custom_modules=False).custom_imports.imports == ["fp_nope"]
 
 
+def test_attribute_of_a_config_is_the_imported_object() -> None:
+    cfg = Config(dict(number=dict(type=LazyObject("decimal.Decimal"))))
+    assert cfg.number.type is Decimal
+    assert cfg.number["type"] == LazyObject("decimal.Decimal")
+    assert cfg.to_dict() == {"number": {"type": "decimal.Decimal"}}
+
+
 def test_lazy_name_is_imported_when_it_is_built() -> None:
     assert LazyObject("decimal.Decimal").build() is Decimal
     assert LazyObject("decimal").Decimal.from_float.build()(0.5) == Decimal("0.5")

@@ -146,7 +146,7 @@ a = dict(type=Net, act=F.relu, dtype=torch.float16, conv=nn.Conv2d, other=[Other
             "plain": int,
         }
     }
-    assert isinstance(cfg.a.type, LazyObject)
+    assert isinstance(cfg.a["type"], LazyObject)
     assert ("torch" in sys.modules) == before
 
 

@@ -219,11 +219,13 @@ class ConfigDict(TracedDict):
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return dict.__getitem__(self, name)
+            value = dict.__getitem__(self, name)
         except KeyError:
             if name.startswith("__"):  # Python often probes such names, and the message would be ignored
                 raise AttributeError(name) from None
             raise self._missing(name, ConfigAttributeError) from None
+        # Scripts compare `cfg.model.type` with classes. Keys in brackets stay lazy, so that tools import nothing.
+        return value.build() if isinstance(value, LazyObject) else value
 
     def __missing__(self, key: object) -> Any:
         raise self._missing(key, ConfigKeyError)
