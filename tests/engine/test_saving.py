@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from footplate import Hook, Runner, __version__
-from footplate.checkpoint import find_latest, load_checkpoint, saver
+from footplate.checkpoint import Saved, find_latest, load_checkpoint, saver
 from footplate.errors import CheckpointError
 from footplate.hooks import CheckpointHook
 from tests.support import settings
@@ -69,6 +69,25 @@ def test_unsavable_state_is_a_failed_save(tmp_path: Path, caplog: pytest.LogCapt
     assert (names(tmp_path), runner.epoch) == (["epoch_2"], 3)
     told = "The checkpoint was not saved: an object of type"
     assert len([each for each in caplog.messages if each.startswith(told)]) == 3  # the last one is tried again
+
+
+def test_hooks_learn_what_was_saved(tmp_path: Path) -> None:
+    class Uploads(Hook):
+        def __init__(self) -> None:
+            self.seen: list[tuple[str, bool, bool]] = []
+
+        def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+            if runner.epoch == 2:
+                checkpoint["handle"] = object()
+
+        def after_save_checkpoint(self, runner: Any, saved: Saved) -> None:
+            self.seen.append((Path(saved.path).name, saved.error is None, Path(saved.path).exists()))
+
+    hook = Uploads()
+    cfg = settings(tmp_path, default_hooks={"checkpoint": {"interval": 1}}, custom_hooks=[hook], on_save_error="warn")
+    Runner(**cfg).train()
+    complete = [("epoch_1.pth", True, True), ("epoch_2.pth", False, False), ("epoch_3.pth", True, True)]
+    assert hook.seen == [*complete, complete[-1]]  # the last one is saved again at the end of the run
 
 
 def test_saving_needs_no_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
