@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from footplate import Config, Runner, openmmlab
+from footplate.hooks import IterTimerHook
 from tests.support import settings
 
 
@@ -38,3 +39,11 @@ def test_default_hooks_may_be_registered_later(tmp_path: Path) -> None:
     before = list(runner.hooks)
     runner.register_default_hooks({**changes, "timer": {"type": "IterTimerHook"}})
     assert [type(hook).__name__ for hook in runner.hooks if hook not in before] == ["IterTimerHook"]
+
+
+def test_hooks_may_be_registered_later(tmp_path: Path) -> None:
+    changes = dict.fromkeys(("timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"))
+    runner = build(tmp_path, default_hooks=changes)
+    before = list(runner.hooks)
+    runner.register_hooks(changes, [{"type": "EmptyCacheHook", "priority": "LOWEST"}, IterTimerHook()])
+    assert [type(hook).__name__ for hook in runner.hooks if hook not in before] == ["IterTimerHook", "EmptyCacheHook"]

@@ -1,6 +1,6 @@
 """Adds members of MMEngine's Runner to footplate's Runner, for code written for MMEngine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -79,6 +79,18 @@ class RunnerMembers(Runner):
         for hook in build_hooks(hooks, None):
             if type(hook) is not RuntimeInfoHook:
                 self.hooks.register(hook)
+
+    def register_custom_hooks(self, hooks: Sequence[Any] = ()) -> None:
+        """Adds hooks, which may be objects or config dicts with an optional `priority`."""
+        for hook in hooks:
+            self.register_hook(hook)
+
+    def register_hooks(
+        self, default_hooks: Mapping[str, Any] | None = None, custom_hooks: Sequence[Any] | None = None
+    ) -> None:
+        """Adds the default hooks, modified by `default_hooks`, and further hooks."""
+        self.register_default_hooks(default_hooks)
+        self.register_custom_hooks(custom_hooks or ())
 
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
         """Seeds all random generators. If the seed is None, chooses a random seed."""
