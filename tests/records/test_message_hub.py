@@ -60,3 +60,8 @@ def test_histories_of_another_engine_are_skipped_with_one_warning(
     assert caplog.messages == [
         "Not restoring the history of 2 scalars, because a different engine wrote the checkpoint."
     ]
+
+
+def test_the_current_hub_outside_of_a_run_is_the_one_named_mmengine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MessageHub, "_instance_dict", {})
+    assert MessageHub.get_current_instance() is MessageHub.get_instance("mmengine")

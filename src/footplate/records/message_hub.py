@@ -47,9 +47,9 @@ class Instances:
 
     @classmethod
     def get_current_instance(cls) -> Self:
-        """Returns the latest instance. If no instance exists, creates one named after the class."""
+        """Returns the latest instance. If no instance exists, creates one named "mmengine", as MMEngine does."""
         if not cls._instance_dict:
-            return cls.get_instance(cls.__name__)
+            return cls.get_instance("mmengine")
         return next(reversed(cls._instance_dict.values()))  # type: ignore[no-any-return]
 
     @classmethod

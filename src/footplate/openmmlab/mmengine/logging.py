@@ -4,8 +4,6 @@ import logging
 import sys
 from typing import Any
 
-from typing_extensions import Self
-
 from footplate.messages import printable
 from footplate.records import Instances, add_log_file, get_logger
 
@@ -43,13 +41,6 @@ class MMLogger(logging.Logger, Instances):
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
         """Checks whether a level is enabled, without the cache, which `logging.disable` does not clear here."""
         return level > self.manager.disable and level >= self.getEffectiveLevel()
-
-    @classmethod
-    def get_current_instance(cls) -> Self:
-        """Returns the most recently created instance. Creates one named "mmengine" if there are no instances."""
-        if not cls._instance_dict:
-            cls.get_instance("mmengine")
-        return super().get_current_instance()
 
 
 def print_log(message: object, logger: Any = None, level: int = logging.INFO) -> None:
