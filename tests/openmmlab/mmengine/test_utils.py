@@ -62,6 +62,17 @@ def test_lines_of_mmlogger_are_in_the_log_once(tmp_path: Path, capsys: pytest.Ca
     )
 
 
+def test_a_script_without_a_run_sees_what_it_logs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("footplate")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    logs.MMLogger("tool").info("12 boxes")
+    logs.print_log("14 masks", logger="current")
+    assert [line.rpartition(" - ")[2] for line in capsys.readouterr().out.splitlines()] == ["12 boxes", "14 masks"]
+
+
 def test_print_log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "footplate"):
         logs.print_log("printed")
@@ -69,7 +80,9 @@ def test_print_log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCapture
         logs.print_log("current", logger="current")
         logs.print_log("named", logger="footplate.optim", level=logging.ERROR)
         logs.print_log("given", logger=get_logger())
-    assert capsys.readouterr().out == "printed\n"
+    out = capsys.readouterr().out
+    assert out.startswith("printed\n")
+    assert "nothing" not in out
     assert [(each.name, each.levelname, each.message) for each in caplog.records] == [
         ("footplate", "INFO", "current"),
         ("footplate.optim", "ERROR", "named"),

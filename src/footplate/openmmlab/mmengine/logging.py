@@ -4,8 +4,9 @@ import logging
 import sys
 from typing import Any
 
+from footplate.distributed import get_rank
 from footplate.messages import printable
-from footplate.records import Instances, add_log_file, get_logger
+from footplate.records import Instances, add_log_file, get_logger, set_level
 
 
 class MMLogger(logging.Logger, Instances):
@@ -34,6 +35,7 @@ class MMLogger(logging.Logger, Instances):
         logging.Logger.__init__(self, logger_name, log_level)
         Instances.__init__(self, name)
         self.parent = get_logger("footplate.openmmlab")
+        _show_log()
         self.log_file = log_file
         if log_file is not None:
             add_log_file(self, log_file, file_mode)
@@ -41,6 +43,12 @@ class MMLogger(logging.Logger, Instances):
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
         """Checks whether a level is enabled, without the cache, which `logging.disable` does not clear here."""
         return level > self.manager.disable and level >= self.getEffectiveLevel()
+
+
+def _show_log() -> None:
+    """Shows the log on the screen in a script that logs without a run, such as a tool that reads a dataset."""
+    if not get_logger().handlers:
+        set_level(logging.INFO, screen=get_rank() == 0)
 
 
 def print_log(message: object, logger: Any = None, level: int = logging.INFO) -> None:
@@ -59,5 +67,6 @@ def print_log(message: object, logger: Any = None, level: int = logging.INFO) ->
     elif MMLogger.check_instance_created(logger):
         MMLogger.get_instance(logger).log(level, message)
     elif logger != "silent":
+        _show_log()
         child = "" if logger == "current" else str(logger).removeprefix("footplate.")
         logging.getLogger(f"footplate.{child}".rstrip(".")).log(level, message)
