@@ -221,7 +221,8 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
         BuildError: A hook cannot be built, the name of a hook to remove looks misspelled, or `default_hooks` removes
             `runtime_info`, which records the losses that `NonFiniteHook` checks.
     """
-    settings: dict[str, Any] = dict(DEFAULT_HOOKS)
+    # As with MMEngine, a run whose `default_hooks` do not mention checkpoints saves after each epoch.
+    settings: dict[str, Any] = {**DEFAULT_HOOKS, "checkpoint": {**DEFAULT_HOOKS["checkpoint"], "interval": 1}}
     for name, changes in (default_hooks or {}).items():
         key = f"default_hooks.{name}"
         default = DEFAULT_HOOKS.get(name)
