@@ -3,7 +3,7 @@
     python -m benchmarks.traces
 
 Prints a table with, for each path: the source files of footplate, the calls of its functions, and the greatest depth of
-the stack in footplate's frames. Calls of other packages are not counted, nor are those in other threads. A run of a
+the stack in footplate's frames. Comprehensions, calls of other packages and other threads are not counted. A run of a
 small model on the CPU, with a config like the one of the tests, is traced. The figures depend on the code alone.
 """
 
@@ -55,7 +55,8 @@ class Trace:
 
     def on_event(self, frame: FrameType, event: str, _: Any) -> None:
         """The profiling function of Python."""
-        if event not in ("call", "return") or not frame.f_code.co_filename.startswith(SOURCES):
+        code = frame.f_code
+        if event not in ("call", "return") or not code.co_filename.startswith(SOURCES) or code.co_name.startswith("<"):
             return
         if event == "return":
             self._depth = max(self._depth - 1, 0)
@@ -145,6 +146,7 @@ def trace_rest(folder: Path) -> dict[str, Trace]:
     runner = Runner(**arguments, resume=True)
     runner.build_training()
     traces = {"resume": trace_call(runner.load_or_resume)}
+    runner.val()  # also builds the visualizer
     traces["validation of two batches"] = trace_call(runner.val)
     runner.saver.wait()
     traces["save"] = trace_call(lambda: runner.save_checkpoint(str(folder), "traced.pth"))
