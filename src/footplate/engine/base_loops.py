@@ -1,7 +1,9 @@
 """Base classes for the training and evaluation loops."""
 
+import inspect
 import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -560,6 +562,19 @@ def check_epochs_end(runner: "Runner", key: str, value: Any) -> None:
             found=value,
             notes=[f"Set {key.replace('epoch', 'iter')} instead."],
         )
+
+
+@cache
+def with_training(loop_class: type[BaseLoop]) -> type[BaseTrainLoop]:
+    """Returns a training loop's class with the base class `BaseTrainLoop`, which resumes and handles requests.
+
+    In MMEngine, a training loop may be derived from BaseLoop alone. It then sets its own counters and `_max_epochs`.
+    """
+    if issubclass(loop_class, BaseTrainLoop):
+        return loop_class
+    by_epoch = "max_iters" not in inspect.signature(loop_class.__init__).parameters
+    members = {"__module__": loop_class.__module__, "by_epoch": by_epoch}
+    return type(loop_class.__name__, (loop_class, BaseTrainLoop), members)
 
 
 def check_loop_class(loop_class: Any, base: type[BaseLoop], key: str) -> None:

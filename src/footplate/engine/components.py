@@ -8,6 +8,7 @@ from footplate.data import check_same_dataset
 from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
 from footplate.engine.sections import counts_epochs, resolve_loop
 from footplate.error_context import at_key, with_defaults
+from footplate.errors import BuildError
 from footplate.evaluation.evaluation_sets import build_loaders, map_evaluators
 from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, LOOPS
@@ -71,7 +72,10 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
     else:
         data = _evaluation_data(runner, mode, loop_class)
     with at_key(f"{mode}_cfg"):
-        return LOOPS.build(settings, runner=runner, **data)
+        loop = LOOPS.build(settings, runner=runner, **data)
+        if mode == "train" and not (hasattr(loop, "_max_epochs") and hasattr(loop, "_max_iters")):
+            raise BuildError(f"{type(loop).__name__} must set _max_epochs and _max_iters", found=loop_class, key="type")
+        return loop
 
 
 def _evaluation_data(runner: "Runner", mode: str, loop_class: type[BaseLoop]) -> dict[str, Any]:

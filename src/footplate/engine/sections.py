@@ -18,7 +18,7 @@ from torch import nn
 from footplate.checks import MAX_RUN_LENGTH, check_count, check_flag
 from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper
-from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_loop_class
+from footplate.engine.base_loops import BaseLoop, BaseTrainLoop, check_loop_class, with_training
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.process_setup import check_environment, check_randomness
 from footplate.engine.run_folder import folders_of
@@ -166,7 +166,9 @@ def resolve_loop(cfg: Mapping[str, Any], mode: str) -> tuple[type[BaseLoop], dic
     """
     settings = loop_settings(cfg, mode)
     loop_class: Any = LOOPS.resolve(settings["type"], settings)
-    check_loop_class(loop_class, BaseTrainLoop if mode == "train" else BaseLoop, "type")
+    check_loop_class(loop_class, BaseLoop, "type")
+    if mode == "train" and not issubclass(loop_class, BaseTrainLoop):
+        settings["type"] = loop_class = with_training(loop_class)
     return loop_class, settings
 
 

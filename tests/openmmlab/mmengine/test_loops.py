@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from footplate import Runner, openmmlab
 from footplate.data import DefaultSampler
 from footplate.errors import FootplateError
-from tests.support import loader, settings
+from tests.support import loader, settings, weights
 
 CODE_BASE = """
 import time
@@ -78,6 +78,54 @@ class MultiTestLoopForTest(MultiLoop):
     mode = 'test'
 
 
+@LOOPS.register_module()
+class StageTrainLoop(BaseLoop):
+    def __init__(self, runner, dataloader, stages, val_interval=1):
+        super().__init__(runner, dataloader)
+        self._max_epochs = sum(stages)
+        self._max_iters = self._max_epochs * len(self.dataloader)
+        self._epoch = 0
+        self._iter = 0
+        self.val_interval = val_interval
+        self.stop_training = False
+
+    @property
+    def max_epochs(self):
+        return self._max_epochs
+
+    @property
+    def max_iters(self):
+        return self._max_iters
+
+    @property
+    def epoch(self):
+        return self._epoch
+
+    @property
+    def iter(self):
+        return self._iter
+
+    def run(self):
+        self.runner.call_hook('before_train')
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.runner.call_hook('before_train_epoch')
+            self.runner.model.train()
+            for idx, data_batch in enumerate(self.dataloader):
+                self.run_iter(idx, data_batch)
+            self.runner.call_hook('after_train_epoch')
+            self._epoch += 1
+            if self.runner.val_loop is not None and self._epoch % self.val_interval == 0:
+                self.runner.val_loop.run()
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def run_iter(self, idx, data_batch):
+        self.runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
+        self.runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+
 @HOOKS.register_module()
 class HostTimerHook(IterTimerHook):
     def _after_iter(self, runner, batch_idx, data_batch=None, outputs=None, mode='train'):
@@ -134,6 +182,23 @@ def test_loops_and_evaluators_of_a_code_base_evaluate_several_datasets(tmp_path:
     assert values["val/first/accuracy"].current() == expected
     runner.test()
     assert values["test/first/accuracy"].current() == values["test/second/accuracy"].current() == expected
+
+
+def test_training_loop_of_a_code_base_needs_only_base_loop(tmp_path: Path) -> None:
+    """A loop with stages, which sets its own counters and length, trains, validates and resumes."""
+    cfg = settings(tmp_path / "run", train_cfg={"type": "StageTrainLoop", "stages": [1, 2]})
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    whole = Runner.from_cfg(settings(tmp_path / "whole"))
+    whole.train()
+    assert weights(runner) == weights(whole)
+    for name in ("val/accuracy", "train/loss"):
+        ours, theirs = (each.message_hub.get_scalar(name).data for each in (runner, whole))
+        assert [list(part) for part in ours] == [list(part) for part in theirs]
+    half = {"resume": True, "load_from": str(tmp_path / "run/epoch_2.pth"), "work_dir": str(tmp_path / "resumed")}
+    resumed = Runner.from_cfg({**cfg, **half})
+    resumed.train()
+    assert (resumed.epoch, resumed.iter, weights(resumed)) == (3, 12, weights(whole))
 
 
 @pytest.mark.parametrize(
