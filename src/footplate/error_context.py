@@ -261,14 +261,14 @@ def with_defaults(section: Mapping[str, Any] | None, /, **defaults: Any) -> dict
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Adds a note to an exception.
+    """Adds a note to an exception. Does nothing if an exception of other code already has the note.
 
     In a FootplateError, the note comes first, since its message is cut off after `errors._MAX_LINES` lines.
     """
     if isinstance(error, FootplateError):
         error.notes = (note, *error.notes)
-    else:
-        vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), note]  # add_note() needs Python 3.11
+    elif note not in (notes := getattr(error, "__notes__", [])):
+        vars(error)["__notes__"] = [*notes, note]  # add_note() needs Python 3.11
 
 
 def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:

@@ -18,11 +18,13 @@ class Extension:
         packages: Maps additional scopes, such as "mmdet", to their PyPI packages, or to "" if they have no package.
         locations: Maps registry names, such as "hook", to the modules to import for their additional entries.
         ignored_keys: Maps top-level config keys that have no effect to advice for a warning.
+        advice: Additional rows for the table in `footplate.advice`.
     """
 
     packages: Mapping[str, str] = {}
     locations: Mapping[str, tuple[str, ...]] = {}
     ignored_keys: Mapping[str, str] = {}
+    advice: Mapping[str, str] = {}
 
     @property
     def config_keys(self) -> frozenset[str]:

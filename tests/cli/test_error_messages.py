@@ -130,10 +130,20 @@ def test_check_reports_the_error_of_a_hook_and_its_warnings(own: Command, footpl
         footplate("check", "tiny.py", "--debug")
 
 
-def test_device_errors_in_modules_of_torch_have_no_traceback() -> None:
-    for error in (torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUDA error: device-side assert")):
-        text = f"error: {type(error).__name__}: {error}\n  --debug shows the whole traceback\n"
-        assert describe_error(error) == (text, 1)
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), "Use a smaller batch size or fewer workers; "),
+        (RuntimeError("CUDA error: an illegal memory access"), "The GPU reports such an error late: "),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "Use a smaller batch size or fewer workers; "),
+    ],
+)
+def test_device_errors_in_modules_of_torch_have_advice_and_no_traceback(error: Exception, advice: str) -> None:
+    message, code = describe_error(error) or ("", 0)
+    first, second, *rest = message.splitlines()
+    assert (first, code) == (f"error: {type(error).__name__}: {error}", 1)
+    assert second.startswith(f"  {advice}")
+    assert rest == ["  --debug shows the whole traceback"]
 
 
 def test_missing_file_of_a_constructor_is_an_error_of_the_config(tiny: Path, own: Command, footplate: Command) -> None:

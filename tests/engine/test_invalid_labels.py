@@ -21,6 +21,6 @@ def test_file_with_an_invalid_label_is_named_for_a_loss_whose_message_lacks_the_
     sample.set_data({"gt_sem_seg": PixelData(data=torch.tensor([[[0, 1, 255, 9]]]))})
     with pytest.raises(RuntimeError) as caught:
         OneHotLoss()([sample])
-    assert label_advice(caught.value) == (
+    assert label_advice(caught.value) == [
         "'a.png' contains the label 9. Labels must be between 0 and 1. Check the labels and num_classes."
-    )
+    ]

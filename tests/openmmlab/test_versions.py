@@ -51,10 +51,11 @@ def test_a_code_base_sees_a_version_that_it_accepts(mmcv: ModuleType, limits: tu
 def test_a_code_base_sees_an_accepted_version_of_another_code_base(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limits: tuple[str, str], shown: str
 ) -> None:
-    mmdet = ModuleType("mmdet")
+    mmdet, relaxed = ModuleType("mmdet"), dict[str, str]()
     vars(mmdet).update(__version__="2.28.2")
     monkeypatch.setitem(sys.modules, "mmdet", mmdet)
-    monkeypatch.setattr("footplate.openmmlab.versions.relaxed", [])
+    for name in ("versions.RELAXED", "extension.OpenMMLab.advice"):
+        monkeypatch.setattr(f"footplate.openmmlab.{name}", relaxed)
     caplog.set_level("INFO", logger="footplate")
     show_accepted_versions(f"mmdet_minimum_version = '{limits[0]}'\nmmdet_maximum_version = '{limits[1]}'\n")
     assert mmdet.__version__ == shown

@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from footplate.advice import advise
+from footplate.cli.error_messages import describe_error
 from footplate.config import Config
 from footplate.data.data_element import BaseDataElement
 from footplate.engine.invalid_labels import label_advice
@@ -46,10 +48,41 @@ class Scored(Net):
 def test_label_that_is_not_a_class_is_named() -> None:
     with pytest.raises(IndexError) as caught:
         Scored()(torch.zeros(3, 4))
-    add_note(caught.value, label_advice(caught.value))  # as a run does
-    found = module_error("training", caught.value, Config({"model": {"type": "Scored"}}))
-    assert str(found).count("the label 3") == 1
-    assert "The data contains the label 3. Labels must be between 0 and the number of classes - 1." in str(found)
+    add_note(caught.value, *label_advice(caught.value))  # as a run does
+    assert (
+        _message(caught.value, Scored).count(
+            "The data contains the label 3. Labels must be between 0 and the number of classes - 1."
+        )
+        == 1
+    )
+
+
+def test_known_error_of_a_module_has_its_advice_instead_of_a_general_one() -> None:
+    class Normalized(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(2)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.norm(super().forward(inputs))
+            return out
+
+    with pytest.raises(ValueError, match="more than 1 value per channel") as caught:
+        Normalized()(torch.zeros(1, 4))
+    advise(caught.value)  # as a run does
+    message = _message(caught.value, Normalized)
+    assert message.count("drop_last=True") == 1
+    assert "norm is BatchNorm1d(2, " in message
+    assert "Check that shapes" not in message
+
+
+def _message(error: Exception, model: type) -> str:
+    """Returns the message of a command about the error of a module."""
+    found = module_error("training", error, Config({"model": {"type": model.__name__}}))
+    assert found is not None
+    found.__cause__ = error
+    message, _ = describe_error(found) or ("", 0)
+    return message
 
 
 @pytest.mark.parametrize("field", ["gt_label", "gt_sem_seg"])

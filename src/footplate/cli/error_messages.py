@@ -9,6 +9,7 @@ import sysconfig
 from traceback import FrameSummary, extract_tb
 from typing import TYPE_CHECKING, Any
 
+from footplate.advice import advice_about, advise
 from footplate.errors import PACKAGE, FootplateError, shown_path
 from footplate.interrupts import SIGNALED
 from footplate.messages import describe_exception
@@ -22,18 +23,6 @@ _NOT_WRITTEN = ("site-packages", "dist-packages", "torchinductor_")  # installed
 _MAX_LINES = 5
 # Errors from writing to an open file, which do not include the file name.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-_FOR_A_GPU = "This code is written for a GPU. Commands with the option --cpu, such as train, can run it on the CPU."
-_ADVICE = {
-    "Default process group has not been initialized": (
-        "This code needs a process group, even with one process. Use a command with --nproc, and pass --nproc 1."
-    ),
-    "not compiled with CUDA enabled": _FOR_A_GPU,
-    "Found no NVIDIA driver": _FOR_A_GPU,
-    "unsupported ScalarType BFloat16": (
-        "On a CPU, mixed precision (fp16, AmpOptimWrapper or --amp) uses bfloat16, which NumPy does not have. Call "
-        ".float() before .numpy(), or turn it off."
-    ),
-}
 # Torch re-raises worker errors in the main process, with the original traceback in the text.
 _WORKER_ERROR = re.compile(r"\ACaught (\w+) in (.+?)\.\nOriginal Traceback")
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (.*)\n)?', re.MULTILINE)
@@ -50,44 +39,25 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
     Returns:
         The message and the exit code, or None for a bug in footplate, whose traceback should be printed.
     """
+    notes = advise(error)
     if isinstance(error, FootplateError):
         source = error.__cause__ if error.shows_cause else None if error.origin else error
         frames = user_frames(source) if source is not None else []
         place = f"raised at {_location(frames[0])}; " if frames else ""
         hint = f"  {place}{option} shows the traceback\n" if frames or error.shows_cause else ""
-        advice = _advice_for(error.__cause__) if error.shows_cause and error.__cause__ else []
-        return "\n".join([f"error: {error}", *(f"  {line}" for line in advice), hint]), error.exit_code
+        return "\n".join([f"error: {error}", *(f"  {note}" for note in notes), hint]), error.exit_code
     is_of_system = isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)
     frames = user_frames(error) or ([] if is_of_system else _package_frames(error))
-    if frames or _is_of_device(error):
+    if frames or advice_about(error):
         lines = [f"error: {_summarize(error)}"]
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
             lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
-        details = [progress, *getattr(error, "__notes__", ())]
-        details += _advice_for(error)
-        lines += [f"  {detail}" for detail in (*details, f"{option} shows the whole traceback") if detail]
+        lines += [f"  {detail}" for detail in (progress, *notes, f"{option} shows the whole traceback") if detail]
         return "\n".join(lines) + "\n", 1
     if isinstance(error, OSError) and is_of_system:
         action = "read or write" if error.filename is None else f"use '{error.filename}'"
         return f"error: cannot {action}: {error.strerror}\n", 2
     return None
-
-
-def _advice_for(error: BaseException) -> list[str]:
-    from footplate.openmmlab.skipped_imports import explain_cause
-    from footplate.openmmlab.versions import relaxed
-
-    return explain_cause(error, _ADVICE) + explain_cause(error) + relaxed
-
-
-def _is_of_device(error: Exception) -> bool:
-    if str(error).startswith("CUDA error:"):
-        return True
-    if not isinstance(error, (RuntimeError, MemoryError)):
-        return False
-    from footplate.tools.failing_module import is_out_of_memory
-
-    return is_out_of_memory(error)
 
 
 def error_as_data(error: BaseException, message: str, code: int) -> dict[str, Any]:
@@ -111,7 +81,7 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
         data["found"] = repr(error.found)
     if error.suggestion:
         data["suggestion"] = error.suggestion
-    return {**data, "notes": list(error.notes), "exit_code": code}
+    return {**data, "notes": [*error.notes, *advise(error)], "exit_code": code}
 
 
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:

@@ -266,9 +266,9 @@ def _try_to_import(module: str) -> bool:
     try:
         importlib.import_module(module)
     except Exception as error:
-        from footplate.openmmlab.skipped_imports import explain_cause
+        from footplate.advice import advise
 
-        text = ". ".join([f"{module} cannot be imported: {type(error).__name__}: {error}", *explain_cause(error)])
+        text = ". ".join([f"{module} cannot be imported: {type(error).__name__}: {error}", *advise(error)])
         print_error(labeled("warning", text) + "\n")
         return False
     return True

@@ -48,6 +48,7 @@ def run(arguments: Namespace) -> int:
             raised as well.
     """
     from footplate import openmmlab
+    from footplate.advice import advise
     from footplate.distributed import is_distributed
     from footplate.extensions import known_packages
     from footplate.openmmlab.patches import run_patched
@@ -83,6 +84,7 @@ def run(arguments: Namespace) -> int:
     except Exception as error:
         if is_distributed() or arguments.debug:
             raise  # the ranks agree on one report
+        advise(error)
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_frame.f_code.co_filename != file:
             traceback = traceback.tb_next

@@ -14,11 +14,11 @@ MODULE_CALL = nn.Module.__call__.__code__
 _INVALID_LABEL = re.compile(r"Target (-?\d+) is out of bounds|Class values must be")
 
 
-def label_advice(error: BaseException) -> str:
-    """Returns advice about the invalid label that caused an error, with its file if possible, or an empty string."""
+def label_advice(error: BaseException) -> list[str]:
+    """Returns a note on the invalid label that caused an error, with its file if possible, or an empty list."""
     message = _INVALID_LABEL.search(str(error))
     if message is None:
-        return ""
+        return []
     label = None if message[1] is None else int(message[1])
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     counts = [getattr(frame.f_locals.get("self"), "num_classes", None) for frame in frames]
@@ -39,7 +39,7 @@ def label_advice(error: BaseException) -> str:
             break
     value = "a label that is not a class" if label is None else f"the label {label}"
     largest = "the number of classes - 1" if classes is None else classes - 1
-    return f"{file} contains {value}. Labels must be between 0 and {largest}. Check the labels and num_classes."
+    return [f"{file} contains {value}. Labels must be between 0 and {largest}. Check the labels and num_classes."]
 
 
 def inputs_of(call: Mapping[str, Any]) -> list[Any]:

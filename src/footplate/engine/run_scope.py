@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from footplate.advice import advise
 from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
@@ -22,19 +23,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _MAX_LINES = 5  # the maximum number of lines of an error message in the log
-_SAVE_MEMORY = "Use a smaller batch size; for other ways to save memory, see docs/memory.md."
-_ADVICE = {  # for texts in frequent errors of torch
-    "out of memory": _SAVE_MEMORY,
-    "you tried to allocate": _SAVE_MEMORY,  # on a CPU
-    "device-side assert": (
-        "Usually, a label is not between 0 and the number of classes - 1. The GPU reports such an error late: to see "
-        "the line and the batch that caused it, set CUDA_LAUNCH_BLOCKING=1, or CUDA_VISIBLE_DEVICES='' for the CPU."
-    ),
-    "Expected more than 1 value per channel": (
-        "A batch of one sample is too small for batch normalization. If it is the last batch of an epoch, set "
-        "drop_last=True for the dataloader."
-    ),
-}
 
 
 @contextmanager
@@ -98,6 +86,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
             runner.folder.record_stop(reason, runner.iter)
         if interrupted:
             raise
+        advise(completed)
         runner.visualizer.close()
         # Only rank 0 prints its error. Other ranks write the traceback to their own log file.
         trace = None if is_main_process() else completed
@@ -122,11 +111,8 @@ def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
         return error
     if getattr(error, "errno", None) in NO_SPACE:
         return ArgumentError(f"cannot write: {error}")
-    for text, advice in _ADVICE.items():
-        if text in str(error):
-            add_note(error, advice)
-    if about_labels := label_advice(error):
-        add_note(error, about_labels)
+    for note in label_advice(error):
+        add_note(error, note)
     explained = explain_worker_death(error, runner.built_loaders())
     if explained is None and runner.is_plain:
         _omit_engine_frames(error)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from footplate.advice import BROKEN_PACKAGES, advice_about
 from footplate.config import LazyObject, import_custom, import_module
 from footplate.error_context import origin_of, walk_paths
 from footplate.errors import ConfigError
@@ -21,7 +22,6 @@ from footplate.openmmlab.first_generation.translation.translate import is_first_
 from footplate.openmmlab.installation import install
 from footplate.openmmlab.mmengine.registry import Registry as MMEngineRegistry
 from footplate.openmmlab.requirements import explain_failed_import
-from footplate.openmmlab.skipped_imports import explain_cause
 from footplate.openmmlab.versions import is_for_mmcv_1
 from footplate.registry import (
     DATA_SAMPLERS,
@@ -120,7 +120,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:
         except ConfigError:
             raise
         except Exception as error:
-            notes = [*explain_cause(error), *explain_failed_import(scope)]
+            notes = [*advice_about(error, BROKEN_PACKAGES), *explain_failed_import(scope)]
             raise ConfigError(
                 f"the code base '{scope}' cannot be imported: {type(error).__name__}: {error}",
                 key="default_scope" if scope == cfg.get("default_scope") else "",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from footplate import __version__
-from footplate.errors import ConfigError
+from footplate.advice import advise
 from footplate.openmmlab.code_bases import use_code_bases
 from footplate.openmmlab.extension import CODE_BASES
 from footplate.openmmlab.mmengine.registry import register_all_modules
@@ -21,7 +21,7 @@ from footplate.openmmlab.requirements import (
     installed_version,
     scope_of,
 )
-from footplate.openmmlab.skipped_imports import explain_cause, skipped
+from footplate.openmmlab.skipped_imports import skipped
 from footplate.registry import MODELS
 from footplate.registry.dotted_paths import find_spec, is_user_module
 from footplate.registry.root import PackageModels
@@ -52,7 +52,7 @@ def check_code_base(name: str) -> dict[str, Any]:
             use_code_bases({"default_scope": scope})
             register_all_modules(scope)
         except Exception as error:
-            problems = [*str(error).splitlines(), *([] if isinstance(error, ConfigError) else explain_cause(error))]
+            problems = [*str(error).splitlines(), *advise(error)]
         version = getattr(sys.modules.get(scope), "__version__", version)
     reasons = {reason: [each for each in skipped if skipped[each] == reason] for reason in skipped.values()}
     remarks += [f"Cannot import {', '.join(names)}: {reason}" for reason, names in reasons.items()]
@@ -69,7 +69,7 @@ def _failed_imports(extra: str) -> list[str]:
             try:
                 importlib.import_module(registry.scope)
             except Exception as error:
-                lines += [f"Cannot import {registry.scope}: {type(error).__name__}: {error}", *explain_cause(error)]
+                lines += [f"Cannot import {registry.scope}: {type(error).__name__}: {error}", *advise(error)]
     return list(dict.fromkeys(lines))
 
 

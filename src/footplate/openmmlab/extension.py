@@ -36,6 +36,8 @@ _IGNORED = {
     "efficient_conv_bn_eval": "The run needs more memory if batch normalization layers are frozen.",
     "use_ddp_wrapper": "Set `model_wrapper_cfg` to choose the wrapper.",
 }
+RELAXED: dict[str, str] = {}
+"""For each code base that does not have the version that another one requires, a note for all errors."""
 _logger = logging.getLogger("footplate.openmmlab")
 _DEFAULT_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
 
@@ -54,6 +56,7 @@ class OpenMMLab(Extension):
     }
 
     ignored_keys = _IGNORED
+    advice = RELAXED
 
     @property
     def config_keys(self) -> frozenset[str]:

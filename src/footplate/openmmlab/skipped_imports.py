@@ -2,24 +2,19 @@
 
 import ast
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from footplate.advice import BROKEN_PACKAGES, advice_about
 from footplate.errors import ConfigError, FootplateError
 from footplate.messages import describe_exception
 from footplate.openmmlab.requirements import explain_failed_import
 
 _logger = logging.getLogger("footplate.openmmlab")
-# Maps a phrase in an error message to the cause.
-_SKIPPED = {
+_CAUSES = {
     "localizers.drn": "The wheel of mmaction2 lacks this folder.",
     "from 'transformers": "It needs an older version of transformers.",
     "CudaSupportError": "It needs numba with CUDA.",
-}
-_RAISED = {
-    "numpy.dtype size changed": "A package was built for NumPy 1. Install 'numpy<2'.",
-    "torchvision::nms": "torchvision was built for a different build of torch. Install both from the same index.",
-    "libGL": "Install opencv-python-headless instead of opencv-python.",
 }
 skipped: dict[str, str] = {}
 """Maps each name that could not be imported from a code base to the reason."""
@@ -48,15 +43,6 @@ def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
     return {"_footplate_skip": _skip}
 
 
-def explain_cause(error: BaseException, causes: Mapping[str, str] = _RAISED) -> list[str]:
-    """Returns a description of each known cause of an error.
-
-    `causes` maps phrases in the error message to descriptions.
-    """
-    text = f"{type(error).__name__}: {error}"
-    return [cause for words, cause in causes.items() if words in text]
-
-
 def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, type]:
     """Logs the error that caused an import to be skipped, and returns placeholders for the imported names.
 
@@ -68,10 +54,11 @@ def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, typ
     if isinstance(error, FootplateError):
         raise error
     text = describe_exception(error).rstrip(".")
-    if is_missing or explain_cause(error):
-        notes = [*explain_cause(error), *explain_failed_import(top)]
+    advice = advice_about(error, BROKEN_PACKAGES)
+    if is_missing or advice:
+        notes = [*advice, *explain_failed_import(top)]
         raise MissingPackageError(f"'{package}' cannot be imported: {text}", notes=notes) from error
-    reason = " ".join([f"{text}.", *explain_cause(error, _SKIPPED)])
+    reason = " ".join([f"{text}.", *advice_about(error, _CAUSES)])
     if reason not in skipped.values():
         _logger.warning("Skipped the import of %s from '%s': %s", ", ".join(names), package, reason)
     skipped.update(dict.fromkeys(names, reason))

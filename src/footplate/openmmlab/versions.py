@@ -11,6 +11,7 @@ from typing import Any
 from packaging.version import Version
 
 from footplate.extensions import known_packages
+from footplate.openmmlab.extension import RELAXED
 
 _logger = logging.getLogger("footplate.openmmlab")
 # If a code base rejects the installed version, it sees the newest of these versions that it accepts.
@@ -23,8 +24,6 @@ _LIMIT = re.compile(
 )
 _COMPARISON = re.compile(r"(mm[a-z0-9]+)\.__version__\)? ([<>])=? (?:[\w.]+\()?'([^']+)'", re.IGNORECASE)
 _WITHOUT_RUNNER = Version("2.0.0rc0"), Version("2.0.0")
-relaxed: list[str] = []
-"""For each code base that does not have the version that another one requires, a sentence for error messages."""
 _originals: dict[str, Any] = {}
 _ranges: dict[str, list[tuple[str, str]]] = {}  # maps packages to the version ranges of the code bases imported so far
 
@@ -107,10 +106,8 @@ def show_accepted_versions(source: str) -> None:
         elif original and fits[0] != original:
             note = f"{package} {original} is installed, but a code base accepts versions up to {accepted[1]}."
             _logger.info("%s footplate reports %s to it.", note, fits[0])
-            if (
-                package not in _RELEASES and note not in relaxed
-            ):  # footplate itself provides mmcv's and MMEngine's runtime
-                relaxed.append(note)
+            if package not in _RELEASES:  # footplate itself provides mmcv's and MMEngine's runtime
+                RELAXED[f"(?#{package})"] = note  # a pattern that matches any error
         for title in {package, f"{package}.version"} & sys.modules.keys():
             vars(sys.modules[title]).update(__version__=fits[0], version_info=Version(fits[0]).release)
 

@@ -1,6 +1,5 @@
 """Finds the module that raised an error, and the module's config section."""
 
-import errno
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from footplate.advice import OUT_OF_MEMORY, advice_about
 from footplate.distributed import unwrap_model
 from footplate.engine.invalid_labels import MODULE_CALL, inputs_of, label_advice
 from footplate.error_context import describe_changes, join_path, origin_at, walk_paths
@@ -20,11 +20,7 @@ from footplate.messages import describe_exception
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 # not caused by the running module
 _DEVICE_ERRORS = ("cuda error", "cudnn", "cublas", "nccl", "cuda enabled", "nvidia driver", "default process group")
-_OUT_OF_MEMORY = re.compile(  # messages of torch, cuBLAS, cuDNN, oneDNN and Python
-    r"out of memory|cannot allocate memory|can't allocate memory|not enough memory: you tried to allocate|bad_alloc|"
-    r"STATUS_ALLOC_FAILED|could not (create|execute) a primitive|can't start new thread",
-    re.IGNORECASE,
-)
+_CHECK = "Check that shapes and dtypes match, for example the numbers of channels and classes"
 
 
 class ComponentError(FootplateError):
@@ -41,18 +37,13 @@ class ComponentError(FootplateError):
     def __init__(self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = ()) -> None:
         place = f" in {module}" if module else ""
         message = f"{stage} fails{place}: {describe_exception(error)}"
-        super().__init__(
-            message, key=key, notes=list(dict.fromkeys([*notes, *getattr(error, "__notes__", ())])), shows_cause=True
-        )
+        super().__init__(message, key=key, notes=notes, shows_cause=True)
         self.stage = stage
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Checks whether an error means that the host or the device is out of memory."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    is_reported = isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
-    return is_reported or isinstance(error, MemoryError)
+    return re.search(OUT_OF_MEMORY, f"{type(error).__name__}: {error}") is not None
 
 
 def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | None:
@@ -92,12 +83,8 @@ def module_error(stage: str, error: Exception, cfg: Any) -> ComponentError | Non
         sections = [path for path, value in walk_paths(cfg["model"], ["model"]) if isinstance(value, Mapping)]
         matches = [path for path in sections if [str(step) for step in path] == parts[: len(path)]]
         key = join_path(max(matches, key=len, default=["model"]))
-        advice = label_advice(error) or (
-            "Check that shapes and dtypes match, for example the numbers of channels and classes"
-        )
-        if "deterministic" in str(error):
-            advice = "To continue with a warning, set randomness.deterministic='warn'"
-        notes = [*describe_changes(cfg["model"], "model"), advice]
+        notes = describe_changes(cfg["model"], "model")
+        notes += label_advice(error) or advice_about(error) or [_CHECK]
         calls = [frame.f_locals for frame in frames if frame.f_code is MODULE_CALL]
         inputs = next((inputs_of(call) for call in reversed(calls) if call["self"] is module), [])
         shapes = ", ".join(str(tuple(value.shape)) for value in inputs if isinstance(value, Tensor))

@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 from footplate.distributed.collectives import average_gradients
 from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.distributed.wrappers import ModelDistributedDataParallel
-from footplate.error_context import add_note
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
 from footplate.optim.wrappers.accumulation import Accumulation
@@ -151,19 +150,8 @@ class OptimWrapper(Accumulation):
             has_inputs = bool(kwargs["inputs"])  # False while all are frozen
         elif data_parallel is not None:
             loss = data_parallel.prepare_backward(loss, self.should_sync())
-        try:
-            if has_inputs:
-                loss.backward(**kwargs)  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            if "backward through the graph a second time" in str(error):
-                add_note(
-                    error,
-                    "footplate calls backward on the returned loss, and `update_params(loss)` calls it on `loss`. "
-                    "Do not call it yourself, and detach tensors that you keep from earlier iterations. If several "
-                    "losses share a forward pass, pass their sum, or call the optimizer's `backward` with "
-                    "`retain_graph=True`.",
-                )
-            raise
+        if has_inputs:
+            loss.backward(**kwargs)  # type: ignore[no-untyped-call]
         if data_parallel is not None and self.should_sync():
             average_gradients(self.parameters() if self.isolated else data_parallel.unreduced)
         self._inner_count += 1
