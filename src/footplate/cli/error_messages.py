@@ -43,7 +43,8 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
     if isinstance(error, FootplateError):
         source = error.__cause__ if error.shows_cause else None if error.origin else error
         frames = user_frames(source) if source is not None else []
-        place = f"raised at {_location(frames[0])}; " if frames else ""
+        line = _location(frames[0]) if frames else ""
+        place = f"raised at {line}; " if line not in error.message else ""
         hint = f"  {place}{option} shows the traceback\n" if frames or error.shows_cause else ""
         return "\n".join([f"error: {error}", *(f"  {note}" for note in notes), hint]), error.exit_code
     is_of_system = isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)
