@@ -69,12 +69,14 @@ def advise(error: BaseException) -> list[str]:
     If a FootplateError does not explain its cause, adds the advice to the cause. Other FootplateErrors get no advice.
 
     Returns:
-        All notes of the error or of its cause, except those that a FootplateError itself contains.
+        The advice, except what the message of a FootplateError contains.
     """
     if isinstance(error, FootplateError):
-        notes = advise(error.__cause__) if error.shows_cause and error.__cause__ else []
-        return [note for note in notes if note not in error.notes]
-    for table in (_TABLE, *(extension.advice for extension in extensions())):
-        for note in advice_about(error, table):
-            add_note(error, note)
-    return list(getattr(error, "__notes__", ()))
+        advice = advise(error.__cause__) if error.shows_cause and error.__cause__ else []
+        return [note for note in advice if note not in str(error)]
+    advice = advice_about(error)
+    for extension in extensions():
+        advice += advice_about(error, extension.advice)
+    for note in advice:
+        add_note(error, note)
+    return advice

@@ -39,21 +39,22 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
     Returns:
         The message and the exit code, or None for a bug in footplate, whose traceback should be printed.
     """
-    notes = advise(error)
+    advice = advise(error)
     if isinstance(error, FootplateError):
         source = error.__cause__ if error.shows_cause else None if error.origin else error
         frames = user_frames(source) if source is not None else []
         line = _location(frames[0]) if frames else ""
         place = f"raised at {line}; " if line not in error.message else ""
         hint = f"  {place}{option} shows the traceback\n" if frames or error.shows_cause else ""
-        return "\n".join([f"error: {error}", *(f"  {note}" for note in notes), hint]), error.exit_code
+        return "\n".join([f"error: {error}", *(f"  {line}" for line in advice), hint]), error.exit_code
     is_of_system = isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)
     frames = user_frames(error) or ([] if is_of_system else _package_frames(error))
     if frames or advice_about(error):
         lines = [f"error: {_summarize(error)}"]
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
             lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
-        lines += [f"  {detail}" for detail in (progress, *notes, f"{option} shows the whole traceback") if detail]
+        details = [progress, *getattr(error, "__notes__", ()), f"{option} shows the whole traceback"]
+        lines += [f"  {detail}" for detail in details if detail]
         return "\n".join(lines) + "\n", 1
     if isinstance(error, OSError) and is_of_system:
         action = "read or write" if error.filename is None else f"use '{error.filename}'"
@@ -82,7 +83,7 @@ def error_as_data(error: BaseException, message: str, code: int) -> dict[str, An
         data["found"] = repr(error.found)
     if error.suggestion:
         data["suggestion"] = error.suggestion
-    return {**data, "notes": [*error.notes, *advise(error)], "exit_code": code}
+    return {**data, "notes": list(error.notes), "exit_code": code}
 
 
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from footplate.advice import BROKEN_PACKAGES, advice_about
+from footplate.advice import advice_about
 from footplate.config import LazyObject, import_custom, import_module
 from footplate.error_context import origin_of, walk_paths
 from footplate.errors import ConfigError
@@ -120,7 +120,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:
         except ConfigError:
             raise
         except Exception as error:
-            notes = [*advice_about(error, BROKEN_PACKAGES), *explain_failed_import(scope)]
+            notes = [*advice_about(error), *explain_failed_import(scope)]
             raise ConfigError(
                 f"the code base '{scope}' cannot be imported: {type(error).__name__}: {error}",
                 key="default_scope" if scope == cfg.get("default_scope") else "",

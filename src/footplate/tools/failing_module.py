@@ -37,7 +37,9 @@ class ComponentError(FootplateError):
     def __init__(self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = ()) -> None:
         place = f" in {module}" if module else ""
         message = f"{stage} fails{place}: {describe_exception(error)}"
-        super().__init__(message, key=key, notes=notes, shows_cause=True)
+        super().__init__(
+            message, key=key, notes=list(dict.fromkeys([*notes, *getattr(error, "__notes__", ())])), shows_cause=True
+        )
         self.stage = stage
 
 
