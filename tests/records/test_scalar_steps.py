@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from footplate import Runner
-from footplate.engine import Hook
 from footplate.records import BaseVisBackend
-from tests.support import loader, settings
+from tests.support import KillForTest, loader, settings
 
 
 class RecordingWriter(BaseVisBackend):
@@ -95,17 +94,13 @@ def test_steps_of_scalars(tmp_path: Path, train_cfg: dict[str, Any], hook: dict[
 def test_resumed_run_writes_each_step_once(
     tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], steps: str, stop: int
 ) -> None:
-    class Stop(Hook):
-        priority = "LOWEST"
-        acts_last = True  # after the CheckpointHook
-
-        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-            if runner.iter + 1 == stop:
-                raise KeyboardInterrupt
+    class Stop(KillForTest):
+        def _die(self, runner: Any) -> None:
+            raise KeyboardInterrupt
 
     first, second = RecordingWriter(), RecordingWriter()
     with pytest.raises(KeyboardInterrupt):
-        runner_of(tmp_path, train_cfg, first, hook, stop, custom_hooks=[Stop()]).train()
+        runner_of(tmp_path, train_cfg, first, hook, stop, custom_hooks=[Stop(stop)]).train()
     runner_of(tmp_path, train_cfg, second, hook, resume=True).train()
     assert f"{first.steps()} {second.steps()}".strip() == steps
 
