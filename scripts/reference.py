@@ -19,7 +19,6 @@ from footplate.cli.main import build_parser
 from footplate.data import SampleLoader
 from footplate.engine import Runner
 from footplate.engine.sections import ARGUMENTS, OTHER_KEYS
-from footplate.openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS, RULES
 from footplate.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -37,10 +36,11 @@ from footplate.registry import (
     VISUALIZERS,
     Registry,
 )
+from footplate_openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS, RULES
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 _SOURCE = "src/"
-_FIRST_GENERATION = "footplate.openmmlab.first_generation."
+_FIRST_GENERATION = "footplate_openmmlab.first_generation."
 _HEAD = (
     "The names are values of `type`, and the keys below a name are its arguments. A key without a default is required. "
     "Arguments that the engine passes itself are left out."
@@ -85,9 +85,9 @@ _PUBLIC = {
     "footplate.evaluation": ("BaseMetric", "Evaluator", "TorchMetric"),
     "footplate.checkpoint": ("load_weights", "load_checkpoint", "find_latest", "verify"),
     "footplate.tools.checkpoint_conversion": ("average_weights", "export_weights"),
-    "footplate.inference": ("Predictor", "export_run", "export_module", "export_model", "describe_export"),
+    "footplate_vision.inference": ("Predictor", "export_run", "export_module", "export_model", "describe_export"),
     "footplate.visualization": ("Visualizer",),
-    "footplate.openmmlab": ("install",),
+    "footplate_openmmlab": ("install",),
 }
 # What the engine passes to the entries of a section by itself.
 _PASSED = {

@@ -41,7 +41,7 @@ def variables() -> dict[str, str]:
     """Returns the environment variables of a measuring process: our sources first on the path, and no network."""
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "src", ROOT / "operators"))),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "src"))),
         "OMP_NUM_THREADS": "",
         "HF_HUB_OFFLINE": "1",
         "PYTHONWARNINGS": "ignore",

@@ -18,8 +18,8 @@ from footplate import extensions
 
 __version__ = "0.1.0"
 
-extensions.register("footplate.tasks.extension:Tasks")
-extensions.register("footplate.openmmlab.extension:OpenMMLab")
+extensions.register("footplate_vision.extension:Tasks")
+extensions.register("footplate_openmmlab.extension:OpenMMLab")
 
 __all__ = [
     "__version__",

@@ -36,7 +36,7 @@ _MAX_VALUE_LENGTH = 160
 _MAX_LINES = 5
 PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 """The folder of footplate, with a trailing separator."""
-RECIPES = os.path.join(PACKAGE, "tasks", "recipes", "configs", "")
+RECIPES = os.path.join(PACKAGE[:-1] + "_vision", "recipes", "configs", "")
 """The folder of the recipes, with a trailing separator."""
 
 

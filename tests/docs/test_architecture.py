@@ -66,5 +66,5 @@ def test_core_does_not_name_the_package_for_openmmlab() -> None:
         path for path in source.rglob("*.py") if path.relative_to(source).parts[0] not in {*above, "__init__.py"}
     ]
     assert len(modules) > 100
-    named = [str(path) for path in modules if "footplate.openmmlab" in path.read_text(encoding="utf-8")]
+    named = [str(path) for path in modules if "footplate_openmmlab" in path.read_text(encoding="utf-8")]
     assert not named

@@ -11,7 +11,7 @@ from footplate.config import Config
 from footplate.engine.run_config import translate_config
 from footplate.engine.sections import RUNNER_KEYS
 from footplate.registry import HOOKS
-from footplate.tasks.recipes import Recipe, recipes
+from footplate_vision.recipes import Recipe, recipes
 from scripts.config_schema import BUILT_IN_NAMES, FILE, built_in_names, config_schema, describe_arguments
 
 

@@ -11,7 +11,7 @@ from footplate.tools.run_curves import CurveHook
 from tests.docs.pages import DOCS
 
 # First-generation hooks are described with the translation of their configs.
-_ELSEWHERE = "footplate.openmmlab."
+_ELSEWHERE = "footplate_openmmlab."
 
 
 def built_in() -> set[str]:

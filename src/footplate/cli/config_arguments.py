@@ -61,7 +61,7 @@ def apply_override_arguments(cfg: Config, arguments: Namespace, *, import_custom
     """
 
     def import_modules() -> None:
-        from footplate import openmmlab
+        import footplate_openmmlab as openmmlab
 
         if import_custom_modules:
             openmmlab.import_modules(cfg)

@@ -31,10 +31,10 @@ def add_commands(subparsers: Any) -> None:
 def check_installation(arguments: Namespace) -> int:
     """Prints the problems found in each code base. Returns 2 if there are any."""
     from footplate.errors import ConfigError
-    from footplate.openmmlab.code_bases import named_code_bases
-    from footplate.openmmlab.doctor import check_code_base, check_environment
-    from footplate.openmmlab.extension import CODE_BASES
-    from footplate.openmmlab.requirements import scope_of
+    from footplate_openmmlab.code_bases import named_code_bases
+    from footplate_openmmlab.doctor import check_code_base, check_environment
+    from footplate_openmmlab.extension import CODE_BASES
+    from footplate_openmmlab.requirements import scope_of
 
     if not arguments.target:
         rows = check_environment()
@@ -60,7 +60,7 @@ def check_installation(arguments: Namespace) -> int:
 
 def _check_custom_imports(cfg: Config) -> dict[str, Any]:
     """Imports the modules in a config's `custom_imports`. Returns a dict in the format of `check_code_base`."""
-    from footplate.openmmlab.code_bases import import_modules
+    from footplate_openmmlab.code_bases import import_modules
 
     row: dict[str, Any] = {"name": "custom_imports", "version": "", "problems": [], "remarks": ["complete"]}
     try:

@@ -74,8 +74,8 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
 
 
 def _advice_for(error: BaseException) -> list[str]:
-    from footplate.openmmlab.skipped_imports import explain_cause
-    from footplate.openmmlab.versions import relaxed
+    from footplate_openmmlab.skipped_imports import explain_cause
+    from footplate_openmmlab.versions import relaxed
 
     return explain_cause(error, _ADVICE) + explain_cause(error) + relaxed
 

@@ -16,9 +16,9 @@ from footplate.cli.output import print_error, print_json, print_result, print_te
 from footplate.config import Config
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import BOLD, DIM, labeled, nearest
-from footplate.openmmlab.first_generation.translation.translate import is_first_generation, translate
 from footplate.storage import commit_bytes, commit_image
 from footplate.tools.output_check import check_output
+from footplate_openmmlab.first_generation.translation.translate import is_first_generation, translate
 
 TOPICS = ("hooks", "schedule", "params", "loops")
 
@@ -107,7 +107,7 @@ def add_commands(subparsers: Any) -> None:
 
 def list_recipes(arguments: Namespace) -> None:
     """Prints the name, summary and file of each recipe."""
-    from footplate.tasks.recipes import recipes
+    from footplate_vision.recipes import recipes
 
     found = recipes()
     width = max(len(recipe.name) for recipe in found) + 2
@@ -239,9 +239,9 @@ def list_models(arguments: Namespace) -> int:
 
     Without a word, prints only one line for each package such as timm.
     """
-    from footplate import openmmlab
-    from footplate.openmmlab.extension import CODE_BASES
+    import footplate_openmmlab as openmmlab
     from footplate.registry.dotted_paths import find_spec, is_footplate_alias
+    from footplate_openmmlab.extension import CODE_BASES
 
     for package in CODE_BASES:  # the registry module of a code base registers its models
         spec = find_spec(package)
@@ -266,7 +266,7 @@ def _try_to_import(module: str) -> bool:
     try:
         importlib.import_module(module)
     except Exception as error:
-        from footplate.openmmlab.skipped_imports import explain_cause
+        from footplate_openmmlab.skipped_imports import explain_cause
 
         text = ". ".join([f"{module} cannot be imported: {type(error).__name__}: {error}", *explain_cause(error)])
         print_error(labeled("warning", text) + "\n")

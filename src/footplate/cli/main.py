@@ -110,7 +110,7 @@ def _run(arguments: Namespace) -> int:
     """
     try:
         if arguments.cpu:
-            from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
+            from footplate_openmmlab.cuda_on_cpu import cuda_on_cpu
 
             with cuda_on_cpu():
                 return arguments.run(arguments) or 0

@@ -47,11 +47,11 @@ def run(arguments: Namespace) -> int:
         FootplateError: The script raised this error. With several ranks or `--debug`, the script's other errors are
             raised as well.
     """
-    from footplate import openmmlab
+    import footplate_openmmlab as openmmlab
     from footplate.distributed import is_distributed
     from footplate.extensions import known_packages
-    from footplate.openmmlab.patches import run_patched
     from footplate.storage import missing_path_notes
+    from footplate_openmmlab.patches import run_patched
 
     file = os.path.abspath(arguments.script)
     if not os.path.isfile(file):

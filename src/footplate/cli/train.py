@@ -14,7 +14,7 @@ from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result, print_text
 from footplate.errors import ArgumentError, shown_path
 from footplate.messages import list_names
-from footplate.openmmlab.first_generation.translation.translate import is_first_generation
+from footplate_openmmlab.first_generation.translation.translate import is_first_generation
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -71,7 +71,7 @@ def run(arguments: Namespace) -> int:
     code = start_processes(arguments)
     if code is not None:
         return code
-    from footplate import openmmlab
+    import footplate_openmmlab as openmmlab
     from footplate.engine import Runner
     from footplate.hooks import ProgressHook, RecordHook
     from footplate.records import surviving_streams
@@ -145,7 +145,7 @@ def _apply_options(arguments: Namespace, cfg: "Config") -> None:
     if arguments.amp and is_first_generation(cfg):
         cfg["fp16"] = cfg.get("fp16") or {"loss_scale": "dynamic"}
     elif arguments.amp:
-        from footplate.inference.trained_model import name_of
+        from footplate_vision.inference.trained_model import name_of
 
         wrapper = cfg.get("optim_wrapper")
         kind = (wrapper or {}).get("type", "OptimWrapper")

@@ -115,7 +115,7 @@ def test_checkpoint(arguments: Namespace) -> int:
 
 def _open_trained(arguments: Namespace) -> Any:
     """Opens the checkpoint of a command, and applies the overrides to its config."""
-    from footplate.inference import open_trained
+    from footplate_vision.inference import open_trained
 
     trained = open_trained(arguments.checkpoint, arguments.config)
     arguments.cfg = trained.cfg
@@ -125,8 +125,8 @@ def _open_trained(arguments: Namespace) -> Any:
 
 def predict_inputs(arguments: Namespace) -> int:
     """Runs inference on the inputs and prints the path of the output file. Returns 2 if an input cannot be read."""
-    from footplate.inference import Predictor, predict_files
-    from footplate.inference.predictor import DEFAULT_SCORE
+    from footplate_vision.inference import Predictor, predict_files
+    from footplate_vision.inference.predictor import DEFAULT_SCORE
 
     trained = _open_trained(arguments)
     predictor = Predictor(trained, device=arguments.device, batch_size=arguments.batch_size)
@@ -160,7 +160,7 @@ def export_checkpoint(arguments: Namespace) -> None:
     Prints the inputs and outputs of the exported file, and how much these outputs differ from the model's outputs.
     """
     from footplate.config import as_plain
-    from footplate.inference import describe_export, export_model, output_path_of
+    from footplate_vision.inference import describe_export, export_model, output_path_of
 
     target = arguments.output or output_path_of(arguments.checkpoint, arguments.to)
     trained = _open_trained(arguments)

@@ -47,8 +47,8 @@ __all__ = [
 
 # Each package in this folder is a task, so new tasks need no changes here.
 _TASKS = tuple(
-    f"footplate.tasks.{module.name}"
-    for module in iter_modules([str(Path(__file__).parents[1] / "tasks")])
+    f"footplate_vision.{module.name}"
+    for module in iter_modules([str(Path(__file__).parents[2] / "footplate_vision")])
     if module.ispkg
 )
 
@@ -119,8 +119,8 @@ LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loops:Base
 HOOKS = _root(
     "hook",
     "footplate.hooks",
-    "footplate.tasks.label_checks",
-    "footplate.tasks.visualization",
+    "footplate_vision.label_checks",
+    "footplate_vision.visualization",
     *_TASKS,
     base="footplate.engine.hook:Hook",
 )
@@ -139,8 +139,8 @@ def build_model(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
 DATASETS = _root(
     "dataset",
     "footplate.data",
-    "footplate.tasks.recipes.fashion_items",
-    "footplate.tasks.recipes.fashion_scenes",
+    "footplate_vision.recipes.fashion_items",
+    "footplate_vision.recipes.fashion_scenes",
     *_TASKS,
     base="torch.utils.data:Dataset",
     strict=False,
@@ -165,7 +165,7 @@ OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
 OPTIM_WRAPPERS = _root(
     "optimizer wrapper", "footplate.optim", base="footplate.optim.wrappers.optim_wrapper:OptimWrapper"
 )
-OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim", "footplate.tasks.layer_decay")
+OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim", "footplate_vision.layer_decay")
 OPTIMIZER_BUILDERS = _root("optimizer constructor", "footplate.optim")
 PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
 

@@ -8,10 +8,10 @@ from footplate.config import Config, ConfigDict
 from footplate.config.key_paths import split_path
 from footplate.error_context import join_path, origin_at, origin_of
 from footplate.errors import ConfigError, FootplateError
-from footplate.openmmlab.first_generation.translation.key_map import KEY_PAIRS, RENAMED, SPLITS, counterparts
-from footplate.openmmlab.first_generation.translation.schedule_rules import OLD_NAMES
-from footplate.openmmlab.first_generation.translation.translate import is_first_generation, translate
 from footplate.tools.key_lookup import find_value, paths_ending
+from footplate_openmmlab.first_generation.translation.key_map import KEY_PAIRS, RENAMED, SPLITS, counterparts
+from footplate_openmmlab.first_generation.translation.schedule_rules import OLD_NAMES
+from footplate_openmmlab.first_generation.translation.translate import is_first_generation, translate
 
 
 def suggest_equivalent(error: FootplateError, cfg: Config, path: str) -> None:

@@ -18,9 +18,9 @@ from footplate.engine import Runner
 from footplate.errors import DataError
 from footplate.hooks import EMAHook
 from footplate.messages import pluralize
-from footplate.openmmlab.first_generation.adapters.model import DataContainer
 from footplate.tools.failing_module import is_out_of_memory
 from footplate.tools.label_counts import Labels, counting_labels
+from footplate_openmmlab.first_generation.adapters.model import DataContainer
 
 _MAX_READ = 64  # samples
 

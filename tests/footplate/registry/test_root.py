@@ -1,0 +1,36 @@
+import subprocess
+import sys
+from pathlib import Path
+
+from footplate import registry
+
+
+def test_every_task_is_imported_on_a_lookup_that_needs_it() -> None:
+    folder = Path(registry.__file__).parents[1] / "tasks"
+    tasks = sorted(path.parent.name for path in folder.glob("*/__init__.py"))
+    code = "import sys; from footplate.registry import MODELS; 'Unknown' in MODELS; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "segmentation" in tasks
+    assert {f"footplate_vision.{name}" for name in tasks} <= set(done.stdout.split())
+
+
+def test_lookup_of_a_user_class_imports_nothing_and_replacing_a_built_in_is_reported_at_once() -> None:
+    code = """
+import sys, torch
+from footplate.registry import MODELS
+
+class Own(torch.nn.Module): ...
+class SmallSegmentor(torch.nn.Module): ...
+
+before = set(sys.modules)
+for kind in (Own, SmallSegmentor):
+    MODELS.register_module(kind)
+    assert MODELS.get(kind.__name__) is kind
+print(len({name for name in sys.modules if name.startswith("footplate.")} - before))
+MODELS.module_dict  # imports the built-in classes
+print(MODELS.get("SmallSegmentor") is SmallSegmentor)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "True"]
+    assert done.stderr.count("Replacing the built-in") == 1
+    assert "Replacing the built-in model 'SmallSegmentor' with __main__.SmallSegmentor." in done.stderr
