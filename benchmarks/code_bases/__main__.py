@@ -178,7 +178,7 @@ def in_child(run: Callable[[], dict[str, Any]], log: Path, seconds: int, *, cpu:
         seconds: The limit of processor time.
         cpu: Whether to run code for a GPU on the CPU.
     """
-    from footplate_openmmlab.cuda_on_cpu import cuda_on_cpu
+    from footplate.tools.cuda_on_cpu import cuda_on_cpu
 
     start = time.time()
     reading, writing = os.pipe()

@@ -30,14 +30,21 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from footplate.extensions import recipe_folders
 from footplate.messages import printable
 
 _MAX_VALUE_LENGTH = 160
 _MAX_LINES = 5
 PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 """The folder of footplate, with a trailing separator."""
-RECIPES = os.path.join(PACKAGE[:-1] + "_vision", "recipes", "configs", "")
-"""The folder of the recipes, with a trailing separator."""
+PACKAGES = os.path.dirname(PACKAGE)
+"""The start of the paths of all of footplate's packages, which lie in one folder and begin with `footplate`."""
+
+
+def is_own_module(name: str | None) -> bool:
+    """Checks whether a module is part of footplate, or of a package whose name begins with `footplate_`."""
+    package = (name or "").partition(".")[0]
+    return package == "footplate" or package.startswith("footplate_")
 
 
 class _Missing:
@@ -62,8 +69,9 @@ def shown_path(file: str) -> str:
     """
     if not os.path.isabs(file):
         return file
-    if file.startswith(RECIPES):
-        return f"footplate::{file[len(RECIPES) :]}"
+    for folder in recipe_folders():
+        if file.startswith(folder):
+            return f"footplate::{file[len(folder) :]}"
     try:
         relative = os.path.relpath(file)
     except (ValueError, OSError):  # another drive; a working directory that was removed

@@ -8,11 +8,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from footplate_openmmlab.code_bases import import_modules, use_code_bases, used_code_bases
+    from footplate_openmmlab.code_bases import use_code_bases, used_code_bases
     from footplate_openmmlab.installation import install
     from footplate_openmmlab.patches import describe_patches
 
-__all__ = ["describe_patches", "import_modules", "install", "use_code_bases", "used_code_bases"]
+__all__ = ["describe_patches", "install", "use_code_bases", "used_code_bases"]
 _HOMES = {"describe_patches": "patches", "install": "installation"}
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from footplate.config import LazyObject, import_custom, import_module
+from footplate.config import LazyObject, import_module
+from footplate.config.imports import add_folder
 from footplate.error_context import origin_of, walk_paths
 from footplate.errors import ConfigError
 from footplate.registry import (
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 
 # Subpackages of a first-generation code base that register its classes on import.
 _REGISTERING = ("core", "models", "datasets")
-_INDEPENDENT = {"footplate", "torch", "torchmetrics", "torchvision"}  # packages that do not import OpenMMLab packages
+# Packages that do not import OpenMMLab packages.
+_INDEPENDENT = {"footplate", "footplate_vision", "torch", "torchmetrics", "torchvision"}
 _CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
 
 _logger = logging.getLogger("footplate.openmmlab")
@@ -53,21 +55,21 @@ def used_code_bases() -> tuple[str, ...]:
     return tuple(_used.values())
 
 
-def import_modules(cfg: "Config") -> None:
-    """Imports a config's code bases, its plugin and the modules in its `custom_imports`.
+def import_packages(cfg: "Config") -> None:
+    """Imports a config's code bases and its plugin.
 
     If the config sets `plugin = True`, as in first-generation code for MMDetection3D, the plugin is the package at
     `plugin_dir`, or the config's folder if `plugin_dir` is not set.
 
-    In all these modules, imports from OpenMMLab packages resolve to footplate, as described in `install`. Also appends
-    the config's folder to `sys.path`. Code bases that are not installed are ignored.
+    In these modules and those in `custom_imports`, imports from OpenMMLab packages resolve to footplate, as described
+    in `install`. Code bases that are not installed are ignored.
 
     Args:
         cfg: The config.
 
     Raises:
-        ConfigError: A module or the plugin does not exist, the plugin is not in a subfolder of the current folder, or
-            a module, plugin or code base cannot be imported.
+        ConfigError: The plugin does not exist or is not in a subfolder of the current folder, or the plugin or a code
+            base cannot be imported.
     """
     has_plugin = cfg.get("plugin") is True
     # The packages of the names that a pure-Python config imports.
@@ -79,10 +81,8 @@ def import_modules(cfg: "Config") -> None:
     if imported - _INDEPENDENT or has_plugin or "custom_imports" in cfg or is_first_generation(cfg):
         install()
     use_code_bases(cfg)
-    folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
-    if cfg.filename and folder not in sys.path:
-        sys.path.append(folder)  # the current folder takes precedence
     if has_plugin:
+        add_folder(cfg)
         key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
         path = cfg.get("plugin_dir", os.path.dirname(os.path.relpath(str(cfg.filename))))
         name = os.path.normpath(path).replace(os.sep, ".")
@@ -90,7 +90,6 @@ def import_modules(cfg: "Config") -> None:
             sys.path.insert(0, os.getcwd())
         import_module(name, origin_of(cfg, key), key)
         _logger.info("Imported the plugin '%s'.", name)
-    import_custom(cfg)
 
 
 def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:

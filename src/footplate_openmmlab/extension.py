@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,46 @@ class OpenMMLab(Extension):
 
         return is_first_generation(cfg)
 
-    def translate(self, cfg: Any) -> Any:
+    def translate(self, cfg: Any, *, for_run: bool = True) -> Any:
         """Translates a first-generation config."""
-        from footplate_openmmlab.first_generation.translation.translate import translate_for_run
+        from footplate_openmmlab.first_generation.translation.translate import translate, translate_for_run
 
-        return translate_for_run(cfg)
+        return translate_for_run(cfg) if for_run else translate(cfg)
+
+    def equivalent_key(self, cfg: Any, path: str, origin: Any = None) -> str | None:
+        """Returns the key in the config's generation that is equivalent to `path`, or None if none exists."""
+        from footplate_openmmlab.first_generation.translation.equivalent_keys import equivalent_key
+
+        return equivalent_key(cfg, path, origin)
+
+    def accepted_keys(self, cfg: Any, parts: Sequence[str]) -> Collection[str] | None:
+        """Returns the keys accepted in a section of a first-generation config."""
+        from footplate_openmmlab.first_generation.translation.equivalent_keys import accepted_keys
+
+        return accepted_keys(cfg, parts)
+
+    def import_packages(self, cfg: Any) -> None:
+        """Imports a config's code bases and its plugin."""
+        from footplate_openmmlab.code_bases import import_packages
+
+        import_packages(cfg)
+
+    def run_script(self, path: str) -> bool:
+        """Redirects the imports of a script to footplate, and runs it if it uses names that no longer exist."""
+        from footplate_openmmlab.installation import install
+        from footplate_openmmlab.patches import run_patched
+
+        install()
+        return run_patched(path)
+
+    def startup_messages(self) -> list[str]:
+        """Returns the code bases of a run, and the names that were patched in their code."""
+        from footplate_openmmlab import describe_patches, used_code_bases
+
+        messages = [f"Using {code_base} with footplate as its engine." for code_base in used_code_bases()]
+        if patches := describe_patches():
+            messages.append(f"Updated names that newer library versions removed or changed: {patches}")
+        return messages
 
     def prepare_training(self, model: Any) -> None:
         """Supports models that modify the output of a ReLU in place during training, which PyTorch < 1.9 allowed."""
@@ -131,6 +166,13 @@ class OpenMMLab(Extension):
         from footplate_openmmlab.requirements import explain_installation
 
         return explain_installation(scope)
+
+    def explain_error(self, error: BaseException) -> list[str]:
+        """Returns the known causes of an error in a code base, and the version limits that were relaxed for it."""
+        from footplate_openmmlab.skipped_imports import explain_cause
+        from footplate_openmmlab.versions import relaxed
+
+        return explain_cause(error) + relaxed
 
 
 def refuse_unsupported(cfg: Mapping[str, Any]) -> None:

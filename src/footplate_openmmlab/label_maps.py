@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Any
 
-from footplate.errors import DataError
+from footplate.errors import DataError, is_own_module
 from footplate.registry.scopes import code_base_of
 
 
@@ -19,7 +19,7 @@ def check_label_maps(dataset: Any) -> None:
         return
     place = loads.index(True)
     kinds = map(type, transforms[place:])
-    if not all(kind.__module__.startswith("footplate.") or code_base_of(kind) for kind in kinds):
+    if not all(is_own_module(kind.__module__) or code_base_of(kind) for kind in kinds):
         return  # the user's transforms may convert the label map
     shape: tuple[int, ...] = ()
     with suppress(Exception):  # the run reports or skips the sample; datasets of mmseg 0.x have no `get_data_info`

@@ -17,7 +17,6 @@ from footplate.data.annotations import explain_read_errors
 from footplate.data.data_element import BaseDataElement
 from footplate.error_context import at_key, with_defaults
 from footplate.errors import ArgumentError, DataError
-from footplate.messages import list_names
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
@@ -261,18 +260,6 @@ def to_labels(value: Any) -> Tensor:
     if labels.dim() > 1 or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ArgumentError("labels must be an integer or a list of integers", found=value)
     return labels.reshape(-1).long()
-
-
-def warn_about_missing_classes(classes: Sequence[str] | None, labels: Collection[Any], where: str) -> None:
-    """Warns about classes without samples.
-
-    Args:
-        classes: The names of the classes.
-        labels: The labels that occur in the data.
-        where: The file or folder of the data.
-    """
-    if missing := [name for label, name in enumerate(classes or ()) if label not in labels]:
-        _logger.warning("These classes have no samples in '%s': %s.", where, list_names(missing, 20))
 
 
 def check_images(images: Collection[Any], ann_file: str, folder: str, suffixes: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from filelock import FileLock
 
 from footplate.registry import DATASETS, METRICS, MODELS
+from tests.footplate.cli.conftest import footplate  # noqa: F401 - a fixture
 from tests.footplate_openmmlab.environment import COMMON, MMPRETRAIN, create_environment, write_scenes
 
 PACKAGES = ["mmcv-lite==2.1.0", "mmsegmentation==1.2.2", "mmdet==3.3.0", "ftfy", "wcwidth", "regex", "prettytable"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import footplate_openmmlab as openmmlab
-from footplate.config import Config, import_module
+from footplate.config import Config, import_module, import_modules
 from footplate.data.dataloader_checks import check_dataloader
 from footplate.engine import Hook as EngineHook
 from footplate.errors import BuildError, ConfigError
@@ -254,7 +254,7 @@ def test_the_plugin_of_a_first_generation_config_is_imported(
     config = current_folder / ("config.py" if plugin_dir else "projects/plugin/config.py")
     config.write_text(PLUGIN + (f"plugin_dir = {plugin_dir!r}\n" if plugin_dir else ""))
     monkeypatch.setattr(sys, "path", list(sys.path))
-    openmmlab.import_modules(Config.fromfile(str(config)))
+    import_modules(Config.fromfile(str(config)))
     assert sys.modules["projects.plugin"].value is HOOKS
 
 
@@ -264,21 +264,21 @@ def test_a_migrated_config_still_imports_its_plugin(
     package("migrated", {"plugin/__init__": "imported = True\n"})
     monkeypatch.setattr(sys, "path", list(sys.path))
     old = Config.fromstring(f"{PLUGIN}plugin_dir = 'migrated/plugin/'\n", ".py")
-    openmmlab.import_modules(translate(old))
+    import_modules(translate(old))
     assert sys.modules["migrated.plugin"].imported
 
 
 def test_a_plugin_outside_of_the_current_folder_is_not_imported() -> None:
     with pytest.raises(ConfigError, match=r"cannot import '\.\.\.plugin'") as caught:
-        openmmlab.import_modules(Config.fromstring(f"{PLUGIN}plugin_dir = '../plugin/'\n", ".py"))
+        import_modules(Config.fromstring(f"{PLUGIN}plugin_dir = '../plugin/'\n", ".py"))
     assert caught.value.key == "plugin_dir"
 
 
 def test_a_config_may_import_from_mmengine_without_custom_imports(package: WritePackage) -> None:
-    openmmlab.import_modules(Config.fromstring("from torch.nn import ReLU\nact = dict(type=ReLU)\n", ".py"))
+    import_modules(Config.fromstring("from torch.nn import ReLU\nact = dict(type=ReLU)\n", ".py"))
     assert importlib.util.find_spec("mmengine") is None
     cfg = Config.fromstring("from mmengine.hooks import Hook\nhook = dict(type=Hook)\n", ".py")
-    openmmlab.import_modules(cfg)
+    import_modules(cfg)
     assert type(HOOKS.build(cfg.hook)) is EngineHook
     package("detector_of_mine", {"__init__": "from mmdet.datasets import CocoDataset"})
     with pytest.raises(ConfigError, match="doctor mmdet` shows how to install it"):

@@ -18,9 +18,7 @@ def test_every_name_resolves_to_footplate_torch_or_python() -> None:
             assert found is not None or name == "CUDA_HOME", f"{module}.{name}"
             if inspect.isclass(found) or inspect.isfunction(found):
                 is_of_python = found.__module__ in sys.stdlib_module_names
-                assert is_of_python or found.__module__.startswith(("footplate.", "torch.", "yaml.")), (
-                    f"{module}.{name}"
-                )
+                assert is_of_python or found.__module__.startswith(("footplate", "torch.", "yaml.")), f"{module}.{name}"
 
 
 def test_parent_modules_of_known_modules_exist() -> None:

@@ -9,14 +9,15 @@ import sysconfig
 from traceback import FrameSummary, extract_tb
 from typing import TYPE_CHECKING, Any
 
-from footplate.errors import PACKAGE, FootplateError, shown_path
+from footplate.errors import PACKAGES, FootplateError, shown_path
+from footplate.extensions import extensions
 from footplate.interrupts import SIGNALED
 from footplate.messages import describe_exception
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
 
-_LIBRARIES = (PACKAGE, *(os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")))
+_LIBRARIES = (PACKAGES, *(os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")))
 _INSTALLED = re.compile(r"(?:site|dist)-packages[/\\](?!torch|numpy)")
 _NOT_WRITTEN = ("site-packages", "dist-packages", "torchinductor_")  # installed or generated code
 _MAX_LINES = 5
@@ -74,10 +75,9 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
 
 
 def _advice_for(error: BaseException) -> list[str]:
-    from footplate_openmmlab.skipped_imports import explain_cause
-    from footplate_openmmlab.versions import relaxed
-
-    return explain_cause(error, _ADVICE) + explain_cause(error) + relaxed
+    text = f"{type(error).__name__}: {error}"
+    advice = [advice for words, advice in _ADVICE.items() if words in text]
+    return advice + [line for extension in extensions() for line in extension.explain_error(error)]
 
 
 def _is_of_device(error: Exception) -> bool:
@@ -155,7 +155,7 @@ def _package_frames(error: BaseException) -> list[FrameSummary]:
     Skips frames of torch and NumPy, because footplate may have called them with wrong arguments. Stops at the first
     frame of footplate.
     """
-    frames = itertools.takewhile(lambda frame: not frame.filename.startswith(PACKAGE), _frames(error))
+    frames = itertools.takewhile(lambda frame: not frame.filename.startswith(PACKAGES), _frames(error))
     return [frame for frame in frames if _INSTALLED.search(frame.filename)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from footplate.errors import BuildError, UnknownNameError
+from footplate.errors import BuildError, UnknownNameError, is_own_module
 from footplate.optim import build_optimizer
 from footplate.records import Instances
 from footplate.registry import OPTIMIZERS, default_scope, set_default_scope, using_scope
@@ -34,7 +34,7 @@ class AcceptsBase(type):
     """
 
     def __instancecheck__(cls, instance: object) -> bool:
-        return type.__instancecheck__(cls.__bases__[0] if cls.__module__.startswith("footplate.") else cls, instance)
+        return type.__instancecheck__(cls.__bases__[0] if is_own_module(cls.__module__) else cls, instance)
 
 
 class Registry(_Registry, metaclass=AcceptsBase):

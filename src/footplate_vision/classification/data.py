@@ -12,6 +12,7 @@ from typing_extensions import Self
 from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines
 from footplate.data.data_element import BaseDataElement
+from footplate.data.label_warnings import warn_about_missing_classes
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import list_names, pluralize
@@ -31,7 +32,6 @@ from footplate_vision.task_base import (
     is_folder,
     list_folder,
     to_labels,
-    warn_about_missing_classes,
 )
 
 _logger = logging.getLogger("footplate.vision")

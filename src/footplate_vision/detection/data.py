@@ -11,6 +11,7 @@ from footplate.checks import check_keys
 from footplate.data import BaseDataset
 from footplate.data.annotations import join_root
 from footplate.data.data_element import BaseDataElement
+from footplate.data.label_warnings import warn_about_missing_classes
 from footplate.error_context import at_key
 from footplate.errors import DataError
 from footplate.messages import pluralize
@@ -18,7 +19,7 @@ from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate_vision.detection.coco_format import category_ids, check_mask, load_coco_file
 from footplate_vision.structures import InstanceData
-from footplate_vision.task_base import META_KEYS, PackSamples, data_field, pad_to, warn_about_missing_classes
+from footplate_vision.task_base import META_KEYS, PackSamples, data_field, pad_to
 
 _logger = logging.getLogger("footplate.vision")
 

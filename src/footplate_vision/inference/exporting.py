@@ -21,7 +21,6 @@ from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.messages import format_bytes, labeled
 from footplate.models import PlainModel
 from footplate.registry import using_scope
-from footplate_openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate_vision.inference.example_inputs import Inputs
 from footplate_vision.inference.export_formats import (
     FORMATS,
@@ -37,7 +36,6 @@ from footplate_vision.inference.exported_detector import (
     write_traced,
 )
 from footplate_vision.inference.exported_model import ExportedModel, resizing_any_size, sliding_window
-from footplate_vision.inference.first_generation_export import FirstGenerationModel, flattened, split_normalization
 from footplate_vision.inference.module_export import (
     LIMIT,
     Export,
@@ -51,7 +49,15 @@ from footplate_vision.inference.module_export import (
     temporary_file,
     write_and_open,
 )
-from footplate_vision.inference.trained_model import CONFIG_ADVICE, Preprocessing, TrainedModel, first_view, name_of
+from footplate_vision.inference.trained_model import (
+    CONFIG_ADVICE,
+    AdaptedModel,
+    Preprocessing,
+    TrainedModel,
+    first_view,
+    flattened,
+    name_of,
+)
 
 _INPUT = "images"
 _LEFT_OUT = ("Load", "Pack", "ImageToTensor", "DefaultFormatBundle", "Collect")
@@ -123,16 +129,15 @@ def export_model(
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
         preprocessing = Preprocessing(trained.cfg, trained.metainfo)
         reference = None
-        if (legacy := legacy_model_in(model)) is not None:
+        if isinstance(model, AdaptedModel):
             reference = preprocessing
-            cfg, normalization = split_normalization(trained.cfg)
+            model, cfg = model.for_export(trained.cfg, to)
             preprocessing = Preprocessing(cfg, trained.metainfo)
-            model = FirstGenerationModel(legacy.module, normalization, to)
         module = ExportedDetector(model).eval() if is_detector else ExportedModel(model).eval()
         examples, images, outputs = _run_example(preprocessing, module, size, image, reference)
         order = _channel_order(preprocessing)
         # The transforms to apply before the exported model. Loading and packing are left out.
-        left_out = _LEFT_OUT if legacy is None else (*_LEFT_OUT, "Normalize")
+        left_out = _LEFT_OUT if reference is None else (*_LEFT_OUT, "Normalize")
         transforms = flattened(preprocessing.transforms)
         steps = [as_plain(step) for step in transforms if not name_of(step).startswith(left_out)]
         metainfo = {
@@ -140,7 +145,7 @@ def export_model(
             "channel_order": order,
             "pipeline": json.dumps(steps),
         }
-        window = sliding_window(model if legacy is None else legacy.module)
+        window = sliding_window(model if reference is None else model.module)
         if window:
             metainfo["sliding_window"] = json.dumps(window)
         values = f"float32, 0 to 255{order and f', {order.upper()}'}"

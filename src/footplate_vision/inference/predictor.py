@@ -19,12 +19,11 @@ from footplate.errors import ArgumentError
 from footplate.registry import VISUALIZERS, using_scope
 from footplate.tools.checkpoint_contents import code_to_load
 from footplate.visualization import Visualizer
-from footplate_openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate_vision.detection.data import above_score
 from footplate_vision.inference.clips import ClipPreprocessing, reads_clips
-from footplate_vision.inference.first_generation_results import as_data_element, original_shape
 from footplate_vision.inference.trained_model import (
     NO_PIPELINE,
+    AdaptedModel,
     Pixels,
     Preprocessing,
     TrainedModel,
@@ -152,9 +151,8 @@ class Predictor:
         with using_scope(self._scope), predicting(self._device, **self._flags):
             step = getattr(self.model, f"{self._preprocessing.mode}_step")
             predictions = step(self._preprocessing.collate(samples))
-        if legacy_model_in(self.model) is not None:
-            shapes = map(original_shape, samples)
-            predictions = [as_data_element(*pair) for pair in zip(predictions, shapes, strict=True)]
+        if isinstance(self.model, AdaptedModel):
+            predictions = self.model.as_data_elements(predictions, samples)
         return [prediction.to("cpu") if hasattr(prediction, "to") else prediction for prediction in predictions]
 
     def draw(self, image: _Image, prediction: Any, *, score: float = DEFAULT_SCORE) -> Pixels:

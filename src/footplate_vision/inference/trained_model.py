@@ -5,10 +5,10 @@ import inspect
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from torch import nn
 
 from footplate.checkpoint import load_checkpoint, load_weights
 from footplate.checks import check_count
-from footplate.config import Config, parse_recorded
+from footplate.config import Config, import_modules, parse_recorded
 from footplate.data import Compose, LoadImageFromFile, build_collate
+from footplate.data.data_container import DataContainer
 from footplate.engine import Runner, process_setup
 from footplate.engine.model_setup import build_model
 from footplate.engine.run_config import translate_config
@@ -31,8 +32,6 @@ from footplate.registry import DATASETS, TRANSFORMS, using_scope
 from footplate.registry.dotted_paths import find_spec
 from footplate.registry.scopes import known_scopes
 from footplate.tools.checkpoint_contents import code_to_load
-from footplate_openmmlab import import_modules
-from footplate_openmmlab.first_generation.adapters.model import DataContainer
 
 Pixels = NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Im(age|g)")
@@ -46,6 +45,24 @@ _WITHOUT_PIPELINE = (
 CONFIG_ADVICE = "Pass the training run's config: --config FILE, or config=FILE in Python."
 _DEFAULT_SIZE = (224, 224)
 _DEFAULT_LOADER = {"type": LoadImageFromFile, "channel_order": "rgb"}  # mmcv registers a class of this name
+
+
+@runtime_checkable
+class AdaptedModel(Protocol):
+    """A model whose results, and whose normalization, do not have the form that `predict` and `export` need."""
+
+    def as_data_elements(self, results: Sequence[Any], samples: Sequence[Any]) -> list[Any]:
+        """Converts the results for a batch of samples to data elements."""
+        ...
+
+    def for_export(self, cfg: Config, to: str) -> tuple[Any, Config]:
+        """Returns a module with the model and its normalization, and the config without this normalization.
+
+        Args:
+            cfg: The config, which is not changed.
+            to: The export format, for error messages.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -382,6 +399,18 @@ def first_view(sample: Any) -> Any:
     while isinstance(inputs, (list, tuple)) and inputs:
         inputs = inputs[0]
     return inputs.data if isinstance(inputs, DataContainer) else inputs
+
+
+def flattened(pipeline: Any) -> list[Any]:
+    """Returns the transforms of a pipeline. Replaces a `MultiScaleFlipAug` with the transforms of its first view."""
+    transforms = []
+    for step in pipeline:
+        for inner in step.get("transforms") or [step]:
+            if inner is not step and name_of(inner) == "Resize" and "img_scale" in step:
+                transforms.append({**inner, "img_scale": step["img_scale"]})
+            elif inner is step or name_of(inner) != "RandomFlip":  # the first view is not flipped
+                transforms.append(inner)
+    return transforms
 
 
 def name_of(component: Any) -> str:

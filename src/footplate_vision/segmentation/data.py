@@ -3,7 +3,7 @@
 import io
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from footplate.checks import check_choice
 from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines, read_record_file
 from footplate.data.data_element import BaseDataElement
+from footplate.data.label_warnings import warn_about_ignored_pixels, warn_about_missing_classes
 from footplate.data.transforms import LoadAnnotations
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError, FootplateError
@@ -34,7 +35,6 @@ from footplate_vision.task_base import (
     has_suffix,
     image_name,
     pad_to,
-    warn_about_missing_classes,
 )
 
 _logger = logging.getLogger("footplate.vision")
@@ -194,24 +194,6 @@ def _warn_about_palettes(label: int, color: Any, file: str, other_color: Any, ot
         file,
         other_color,
         other_file,
-    )
-
-
-def warn_about_ignored_pixels(labels: Collection[int], count: int, where: Any, num_classes: int) -> None:
-    """Warns that label maps contain only ignored pixels and at most one class.
-
-    Args:
-        labels: The classes that occur; at most one.
-        count: The number of inspected label maps.
-        where: The folder of the label maps.
-        num_classes: The number of classes.
-    """
-    _logger.warning(
-        "Found only ignored pixels%s in %s from '%s'. Label maps must contain class indices from 0 to %d.",
-        "".join(f" and class {label}" for label in labels),
-        pluralize(count, "label map"),
-        where,
-        num_classes - 1,
     )
 
 

@@ -8,7 +8,7 @@ from footplate import Runner
 from footplate.cli.inspect_configs import TOPICS
 from footplate.cli.main import main
 from footplate.config import Config
-from footplate_vision.recipes import recipes
+from footplate.config.sources import recipes
 from tests.footplate.cli.conftest import Command
 from tests.support import ToyModel, settings
 

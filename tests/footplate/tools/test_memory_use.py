@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from footplate.data.data_container import DataContainer
 from footplate.errors import DataError
 from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.tools.memory_use import counting_activations, largest_batch
-from footplate_openmmlab.first_generation.adapters.model import DataContainer
 
 
 class Pictures(Dataset[Any]):

@@ -1,4 +1,4 @@
-"""The parts of exported detectors that need no MMDetection; tests/footplate_openmmlab/test_inference.py has the rest."""
+"""The parts of exported detectors that need no MMDetection; `test_inference.py` has the rest."""
 
 import importlib
 import importlib.util

@@ -10,49 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from footplate.config import Config
 from footplate.data import pseudo_collate
+from footplate.data.data_container import DataContainer
 from footplate.data.data_element import BaseDataElement
 from footplate.errors import BuildError
 from footplate.models import BaseDataPreprocessor, BaseModel, BaseModule, stack_batch
 from footplate.registry import FUNCTIONS, MODEL_WRAPPERS, MODELS
-
-
-class DataContainer:
-    """Holds a value and the settings for collating it.
-
-    Args:
-        data: The value.
-        stack: Whether to pad the tensors in a batch to the same size and stack them.
-        padding_value: The padding value.
-        cpu_only: Whether to collate the values as a list even if `stack` is set.
-        pad_dims: None disables padding. With any other value, all dimensions except the first are padded.
-    """
-
-    def __init__(
-        self, data: Any, stack: bool = False, padding_value: float = 0, cpu_only: bool = False, pad_dims: int | None = 2
-    ) -> None:
-        self._data = data
-        self.stack, self.padding_value = stack, padding_value
-        self.cpu_only, self.pad_dims = cpu_only, pad_dims
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._data!r})"
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    @property
-    def data(self) -> Any:
-        """The value. After collation, this is a list whose only item is the batch."""
-        return self._data
-
-    def size(self, *args: Any) -> Any:
-        """Returns the tensor's size. Takes the same arguments as `Tensor.size`."""
-        return self._data.size(*args)
-
-    def dim(self) -> Any:
-        """Returns the tensor's number of dimensions."""
-        return self._data.dim()
 
 
 @FUNCTIONS.register_module("legacy_collate")
@@ -262,6 +226,22 @@ class LegacyModel(BaseModel):
         if loss is not None and "loss" not in log_vars:
             log_vars = {"loss": loss.detach(), **log_vars}
         return loss, dict(log_vars)
+
+    def as_data_elements(self, results: Sequence[Any], samples: Sequence[Any]) -> list[Any]:
+        """Converts the results for a batch of samples to data elements, for `footplate predict`."""
+        from footplate_openmmlab.first_generation.adapters.results import as_data_element, original_shape
+
+        return [as_data_element(result, original_shape(each)) for result, each in zip(results, samples, strict=True)]
+
+    def for_export(self, cfg: Config, to: str) -> tuple[nn.Module, Config]:
+        """Returns the model with its pipeline's normalization, and the config without it, for `footplate export`."""
+        from footplate_openmmlab.first_generation.adapters.exported_model import (
+            FirstGenerationModel,
+            split_normalization,
+        )
+
+        cfg, normalization = split_normalization(cfg)
+        return FirstGenerationModel(self.module, normalization, to), cfg
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the wrapped model's state dict."""

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
+from footplate.data.data_container import DataContainer
 from footplate.distributed import initialize_weights, unwrap_model
 from footplate.errors import BuildError
 from footplate.models import BaseModel
 from footplate_openmmlab.first_generation.adapters.model import (
-    DataContainer,
     LegacyModel,
     MMDataParallel,
     adapt_model,

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from footplate.config import Config
-from footplate.config.sources import find_config
+from footplate.config.sources import find_config, recipes
 from footplate.engine import Runner
 from footplate.tools.overrides import apply_overrides
-from footplate_vision.recipes import recipes
 
 TIMED = {"time", "data_time", "eta", "memory"}
 FOUR_ITERATIONS = [

@@ -7,6 +7,8 @@ from footplate.cli.arguments import add_command
 from footplate.cli.output import print_result
 from footplate.config import Config
 
+GROUP = "inspect"
+
 
 def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
@@ -60,7 +62,7 @@ def check_installation(arguments: Namespace) -> int:
 
 def _check_custom_imports(cfg: Config) -> dict[str, Any]:
     """Imports the modules in a config's `custom_imports`. Returns a dict in the format of `check_code_base`."""
-    from footplate_openmmlab.code_bases import import_modules
+    from footplate.config import import_modules
 
     row: dict[str, Any] = {"name": "custom_imports", "version": "", "problems": [], "remarks": ["complete"]}
     try:

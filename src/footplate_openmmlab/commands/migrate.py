@@ -7,6 +7,8 @@ from typing import Any
 from footplate.cli.arguments import add_command
 from footplate.cli.output import print_result
 
+GROUP = "convert"
+
 
 def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from footplate_openmmlab.cuda_on_cpu import cuda_on_cpu
+from footplate.tools.cuda_on_cpu import cuda_on_cpu
 
 
 def test_code_for_a_gpu_runs_on_the_cpu() -> None:

@@ -11,10 +11,10 @@ from torch import nn
 
 from footplate.checkpoint import save_checkpoint
 from footplate.data import BaseTransform
+from footplate.data.data_container import DataContainer
 from footplate.registry import MODELS, TRANSFORMS
-from footplate_openmmlab.first_generation.adapters.model import DataContainer
+from footplate_openmmlab.first_generation.adapters.results import as_data_element
 from footplate_vision.inference import ExportError, Predictor, export_model
-from footplate_vision.inference.first_generation_results import as_data_element
 from footplate_vision.inference.predicted_files import describe_prediction
 from footplate_vision.inference.trained_model import open_trained
 
@@ -161,7 +161,7 @@ model = dict(type='OldThreshold')
 model_adapter = dict(type='LegacyModel')
 test_dataloader = dict(batch_size=2, collate_fn=dict(type='legacy_collate'),
                        dataset=dict(type='Points', pipeline=[dict(type='LoadOldImage'), dict(type='CollectOld')]))
-custom_imports = dict(imports=['tests.support', 'tests.footplate_vision.inference.test_first_generation_results'])
+custom_imports = dict(imports=['tests.support', 'tests.footplate_openmmlab.first_generation.adapters.test_results'])
 """
 
 

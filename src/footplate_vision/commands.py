@@ -1,35 +1,19 @@
-"""Implements the commands that use a trained model: `footplate test`, `footplate predict` and `footplate export`."""
+"""Implements the commands `footplate predict` and `footplate export`, which use a trained model."""
 
-import os
 from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import add_command, add_config, add_trained, number
-from footplate.cli.config_arguments import apply_override_arguments, read_run_config
-from footplate.cli.launching import add_launcher, start_processes
+from footplate.cli.arguments import add_command, add_trained, number
+from footplate.cli.config_arguments import apply_override_arguments
 from footplate.cli.output import print_error, print_result
 from footplate.errors import DataError
 from footplate.messages import one_line, pluralize
 
+GROUP = "train and use a model"
+
 
 def add_commands(subparsers: Any) -> None:
     """Adds the commands to the parser."""
-    test = add_command(
-        subparsers,
-        "test",
-        test_checkpoint,
-        "test a checkpoint",
-        "Test a checkpoint on the test data of a config or recipe.",
-        "footplate test config.py work_dirs/config/iter_4000.pth",
-    )
-    add_config(test)
-    test.add_value("checkpoint", "CHECKPOINT", "a checkpoint of the model")
-    test.add_value(
-        "--work-dir",
-        "DIR",
-        "the folder for metrics and images (default: the config's work_dir, or work_dirs/<config name>)",
-    )
-    add_launcher(test)
     predict = add_command(
         subparsers,
         "predict",
@@ -87,30 +71,6 @@ def add_commands(subparsers: Any) -> None:
         "FILE",
         "an image to verify the exported file with, such as one with objects to detect (default: random pixels)",
     )
-
-
-def test_checkpoint(arguments: Namespace) -> int:
-    """Tests a checkpoint and prints the path of the metrics file."""
-    cfg = read_run_config(arguments)
-    cfg["resume"], cfg["load_from"] = False, arguments.checkpoint
-    code = start_processes(arguments)
-    if code is not None:
-        return code
-    from footplate.engine import Runner
-
-    runner = Runner.from_cfg(cfg)
-    runner.resume_plan.key = "CHECKPOINT"
-    try:
-        metrics = runner.test()
-    except Exception as error:
-        from footplate.cli.error_messages import raise_module_error
-
-        raise_module_error("the test", error, runner)
-        raise
-    if not runner.rank:
-        path = f"{os.path.join(runner.log_dir, runner.timestamp)}.json"
-        print_result(arguments, {"metrics": metrics, "file": path}, f"metrics:  {path}\n")
-    return 0
 
 
 def _open_trained(arguments: Namespace) -> Any:

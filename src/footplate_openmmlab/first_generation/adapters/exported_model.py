@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from footplate.config import Config
 from footplate_vision.inference.exported_model import run_for_export
 from footplate_vision.inference.module_export import ExportError
-from footplate_vision.inference.trained_model import EvaluationData, name_of
+from footplate_vision.inference.trained_model import EvaluationData, flattened, name_of
 
 
 class FirstGenerationModel(nn.Module):
@@ -76,15 +76,3 @@ def split_normalization(cfg: Config) -> tuple[Config, dict[str, Any]]:
     channels = len(settings["mean"])
     normalize.update(mean=[0.0] * channels, std=[1.0] * channels, to_rgb=False)
     return cfg, settings
-
-
-def flattened(pipeline: Any) -> list[Any]:
-    """Returns the transforms of a pipeline. Replaces a `MultiScaleFlipAug` with the transforms of its first view."""
-    transforms = []
-    for step in pipeline:
-        for inner in step.get("transforms") or [step]:
-            if inner is not step and name_of(inner) == "Resize" and "img_scale" in step:
-                transforms.append({**inner, "img_scale": step["img_scale"]})
-            elif inner is step or name_of(inner) != "RandomFlip":  # the first view is not flipped
-                transforms.append(inner)
-    return transforms
