@@ -1,1 +1,1 @@
-"""Computer vision tasks and recipes."""
+"""Computer vision tasks, recipes, prediction and export."""
