@@ -41,10 +41,12 @@ PACKAGES = os.path.dirname(PACKAGE)
 """The start of the paths of all of footplate's packages, which lie in one folder and begin with `footplate`."""
 
 
+_NAMES = {"footplate", *(name for name in os.listdir(os.path.dirname(PACKAGES)) if name.startswith("footplate_"))}
+
+
 def is_own_module(name: str | None) -> bool:
-    """Checks whether a module is part of footplate, or of a package whose name begins with `footplate_`."""
-    package = (name or "").partition(".")[0]
-    return package == "footplate" or package.startswith("footplate_")
+    """Checks whether a module is in one of footplate's packages."""
+    return (name or "").partition(".")[0] in _NAMES
 
 
 class _Missing:

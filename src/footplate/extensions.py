@@ -119,7 +119,7 @@ def _entry_points() -> "dict[str, list[EntryPoint]]":
 @cache
 def extensions() -> tuple[Extension, ...]:
     """Returns the extensions of the installed packages, sorted by the names of their entry points."""
-    return tuple(point.load()() for point in _entry_points()[GROUP])
+    return tuple(_load(point)() for point in _entry_points()[GROUP])
 
 
 def command_modules() -> list[Any]:
@@ -127,7 +127,15 @@ def command_modules() -> list[Any]:
 
     Each module defines `GROUP`, the title of the commands in the help, and `add_commands(subparsers)`.
     """
-    return [point.load() for point in _entry_points()[COMMANDS]]
+    return [_load(point) for point in _entry_points()[COMMANDS]]
+
+
+def _load(point: "EntryPoint") -> Any:
+    try:
+        return point.load()
+    except Exception as error:
+        package = point.dist.name if point.dist is not None else point.name
+        raise ImportError(f"the plug-in '{point.value}' of the package '{package}' cannot be imported") from error
 
 
 @cache

@@ -162,3 +162,12 @@ def test_the_engine_does_not_name_the_other_packages() -> None:
     assert len(files) > 200
     pattern = re.compile(r"footplate_(openmmlab|vision|operators)")
     assert [str(path) for path in files if pattern.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_a_plug_in_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    _install(site, "footplate")
+    _write_metadata(site, "blobs", {"footplate.commands": {"blobs": "blobs.commands"}})
+    done = _run(tmp_path, "-m", "footplate", "recipes")
+    assert "the plug-in 'blobs.commands' of the package 'blobs' cannot be imported" in done.stderr.splitlines()[-1]
