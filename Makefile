@@ -38,7 +38,7 @@ bench: setup
 test: setup
 	BIN=$(BIN) sh scripts/check.sh
 
-# The tests under each instruction set of oneDNN, with one and two threads; a table. TESTS=tests/models for a part.
+# The tests under each instruction set of oneDNN, with one and two threads; a table. TESTS=tests/footplate/models for a part.
 isa: setup
 	BIN=$(BIN) sh scripts/isa.sh $(TESTS)
 

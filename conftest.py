@@ -70,14 +70,14 @@ def _reset_process() -> None:
         sys.modules["footplate.registry"].set_default_scope(None)
     if "footplate.records" in sys.modules:
         sys.modules["footplate.records"].MessageHub._instance_dict.clear()
-    if "footplate.openmmlab" in sys.modules:
+    if "footplate_openmmlab" in sys.modules:
         _take_back_import_names()
 
 
 def _take_back_import_names() -> None:
     """Undoes `openmmlab.install` and forgets what was imported after it. Only tests need that."""
     from footplate.data.workers import WorkerSetup
-    from footplate.openmmlab import installation, patches, skipped_imports, versions
+    from footplate_openmmlab import installation, patches, skipped_imports, versions
     from footplate_operators import OperatorsFinder
 
     for records in (patches._applied, skipped_imports.skipped, versions._originals, versions._ranges):
@@ -106,7 +106,7 @@ def current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def secluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keeps what the libraries of writers leave behind below the folder of the test."""
-    from tests.records.seclusion import seclusion
+    from tests.footplate.records.seclusion import seclusion
 
     with seclusion(tmp_path, monkeypatch):
         yield

@@ -44,7 +44,7 @@ def export(host: str, path: Path, data: str, work_dir: Path, size: int, std: flo
     from mmengine.config import Config
 
     from footplate.errors import FootplateError
-    from footplate.inference import Predictor, export_model, open_trained
+    from footplate_vision.inference import Predictor, export_model, open_trained
 
     os.chdir(str(path).partition(".mim")[0] + ".mim")  # some models name other configs by their path
     cfg = Config.fromfile(str(path))
@@ -91,7 +91,7 @@ def random_weights(cfg: Any, host: str, data: str, size: int, std: float) -> dic
     """
     from mmengine.registry import MODELS, init_default_scope
 
-    from footplate.inference.trained_model import Preprocessing
+    from footplate_vision.inference.trained_model import Preprocessing
 
     init_default_scope(cfg.get("default_scope", host))
     seed_all(7)

@@ -20,8 +20,8 @@ from torch import Tensor
 from benchmarks.code_bases.__main__ import fill_parameters
 from benchmarks.code_bases.configs import walk
 from benchmarks.code_bases.made_up_data import seed_all
-from footplate.openmmlab import install
 from footplate.registry import MODELS, using_scope
+from footplate_openmmlab import install
 
 CONFIGS: dict[str, dict[str, tuple[str, str]]] = {
     "mmseg": {

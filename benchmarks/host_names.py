@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from footplate import openmmlab
+import footplate_openmmlab as openmmlab
 from footplate.messages import list_names, pluralize
 from footplate.registry.dotted_paths import module_exists
 from footplate_operators import MISSING

@@ -28,7 +28,7 @@ from benchmarks.code_bases.made_up_data import write_scenes
 
 SMALL_FAMILY = {"mmseg": "segformer", "mmdet": "retinanet", "mmpretrain": "resnet"}
 IMPORT = """
-from footplate.openmmlab import install
+from footplate_openmmlab import install
 install()
 import {host}.models, {host}.datasets, {host}.evaluation, {host}.engine, {host}.visualization
 """

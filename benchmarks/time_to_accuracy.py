@@ -19,9 +19,9 @@ import tempfile
 import time
 from typing import Any, NamedTuple
 
-from footplate import openmmlab
+import footplate_openmmlab as openmmlab
 from footplate.config.sources import find_config
-from footplate.openmmlab.installation import OperatorsFinder
+from footplate_openmmlab.installation import OperatorsFinder
 
 ENGINES = ("footplate", "mmengine")
 

@@ -14,6 +14,7 @@ from typing import Any
 from footplate.engine.hook_list import DEFAULT_HOOKS
 from footplate.engine.runner import Runner
 from footplate.engine.sections import ARGUMENTS, OTHER_KEYS
+from footplate.errors import is_own_module
 from footplate.registry import Registry
 from footplate.registry.arguments import arguments_of
 from footplate.registry.root import ROOT_REGISTRIES
@@ -111,7 +112,7 @@ def _definitions(registry: Registry) -> dict[str, Schema]:
 
 def _is_shipped(entry: Any) -> bool:
     """Checks whether an entry belongs to footplate or torch, and not to a test or another package."""
-    return entry.__module__.partition(".")[0] in ("footplate", "torch")
+    return is_own_module(entry.__module__) or entry.__module__.partition(".")[0] == "torch"
 
 
 def _value(name: str) -> Schema:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs pytest under each instruction set of oneDNN with one and two threads, and prints one line for each.
-# Arguments go to pytest: `sh scripts/isa.sh tests/models tests/tasks`. A log of each run lies in .isa/.
+# Arguments go to pytest: `sh scripts/isa.sh tests/footplate/models tests/footplate_vision`. A log of each run lies in .isa/.
 set -u
 : "${BIN:=.venv/bin}"
 mkdir -p .isa

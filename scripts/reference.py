@@ -19,7 +19,6 @@ from footplate.cli.main import build_parser
 from footplate.data import SampleLoader
 from footplate.engine import Runner
 from footplate.engine.sections import ARGUMENTS, OTHER_KEYS
-from footplate.openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS, RULES
 from footplate.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -37,10 +36,11 @@ from footplate.registry import (
     VISUALIZERS,
     Registry,
 )
+from footplate_openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS, RULES
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 _SOURCE = "src/"
-_FIRST_GENERATION = "footplate.openmmlab.first_generation."
+_FIRST_GENERATION = "footplate_openmmlab.first_generation."
 _HEAD = (
     "The names are values of `type`, and the keys below a name are its arguments. A key without a default is required. "
     "Arguments that the engine passes itself are left out."
@@ -85,9 +85,9 @@ _PUBLIC = {
     "footplate.evaluation": ("BaseMetric", "Evaluator", "TorchMetric"),
     "footplate.checkpoint": ("load_weights", "load_checkpoint", "find_latest", "verify"),
     "footplate.tools.checkpoint_conversion": ("average_weights", "export_weights"),
-    "footplate.inference": ("Predictor", "export_run", "export_module", "export_model", "describe_export"),
+    "footplate_vision.inference": ("Predictor", "export_run", "export_module", "export_model", "describe_export"),
     "footplate.visualization": ("Visualizer",),
-    "footplate.openmmlab": ("install",),
+    "footplate_openmmlab": ("install",),
 }
 # What the engine passes to the entries of a section by itself.
 _PASSED = {
@@ -256,7 +256,7 @@ def _methods(entry: Any) -> Iterator[tuple[str, str]]:
         function = getattr(member, "__func__", getattr(member, "fget", getattr(member, "func", member)))
         module = getattr(function, "__module__", "")  # a property may have no getter
         # openmmlab adds members of MMEngine's runner when it is loaded.
-        if not name.startswith("_") and module.startswith("footplate.") and "openmmlab" not in module:
+        if not name.startswith("_") and module.startswith("footplate") and "openmmlab" not in module:
             yield f"{name}()" if is_method else name, _docstring(function).summary
 
 
@@ -277,7 +277,7 @@ def _entries(registry: Registry) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yields our own entries, aliases beside their names, in the alphabet's order."""
     found: dict[Any, list[str]] = {}
     for name, entry in sorted(_known(registry).items()):
-        if getattr(entry, "__module__", "").startswith("footplate."):
+        if getattr(entry, "__module__", "").startswith("footplate"):
             found.setdefault(entry, []).append(name)
     for entry, names in found.items():
         yield ", ".join(names), entry
@@ -304,7 +304,7 @@ def _arguments(entry: Callable[..., Any], *, skip: frozenset[str]) -> Iterator[A
     """Yields what a class takes, those included that its **kwargs hand to its bases."""
     seen: set[str] = set()
     for each in getattr(entry, "__mro__", (entry,)):
-        if each is object or (each is not entry and not each.__module__.startswith("footplate.")):
+        if each is object or (each is not entry and not each.__module__.startswith("footplate")):
             break
         parameters = _parameters(each)
         meanings = _meanings(each)
@@ -322,7 +322,7 @@ def _meanings(entry: Any) -> dict[str, str]:
     """Returns what arguments mean, from the nearest of our classes that says it."""
     found: dict[str, str] = {}
     for each in reversed(getattr(entry, "__mro__", (entry,))):
-        if each.__module__.startswith("footplate."):
+        if each.__module__.startswith("footplate"):
             found.update(_docstring(each).arguments)
     return found
 
@@ -341,7 +341,7 @@ def _kind(parameter: inspect.Parameter) -> str:
     if annotation is inspect.Parameter.empty:
         return ""
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    for prefix in ("collections.abc.", "typing.", "torch.nn.modules.module.", "footplate."):
+    for prefix in ("collections.abc.", "typing.", "torch.nn.modules.module.", "footplate.", "footplate_vision."):
         text = text.replace(prefix, "")
     return _code(text)
 

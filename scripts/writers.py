@@ -16,7 +16,10 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = ("tests/records/test_writers_read_back.py", "tests/openmmlab/first_generation/adapters/test_logger_services.py")
+TESTS = (
+    "tests/footplate/records/test_writers_read_back.py",
+    "tests/footplate_openmmlab/first_generation/adapters/test_logger_services.py",
+)
 
 
 def wanted(names: list[str]) -> list[tuple[str, str]]:

@@ -171,7 +171,7 @@ class KillForTest(Hook):
         if not self.by_epoch:
             self.before_train_iter(runner)
 
-    before_val = before_train_epoch = after_train = before_train_iter  # type: ignore[assignment]
+    before_val = before_train_epoch = after_train = before_train_iter
 
     def _die(self, runner: Any) -> None:
         runner.saver.wait()  # for the save in the background

@@ -17,9 +17,9 @@ def test_a_task_is_a_folder(tmp_path: Path) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     files = re.findall(r'```python title="(.*?)"\n(.*?)```', text, re.DOTALL)
     assert [name for name, _ in files] == [
-        "src/footplate/tasks/counting/__init__.py",
-        "src/footplate/tasks/counting/counting.py",
-        "src/footplate/tasks/recipes/configs/dots.py",
+        "src/footplate_vision/counting/__init__.py",
+        "src/footplate_vision/counting/counting.py",
+        "src/footplate_vision/recipes/configs/dots.py",
     ]
     for name, content in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)

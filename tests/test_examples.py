@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
+from tests.footplate.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHORT: dict[str, dict[str, int]] = {

@@ -178,7 +178,7 @@ def in_child(run: Callable[[], dict[str, Any]], log: Path, seconds: int, *, cpu:
         seconds: The limit of processor time.
         cpu: Whether to run code for a GPU on the CPU.
     """
-    from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
+    from footplate.tools.cuda_on_cpu import cuda_on_cpu
 
     start = time.time()
     reading, writing = os.pipe()
@@ -218,8 +218,8 @@ def in_child(run: Callable[[], dict[str, Any]], log: Path, seconds: int, *, cpu:
 
 def start_engine(name: str) -> None:
     """Makes `mmengine` resolve to footplate, or supplies the real one with the operators of `mmcv._ext`."""
-    from footplate.openmmlab import install
-    from footplate.openmmlab.installation import OperatorsFinder
+    from footplate_openmmlab import install
+    from footplate_openmmlab.installation import OperatorsFinder
 
     if name == "footplate":
         install()

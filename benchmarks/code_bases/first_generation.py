@@ -24,8 +24,8 @@ from benchmarks.code_bases.first_generation_configs import CONFIGS, DEPTHS, PREP
 from benchmarks.code_bases.made_up_data import seed_all, write_scenes
 from footplate.config import Config
 from footplate.engine import Runner
-from footplate.openmmlab import install, use_code_bases
-from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
+from footplate.tools.cuda_on_cpu import cuda_on_cpu
+from footplate_openmmlab import install, use_code_bases
 
 
 def train(host: str, path: Path, data: str, work_dir: str) -> dict[str, Any]:

@@ -24,7 +24,9 @@ def python_of(engine: str) -> Path:
     listed = LISTS / f"{name}.txt"
     folder = home() / name
     python, mark = folder / "bin" / "python", folder / "made-from"
-    digest = hashlib.sha256(listed.read_bytes()).hexdigest()
+    # The metadata of footplate contains its entry points.
+    content = listed.read_bytes() + ((ROOT / "pyproject.toml").read_bytes() if name == "footplate" else b"")
+    digest = hashlib.sha256(content).hexdigest()
     if not mark.is_file() or mark.read_text() != digest:
         print(f"making the environment of {name} in {folder}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
@@ -41,7 +43,7 @@ def variables() -> dict[str, str]:
     """Returns the environment variables of a measuring process: our sources first on the path, and no network."""
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "src", ROOT / "operators"))),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "src"))),
         "OMP_NUM_THREADS": "",
         "HF_HUB_OFFLINE": "1",
         "PYTHONWARNINGS": "ignore",

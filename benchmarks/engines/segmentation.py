@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-import footplate.tasks.recipes
+import footplate_vision.recipes
 from footplate.config import Config
 from footplate.data import build_dataloader
 from footplate.registry import METRICS, MODELS
@@ -17,7 +17,7 @@ from footplate.tools.simulation import simulate
 
 GOAL = 55.0  # mIoU
 LEFT_OUT = 20  # the number of warm-up iterations of the workers
-_RECIPE = Path(footplate.tasks.recipes.__file__).parent / "configs" / "fashion-seg.py"
+_RECIPE = Path(footplate_vision.recipes.__file__).parent / "configs" / "fashion-seg.py"
 
 
 class Scenes:

@@ -14,12 +14,7 @@ if TYPE_CHECKING:
     from footplate.registry.root import *
     from footplate.tools.simulation import simulate
 
-from footplate import extensions
-
 __version__ = "0.1.0"
-
-extensions.register("footplate.tasks.extension:Tasks")
-extensions.register("footplate.openmmlab.extension:OpenMMLab")
 
 __all__ = [
     "__version__",

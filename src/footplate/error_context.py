@@ -24,14 +24,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from footplate.errors import PACKAGE, CheckpointError, FootplateError, Origin, shown_path
+from footplate.errors import PACKAGES, CheckpointError, FootplateError, Origin, shown_path
 from footplate.messages import list_names, nearest
 
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _MAX_CHANGES = 3
 WEIGHTS_ALONE = "Use load_from without resume to start over with the weights alone."
 _MAX_COMPARED = 10_000  # limits the time to find a similar name: about 10 microseconds per name in the folder
-NOT_USER_CODE = (PACKAGE, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
+NOT_USER_CODE = (PACKAGES, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
 
 
 @contextmanager
@@ -284,6 +284,6 @@ def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:
         file = frame.f_code.co_filename
         if not file.startswith(NOT_USER_CODE):
             user_line = f"{file}:{number}"
-        elif file.startswith(PACKAGE):
+        elif file.startswith(PACKAGES):
             own_line = f"{file}:{number}"
     return shown_path(user_line or own_line)

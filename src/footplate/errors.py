@@ -30,14 +30,23 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from footplate.extensions import recipe_folders
 from footplate.messages import printable
 
 _MAX_VALUE_LENGTH = 160
 _MAX_LINES = 5
 PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 """The folder of footplate, with a trailing separator."""
-RECIPES = os.path.join(PACKAGE, "tasks", "recipes", "configs", "")
-"""The folder of the recipes, with a trailing separator."""
+PACKAGES = os.path.dirname(PACKAGE)
+"""The start of the paths of all of footplate's packages, which lie in one folder and begin with `footplate`."""
+
+
+_NAMES = {"footplate", *(name for name in os.listdir(os.path.dirname(PACKAGES)) if name.startswith("footplate_"))}
+
+
+def is_own_module(name: str | None) -> bool:
+    """Checks whether a module is in one of footplate's packages."""
+    return (name or "").partition(".")[0] in _NAMES
 
 
 class _Missing:
@@ -62,8 +71,9 @@ def shown_path(file: str) -> str:
     """
     if not os.path.isabs(file):
         return file
-    if file.startswith(RECIPES):
-        return f"footplate::{file[len(RECIPES) :]}"
+    for folder in recipe_folders():
+        if file.startswith(folder):
+            return f"footplate::{file[len(folder) :]}"
     try:
         relative = os.path.relpath(file)
     except (ValueError, OSError):  # another drive; a working directory that was removed

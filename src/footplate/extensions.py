@@ -1,30 +1,37 @@
-"""Defines extensions, which add config formats, scopes, registry entries and checks to the core.
+"""Defines extensions, through which other packages plug into the engine.
 
-`footplate/__init__.py` registers footplate's own extensions. Extensions are imported on first use.
+A package registers its extension with an entry point in the group `footplate.extensions`, and its commands with entry
+points in the group `footplate.commands`; see docs/plugins.md. Both are imported on first use.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
-from pkgutil import resolve_name
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_paths: list[str] = []
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP = "footplate.extensions"
+COMMANDS = "footplate.commands"
 
 
 class Extension:
-    """Adds config formats, scopes, registry entries and checks to the core. Subclasses override the members they need.
+    """Adds configs, scopes, registry entries and checks to the engine. Subclasses override the members they need.
 
     Attributes:
         packages: Maps additional scopes, such as "mmdet", to their PyPI packages, or to "" if they have no package.
         locations: Maps registry names, such as "hook", to the modules to import for their additional entries.
         ignored_keys: Maps top-level config keys that have no effect to advice for a warning.
         advice: Additional rows for the table in `footplate.advice`.
+        recipes: The folder of the recipes, which are Python configs that commands find by name.
     """
 
     packages: Mapping[str, str] = {}
     locations: Mapping[str, tuple[str, ...]] = {}
     ignored_keys: Mapping[str, str] = {}
     advice: Mapping[str, str] = {}
+    recipes: str = ""
 
     @property
     def config_keys(self) -> frozenset[str]:
@@ -38,9 +45,42 @@ class Extension:
         """Checks whether `translate` would change a config."""
         return False
 
-    def translate(self, cfg: Any) -> Any:
-        """Translates a config so that it uses the Runner's keys."""
+    def translate(self, cfg: Any, *, for_run: bool = True) -> Any:
+        """Translates a config so that it uses the Runner's keys.
+
+        Args:
+            cfg: The config, which is not changed.
+            for_run: Whether a run uses the result, and warnings about lost settings should be logged.
+        """
         return cfg
+
+    def equivalent_key(self, cfg: Any, path: str, origin: Any = None) -> str | None:
+        """Returns the key in the format of a config that corresponds to a key of the other format, or None.
+
+        Args:
+            cfg: The config, before translation.
+            path: A key path that the config does not have, such as one in the translated config.
+            origin: The file and line of the value, if known.
+        """
+        return None
+
+    def accepted_keys(self, cfg: Any, parts: Sequence[str]) -> Collection[str] | None:
+        """Returns the keys accepted in a section of a config that `translate` would change, or None for other configs.
+
+        `parts` is the key path of the section.
+        """
+        return None
+
+    def import_packages(self, cfg: Any) -> None:
+        """Imports the packages that a config refers to, except those in its `custom_imports`."""
+
+    def run_script(self, path: str) -> bool:
+        """Prepares the process for a script of `footplate run`. Returns True if it also ran the script."""
+        return False
+
+    def startup_messages(self) -> Sequence[str]:
+        """Returns messages to log when a run starts."""
+        return ()
 
     def check_dataset(self, dataset: Any) -> None:
         """Raises an error or logs a warning if footplate would misinterpret a dataset's samples."""
@@ -65,21 +105,54 @@ class Extension:
         return []
 
 
-def register(path: str) -> None:
-    """Registers an extension.
+@cache
+def _entry_points() -> "dict[str, list[EntryPoint]]":
+    """Returns the entry points of each group of `footplate`, sorted by name."""
+    from importlib.metadata import entry_points
 
-    Args:
-        path: `"module:Class"`, where the class is a subclass of Extension.
-    """
-    if path not in _paths:  # a notebook may reload the package
-        _paths.append(path)
-        extensions.cache_clear()
+    found = entry_points()  # reads the metadata of all installed packages, so it is called once
+    return {group: sorted(found.select(group=group), key=lambda point: point.name) for group in (GROUP, COMMANDS)}
 
 
 @cache
 def extensions() -> tuple[Extension, ...]:
-    """Returns the extensions in registration order."""
-    return tuple(resolve_name(path)() for path in _paths)
+    """Returns the extensions of the installed packages, sorted by the names of their entry points."""
+    return tuple(_load(point)() for point in _entry_points()[GROUP])
+
+
+def command_modules() -> list[Any]:
+    """Returns the modules that add commands, sorted by the names of their entry points.
+
+    Each module defines `GROUP`, the title of the commands in the help, and `add_commands(subparsers)`.
+    """
+    return [_load(point) for point in _entry_points()[COMMANDS]]
+
+
+def _load(point: "EntryPoint") -> Any:
+    try:
+        return point.load()
+    except Exception as error:
+        package = point.dist.name if point.dist is not None else point.name
+        raise ImportError(f"the plug-in '{point.value}' of the package '{package}' cannot be imported") from error
+
+
+@cache
+def recipe_folders() -> tuple[str, ...]:
+    """Returns the folders of all recipes, with a trailing separator."""
+    return tuple(os.path.join(extension.recipes, "") for extension in extensions() if extension.recipes)
+
+
+def is_translated(cfg: Any) -> bool:
+    """Checks whether an extension would translate a config."""
+    return any(extension.translates(cfg) for extension in extensions())
+
+
+def translate(cfg: Any, *, for_run: bool = True) -> Any:
+    """Translates a config so that it uses the Runner's keys. Returns other configs unchanged; see `Extension`."""
+    for extension in extensions():
+        if extension.config_keys.intersection(cfg):
+            cfg = extension.translate(cfg, for_run=for_run)
+    return cfg
 
 
 def known_packages() -> dict[str, str]:

@@ -29,7 +29,7 @@ class Block(NamedTuple):
     def kind(self) -> str:
         """How the block is tested: "module", "config", "fragment", "code", "other", "commands", "script" or "text"."""
         if self.language != "python":
-            return {"console": "commands", "sh": "script", "json": "text", "": "text"}[self.language]
+            return {"console": "commands", "sh": "script", "json": "text", "toml": "text", "": "text"}[self.language]
         if self.title in OTHER_ENGINES:
             return "other"
         is_file = "." in self.title

@@ -8,7 +8,7 @@ import footplate
 PACKAGE = Path(footplate.__file__).parent
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-_FOLDERS = ("src/footplate", "tests", "benchmarks", "scripts")
+_FOLDERS = ("src", "tests", "benchmarks", "scripts")
 _WRITTEN_BY_RUNS = {"nonfinite_iter_7.py"}
 
 
@@ -57,14 +57,3 @@ def test_tests_of_exact_resume_exist() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / "exact-resume.md").read_text(encoding="utf-8"))
     assert len(named) > 35
     assert [name for path, name in named if f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")] == []
-
-
-def test_core_does_not_name_the_package_for_openmmlab() -> None:
-    above = {"openmmlab", "cli", "inference", "tools"}
-    source = ROOT / "src" / "footplate"
-    modules = [
-        path for path in source.rglob("*.py") if path.relative_to(source).parts[0] not in {*above, "__init__.py"}
-    ]
-    assert len(modules) > 100
-    named = [str(path) for path in modules if "footplate.openmmlab" in path.read_text(encoding="utf-8")]
-    assert not named

@@ -10,7 +10,7 @@ import pytest
 from tests.docs.pages import DOCS, ROOT, Block, blocks_of, commands_within, pages
 from tests.docs.trying import Page, check_words
 
-# Pages of the reference are generated; tests/openmmlab/first_generation/translation tests the examples of rules.
+# Pages of the reference are generated; the tests of the translation rules test their examples.
 PAGES = [path for path in pages() if path.parent != DOCS / "reference" and blocks_of(path.read_text(encoding="utf-8"))]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.docs.pages import DOCS, blocks_of
-from tests.openmmlab.environment import ENVIRONMENT, create_environment
+from tests.footplate_openmmlab.environment import ENVIRONMENT, create_environment
 
 LIGHTNING = ["lightning==2.6.6", "pytorch-lightning==2.6.6", "lightning-utilities==0.15.3", "torchmetrics==1.9.0"]
 TRANSFORMERS = ["accelerate==1.15.0", "transformers==5.23.0", "huggingface_hub==2.4.0", "tokenizers==0.23.3"]

@@ -8,10 +8,10 @@ import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
 from footplate.config import Config
+from footplate.config.sources import Recipe, recipes
 from footplate.engine.run_config import translate_config
 from footplate.engine.sections import RUNNER_KEYS
 from footplate.registry import HOOKS
-from footplate.tasks.recipes import Recipe, recipes
 from scripts.config_schema import BUILT_IN_NAMES, FILE, built_in_names, config_schema, describe_arguments
 
 
@@ -52,7 +52,7 @@ def test_sections_and_classes_are_described() -> None:
     assert hook["properties"]["interval"]["description"].startswith("The ")
     assert hook["properties"]["save_optimizer"]["default"] is True
     assert schema["$defs"]["hook"]["properties"]["type"]["examples"] == sorted(
-        name for name, hook in HOOKS.module_dict.items() if hook.__module__.startswith("footplate.")
+        name for name, hook in HOOKS.module_dict.items() if hook.__module__.startswith("footplate")
     )
     assert "params" not in schema["$defs"]["optimizer.SGD"]["properties"]
     assert {"optimizer.AdamW", "optimizer.Muon", "optimizer.LARS"} <= set(schema["$defs"])

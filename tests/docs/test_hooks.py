@@ -11,13 +11,13 @@ from footplate.tools.run_curves import CurveHook
 from tests.docs.pages import DOCS
 
 # First-generation hooks are described with the translation of their configs.
-_ELSEWHERE = "footplate.openmmlab."
+_ELSEWHERE = "footplate_openmmlab."
 
 
 def built_in() -> set[str]:
     """Returns the registered hooks, and those that the engine and `footplate train` add to a run."""
     hooks: set[Any] = {*HOOKS.module_dict.values(), *Hook.__subclasses__()}
-    modules = {hook.__name__: hook.__module__ for hook in hooks if hook.__module__.startswith("footplate.")}
+    modules = {hook.__name__: hook.__module__ for hook in hooks if hook.__module__.startswith("footplate")}
     registered = {name for name, module in modules.items() if not module.startswith(_ELSEWHERE)}
     added = {name for name in registered if modules[name].startswith("footplate.engine.")} | {CurveHook.__name__}
     return registered & HOOKS.module_dict.keys() | added - {"SavingHook", "SwappingHook"}  # base classes

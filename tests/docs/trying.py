@@ -14,7 +14,7 @@ from footplate.cli.main import build_parser, main
 from footplate.engine.run_config import check_config
 from footplate.errors import MissingExtraError
 from tests.docs.pages import ROOT, Block
-from tests.inference.models import recipe, save_pictures, save_untrained
+from tests.footplate_vision.inference.models import recipe, save_pictures, save_untrained
 from tests.support import TINY, settings
 
 _EXTRA = re.compile(r"\[([\w,]+)\]")

@@ -22,11 +22,11 @@ from footplate.errors import CheckpointError, FootplateError
 from footplate.registry import OPTIMIZERS
 from footplate.tools.checkpoint_contents import read_contents
 from footplate.tools.overrides import apply_overrides
-from tests.checkpoint import gadgets
-from tests.checkpoint.packing import pack
 from tests.faults.processes import in_child, replace_in
 from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import all_settings, config
+from tests.footplate.checkpoint import gadgets
+from tests.footplate.checkpoint.packing import pack
 
 # Config keys from which components are built through a registry or by name.
 PLACES = (

@@ -15,13 +15,13 @@ from footplate.engine import Hook, preflight
 from footplate.engine.hook import EVENTS
 from footplate.engine.hook_list import HookList
 from footplate.hooks import CheckpointHook
-from footplate.openmmlab.first_generation.adapters import Hook as LegacyHook
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, MODELS
+from footplate_openmmlab.first_generation.adapters import Hook as LegacyHook
 from tests.faults.processes import nothing, replace_in
 from tests.faults.row import Fault
 from tests.faults.runs import config
-from tests.openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config
+from tests.footplate_openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config
 from tests.support import ToyModel, loader
 from tests.support_samplers import BY_EPOCH, KINDS, section
 

@@ -18,9 +18,9 @@ from footplate import Hook, Runner
 from footplate.data import BaseTransform, DefaultSampler, WebDataset
 from footplate.distributed import get_world_size
 from footplate.registry import TRANSFORMS
-from tests.data.shards import write_shards
 from tests.faults.processes import end, fork
 from tests.faults.row import Fault, Finding, Trial
+from tests.footplate.data.shards import write_shards
 from tests.support import free_port, settings
 
 _SIZES = (37, 64, 5, 50, 48, 33)  # samples per shard

@@ -5,7 +5,7 @@ from argparse import Namespace
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from footplate.config import Config, ConfigDict
+from footplate.config import Config, ConfigDict, imports
 
 _USES_RUNNER = re.compile(r"\bfootplate[\w.]*(?:\.| import .*)Runner\b")
 
@@ -61,10 +61,8 @@ def apply_override_arguments(cfg: Config, arguments: Namespace, *, import_custom
     """
 
     def import_modules() -> None:
-        from footplate import openmmlab
-
         if import_custom_modules:
-            openmmlab.import_modules(cfg)
+            imports.import_modules(cfg)
 
     if arguments.cfg_options or arguments.set:
         _apply_overrides(cfg, arguments, import_modules)

@@ -10,14 +10,14 @@ from traceback import FrameSummary, extract_tb
 from typing import TYPE_CHECKING, Any
 
 from footplate.advice import advice_about, advise
-from footplate.errors import PACKAGE, FootplateError, shown_path
+from footplate.errors import PACKAGES, FootplateError, shown_path
 from footplate.interrupts import SIGNALED
 from footplate.messages import describe_exception
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
 
-_LIBRARIES = (PACKAGE, *(os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")))
+_LIBRARIES = (PACKAGES, *(os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")))
 _INSTALLED = re.compile(r"(?:site|dist)-packages[/\\](?!torch|numpy)")
 _NOT_WRITTEN = ("site-packages", "dist-packages", "torchinductor_")  # installed or generated code
 _MAX_LINES = 5
@@ -127,7 +127,7 @@ def _package_frames(error: BaseException) -> list[FrameSummary]:
     Skips frames of torch and NumPy, because footplate may have called them with wrong arguments. Stops at the first
     frame of footplate.
     """
-    frames = itertools.takewhile(lambda frame: not frame.filename.startswith(PACKAGE), _frames(error))
+    frames = itertools.takewhile(lambda frame: not frame.filename.startswith(PACKAGES), _frames(error))
     return [frame for frame in frames if _INSTALLED.search(frame.filename)]
 
 

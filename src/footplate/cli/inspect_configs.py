@@ -4,8 +4,9 @@ import importlib
 import json
 import os
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib import resources
 from inspect import Parameter
 from typing import Any, NamedTuple
@@ -13,10 +14,10 @@ from typing import Any, NamedTuple
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_config, number
 from footplate.cli.config_arguments import apply_override_arguments
 from footplate.cli.output import print_error, print_json, print_result, print_text, wrap_for_screen
-from footplate.config import Config
+from footplate.config import Config, import_modules
 from footplate.errors import ArgumentError, ConfigKeyError
+from footplate.extensions import is_translated, known_packages, translate
 from footplate.messages import BOLD, DIM, labeled, nearest
-from footplate.openmmlab.first_generation.translation.translate import is_first_generation, translate
 from footplate.storage import commit_bytes, commit_image
 from footplate.tools.output_check import check_output
 
@@ -107,10 +108,10 @@ def add_commands(subparsers: Any) -> None:
 
 def list_recipes(arguments: Namespace) -> None:
     """Prints the name, summary and file of each recipe."""
-    from footplate.tasks.recipes import recipes
+    from footplate.config.sources import recipes
 
     found = recipes()
-    width = max(len(recipe.name) for recipe in found) + 2
+    width = max((len(recipe.name) for recipe in found), default=0) + 2
     texts = [wrap_for_screen(f"{recipe.name:<{width}}{recipe.summary}") + f"\n  {recipe.path}\n" for recipe in found]
     print_result(arguments, found, "".join(texts), (r"^\S+", BOLD), (r"^  \S.*", DIM))
 
@@ -205,8 +206,8 @@ def diff_configs(arguments: Namespace) -> int:
     from footplate.tools.run_files import START_KEYS
 
     configs = [read_either(name) for name in (arguments.first, arguments.second)]
-    if len({is_first_generation(cfg) for cfg in configs}) > 1:
-        configs = [translate(cfg) if is_first_generation(cfg) else cfg for cfg in configs]
+    if len({is_translated(cfg) for cfg in configs}) > 1:
+        configs = [translate(cfg, for_run=False) for cfg in configs]
     differences = compare(*configs)
     known = {each.path for each in differences}
     differences += [each for each in compare_launches(arguments.first, arguments.second) if each.path not in known]
@@ -239,15 +240,11 @@ def list_models(arguments: Namespace) -> int:
 
     Without a word, prints only one line for each package such as timm.
     """
-    from footplate import openmmlab
-    from footplate.openmmlab.extension import CODE_BASES
-    from footplate.registry.dotted_paths import find_spec, is_footplate_alias
+    from footplate.registry.scopes import is_installed
 
-    for package in CODE_BASES:  # the registry module of a code base registers its models
-        spec = find_spec(package)
-        if spec is not None and not is_footplate_alias(spec):
-            openmmlab.install()
-            _try_to_import(f"{package}.registry")
+    for package, distribution in known_packages().items():
+        if distribution and is_installed(package):
+            _try_to_import(package, partial(import_modules, Config({"default_scope": package})))
     word = arguments.word.lower()
     lines = [line for line in _registered_models(with_packages=bool(word)) if word in " ".join(line).lower()]
     name_width, package_width = (max((len(line[place]) for line in lines), default=0) for place in (0, 1))
@@ -258,17 +255,18 @@ def list_models(arguments: Namespace) -> int:
     return 0 if lines else 1
 
 
-def _try_to_import(module: str) -> bool:
-    """Imports a module of an installed package, and returns whether this succeeded.
+def _try_to_import(package: str, load: Callable[[], object]) -> bool:
+    """Calls a function that imports an installed package, and returns whether this succeeded.
 
     Prints a warning if the import fails, for example if a dependency is missing.
     """
     try:
-        importlib.import_module(module)
+        load()
     except Exception as error:
         from footplate.advice import advise
 
-        text = ". ".join([f"{module} cannot be imported: {type(error).__name__}: {error}", *advise(error)])
+        cause = error.__cause__ or error
+        text = ". ".join([f"{package} cannot be imported: {type(cause).__name__}: {cause}", *advise(cause)])
         print_error(labeled("warning", text) + "\n")
         return False
     return True
@@ -295,6 +293,6 @@ def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
             continue
         if not with_packages:
             yield _ModelLine(f"{package}.*", package, f"run `footplate models {package}` to list its models")
-        elif _try_to_import(package):
+        elif _try_to_import(package, partial(importlib.import_module, package)):
             for name in registry.source.names():
                 yield _ModelLine(f"{package}.{name}", package, registry.source.help(name))

@@ -1,13 +1,13 @@
 """Defines the entry point of the `footplate` command."""
 
 import errno
-import importlib
 import os
 import signal
 import sys
 import traceback
 from argparse import SUPPRESS, Namespace, _SubParsersAction
 from collections.abc import Sequence
+from importlib import import_module
 
 from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
@@ -20,15 +20,16 @@ from footplate.cli.output import (
     reserving_stdout,
     wrap_for_screen,
 )
+from footplate.extensions import command_modules
 from footplate.interrupts import SIGNALED, raising_stop_signals
 from footplate.launchers import is_launched
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
 # function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.
 _MODULES = {
-    "train and use a model": ("train", "trained_models", "run"),
-    "inspect": ("check", "inspect_configs", "inspect_runs", "doctor"),
-    "convert": ("migrate", "checkpoint"),
+    "train and use a model": ("train", "test", "run"),
+    "inspect": ("check", "inspect_configs", "inspect_runs"),
+    "convert": ("checkpoint",),
 }
 
 
@@ -46,9 +47,12 @@ def build_parser() -> Parser:
         json=False, debug=False, debug_option="--debug", cpu=False, cfg=None, progress="", held_warnings=()
     )
     subparsers = parser.add_subparsers(prog="footplate", metavar="COMMAND", help=SUPPRESS, required=True)
-    for title, names in _MODULES.items():
-        for name in names:
-            importlib.import_module(f"footplate.cli.{name}").add_commands(subparsers)
+    groups = {title: [import_module(f"footplate.cli.{name}") for name in names] for title, names in _MODULES.items()}
+    for module in command_modules():  # of other packages
+        groups.setdefault(module.GROUP, []).append(module)
+    for title, modules in groups.items():
+        for module in modules:
+            module.add_commands(subparsers)
         # The help lists commands in groups, which argparse has only for arguments.
         parser.add_argument_group(title)._group_actions += subparsers._choices_actions
         subparsers._choices_actions = []
@@ -110,7 +114,7 @@ def _run(arguments: Namespace) -> int:
     """
     try:
         if arguments.cpu:
-            from footplate.openmmlab.cuda_on_cpu import cuda_on_cpu
+            from footplate.tools.cuda_on_cpu import cuda_on_cpu
 
             with cuda_on_cpu():
                 return arguments.run(arguments) or 0

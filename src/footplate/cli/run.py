@@ -47,11 +47,9 @@ def run(arguments: Namespace) -> int:
         FootplateError: The script raised this error. With several ranks or `--debug`, the script's other errors are
             raised as well.
     """
-    from footplate import openmmlab
     from footplate.advice import advise
     from footplate.distributed import is_distributed
-    from footplate.extensions import known_packages
-    from footplate.openmmlab.patches import run_patched
+    from footplate.extensions import extensions, known_packages
     from footplate.storage import missing_path_notes
 
     file = os.path.abspath(arguments.script)
@@ -63,7 +61,6 @@ def run(arguments: Namespace) -> int:
         print_error(labeled("warning", text) + "\n")
     if processes is not None:
         return run_in_processes(arguments, processes)
-    openmmlab.install()
     multiprocessing.set_forkserver_preload([])  # by default, the server itself would import the script
     # As with `python SCRIPT`, the folder of the script comes first. The current folder, which contains the project's
     # package, comes before installed packages only if it also contains a copy of a code base.
@@ -74,7 +71,7 @@ def run(arguments: Namespace) -> int:
     sys.path.insert(0, os.path.dirname(os.path.realpath(file)))
     sys.argv = [arguments.script, *arguments.rest]
     try:
-        if not run_patched(file):
+        if not any(extension.run_script(file) for extension in extensions()):
             runpy.run_path(file, run_name="__main__")
     except SystemExit as end:
         if end.code:

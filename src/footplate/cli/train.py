@@ -13,8 +13,8 @@ from footplate.cli.config_arguments import has_automatic_batch_size, read_run_co
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result, print_text
 from footplate.errors import ArgumentError, shown_path
+from footplate.extensions import extensions, is_translated
 from footplate.messages import list_names
-from footplate.openmmlab.first_generation.translation.translate import is_first_generation
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -71,7 +71,6 @@ def run(arguments: Namespace) -> int:
     code = start_processes(arguments)
     if code is not None:
         return code
-    from footplate import openmmlab
     from footplate.engine import Runner
     from footplate.hooks import ProgressHook, RecordHook
     from footplate.records import surviving_streams
@@ -88,10 +87,8 @@ def run(arguments: Namespace) -> int:
     with runner.folder.buffered_log():
         if batch_size:
             runner.logger.info("%s", batch_size)
-        for code_base in openmmlab.used_code_bases():
-            runner.logger.info("Using %s with footplate as its engine.", code_base)
-        if patches := openmmlab.describe_patches():
-            runner.logger.info("Updated names that newer library versions removed or changed: %s", patches)
+        for message in (message for extension in extensions() for message in extension.startup_messages()):
+            runner.logger.info("%s", message)
         warn_about_unread_keys(runner.cfg)
         for record in arguments.held_warnings:
             runner.logger.handle(record)
@@ -99,7 +96,7 @@ def run(arguments: Namespace) -> int:
     if (runner.resume_plan.resume or runner.resume_plan.is_restarted) and not runner.rank:
         _warn_of_changes(runner, cfg)
     # The explanation of a first-generation config shows the keys that the user wrote.
-    explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_first_generation(cfg) else runner.cfg))
+    explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_translated(cfg) else runner.cfg))
     progress = ProgressHook()
     for hook in (explain, progress, CurveHook()):
         runner.register_hook(hook)
@@ -142,14 +139,13 @@ def _apply_options(arguments: Namespace, cfg: "Config") -> None:
         cfg["preflight"] = not arguments.no_preflight
     if arguments.seed is not None:
         cfg["randomness"] = {**(cfg.get("randomness") or {}), "seed": arguments.seed}
-    if arguments.amp and is_first_generation(cfg):
+    if arguments.amp and is_translated(cfg):
         cfg["fp16"] = cfg.get("fp16") or {"loss_scale": "dynamic"}
     elif arguments.amp:
-        from footplate.inference.trained_model import name_of
-
         wrapper = cfg.get("optim_wrapper")
         kind = (wrapper or {}).get("type", "OptimWrapper")
-        if wrapper is None or name_of({"type": kind}) not in ("OptimWrapper", "AmpOptimWrapper"):
+        name = str(kind if isinstance(kind, str) else getattr(kind, "__name__", kind)).rpartition(".")[2]
+        if wrapper is None or name not in ("OptimWrapper", "AmpOptimWrapper"):
             message = "--amp needs an optim_wrapper of type OptimWrapper or AmpOptimWrapper"
             raise ArgumentError(message, key="optim_wrapper.type", found=wrapper and kind)
         wrapper["type"] = "AmpOptimWrapper"
@@ -168,7 +164,7 @@ def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
     changes = () if before is None else compare(before, runner.cfg)
     values = {path: tuple(side and side.value for side in sides) for path, *sides in changes}
     length = values.get("train_cfg.max_epochs") or values.get("train_cfg.max_iters")
-    if length and is_first_generation(cfg):  # the translation sets the ends of the schedules to the length
+    if length and is_translated(cfg):  # the translation sets the ends of the schedules to the length
         values = {
             path: pair for path, pair in values.items() if pair != length or not path.startswith("param_scheduler")
         }

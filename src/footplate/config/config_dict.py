@@ -24,13 +24,14 @@ from footplate.config.imports import LazyObject
 from footplate.error_context import at_key, origin_of
 from footplate.errors import (
     PACKAGE,
-    RECIPES,
+    PACKAGES,
     ConfigAttributeError,
     ConfigError,
     ConfigKeyError,
     ConfigTypeError,
     Origin,
 )
+from footplate.extensions import recipe_folders
 from footplate.messages import nearest
 
 _HERE = os.path.join(PACKAGE, "config", "")
@@ -114,7 +115,7 @@ def calling_line() -> Origin:
     file = frame.f_code.co_filename
     if file.startswith(_COMMANDS):
         return Origin("the command line", 0)
-    if file.startswith(PACKAGE) and not file.startswith(RECIPES):
+    if file.startswith(PACKAGES) and not file.startswith(recipe_folders()):
         return Origin("footplate itself", 0)
     return Origin(file, frame.f_lineno)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.checks import check_keys, check_names
 from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
-from footplate.extensions import known_packages
+from footplate.extensions import extensions, known_packages
 from footplate.registry.dotted_paths import find_spec, is_footplate_alias
 
 if TYPE_CHECKING:
@@ -20,6 +20,27 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.config")
 _SECTION_KEYS = ("imports", "allow_failed_imports")
+
+
+def import_modules(config: "Config") -> None:
+    """Imports the packages that a config refers to, and the modules in its `custom_imports`.
+
+    Also appends the config's folder to `sys.path`.
+
+    Raises:
+        ConfigError: A module or package cannot be imported.
+    """
+    for extension in extensions():
+        extension.import_packages(config)
+    add_folder(config)
+    import_custom(config)
+
+
+def add_folder(config: "Config") -> None:
+    """Appends the folder of a config file to `sys.path`. The current folder takes precedence."""
+    folder = os.path.dirname(os.path.abspath(str(config.filename)))
+    if config.filename and folder not in sys.path:
+        sys.path.append(folder)
 
 
 def import_custom(config: "Config") -> None:

@@ -4,23 +4,23 @@
 environment variable. `{{ _base_.a.b }}` stands for a value in the base, and is replaced after the bases are loaded.
 """
 
+import ast
 import itertools
 import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from footplate.config.config_dict import TracedDict
 from footplate.config.literals import parse_value
-from footplate.errors import RECIPES, ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
-from footplate.extensions import extensions
-from footplate.messages import nearest
+from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
+from footplate.extensions import extensions, recipe_folders
+from footplate.messages import first_line, nearest
 from footplate.registry.dotted_paths import find_spec
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml")
-_RECIPES = os.path.realpath(RECIPES)
-_CONFIG_FOLDERS = ((".mim", "configs"), ("configs",), ("tasks", "recipes", "configs"), (os.pardir, "configs"))
+_CONFIG_FOLDERS = ((".mim", "configs"), ("configs",), (os.pardir, "configs"))
 _FILE_NAMES = "fileDirname|fileBasename|fileBasenameNoExtension|fileExtname"
 _PREDEFINED = re.compile(rf"\{{\{{\s*({_FILE_NAMES})\s*\}}\}}")
 _ENVIRONMENT = re.compile(
@@ -64,8 +64,7 @@ def read_text(path: str, referrer: Origin | None = None) -> str:
         return Path(path).read_text("utf-8-sig")
     except FileNotFoundError as error:
         folder, name = os.path.split(path)
-        recipes = os.listdir(_RECIPES)
-        stems = (recipe.removesuffix(".py") for recipe in recipes)
+        stems = [recipe.stem for recipe in recipe_files()]
         candidates = {stem: f"footplate::{stem}.py" if referrer else stem for stem in stems}
         for neighbor in os.listdir(folder) if os.path.isdir(folder) else []:
             if neighbor.endswith(SUFFIXES):
@@ -99,19 +98,23 @@ def find_config(name: str | os.PathLike[str]) -> str:
     if mark:
         return locate(package, file)
     path = absolute(name)
-    recipe = os.path.join(_RECIPES, f"{name}.py")
-    return recipe if os.path.isfile(recipe) and not os.path.isfile(path) else path
+    recipes = [recipe for recipe in recipe_files() if recipe.stem == os.fspath(name)]
+    return str(recipes[0]) if recipes and not os.path.isfile(path) else path
 
 
 def locate(package: str, file: str, referrer: Origin | None = None) -> str:
     """Returns the path of a config in a package, without importing the package.
 
     `file` is relative to the config folder of the package, or to the package itself. The suffix `.py` is optional.
-    `referrer` is the config line that refers to the file.
+    With the package "footplate", it is a recipe. `referrer` is the config line that refers to the file.
 
     Raises:
         ConfigError: The package is not installed or has no such config.
     """
+    if package == "footplate":
+        for recipe in recipe_files():
+            if recipe.stem == file.removesuffix(".py"):
+                return str(recipe)
     roots = _package_folders(package)
     if not roots:
         advice = [line for extension in extensions() for line in extension.explain_missing(package)]
@@ -129,8 +132,31 @@ def locate(package: str, file: str, referrer: Origin | None = None) -> str:
 
 
 def is_recipe(path: str) -> bool:
-    """Checks whether a file is one of footplate's recipes."""
-    return os.path.dirname(os.path.realpath(path)) == _RECIPES
+    """Checks whether a file is a recipe."""
+    return Path(path).resolve() in recipe_files()
+
+
+def recipe_files() -> list[Path]:
+    """Returns the files of all recipes, sorted by name."""
+    files = [file.resolve() for folder in recipe_folders() for file in Path(folder).glob("*.py")]
+    return sorted(files, key=lambda file: file.name)
+
+
+class Recipe(NamedTuple):
+    """A config that commands find by its name, with a one-line summary and its file."""
+
+    name: str
+    summary: str
+    path: Path
+
+
+def recipes() -> list[Recipe]:
+    """Returns all recipes, sorted by name."""
+    found = []
+    for path in recipe_files():
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        found.append(Recipe(path.stem, first_line(docstring), path))
+    return found
 
 
 def _near_config(package: str, file: str) -> str | None:
@@ -138,7 +164,8 @@ def _near_config(package: str, file: str) -> str | None:
 
     The suffix of `file` is optional.
     """
-    for start in [Path(root, *folder) for root in _package_folders(package) for folder in _CONFIG_FOLDERS]:
+    starts = [Path(root, *folder) for root in _package_folders(package) for folder in _CONFIG_FOLDERS]
+    for start in [*map(Path, recipe_folders() if package == "footplate" else ()), *starts]:
         stems = {path.stem: path for path in sorted(start.rglob("*")) if path.suffix in SUFFIXES}
         near = nearest(Path(file).stem, stems)
         if near:

@@ -46,7 +46,7 @@ from footplate.engine.sections import (
 )
 from footplate.error_context import located, origin_of, with_origins
 from footplate.errors import ArgumentError, ConfigError, ConfigKeyError, FootplateError, Origin
-from footplate.extensions import extensions
+from footplate.extensions import extensions, is_translated, translate
 from footplate.messages import nearest
 from footplate.models import PLAIN_FUNCTIONS, is_plain
 from footplate.registry import RUNNERS, set_default_scope
@@ -89,10 +89,8 @@ def translate_config(cfg: Config) -> Config:
         ConfigError: The config mixes optimization keys of both generations, a key cannot be translated, or an unknown
             key resembles a known one.
     """
-    for extension in extensions():
-        if extension.config_keys.intersection(cfg):
-            cfg = extension.translate(cfg)
-    return cfg
+    translated: Config = translate(cfg)
+    return translated
 
 
 def arguments_in(cfg: Config) -> dict[str, Any]:
@@ -266,8 +264,7 @@ def keys_of_both_generations() -> frozenset[str]:
 
 def keys_with_effect(cfg: Config) -> frozenset[str]:
     """Returns the top-level keys that have an effect in this config. All other top-level keys are variables."""
-    is_translated = any(extension.translates(cfg) for extension in extensions())
-    return keys_of_both_generations() if is_translated else SECOND_GENERATION_KEYS
+    return keys_of_both_generations() if is_translated(cfg) else SECOND_GENERATION_KEYS
 
 
 def recordable(cfg: Config) -> Config:

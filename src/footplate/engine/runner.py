@@ -860,7 +860,7 @@ class Runner:
         self.train_loop.stop_training = wanted
 
     fit = MemberElsewhere("Runner has no 'fit'. Pass the dataloaders to Runner(...), and call runner.train().")
-    export = MemberElsewhere("Runner has no 'export'. Call footplate.inference.export_run(runner, path, example).")
+    export = MemberElsewhere("Runner has no 'export'. docs/python.md shows how to export a model.")
     current_epoch = MemberElsewhere("Runner has no 'current_epoch'. Use runner.epoch.")
     global_step = MemberElsewhere("Runner has no 'global_step'. Use runner.iter, which counts batches.")
     validate = evaluate = MemberElsewhere("Runner has no such method. Call runner.val(), which returns the metrics.")

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple, Union, get_args, get_origin
 from typing_extensions import is_protocol
 
 from footplate.error_context import explain_base, origin_of
-from footplate.errors import ArgumentError, BuildError
+from footplate.errors import ArgumentError, BuildError, is_own_module
 from footplate.messages import nearest
 
 Entry = Callable[..., Any]  # a class or function
 _BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_CHECKED_PACKAGES = ("footplate.", "torch.")
 _SCALARS = (bool, int, float, str)
 _CONFIG_TYPES = (*_SCALARS, list, tuple, dict, type(None))  # the types that a config file can contain
 _TYPE_NAMES: dict[type, str] = {
@@ -61,6 +60,7 @@ def arguments_of(entry: Entry) -> Arguments:
     owners = [owner for owner in getattr(entry, "__mro__", ()) if "__init__" in vars(owner)] or [entry]
     for depth, owner in enumerate(owners):
         module = str(getattr(owner, "__module__", ""))
+        is_checked = is_own_module(module) or module.startswith("torch.")
         try:
             parameters = inspect.signature(vars(owner)["__init__"] if depth else entry).parameters
         except (TypeError, ValueError):
@@ -69,14 +69,14 @@ def arguments_of(entry: Entry) -> Arguments:
         for name, parameter in parameters.items():
             if parameter.kind not in _BY_KEYWORD or name in types or name == "self":
                 continue
-            types[name] = _allowed_types(parameter) if module.startswith(_CHECKED_PACKAGES) else ()
+            types[name] = _allowed_types(parameter) if is_checked else ()
             defaults[name] = parameter.default
             if parameter.default is parameter.empty and not depth:
                 required.append(name)
         rest = [name for name, parameter in parameters.items() if parameter.kind is parameter.VAR_KEYWORD]
         if not rest:
             break
-        passes_on = inspect.isclass(entry) and rest == ["settings"] and module.startswith("footplate.")
+        passes_on = inspect.isclass(entry) and rest == ["settings"] and is_own_module(module)
         accepts_any = accepts_any or not passes_on
     return Arguments(types, defaults, required, accepts_any)
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Collection
 from typing import Any
 
-from footplate.errors import BuildError
+from footplate.errors import BuildError, is_own_module
 
 # Maps each registry to a torch module and the names of its allowed classes. None allows all layers and losses.
 TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
@@ -71,7 +71,7 @@ def import_class(path: str, registry: str, registered: Collection[Any], noun: st
         exported = vars(importlib.import_module(home))
         known += [exported[class_name] for class_name in names or importlib.import_module(f"{home}.modules").__all__]
     top = module.partition(".")[0]
-    is_own = top == "footplate" or is_footplate_alias(find_spec(top))
+    is_own = is_own_module(top) or is_footplate_alias(find_spec(top))
     may_import = trusted or ((is_own or is_user_module(module)) and not module.endswith("__main__"))
     if may_import and module_exists(module):
         entry = getattr(importlib.import_module(module), name, None)
@@ -107,7 +107,7 @@ def has_submodule(package: str, name: str) -> bool:
 def is_user_module(module: str) -> bool:
     """Checks whether a module is user code, i.e. not from the standard library, footplate or an installed package."""
     top = module.partition(".")[0]
-    if not top or top == "footplate" or top in sys.stdlib_module_names:
+    if not top or is_own_module(top) or top in sys.stdlib_module_names:
         return False
     loaded = sys.modules.get(top)
     spec = getattr(loaded, "__spec__", None) if loaded is not None else find_spec(top)
@@ -127,7 +127,7 @@ def _is_installed(place: str) -> bool:
 
 def is_footplate_alias(spec: importlib.machinery.ModuleSpec | None) -> bool:
     """Checks whether footplate provides a spec's module under another package's name, e.g. `mmengine`."""
-    return spec is not None and type(spec.loader).__module__.startswith("footplate.")
+    return spec is not None and is_own_module(type(spec.loader).__module__)
 
 
 def find_spec(module: str) -> importlib.machinery.ModuleSpec | None:

@@ -15,7 +15,7 @@ from pkgutil import resolve_name
 from typing import Any, TypeVar, get_type_hints, overload
 
 from footplate.error_context import at_key, building, origin_of
-from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
+from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError, is_own_module
 from footplate.extensions import known_packages
 from footplate.registry.arguments import Entry, arguments_of, check_arguments
 from footplate.registry.dotted_paths import find_spec, has_submodule, import_class, is_from_executed_config
@@ -466,4 +466,5 @@ def _built_in_names() -> dict[str, list[str]]:
 
 
 def _is_built_in(entry: Any) -> bool:
-    return (getattr(entry, "__module__", None) or "").partition(".")[0] in ("footplate", "torch")
+    module = getattr(entry, "__module__", None) or ""
+    return is_own_module(module) or module.partition(".")[0] == "torch"

@@ -1,14 +1,13 @@
 """The root registries, with the same names as in MMEngine, and the registries for models in installed packages.
 
-Each registry lists the modules that define its built-in entries. The modules are imported on first lookup. A registry
-with a base class accepts only subclasses. With `strict=False`, the base class is checked only for dotted paths, because
-existing code also registers plain functions.
+Each registry lists the modules that define its built-in entries, and extensions add modules to it. The modules are
+imported on first lookup. A registry with a base class accepts only subclasses. With `strict=False`, the base class is
+checked only for dotted paths, because existing code also registers plain functions.
 """
 
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
-from pkgutil import iter_modules, resolve_name
+from pkgutil import resolve_name
 from typing import Any
 
 from footplate.errors import UnknownNameError, import_optional
@@ -44,13 +43,6 @@ __all__ = [
     "VISUALIZERS",
     "WEIGHT_INITIALIZERS",
 ]
-
-# Each package in this folder is a task, so new tasks need no changes here.
-_TASKS = tuple(
-    f"footplate.tasks.{module.name}"
-    for module in iter_modules([str(Path(__file__).parents[1] / "tasks")])
-    if module.ispkg
-)
 
 
 class PackageModels(Registry):
@@ -116,14 +108,7 @@ def build_runner(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any
 RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner", build_func=build_runner)
 RUNNER_CONSTRUCTORS = _root("runner constructor")
 LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loops:BaseLoop")
-HOOKS = _root(
-    "hook",
-    "footplate.hooks",
-    "footplate.tasks.label_checks",
-    "footplate.tasks.visualization",
-    *_TASKS,
-    base="footplate.engine.hook:Hook",
-)
+HOOKS = _root("hook", "footplate.hooks", base="footplate.engine.hook:Hook")
 STRATEGIES = _root("strategy")  # kept from MMEngine
 
 
@@ -139,17 +124,14 @@ def build_model(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
 DATASETS = _root(
     "dataset",
     "footplate.data",
-    "footplate.tasks.recipes.fashion_items",
-    "footplate.tasks.recipes.fashion_scenes",
-    *_TASKS,
     base="torch.utils.data:Dataset",
     strict=False,
 )
 DATA_SAMPLERS = _root("data sampler", "footplate.data", base="torch.utils.data:Sampler", strict=False)
-TRANSFORMS = _root("transform", "footplate.data", *_TASKS)
+TRANSFORMS = _root("transform", "footplate.data")
 FUNCTIONS = _root("function", "footplate.data")
 
-MODELS = _root("model", "footplate.models", *_TASKS, base="torch.nn:Module", strict=False, build_func=build_model)
+MODELS = _root("model", "footplate.models", base="torch.nn:Module", strict=False, build_func=build_model)
 for _package, _source, _extra in (
     ("timm", "TimmModels", "models"),
     ("torchvision", "TorchvisionModels", "models"),
@@ -159,22 +141,20 @@ for _package, _source, _extra in (
     PackageModels(_package, MODELS, f"footplate.models.package_models:{_source}", _extra)
 MODEL_WRAPPERS = _root("model wrapper", "footplate.distributed.wrappers", base="torch.nn:Module", strict=False)
 WEIGHT_INITIALIZERS = _root("weight initializer", "footplate.models")
-TASK_UTILS = _root("task util", *_TASKS)
+TASK_UTILS = _root("task util")
 
 OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
 OPTIM_WRAPPERS = _root(
     "optimizer wrapper", "footplate.optim", base="footplate.optim.wrappers.optim_wrapper:OptimWrapper"
 )
-OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim", "footplate.tasks.layer_decay")
+OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim")
 OPTIMIZER_BUILDERS = _root("optimizer constructor", "footplate.optim")
 PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
 
-METRICS = _root("metric", "footplate.evaluation", *_TASKS, base="footplate.evaluation.metric:BaseMetric")
+METRICS = _root("metric", "footplate.evaluation", base="footplate.evaluation.metric:BaseMetric")
 EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluation.evaluator:Evaluator")
 
-VISUALIZERS = _root(
-    "visualizer", "footplate.visualization", *_TASKS, base="footplate.visualization.visualizer:Visualizer"
-)
+VISUALIZERS = _root("visualizer", "footplate.visualization", base="footplate.visualization.visualizer:Visualizer")
 VISBACKENDS = _root(
     "visualizer backend", "footplate.records", base="footplate.records.base_writer:BaseVisBackend", strict=False
 )

@@ -31,7 +31,7 @@ from footplate.engine.requests import EarlyExitError
 from footplate.engine.run_config import check_config, runner_config
 from footplate.engine.sections import check_visualizer
 from footplate.error_context import at_key, located, with_defaults
-from footplate.errors import CheckpointError, DataError, FootplateError, StorageError, shown_path
+from footplate.errors import CheckpointError, DataError, FootplateError, StorageError, is_own_module, shown_path
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.interrupts import temporary_folder
@@ -294,7 +294,7 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
     for event in events:
         runner.activity.event = event  # as in `Runner.call_hook`
         for hook, method in runner.hooks.at(event):
-            is_builtin = type(hook).__module__.startswith("footplate.") and not hook.is_of_user
+            is_builtin = is_own_module(type(hook).__module__) and not hook.is_of_user
             if isinstance(hook, RuntimeInfoHook) or not (is_builtin or isinstance(hook, CheckpointHook)):
                 stage.stage = f"{type(hook).__name__}.{event}", runner.hooks.key_of(hook)
                 method(runner, **arguments)

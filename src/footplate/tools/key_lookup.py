@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from footplate.config import ConfigDict
+from footplate.config import Config, ConfigDict
 from footplate.config.key_paths import next_step, split_path
 from footplate.error_context import join_path, origin_of, walk_paths
-from footplate.errors import ConfigKeyError
+from footplate.errors import ConfigError, ConfigKeyError, Origin
 from footplate.messages import list_names, nearest
 
 _MAX_LISTED = 12
@@ -45,6 +45,21 @@ def paths_ending(config: Any, path: str) -> list[str]:
     ending = split_path(path)
     found = [each for each, _ in walk_paths(config) if [str(part) for part in each[-len(ending) :]] == ending]
     return [join_path(each) for each in sorted(found, key=len)]
+
+
+def paths_at(config: Config, path: str, origin: Origin) -> list[str]:
+    """Returns the key paths in `config` that end with `path` and whose values were set at `origin`, shortest first."""
+    paths = paths_ending(config._cfg_dict, path)
+    return [each for each in paths if origin_of(*find_value(config._cfg_dict, each)[:2]) == origin]
+
+
+def has_key(config: Config, path: str) -> bool:
+    """Checks whether a config has the key `path`."""
+    try:
+        find_value(config._cfg_dict, path)
+    except ConfigError:
+        return False
+    return True
 
 
 def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: list[Any]) -> ConfigKeyError:

@@ -12,10 +12,9 @@ import numpy as np
 from footplate.data.batches import metainfo_in
 from footplate.data.data_element import BaseDataElement
 from footplate.data.dataset_wrappers import innermost_datasets
+from footplate.data.label_warnings import warn_about_ignored_pixels, warn_about_missing_classes
 from footplate.evaluation.evaluation_sets import classes_in
 from footplate.messages import list_names, pluralize
-from footplate.tasks.segmentation.data import warn_about_ignored_pixels
-from footplate.tasks.task_base import warn_about_missing_classes
 
 _logger = logging.getLogger("footplate.tools")
 _MAPS = ("gt_seg_map", "gt_semantic_seg")  # of the second and the first generation

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from footplate.data import dataset_of, length_of
 from footplate.data.batch_plan import BatchKey
+from footplate.data.data_container import DataContainer
 from footplate.data.data_element import BaseDataElement
 from footplate.data.loader import BatchReader, ReadFailure, SampleLoader
 from footplate.distributed import unwrap_model
@@ -18,7 +19,6 @@ from footplate.engine import Runner
 from footplate.errors import DataError
 from footplate.hooks import EMAHook
 from footplate.messages import pluralize
-from footplate.openmmlab.first_generation.adapters.model import DataContainer
 from footplate.tools.failing_module import is_out_of_memory
 from footplate.tools.label_counts import Labels, counting_labels
 

@@ -2,7 +2,7 @@
 
 A curve is a pure function of the current value, the base value and the position: the number of epochs or iterations
 since the schedule's `begin`. Any field of a parameter group can follow a curve. Curves for first-generation configs are
-in `openmmlab/first_generation/optim/policies.py`.
+in `PolicyLR`.
 """
 
 import bisect

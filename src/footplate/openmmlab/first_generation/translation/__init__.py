@@ -1,5 +1,0 @@
-"""Translates first-generation configs into second-generation configs."""
-
-from footplate.openmmlab.first_generation.translation.translate import translate
-
-__all__ = ["translate"]

@@ -1,1 +1,0 @@
-"""Computer vision tasks and recipes."""

@@ -1,0 +1,90 @@
+"""Checks that installed code bases have all their dependencies and can be imported."""
+
+import importlib
+import os
+import platform
+import sys
+from typing import Any
+
+import torch
+
+from footplate import __version__
+from footplate.advice import advise
+from footplate.registry import MODELS
+from footplate.registry.dotted_paths import find_spec, is_user_module
+from footplate.registry.root import PackageModels
+from footplate_openmmlab.code_bases import use_code_bases
+from footplate_openmmlab.extension import CODE_BASES
+from footplate_openmmlab.mmengine.registry import register_all_modules
+from footplate_openmmlab.requirements import (
+    explain_installation,
+    explain_unmet,
+    extra_of,
+    extras,
+    installed_version,
+    scope_of,
+)
+from footplate_openmmlab.skipped_imports import skipped
+
+
+def check_code_base(name: str) -> dict[str, Any]:
+    """Imports a code base and all modules that register its classes, and reports problems.
+
+    Args:
+        name: A code base, such as "mmseg", or a footplate extra for one generation of a code base, such as "mmseg0".
+
+    Returns:
+        A dict with the keys `name`, `version`, `problems` and `remarks`. `problems` is a list of lines that describe
+        problems and how to fix them. `remarks` is a list of lines. Without problems, the first remark is "complete" or
+        "installed, but incomplete". The others are the folder of a user's copy of the code base, and
+        the errors of skipped imports, including those skipped earlier in this process for other code bases.
+    """
+    scope = scope_of(name)
+    version = installed_version(CODE_BASES[scope])
+    extra = name if scope != name else extra_of(scope)
+    problems, remarks = explain_unmet(extra) if version else [], []
+    if (spec := find_spec(scope)) and spec.origin and is_user_module(scope):
+        remarks = [f"a copy in {os.path.dirname(spec.origin)}"]
+    elif not version:
+        problems = ["It is not installed.", *explain_installation(scope)]
+    if not problems:
+        try:
+            use_code_bases({"default_scope": scope})
+            register_all_modules(scope)
+        except Exception as error:
+            problems = [*str(error).splitlines(), *advise(error)]
+        version = getattr(sys.modules.get(scope), "__version__", version)
+    reasons = {reason: [each for each in skipped if skipped[each] == reason] for reason in skipped.values()}
+    remarks += [f"Cannot import {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    if not problems:
+        remarks.insert(0, "installed, but incomplete" if skipped else "complete")
+    return {"name": name, "version": version, "problems": problems, "remarks": remarks}
+
+
+def _failed_imports(extra: str) -> list[str]:
+    """Returns a line for each installed model package that cannot be imported, and a line for each known cause."""
+    lines = []
+    for registry in MODELS.children.values():
+        if isinstance(registry, PackageModels) and registry.extra == extra and find_spec(registry.scope):
+            try:
+                importlib.import_module(registry.scope)
+            except Exception as error:
+                lines += [f"Cannot import {registry.scope}: {type(error).__name__}: {error}", *advise(error)]
+    return list(dict.fromkeys(lines))
+
+
+def check_environment() -> list[dict[str, Any]]:
+    """Checks footplate's optional packages and the installed code bases.
+
+    Returns one dict each for footplate, Python, torch, every installed code base and every extra that is not for a code
+    base, in the format of `check_code_base`. A missing optional package is reported as a remark, and a broken model
+    package as a problem.
+    """
+    versions = {"footplate": __version__, "Python": platform.python_version(), "torch": str(torch.__version__)}
+    rows = [{"name": name, "version": version, "problems": [], "remarks": []} for name, version in versions.items()]
+    for extra in extras():
+        if scope_of(extra) not in CODE_BASES:
+            problems = _failed_imports(extra)
+            remarks = explain_unmet(extra)[:1] or ([] if problems else ["complete"])
+            rows.append({"name": extra, "version": "", "problems": problems, "remarks": remarks})
+    return rows + [check_code_base(scope) for scope, name in CODE_BASES.items() if installed_version(name)]

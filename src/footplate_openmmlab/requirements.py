@@ -1,0 +1,119 @@
+"""Finds unmet requirements of code bases. The requirements are defined in footplate's extras."""
+
+import importlib.metadata
+import shlex
+from contextlib import suppress
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from footplate.errors import install_command
+from footplate.registry.dotted_paths import find_spec
+from footplate_openmmlab.extension import CODE_BASES
+
+# Code bases that an extra cannot install, because one of their own requirements cannot be installed.
+_WITHOUT_DEPENDENCIES = {"mmpose": "mmpose>=1.0,<2", "mmrotate0": "mmrotate<1"}
+_UNCONSTRAINED = ("mmpose", "mmagic")  # need other versions than those in constraints.txt
+_NOT_NEEDED = ("mmcv", "mmcv-full", "chumpy")
+_OPENCV = {"opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"}
+_EQUIVALENT = {"mmcv-lite": {"mmcv"}, "mmengine": {"mmengine-lite"}, **dict.fromkeys(_OPENCV, _OPENCV)}
+
+
+def installed_version(distribution: str) -> str:
+    """Returns the version of a package, or an empty string if it is not installed."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(distribution)
+    return ""
+
+
+def extras() -> list[str]:
+    """Returns footplate's extras, except the developer extras."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        names = importlib.metadata.metadata("footplate").get_all("Provides-Extra") or []
+        return [name for name in names if name not in ("dev", "docs")]
+    return []
+
+
+def scope_of(extra: str) -> str:
+    """Returns the code base that an extra installs, such as "mmdet" for "mmdet2"."""
+    return extra.rstrip("02")
+
+
+def extra_of(scope: str) -> str:
+    """Returns the extra for the installed generation of a code base, or the code base's name if it has no extra."""
+    found = [extra for extra in extras() if scope_of(extra) == scope]
+    fits = (each for each in found if CODE_BASES[scope] not in {other.name for other in unmet_requirements(each)})
+    return next(fits, found[0] if found else scope)
+
+
+def unmet_requirements(extra: str) -> list[Requirement]:
+    """Returns the unmet requirements of an extra and of the code bases that it installs."""
+    unmet: dict[str, Requirement] = {}
+    root = f"footplate[{extra}]" if extra in extras() else CODE_BASES[extra]
+    pending = [Requirement(text) for text in (root, _WITHOUT_DEPENDENCIES.get(extra)) if text]
+    for requirement in pending:
+        version = installed_version(requirement.name)
+        if any(map(installed_version, _EQUIVALENT.get(requirement.name, ()))):
+            continue
+        if not version or not requirement.specifier.contains(version, prereleases=True):
+            unmet[requirement.name] = requirement
+        elif requirement.name in ("footplate", *CODE_BASES.values()):
+            for inner in map(Requirement, importlib.metadata.requires(requirement.name) or ()):
+                marker, inner.marker = inner.marker, None
+                chosen = (marker is None or marker.evaluate({"extra": name}) for name in requirement.extras or {""})
+                if inner.name not in _NOT_NEEDED and any(chosen):
+                    pending.append(inner)
+    return list(unmet.values())
+
+
+def explain_unmet(extra: str) -> list[str]:
+    """Returns a line that lists missing packages and wrong versions, and a line with the command that installs them.
+
+    Returns an empty list if all requirements are met.
+    """
+    unmet = unmet_requirements(extra)
+    alone = [each for each in unmet if str(each) == _WITHOUT_DEPENDENCIES.get(extra)]
+    versions = {each: installed_version(each.name) for each in unmet}
+    texts = [f"{each} ({versions[each]} is installed)" if versions[each] else str(each) for each in unmet]
+    others = [each for each in unmet if each not in alone]
+    commands = [
+        f"pip install {option}{' '.join(shlex.quote(_pinned(each)) for each in group)}"
+        for group, option in ((alone, "--no-deps "), (others, ""))
+        if group
+    ]
+    label = "Missing or unsuitable" if any(versions.values()) else "Missing"
+    return [f"{label}: {', '.join(texts)}.", f"Run: {' && '.join(commands)}"] if unmet else []
+
+
+def explain_failed_import(scope: str) -> list[str]:
+    """Returns the unmet requirements of an installed code base that cannot be imported; see `explain_unmet`.
+
+    Returns an empty list for a cloned repository, whose requirements are unknown.
+    """
+    spec = find_spec(scope)
+    with suppress(importlib.metadata.PackageNotFoundError):
+        installed = importlib.metadata.distribution(CODE_BASES[scope]).locate_file(scope)
+        if spec is not None and Path(str(installed)).resolve() == Path(str(spec.origin)).resolve().parent:
+            return explain_unmet(extra_of(scope))
+    return []
+
+
+def explain_installation(scope: str) -> list[str]:
+    """Returns the commands that install a code base, one for each generation."""
+    commands = [
+        install_command(extra).replace("-c constraints.txt " if extra in _UNCONSTRAINED else "\n", "")
+        + (f" && pip install --no-deps '{_WITHOUT_DEPENDENCIES[extra]}'" if extra in _WITHOUT_DEPENDENCIES else "")
+        for extra in extras()
+        if scope_of(extra) == scope
+    ]
+    commands = commands or [f"{install_command('hosts')} {CODE_BASES[scope]}"]
+    older = [f"For first-generation configs: {command}" for command in commands[1:]]
+    return [f"Install it: {commands[0]}", *older]
+
+
+def _pinned(requirement: Requirement) -> str:
+    """Formats a requirement for pip. Pins torchvision so that pip does not replace the installed torch."""
+    torch = installed_version("torch").split(".")
+    if requirement.name == "torchvision" and torch[0] == "2":
+        return f"torchvision==0.{int(torch[1]) + 15}.*"
+    return str(requirement)

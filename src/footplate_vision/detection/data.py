@@ -1,0 +1,242 @@
+"""Defines the COCO dataset, the data sample, the packing transform and the data preprocessor for detection."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from footplate.checks import check_keys
+from footplate.data import BaseDataset
+from footplate.data.annotations import join_root
+from footplate.data.data_element import BaseDataElement
+from footplate.data.label_warnings import warn_about_missing_classes
+from footplate.error_context import at_key
+from footplate.errors import DataError
+from footplate.messages import pluralize
+from footplate.models import ImgDataPreprocessor
+from footplate.registry import DATASETS, MODELS, TRANSFORMS
+from footplate_vision.detection.coco_format import category_ids, check_mask, load_coco_file
+from footplate_vision.structures import InstanceData
+from footplate_vision.task_base import META_KEYS, PackSamples, data_field, pad_to
+
+_logger = logging.getLogger("footplate.vision")
+
+
+@DATASETS.register_module()
+class CocoDataset(BaseDataset):
+    """A dataset of the images and instances in a COCO file.
+
+    A record has `img_path`, `img_id`, `width`, `height` and `instances`. Each instance is a dict with `bbox` (x1 y1 x2
+    y2, clipped to the image), `bbox_label` (an index into the classes), `ignore_flag` (1 for crowds) and `mask` (the
+    segmentation as in the file). `LoadAnnotations` converts them to arrays.
+
+    Boxes that have no area or lie outside their image are skipped. A warning reports their number.
+
+    Takes the arguments of `BaseDataset`. These have a special meaning:
+
+    - `ann_file`: The COCO JSON file.
+    - `data_prefix`: `dict(img=...)`, the folder that `file_name` is relative to; by default, `data_root`.
+    - `metainfo`: `dict(classes=[...])` selects and orders the categories; by default, all categories in file order.
+    - `filter_cfg`: `filter_empty_gt=True` removes images without instances (crowds count as instances), and
+      `min_size=32` removes images whose shorter side has fewer than 32 pixels. Ignored if `test_mode` is set.
+    - `test_mode`: Whether to keep all images, and to accept a file without annotations.
+
+    Raises:
+        DataError: The file is not in COCO format, an annotation refers to an unknown image or category, a class is not
+            a category in the file, or no image remains after filtering.
+        ArgumentError: `filter_cfg` has an unknown key.
+    """
+
+    left_out = ""  # how many images `filter_cfg` removed and why, for the log and `check`
+
+    def load_data_list(self) -> list[Any]:
+        """Returns a record for each image in the file."""
+        content = load_coco_file(self.ann_file, optional=["annotations"] if self.test_mode else [])
+        categories = content["categories"]
+        classes = self._metainfo.setdefault("classes", tuple(dict.fromkeys(str(each["name"]) for each in categories)))
+        ids = category_ids(classes, categories, self.ann_file, key="metainfo.classes")
+        labels = {number: label for label, number in enumerate(ids)}
+        known = {category["id"] for category in categories}
+        annotations: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in content["images"]}
+        if len(annotations) < len(content["images"]):
+            raise DataError(f"the file '{self.ann_file}' has two images with the same id", key="ann_file")
+        for annotation in content["annotations"]:
+            image_id, category_id = annotation["image_id"], annotation["category_id"]
+            if image_id not in annotations or category_id not in known:
+                where = f"annotation {annotation.get('id', '?')} in '{self.ann_file}'"
+                found = {"image_id": image_id, "category_id": category_id}
+                raise DataError(f"{where} refers to an unknown image or category", key="ann_file", found=found)
+            if category_id in labels:
+                annotations[image_id].append(annotation)
+        prefix = self.data_prefix.get("img", self.data_prefix.get("img_path", self.data_root))
+        skipped: list[str] = []
+        num_beyond = num_tiny = 0
+        labels_in_use = set[int]()
+        records = []
+        for image in content["images"]:
+            instances = []
+            for annotation in annotations[image["id"]]:
+                x, y, width, height = annotation["bbox"]
+                num_beyond += x + width > image["width"] + 1 or y + height > image["height"] + 1
+                num_tiny += max(width, height) <= 1
+                box = [max(x, 0.0), max(y, 0.0), min(x + width, image["width"]), min(y + height, image["height"])]
+                if box[2] <= box[0] or box[3] <= box[1]:
+                    skipped.append(f"annotation {annotation.get('id', '?')} in '{image['file_name']}'")
+                    continue
+                label, is_crowd = labels[annotation["category_id"]], int(bool(annotation.get("iscrowd")))
+                instances.append({"bbox": box, "bbox_label": label, "ignore_flag": is_crowd})
+                if not is_crowd:
+                    labels_in_use.add(label)
+                if annotation.get("segmentation"):
+                    check_mask(annotation, image, self.ann_file)
+                    instances[-1]["mask"] = annotation["segmentation"]
+            size = {key: int(image[key]) for key in ("width", "height")}
+            path = join_root(prefix, image["file_name"])
+            records.append({"img_path": path, "img_id": image["id"], **size, "instances": instances})
+        if skipped:
+            reason = "Skipped %s in '%s' whose box has no area or lies outside the image. The first one is %s."
+            if self.test_mode:  # as published results do
+                reason += " With `ann_file`, CocoMetric still counts them as undetected instances."
+            _logger.warning(reason, pluralize(len(skipped), "annotation"), self.ann_file, skipped[0])
+        total = sum(map(len, annotations.values()))
+        # Boxes at the edge often extend a little beyond their image. In a wrong format, most boxes do.
+        for count, share, problem in (
+            (num_beyond, 0.5, "extend beyond their image"),
+            (num_tiny, 0.9, "are at most one pixel wide and high"),
+        ):
+            if count > share * total:
+                advice = "`bbox` must be x and y of the top left corner, width and height, in pixels."
+                _logger.warning("%d of %d boxes in '%s' %s. %s", count, total, self.ann_file, problem, advice)
+        if labels_in_use:  # a test file may have no annotations
+            warn_about_missing_classes(classes, labels_in_use, self.ann_file)
+        return records
+
+    def filter_data(self) -> list[Any]:
+        """Returns the records that pass the filters in `filter_cfg`."""
+        chosen = self.filter_cfg or {}
+        with at_key("filter_cfg"):
+            check_keys("filter_cfg", chosen, ("filter_empty_gt", "min_size"))
+        records, count = list(self.data_list), len(self.data_list)
+        if not self.test_mode:
+            smallest = chosen.get("min_size", 0)
+            large = [each for each in records if min(each["width"], each["height"]) >= smallest]
+            records = [each for each in large if each["instances"] or not chosen.get("filter_empty_gt")]
+            if len(records) < count:
+                reasons = f"{len(large) - len(records)} without boxes, {count - len(large)} smaller than min_size"
+                amount = f"{count - len(records)} of {pluralize(count, 'image')}"
+                self.left_out = f"{amount} in '{self.ann_file}' are left out by filter_cfg: {reasons}"
+                _logger.info("%s", self.left_out)
+        if not records:
+            reason = f"filter_cfg removes all images ({count})" if count else "the file contains no images"
+            raise DataError(
+                f"the dataset '{self.ann_file}' is empty: {reason}", key="filter_cfg" if count else "ann_file"
+            )
+        return records
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Returns the class indices of an image's instances."""
+        return [each["bbox_label"] for each in self.get_data_info(idx)["instances"]]
+
+
+class DetDataSample(BaseDataElement):
+    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are stored as metainfo.
+
+    Attributes:
+        gt_instances: The ground-truth instances: `bboxes` ``(N, 4)``, float32, x1 y1 x2 y2 in pixels of the model
+            input, `labels` ``(N,)``, int64, and optionally `masks` ``(N, H, W)``, bool.
+        ignored_instances: Instances to ignore during evaluation, such as crowds, with the same fields.
+        pred_instances: The predicted instances, best first: `bboxes` in pixels of the original image, `labels` and
+            `scores` ``(N,)``, and for some models `masks`.
+
+    Example:
+        >>> import torch
+        >>> from footplate_vision.structures import InstanceData
+        >>> sample = DetDataSample(metainfo=dict(img_path="a.png"))
+        >>> sample.gt_instances = InstanceData(bboxes=torch.zeros(2, 4), labels=torch.tensor([1, 0]))
+        >>> sample.img_path, len(sample.gt_instances)
+        ('a.png', 2)
+    """
+
+    gt_instances = data_field("gt_instances", InstanceData)
+    ignored_instances = data_field("ignored_instances", InstanceData)
+    pred_instances = data_field("pred_instances", InstanceData)
+
+
+def above_score(sample: Any, score: float) -> Any:
+    """Returns a copy of a sample that keeps only predictions with scores of at least `score`.
+
+    Returns `sample` itself if it is not a data element or has no predictions with scores.
+    """
+    instances = sample.get("pred_instances") if isinstance(sample, BaseDataElement) else None
+    if instances is None or "scores" not in instances:
+        return sample
+    kept = sample.clone()
+    kept.pred_instances = instances[instances.scores >= score]
+    return kept
+
+
+@TRANSFORMS.register_module()
+class PackDetInputs(PackSamples):
+    """Packs the results of a pipeline into the inputs of detection models.
+
+    The results contain `img` of shape ``(H, W, 3)`` or ``(H, W)``. If the ground truth is known, they also contain
+    `gt_bboxes` of shape ``(N, 4)``, `gt_bboxes_labels` and `gt_ignore_flags` (for crowds) of shape ``(N,)``, and
+    `gt_masks` of shape ``(N, H, W)``.
+
+    Args:
+        meta_keys: The keys to store as metainfo, if present.
+        with_masks: Whether to pack masks; no built-in model uses them.
+
+    Raises:
+        DataError: There is no image, or the numbers of boxes and labels differ.
+    """
+
+    sample_type = DetDataSample
+
+    def __init__(self, meta_keys: Sequence[str] = META_KEYS, *, with_masks: bool = True) -> None:
+        super().__init__("img", meta_keys)
+        self.with_masks = with_masks
+
+    def annotate(self, sample: DetDataSample, results: Mapping[str, Any]) -> None:
+        """Adds the ground-truth instances to a sample if `results` contains boxes."""
+        if "gt_bboxes" not in results:
+            return
+        boxes = np.asarray(results["gt_bboxes"], dtype=np.float32).reshape(-1, 4)
+        labels = np.asarray(results.get("gt_bboxes_labels", ()), dtype=np.int64)
+        if len(labels) != len(boxes):
+            where = results.get("img_path", "")
+            raise DataError(f"the image '{where}' has {len(boxes)} boxes but {len(labels)} labels")
+        instances = InstanceData(bboxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels))
+        if self.with_masks and "gt_masks" in results:
+            instances.masks = torch.from_numpy(np.asarray(results["gt_masks"], dtype=bool))
+        ignored = np.asarray(results.get("gt_ignore_flags", np.zeros(len(boxes))), dtype=bool)
+        sample.gt_instances, sample.ignored_instances = instances[~ignored], instances[ignored]
+
+
+@MODELS.register_module()
+class DetDataPreprocessor(ImgDataPreprocessor):
+    """Normalizes images and pads them to the same size on the right and at the bottom, so that boxes stay valid.
+
+    Sets `batch_input_shape` (the padded image size of the batch) and `pad_shape` in each sample.
+
+    Args:
+        args: Positional arguments for `ImgDataPreprocessor`, such as `mean` and `std`.
+        pad_mask: Whether to pad the ground-truth masks to the size of the images.
+        mask_pad_value: The padding value of masks.
+        settings: Arguments for `ImgDataPreprocessor`.
+    """
+
+    def __init__(self, *args: Any, pad_mask: bool = False, mask_pad_value: int = 0, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.pad_mask = pad_mask
+        self.mask_pad_value = mask_pad_value
+
+    def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
+        """Stores the padded image size in each sample. Pads ground-truth masks to this size if `pad_mask` is set."""
+        shape = tuple(batch["inputs"].shape[-2:])
+        for sample in batch["data_samples"] or ():
+            sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})
+            if self.pad_mask and "masks" in sample.get("gt_instances", ()):
+                sample.gt_instances.masks = pad_to(sample.gt_instances.masks, shape, self.mask_pad_value)

@@ -1,0 +1,1 @@
+"""Configs for small runs with data that ships with footplate."""

@@ -1,0 +1,193 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from footplate import Runner
+from footplate.cli.inspect_configs import TOPICS
+from footplate.cli.main import main
+from footplate.config import Config
+from footplate.config.sources import recipes
+from tests.footplate.cli.conftest import Command
+from tests.support import ToyModel, settings
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    model = "model = dict(type='fp.Net', sizes=(1, 2), backbone=dict(depths=(3,)))\n"
+    text = f"custom_imports = dict(imports=['fp_nope'])\n{model}"
+    (tmp_path / "main.py").write_text(text)
+    return "main.py"
+
+
+def test_the_whole_config_is_shown_without_importing(config: str, footplate: Command) -> None:
+    assert "type='fp.Net',  " in footplate("explain", config)[1]
+
+
+def test_one_key_is_shown_with_its_override(config: str, footplate: Command) -> None:
+    text = footplate("explain", config, "model.type", "--set", "model.type=Other")[1]
+    assert text.splitlines()[0] == "model.type = 'Other'"
+    text = footplate("explain", config, "default_hooks.checkpoint.save_optimizer")[1]
+    assert text.endswith(" is not set; the default is True\n")
+    code, _, error = footplate("explain", config, "model.typ")
+    assert (code, "did you mean 'model.type'?" in error) == (2, True)
+
+
+def test_an_override_without_effect_is_reported(tmp_path: Path, footplate: Command) -> None:
+    (tmp_path / "a.py").write_text("size = 4\nmodel = dict(type='fp.Net', size=size)\n")
+    warning = "warning     --set: 'size' has no effect, because other keys already use the previous value"
+    assert warning in footplate("explain", tmp_path / "a.py", "model", "--set", "size=5")[1]
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("schedle", "schedule"), ("modle", "model"), ("sizes", "model.sizes")],
+)
+def test_unknown_key_suggests_a_key_or_topic(config: str, footplate: Command, word: str, meant: str) -> None:
+    assert footplate("explain", config, word)[::2] == (
+        2,
+        f"error: the config has no key '{word}'\n  key {word}\n  did you mean '{meant}'?\n",
+    )
+
+
+@pytest.mark.parametrize("suffix", [".py", ".yaml", ".json"])
+def test_the_config_is_converted(config: str, tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"out{suffix}"
+    assert main(["explain", config, "--dump", str(target)]) == 0
+    written = Config.fromfile(target, import_custom_modules=False)
+    assert tuple(written.model.sizes) == (1, 2)
+    assert written.model.type == "fp.Net"
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_each_topic_is_available_as_text_and_json(tiny: Path, footplate: Command, topic: str) -> None:
+    code, text, _ = footplate("explain", tiny, topic)
+    assert (code, text.count("\n") > 2) == (0, True)
+    assert footplate("explain", tiny, topic)[1] == text  # so that a project can commit the output
+    assert json.loads(footplate("explain", tiny, topic, "--json")[1])
+
+
+def test_options_of_topics_need_a_topic(tiny: Path, footplate: Command) -> None:
+    code, _, error = footplate("explain", tiny, "--epoch-length", "4")
+    assert (code, error.splitlines()[0]) == (2, "error: --epoch-length requires the topic 'schedule' or 'loops'")
+    code, _, error = footplate("explain", tiny, "hooks", "--plot", "s.png")
+    assert (code, error.splitlines()[0]) == (2, "error: --plot requires the topic 'schedule'")
+
+
+def test_dump_takes_no_key(tiny: Path, footplate: Command) -> None:
+    code, _, error = footplate("explain", tiny, "model", "--dump", "dumped.py")
+    assert (code, error.splitlines()[0]) == (2, "error: --dump writes the whole config; omit 'model'")
+    assert not (tiny.parent / "dumped.py").exists()
+
+
+def test_dot_selects_a_key_named_like_a_topic(tiny: Path, footplate: Command) -> None:
+    assert footplate("explain", tiny, ".hooks", "--set", "+hooks=3")[1].startswith("hooks = 3")
+
+
+OLD = """\
+model = dict(type="NobodysModel")
+optimizer = dict(type="SGD", lr=0.1)
+lr_config = dict(policy="fixed")
+runner = dict(type="OwnRunner", max_iters=8)
+data = dict(samples_per_gpu=4)
+"""
+
+
+def test_migration_warnings_are_below_a_topic(tmp_path: Path, footplate: Command) -> None:
+    (tmp_path / "old.py").write_text(OLD)
+    code, text, error = footplate("explain", tmp_path / "old.py", "schedule")
+    warned = [line for line in text.splitlines() if line.startswith("warning ")]
+    assert (code, error) == (0, "")
+    assert [line for line in warned if "old.py:4: runner.type: 'OwnRunner' is not a built-in runner" in line]
+    _, data, error = footplate("explain", tmp_path / "old.py", "schedule", "--json")
+    assert json.loads(data)
+    assert error.splitlines() == warned
+
+
+def test_dump_replaces_neither_the_config_nor_its_bases(tiny: Path, footplate: Command) -> None:
+    child, text = tiny.with_name("child.py"), tiny.read_text()
+    child.write_text("_base_ = 'tiny.py'\n")
+    for name in ("child.py", "tiny.py", "./tiny.py"):
+        code, _, errors = footplate("explain", child, "--dump", name)
+        assert (code, errors.splitlines()[0]) == (
+            2,
+            "error: the output must not be an input or inside one",
+        )
+    assert (tiny.read_text(), child.read_text()) == (text, "_base_ = 'tiny.py'\n")
+    code, _, errors = footplate("explain", child, "schedule", "--plot", "lr.foo")
+    assert (code, errors.splitlines()[0]) == (
+        *(2, "error: the output file name must end in .png, .jpg, .jpeg, .webp or .pdf"),
+    )
+
+
+def test_differences_are_printed_and_set_the_exit_code(current_folder: Path, footplate: Command) -> None:
+    Path("a.py").write_text("a = 1\ncustom_imports = dict(imports=['fp_nope'])\n")
+    Path("b.yaml").write_text("custom_imports: {imports: [fp_nope]}\na: 1\n")
+    Path("c.py").write_text("_base_ = 'a.py'\na = 2\n\nb = [dict(type='A')]\n")
+    assert footplate("diff", "a.py", "b.yaml")[:2] == (0, "The configs are equivalent.\n")
+    differences = "a\n  - 1  a.py:1\n  + 2  c.py:2\nb\n  + [dict(type='A')]  c.py:4\n"
+    assert footplate("diff", "a.py", "c.py")[:2] == (1, differences)
+    assert footplate("diff", "a.py", "nope.py")[0] == 2
+
+
+def test_seeds_and_code_of_runs_are_compared_and_their_folders_are_not(
+    current_folder: Path, footplate: Command
+) -> None:
+    for name, seed in (("a", 5), ("b", 6), ("c", 6)):
+        folder = current_folder / name / "20260101_000000/vis_data"
+        folder.mkdir(parents=True)
+        start = f'"work_dir": "{name}", "load_from": "{name}", "resume": {int(name == "c")}'
+        (folder / "config.json").write_text(f'{{"lr": 1, {start}}}')
+        facts = {"seed": seed, "processes": seed - 4, "git tree": {"commit": "f", "patch": name}}
+        (folder.parent / "environment.json").write_text(json.dumps(facts))
+    assert footplate("explain", "a", "lr")[0] == 0
+    assert footplate("diff", "a", "b")[1].endswith(
+        "load_from\n  - 'a'\n  + 'b'\nrandomness.seed\n  - 5\n  + 6\n(number of processes)\n  - 1\n  + 2\n"
+        "(code)\n  - 'commit f, patch a'\n  + 'commit f, patch b'\n"
+    )
+    code, text, _ = footplate("diff", "b", "c")
+    assert (code, "load_from" in text) == (1, False)  # the one of a resumed run is its own checkpoint
+
+
+def test_checkpoint_is_not_a_config(current_folder: Path, footplate: Command) -> None:
+    Path("iter_8.pth").touch()
+    assert footplate("diff", "iter_8.pth", "fashion-seg")[::2] == (
+        2,
+        "error: 'iter_8.pth' is a checkpoint, not a config, a recipe or a work_dir\n"
+        "  Run `footplate checkpoint show` to show its contents.\n",
+    )
+
+
+def test_run_from_python_records_its_arguments(current_folder: Path, footplate: Command) -> None:
+    for name, epochs in (("a", 1), ("b", 2)):
+        length = {"by_epoch": True, "max_epochs": epochs}
+        Runner(**settings(name, model=ToyModel(), train_cfg=length, default_hooks={"checkpoint": None})).train()
+    recorded = Config.fromfile(str(next(Path("a").glob("2*/vis_data/config.py"))))
+    assert recorded.train_cfg.to_dict() == {"by_epoch": True, "max_epochs": 1}
+    assert recorded.model.startswith("ToyModel(")
+    assert "param_scheduler" in recorded
+    assert "custom_hooks" not in recorded
+    assert "train_cfg.max_epochs" in footplate("diff", "a", "b")[1].splitlines()
+    environment = next(Path("a").glob("2*/environment.json"))
+    assert json.loads(environment.read_text())["seed"] == 7
+
+
+def test_recipes_are_listed_with_their_files(footplate: Command) -> None:
+    code, said, errors = footplate("recipes")
+    assert (code, errors) == (0, "")
+    lines = said.splitlines()
+    assert lines[0::2] == sorted(lines[0::2])
+    assert [line.split(maxsplit=1) for line in lines[0::2]] == [[each.name, each.summary] for each in recipes()]
+    assert all(Path(line.strip()).is_file() for line in lines[1::2])
+    assert "fashion-seg" in {each.name for each in recipes()}
+
+
+def test_only_names_of_recipes_are_bold(footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TERM", "xterm"), ("COLUMNS", "60"), ("NO_COLOR", "")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    text = footplate("recipes")[1]
+    assert re.findall(r"\x1b\[1m(.*)\x1b\[0m", text) == [each.name for each in recipes()]
+    assert re.findall(r"\x1b\[2m(.*)\x1b\[0m", text) == [f"  {each.path}" for each in recipes()]

@@ -1,0 +1,103 @@
+"""Overrides with keys of the other config generation."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.footplate.cli.conftest import Command
+
+FIRST = """\
+model = dict(type="ToyModel")
+optimizer = dict(type="SGD", lr=0.1)
+optimizer_config = dict(grad_clip=None)
+lr_config = dict(policy="poly", power=0.9)
+runner = dict(type="IterBasedRunner", max_iters=8)
+data = dict(samples_per_gpu=4, train=dict(type="Points", size=16))
+checkpoint_config = dict(interval=4)
+evaluation = dict(interval=4, metric="mIoU")
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "word"),
+    [
+        ("optim_wrapper.optimizer.lr=0.2", "optimizer.lr"),
+        ("train_cfg.max_iters=4", "runner.max_iters"),
+        ("train_dataloader.batch_size=2", "data.samples_per_gpu"),
+    ],
+)
+def test_second_generation_keys_are_corrected_for_a_first_generation_config(
+    tmp_path: Path, footplate: Command, written: str, word: str
+) -> None:
+    (tmp_path / "old.py").write_text(FIRST)
+    code, _, errors = footplate("explain", tmp_path / "old.py", "--set", written)
+    path = written.partition("=")[0]
+    lines = errors.splitlines()
+    assert (code, lines[0], lines[-1]) == (
+        2,
+        f"error: '{path}' is a key of second-generation configs, but this is a first-generation config",
+        f"  did you mean '{word}'?",
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "word"),
+    [
+        ("optimizer.lr=0.2", "optim_wrapper.optimizer.lr"),
+        ("total_iters=4", "train_cfg.max_iters"),
+    ],
+)
+def test_first_generation_keys_are_corrected_for_a_second_generation_config(
+    tiny: Path, footplate: Command, written: str, word: str
+) -> None:
+    code, _, errors = footplate("train", "tiny.py", "--set", written)
+    assert (code, errors.splitlines()[0]) == (
+        2,
+        f"error: '{written.partition('=')[0]}' is a key of first-generation configs, "
+        "but this is a second-generation config",
+    )
+    assert errors.splitlines()[-1] == f"  did you mean '{word}'?"
+
+
+@pytest.mark.parametrize("written", ["optimizr.lr=0.2", "optimizer_configs.x=1"])
+def test_key_unknown_in_both_generations_is_an_error(tiny: Path, footplate: Command, written: str) -> None:
+    code, _, errors = footplate("train", "tiny.py", "--set", written)
+    assert (code, errors.startswith("error: cannot set '"), "generation" in errors) == (2, True, False)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "evaluation.start=3",
+        "seed=3",
+        "optimizer.nesterov=True",
+    ],
+)
+def test_known_first_generation_key_is_added_without_a_plus(tmp_path: Path, footplate: Command, written: str) -> None:
+    (tmp_path / "old.py").write_text(FIRST)
+    code, output, errors = footplate("explain", tmp_path / "old.py", "--set", written)
+    assert (code, errors) == (0, "")
+    assert "# --set" in output
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("evaluation.strt=3", "evaluation.start"), ("optimizer.nestrov=1", "optimizer.nesterov")]
+)
+def test_misspelt_first_generation_key_is_corrected(
+    tmp_path: Path, footplate: Command, written: str, meant: str
+) -> None:
+    (tmp_path / "old.py").write_text(FIRST)
+    code, _, errors = footplate("explain", tmp_path / "old.py", "--set", written)
+    assert code == 2
+    assert f"did you mean '{meant}'?" in errors
+
+
+def test_explain_shows_translated_keys_of_a_first_generation_config(tmp_path: Path, footplate: Command) -> None:
+    (tmp_path / "old.py").write_text(FIRST)
+    code, output, errors = footplate("explain", tmp_path / "old.py", "optim_wrapper")
+    assert (code, errors) == (0, "")
+    assert output.startswith("optim_wrapper = dict(")
+    assert "old.py:2" in output
+    assert "optim_wrapper.optimizer.lr" in footplate("explain", tmp_path / "old.py", "optim_wrapper", "--json")[1]
+    code, _, errors = footplate("explain", tmp_path / "old.py", "optimizr")
+    assert (code, errors.splitlines()[-1]) == (2, "  did you mean 'optimizer'?")

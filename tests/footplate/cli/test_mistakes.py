@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from tests.footplate.cli.conftest import Command
+
+
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [
+        (["train", "tiny.py", "--resume", "no.pth"], "key load_from"),
+        (["test", "tiny.py", "no.pth"], "key CHECKPOINT"),
+    ],
+)
+def test_missing_checkpoint_is_an_error(tiny: Path, footplate: Command, command: list[str], place: str) -> None:
+    code, _, errors = footplate(*command, "--work-dir", "work")
+    assert code == 2
+    tried = f"tried {tiny.parent}/no.pth; relative paths are resolved against the current folder"
+    notes = f"{tried}\n  the folder '{tiny.parent}' has no 'no.pth'\n"
+    assert errors == f"error: checkpoint 'no.pth' does not exist\n  {place}\n  {notes}"
+
+
+def test_missing_config_is_reported(tiny: Path, footplate: Command) -> None:
+    assert footplate("train", "tin.py")[::2] == (
+        2,
+        "error: there is no config file or recipe 'tin.py'\n"
+        "  did you mean 'tiny.py'?\n"
+        "  `footplate recipes` lists the recipes.\n",
+    )
+    assert "did you mean 'fashion-seg'?" in footplate("train", "fashion-sge")[2]
+
+
+@pytest.mark.parametrize("command", ["train", "check"])
+@pytest.mark.parametrize("call", ["Runner(nn.Linear(1, 1), 'work').train()", "def main():\n    Runner(None, 'work')"])
+def test_script_instead_of_a_config_gets_the_command(
+    tmp_path: Path, footplate: Command, command: str, call: str
+) -> None:
+    (tmp_path / "script.py").write_text(f"from torch import nn\nfrom footplate import Hook, Runner\n{call}\n")
+    code, _, errors = footplate(command, str(tmp_path / "script.py"))
+    assert code == 2
+    assert "  To run a script that builds a Runner, use `footplate run`." in errors.splitlines()

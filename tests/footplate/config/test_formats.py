@@ -1,0 +1,111 @@
+import logging
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+
+from footplate.config import Config, LazyObject
+from footplate.config.data_formats import read_data
+from footplate.config.formats import write_config, write_python
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, Origin
+from tests.footplate.config.conftest import Write
+
+JSON = """\
+{
+  "_base_": "base.yaml",
+  "a": {"x": 1,
+    "list": [{"deep": true}, {"deep": null}]
+  },
+  "value": {{ _base_.a.b }},
+  "words": "<{{_base_.s}}>",
+  "name": "{{ fileBasename }}",
+  "number": {{'$FP_NONE:3'}}
+}
+"""
+YAML = """\
+_base_: [base.yaml]
+a:
+  x: 1
+
+  list: [{deep: true},
+         {deep: ~}]
+value: {{ _base_.a.b }}
+words: "<{{_base_.s}}>"
+name: {{ fileBasename }}
+number: {{'$FP_NONE:3'}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [("main.json", JSON, (0, 0, 0, 0)), ("main.yaml", YAML, (3, 5, 6, 9))],
+)
+def test_each_format_inherits_and_records_origins(write: Write, name: str, text: str, lines: tuple[int, ...]) -> None:
+    main = write({name: text, "base.yaml": "a: {b: !!python/tuple [1, 2], x: 0}\ns: text\n"})
+    cfg = Config.fromfile(main)
+    assert cfg.to_dict() == {
+        "a": {"b": (1, 2), "x": 1, "list": [{"deep": True}, {"deep": None}]},
+        "s": "text",
+        "value": (1, 2),
+        "words": "<text>",
+        "name": name,
+        "number": 3,
+    }
+    places = [(cfg.a, "x"), (cfg.a.list[0], "deep"), (cfg.a.list[1], "deep"), (cfg, "name")]
+    assert [origin_of(*place) for place in places] == [Origin(str(main), line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "value", "message"),
+    [
+        (".json", {"a": {"b": [{1, 2}]}}, "a .json config cannot represent a value of type set"),
+        (".json", {"a": {1: 2}}, "the keys of a .json config must be strings"),
+        (".py", {"a": object()}, "a .py config cannot represent a value of type object"),
+        (".py", {"__a": 1}, "'__a' is a reserved top-level key in .py configs"),
+        (".json", {"_base_": 1}, "'_base_' is a reserved top-level key in .json configs"),
+    ],
+)
+def test_unsupported_values_are_refused(suffix: str, value: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        write_config(value, suffix)
+
+
+def test_unsupported_value_is_reported_with_key_and_origin(write: Write) -> None:
+    cfg = Config.fromfile(write({"main.py": "a = 1\nb = dict(\n    c=[{1}])\n"}))
+    with pytest.raises(ConfigError) as caught:
+        write_config(cfg._cfg_dict, ".json")
+    assert (caught.value.key, caught.value.origin) == ("b.c[0]", Origin(str(cfg.filename), 3))
+
+
+def test_tuples_become_lists_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "footplate.config"):
+        text = write_config({"a": (1, (2, 3))}, ".json")
+    assert read_data(text, "f", ".json") == {"a": [1, [2, 3]]}
+    assert "does not support tuples. They were written as lists." in caplog.records[0].getMessage()
+
+
+@pytest.mark.parametrize("suffix", [".py", ".json", ".yaml"])
+def test_placeholders_and_lazy_names_are_preserved(suffix: str) -> None:
+    value = {"a": "{{ fileDirname }} {{$HOME:x}} {{_base_.x}} {{'$A:1'}}", "b": LazyObject("x.Y"), "c": dict}
+    text = write_config(value, suffix)
+    assert Config.fromstring(text, suffix).to_dict() == {**value, "b": "x.Y", "c": "builtins.dict"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"type": "AdamW", "lr": 0.001}, "dict(type='AdamW', lr=0.001)"),
+        ({"a b": 1, "for": {"x": 2}}, "{'a b': 1, 'for': dict(x=2)}"),
+        ({1: 2, None: (3,)}, "{1: 2, None: (3,)}"),
+        (float("inf"), "float('inf')"),
+        ({1, 2}, "{1, 2}"),
+        (range(2), "range(0, 2)"),
+        ('it\'s "q"\n', "'it\\'s \"q\"\\n'"),
+        ("{{ fileDirname }}/x", "'\\u007b{ fileDirname }}/x'"),
+        (LazyObject("torch.optim.SGD"), "'torch.optim.SGD'"),
+        (OrderedDict, "'collections.OrderedDict'"),
+    ],
+)
+def test_values_on_one_line(value: Any, text: str) -> None:
+    assert write_python({"key": value}) == f"key = {text}\n"

@@ -1,0 +1,81 @@
+"""Validation on several ranks gives the result of one process for any number of samples."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from footplate import Runner
+from tests.docs.pages import DOCS, blocks_of
+from tests.footplate.distributed.conftest import OnRanks
+from tests.support import ToyModel, loader, settings
+
+
+class Precise(ToyModel):
+    """A model in double precision with two losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.orthogonal_(layer.weight, generator=torch.Generator().manual_seed(3))
+                nn.init.zeros_(layer.bias)
+        self.double()
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        found = super().forward(inputs.double(), labels, mode)
+        if mode == "loss":
+            found["loss_spread"] = self.layers(inputs.double()).square().sum(1).mean()
+        return found
+
+
+Case = tuple[int, int]
+SHARDED = {"type": "FullyShard"}
+
+
+def validated(
+    folder: Path, cases: list[Case], wrapper: dict[str, Any] | None = None, round_up: bool = True
+) -> list[dict[str, float]]:
+    """Returns the validation metrics for each number of samples and batch size."""
+    found = []
+    for size, batch_size in cases:
+        sampler = {"type": "DefaultSampler", "shuffle": False, "round_up": round_up}
+        section = loader(size, sampler=sampler, batch_size=batch_size)
+        cfg = settings(folder, model=Precise(), val_dataloader=section, val_cfg={"loss": True})
+        cfg |= {"launcher": "pytorch" if dist.is_initialized() else "none", "model_wrapper_cfg": wrapper}
+        for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+            cfg[key] = None
+        found.append(Runner(**cfg).val())
+    return found
+
+
+def check(folder: Path, on_ranks: OnRanks, world: int, cases: list[Case], *how: Any) -> None:
+    alone = validated(folder / "alone", cases)
+    for found in on_ranks(world, validated, folder / "ranks", cases, *how):
+        for case, mine, expected in zip(cases, found, alone, strict=True):
+            assert mine == pytest.approx(expected, rel=1e-12, abs=1e-14), case
+            assert set(mine) == {"loss", "loss_spread", "accuracy"}
+
+
+@pytest.mark.parametrize(("world", "wrapper", "round_up"), [(3, SHARDED, True), (4, None, False)])
+def test_validation_losses_equal_single_process(
+    tmp_path: Path, on_ranks: OnRanks, world: int, wrapper: dict[str, Any] | None, round_up: bool
+) -> None:
+    check(tmp_path, on_ranks, world, [(1, 3), (5, 1), (7, 3), (8, 3), (9, 4), (13, 4)], wrapper, round_up)
+
+
+def predicted(folder: Path) -> list[int] | None:
+    data = DataLoader(TensorDataset(torch.arange(21)), 4)
+    runner = Runner(nn.Linear(1, 1), folder, validation_step=lambda _, batch: nn.functional.one_hot(batch[0], 21))
+    blocks = blocks_of((DOCS / "several-processes.md").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    exec(next(block.text for block in blocks if "collect_results" in block.text), names)
+    return names["predict_classes"](runner, data)  # type: ignore[no-any-return]
+
+
+def test_predictions_are_collected_in_order(tmp_path: Path, on_ranks: OnRanks) -> None:
+    assert on_ranks(2, predicted, tmp_path) == [[*range(21)], None]

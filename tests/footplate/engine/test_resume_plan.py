@@ -1,0 +1,32 @@
+from pathlib import Path
+
+import pytest
+
+from footplate.checkpoint import save_checkpoint, write_pointer
+from footplate.engine.resume_plan import ResumePlan
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_restart_by_torchrun_resumes_from_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, resume: bool
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+
+    def planned() -> tuple[str, bool]:
+        plan = ResumePlan(str(tmp_path), "weights.pth", resume, takes_settings=False)
+        load = plan.find(for_training=True)
+        assert load is not None
+        return str(load), load.resuming
+
+    begin = "torchrun restarted this process (restart 1 of 3). Training"
+    assert planned() == ("weights.pth", resume)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert planned() == ("weights.pth", resume)
+    last = tmp_path / "epoch_1.pth"
+    save_checkpoint({"meta": {}, "state_dict": {}, "run": {}}, last)
+    write_pointer(tmp_path, last)
+    assert planned() == (str(last), True)
+    assert [message for message in caplog.messages if begin in message] == [
+        f"{begin} starts over, because the run has not saved a checkpoint yet.",
+        f"{begin} resumes from the run's last checkpoint.",
+    ]

@@ -1,0 +1,180 @@
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
+
+from footplate.config import Config
+from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError
+from footplate.optim import schedules
+from footplate.optim.schedules import (
+    LinearLR,
+    PolyParamScheduler,
+    Schedule,
+    build_param_schedulers,
+)
+from footplate.optim.schedules.base_curve import ENDLESS
+from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
+from footplate.registry import PARAM_SCHEDULERS
+from footplate_openmmlab.first_generation.translation.translate import translate
+
+CURVES = (
+    "Constant",
+    "Linear",
+    "Exponential",
+    "Step",
+    "MultiStep",
+    "Poly",
+    "CosineAnnealing",
+    "CosineRestart",
+    "OneCycle",
+    "ReduceOnPlateau",
+    "QuadraticWarmup",
+)
+
+
+def sgd() -> SGD:
+    return SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9, weight_decay=0.1)
+
+
+def test_each_curve_is_registered_for_each_field() -> None:
+    for curve, kind in itertools.product(CURVES, ("LR", "Momentum", "ParamScheduler")):
+        found: Any = PARAM_SCHEDULERS.get(curve + kind)
+        assert issubclass(found, Schedule)
+
+
+def test_begin_and_end_are_converted_to_iterations() -> None:
+    schedule = LinearLR(sgd(), start_factor=0.5, begin=1, end=3, convert_to_iter_based=True, epoch_length=10)
+    assert (schedule.begin, schedule.end, schedule.by_epoch) == (10, 30, False)
+
+
+def test_invalid_conversions_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="convert_to_iter_based"):
+        LinearLR(sgd(), end=3, convert_to_iter_based=True)
+
+
+STEP = {"type": "StepLR", "step_size": 1}
+
+
+def build(cfg: Any, **lengths: Any) -> Any:
+    return build_param_schedulers(cfg, sgd(), **lengths)
+
+
+@pytest.mark.parametrize(
+    ("settings", "end"), [({}, 3), ({"by_epoch": False}, 12), ({"end": 2}, 2), ({"begin": 5}, ENDLESS)]
+)
+def test_default_end_is_that_of_the_run(settings: dict[str, Any], end: int) -> None:
+    (schedule,) = build({**STEP, **settings}, max_epochs=3, max_iters=12)
+    assert schedule.end == end
+
+
+def test_schedules_of_several_optimizers_by_name() -> None:
+    wrapper = OptimWrapperDict(first=OptimWrapper(sgd()), second=OptimWrapper(sgd()))
+    built = build_param_schedulers({"first": STEP}, wrapper)
+    assert isinstance(built, dict)
+    assert list(built) == ["first"]
+    assert built["first"][0].optimizer is wrapper["first"].optimizer
+
+
+@pytest.mark.parametrize(
+    ("cfg", "error", "key"),
+    [
+        ([STEP, {"type": "StepLr"}], UnknownNameError, "param_scheduler[1].type"),
+        ({"type": "LinearLR", "start_facto": 1}, BuildError, "param_scheduler.start_facto"),
+        ({"type": "LinearLR", "begin": 4, "end": 2}, ArgumentError, "param_scheduler.end"),
+        ({"type": "PolicyLR", "policy": "stpe"}, ArgumentError, "param_scheduler.policy"),
+    ],
+)
+def test_invalid_schedules_are_refused_with_their_key(cfg: Any, error: type[FootplateError], key: str) -> None:
+    with pytest.raises(error) as caught:
+        build(cfg, max_epochs=3, max_iters=12, epoch_length=4)
+    assert caught.value.key == key
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture, cfg: Any, **lengths: Any) -> list[str]:
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+    lengths = {"max_epochs": 12, "max_iters": 120, "epoch_length": 10, **lengths}
+    build_param_schedulers(cfg, optimizer, **lengths)
+    return [record.getMessage() for record in caplog.records]
+
+
+def entry(family: str, **settings: Any) -> dict[str, Any]:
+    return {"type": f"{family}LR", "by_epoch": False, **settings}
+
+
+def test_warnings_have_the_locations_of_first_generation_settings(
+    current_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("old.py").write_text(
+        "total_epochs = 12\nlr_config = dict(policy='step', warmup='linear', warmup_iters=500, step=[8])\n"
+    )
+    Path("new.py").write_text("_base_ = './old.py'\n\nlr_config = dict(step=[14])\n")
+    cfg = translate(Config.fromfile("new.py"))
+    assert warnings_of(caplog, cfg.param_scheduler) == [
+        "old.py:2: LinearLR (by iteration) ends at 501, after the end of training at 120",
+        "new.py:3: MultiStepLR (by epoch) has a milestone at 14, at or after the end of training at 12",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "line"),
+    [
+        (
+            entry("Step", step_size=1, begin=120),
+            "StepLR (by iteration) begins at 120, at or after the end of training at 120",
+        ),
+        (
+            [entry("CosineAnnealing", end=50), entry("Poly", begin=50, end=110)],
+            "PolyLR (by iteration) ends at 110, before the end of training at 120. After that, "
+            "lr stays at 0. If you extend a run, extend the schedule, too, and set "
+            "resume_settings='take' (--resume-settings take).",
+        ),
+    ],
+)
+def test_schedules_with_another_end_are_warned_about(caplog: pytest.LogCaptureFixture, cfg: Any, line: str) -> None:
+    assert warnings_of(caplog, cfg) == [line]
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        [entry("OneCycle", eta_max=1.0, end=20), entry("Poly", begin=20, end=120)],
+        [entry("Linear", start_factor=0.1, end=21), entry("Poly", end=121)],
+        {"type": "ReduceOnPlateauLR", "end": 300},
+    ],
+)
+def test_no_warning_about_usual_schedules(caplog: pytest.LogCaptureFixture, cfg: Any) -> None:
+    assert warnings_of(caplog, cfg) == []
+
+
+def optimizer_of_two_groups() -> SGD:
+    first, second = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    groups: list[dict[str, Any]] = [{"params": [first], "lr": 0.2}, {"params": [second]}]
+    return SGD(groups, lr=0.4, momentum=0.9)
+
+
+def test_settings_may_be_positional_in_the_order_of_mmengine() -> None:
+    by_position = schedules.PolyLR(optimizer_of_two_groups(), 0.01, 2.0, end=5)
+    assert (by_position.eta_min, by_position.power, by_position.end) == (0.01, 2.0, 5)
+    momentum = PolyParamScheduler(optimizer_of_two_groups(), "momentum", 0.5, by_epoch=False)
+    assert (momentum.param_name, momentum.by_epoch) == ("momentum", False)
+    with pytest.raises(TypeError, match="'gamma'"):
+        schedules.ExponentialLR(optimizer_of_two_groups())
+
+
+def test_an_overridden_value_of_a_schedule_is_used() -> None:
+    class AtLeast(LinearLR):  # type: ignore[misc]
+        def _get_value(self) -> list[float]:
+            return [max(value, 0.05) for value in super()._get_value()]
+
+    optimizer = optimizer_of_two_groups()
+    schedule = AtLeast(optimizer, start_factor=0.1, end=10)
+    assert schedule.get_last_value() == pytest.approx([0.05, 0.05])
+    for _ in range(8):
+        schedule.step()
+    assert schedule.get_last_value() == pytest.approx([0.45, 0.45])  # nine times the first values
+    found = LinearLR.build_iter_from_epoch(optimizer, start_factor=0.1, begin=1, end=3, epoch_length=5)
+    assert (found.begin, found.end, found.by_epoch) == (5, 15, False)

@@ -1,0 +1,127 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.config import Config
+from footplate.tools.analysis import explain_runs, summarize
+from footplate.tools.runs import Run, Series, read_run
+from tests.footplate.tools.conftest import MakeRun
+
+
+def run_of(folder: Path, lines: list[dict[str, Any]]) -> Run:
+    (folder / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return read_run(folder)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    lines = [
+        {"lr": 0.1, "loss": 4.0 / n, "time": 0.1 * n, "data_time": 0.05 * n, "memory": 90 + n, "iter": at, "step": at}
+        for n, at in ((1, 10), (2, 20), (3, 30))
+    ]
+    metrics = [{"mIoU": 40.0, "val/loss": 0.9, "step": 10}, {"mIoU": 30.0, "val/loss": 0.5, "step": 20}]
+    (tmp_path / "iter_30.pth").write_bytes(b"1234")
+    return run_of(tmp_path, [*lines, *metrics])
+
+
+def test_summary_of_a_run(run: Run) -> None:
+    figures = summarize(run)
+    assert figures["iterations"] == 30
+    assert figures["time"] == pytest.approx(
+        {"mean": 0.2, "median": 0.2, "longest": 0.3, "data_share": 0.5, "total": 10 * 0.1 + 10 * 0.2 + 10 * 0.3}
+    )
+    assert figures["memory"] == 93
+    assert figures["best"] == {
+        "mIoU": {"value": 40.0, "iteration": 10, "small": False},
+        "val/loss": {"value": 0.5, "iteration": 20, "small": True},  # the smaller, the better
+    }
+    assert figures["checkpoints"] == {"iter_30.pth": 4}
+
+
+def test_values_of_a_test_are_not_the_best_of_the_run(tmp_path: Path) -> None:
+    lines = [{"loss": 4.0, "iter": 10, "step": 10}, {"mIoU": 40.0, "step": 10}, {"test/mIoU": 50.0, "step": 0}]
+    run = run_of(tmp_path, lines)
+    assert list(summarize(run)["best"]) == ["mIoU"]
+    text = explain_runs([run])
+    assert "best        mIoU 40 at iteration 10\n" in text
+    assert "test        test/mIoU 50\n" in text
+
+
+def test_metric_without_a_known_direction_has_no_best_value(run: Run) -> None:
+    points = [(10.0, 0.5), (20.0, 0.75), (30.0, 0.625)]
+    run.series.append(Series("far/err", "val", points))
+    assert "  final       far/err 0.625 at iteration 30 (lowest 0.5, highest 0.75)\n" in explain_runs([run])
+    hooks = {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "err", "rule": "less"}]}
+    assert "  best        far/err 0.5 at iteration 10\n" in explain_runs([run._replace(config=Config(hooks))])
+
+
+def test_text_contains_the_summary(run: Run) -> None:
+    assert "lr 0.1, loss 1.333, aux nan\n" in explain_runs([run._replace(never_finite=["aux"])])
+    text = "(mean of the logged windows; median 0.2, longest 0.3), 50.0% of it waiting for data, 0:00:06 for all"
+    assert text in explain_runs([run])
+    assert "best        mIoU 40 at iteration 10 (epoch 2)" in explain_runs([run._replace(epoch_length=5)])
+
+
+def test_text_lists_the_hyperparameters_that_differ(run: Run) -> None:
+    runs = [run._replace(config=Config({"hparams": {"lr": lr, "width": 16}})) for lr in (0.1, math.inf)]
+    text = explain_runs([*runs, run])
+    assert "hparams     lr 0.1, width 16\n" in text  # the last run has none
+    assert "hparams     lr 0.1\n" in explain_runs(runs)
+    assert "hparams" not in explain_runs([runs[0]])
+
+
+def test_figures_of_a_partly_logged_run_name_the_logged_iterations(tmp_path: Path) -> None:
+    lines = [{"loss": 4.0 / at, "time": 0.4, "iter": at, "step": at} for at in (50, 100)]
+    (tmp_path / "iter_120.pth").touch()
+    run = run_of(tmp_path, lines)
+    figures = summarize(run)
+    assert (figures["iterations"], figures["logged"]) == (120, 100)
+    text = explain_runs([run])
+    assert "0.0% of it waiting for data, 0:00:40 for the 100 logged iterations, without validation\n" in text
+    assert "  last        at iteration 100: loss 0.04\n" in text
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        ("default_hooks = dict(checkpoint=dict(save_best='mIoU'))", ["mIoU", "aAcc", "mAcc"]),
+        (
+            "default_hooks = dict(checkpoint=dict(save_best=['mAcc', 'IoU.T-shirt/top', 'x']))",
+            ["mAcc", "IoU.T-shirt/top", "aAcc", "mIoU"],
+        ),
+        ("evaluation = dict(save_best='mIoU')", ["mIoU", "aAcc", "mAcc"]),
+        ("1 / 0", ["aAcc", "mAcc", "mIoU"]),
+    ],
+)
+def test_best_checkpoint_metric_comes_first_and_class_values_are_left_out(
+    tmp_path: Path, config: str, names: list[str]
+) -> None:
+    metrics = {"aAcc": 9.0, "mAcc": 8.0, "mIoU": 7.0, "IoU.T-shirt/top": 6.0, "Acc.bag": 5.0, "step": 10}
+    (tmp_path / "run.py").write_text(config)
+    run = run_of(tmp_path, [metrics])
+    assert list(summarize(run)["best"]) == names
+    assert explain_runs([run]).splitlines()[1].startswith(f"  best        {names[0]} ")
+
+
+def test_shared_headline_metrics_are_compared(make_run: MakeRun) -> None:
+    failed, first, second, equal = (make_run(f"{lr}", lr=lr) for lr in (0, 0.1, 0.5, 0.1 + 1e-8))
+    failed.series.pop()
+    assert explain_runs([failed, first, second, equal]).splitlines()[-3:] == [
+        f"mIoU: {failed.folder} has no value",
+        f"mIoU: {second.folder} 45, {first.folder} 41, difference +4",
+        f"mIoU: {equal.folder} 41, {first.folder} 41, difference +0",
+    ]
+    assert "difference" not in explain_runs([first])
+
+
+def test_runs_that_differ_only_in_the_seed_and_fold_are_summarized(make_run: MakeRun) -> None:
+    configs = {seed: Config({"randomness": {"seed": seed}, "val": {"fold": seed}}) for seed in (1, 3)}
+    runs = [make_run(f"s{seed}", lr=seed)._replace(config=config) for seed, config in configs.items()]
+    runs[0].per_class[0].rows[0][1] = None
+    other = make_run("other")._replace(config=Config({"val": {"fold": 5}, "load_from": "a.pth"}))
+    text = explain_runs([*runs, other])
+    assert text.endswith(f"| mIoU   | {runs[0].folder.parent}/s* | 2    | 60 ± 14 | 60 ± 14 |\n")
+    assert "mIoU 50 at iteration 400 (leaves out 1 of 2 classes)\n" in text

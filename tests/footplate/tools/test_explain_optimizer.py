@@ -1,0 +1,149 @@
+import pytest
+from torch import nn
+
+from footplate.errors import ArgumentError
+from footplate.tools.explain_optimizer import (
+    explain_params,
+    explain_schedule,
+    groups_of,
+    plot_schedule,
+    schedule_of,
+    terminal_plot,
+)
+from tests.footplate.tools.conftest import TEXT, Write
+
+
+def test_values_equal_those_of_a_run(write: Write) -> None:
+    schedule = schedule_of(write())
+    assert (schedule.length, schedule.iters) == (30, list(range(30)))  # 6 epochs of 5 batches
+    rates = {len(track.parameters): track.values for track in schedule.tracks if track.field == "lr"}
+    plain = max(rates)
+    assert rates[plain][9:11] == pytest.approx([0.1, 0.01])
+    assert rates[plain][19:21] == pytest.approx([0.01, 0.001])
+    assert rates[min(rates)][0] == pytest.approx(0.01)
+
+
+def test_text_has_plot_and_table_of_changing_fields_and_lines_for_constant_ones(write: Write) -> None:
+    text = explain_schedule(schedule_of(write()))
+    assert text.startswith("schedule of 30 iterations, counted from 0; model SmallSegmentor\n")
+    assert any("\u2801" <= character <= "\u28ff" for character in text)  # braille dots of the plot
+    assert f"         29  {0.001:>11}  {0.0001:>11}\n" in text
+    assert "weight_decay 0 throughout: " in text
+    assert "\n\n\n" not in text
+    assert max(len(line) for line in text.splitlines()[1:] if "tensor" not in line) <= 60
+
+
+OWN_POLICY = """
+model = dict(type='SmallSegmentor', num_classes=3, widths=(4, 8), depths=(1, 1))
+optimizer = dict(type='SGD', lr=0.1)
+lr_config = dict(policy='pow', power=2)
+runner = dict(type='IterBasedRunner', max_iters=8)
+"""
+
+
+def test_policies_of_users_and_metrics_are_reported_as_not_simulated(write: Write) -> None:
+    plateau = "param_scheduler = dict(type='ReduceOnPlateauLR', monitor='mIoU')\n"
+    for changes, kind in (({"base": OWN_POLICY}, "PowLrUpdaterHook"), ({"text": plateau}, "ReduceOnPlateauLR")):
+        text = explain_schedule(schedule_of(write(**changes)))
+        assert "\nlr 0.1 at the start: " in text
+        assert text.endswith(f"\nnot simulated: {kind}, which changes the values during the run\n")
+
+
+def test_image_shows_the_schedule(write: Write) -> None:
+    picture = plot_schedule(schedule_of(write()))
+    assert picture.width == 990
+    assert len(picture.getcolors(1 << 20) or []) > 10
+
+
+def test_epoch_based_run_needs_the_epoch_length(write: Write) -> None:
+    cfg = write("train_dataloader = dict(dataset=dict(type='CityscapesDatasetThatIsNotHere'))")
+    with pytest.raises(ArgumentError, match="--epoch-length N") as caught:
+        schedule_of(cfg)
+    assert "  unknown dataset 'CityscapesDatasetThatIsNotHere'\n" in str(caught.value)
+    assert schedule_of(cfg, length_of_epoch=7).length == 42
+    with pytest.raises(ArgumentError, match="does not set the length"):
+        schedule_of(write("train_cfg = dict()"))
+
+
+WARMED = """
+train_cfg = dict(by_epoch=False, max_iters=4000)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=237, by_epoch=False),
+    dict(type='LinearLR', start_factor=1.0, end_factor=0.0, begin=237, end=4237, by_epoch=False),
+    dict(type='LinearMomentum', start_factor=1.0, end_factor=0.5, begin=0, end=1001, by_epoch=False),
+]
+"""
+
+
+def test_table_has_round_iterations_and_extremes(
+    write: Write,
+) -> None:
+    text = explain_schedule(schedule_of(write(WARMED, base=TEXT.partition("optim_wrapper")[0])))
+    tables = [[line.split() for line in part.splitlines()] for part in text.split("\n\n") if "iteration  " in part]
+    rates, momenta = (table for table in tables if table[0][0] == "iteration")
+    assert (rates[0], momenta[0]) == (["iteration", "lr"], ["iteration", "momentum"])
+    assert [row[0] for row in rates[1:]] == ["0", "236", "500", "1000", "1500", "2000", "2500", "3000", "3500", "3999"]
+    assert [row for row in rates[1:] if len(row) > 2] == [["0", "0.001", "lowest"], ["236", "0.1", "highest"]]
+    assert [row for row in momenta[1:] if len(row) > 2] == [["0", "0.9", "highest"], ["1000", "0.45", "lowest"]]
+
+
+def test_exact_maximum_is_found_between_sampled_iterations(write: Write) -> None:
+    length, peak = 12_345, 4115
+    text = f"""
+train_cfg = dict(by_epoch=False, max_iters={length})
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end={peak + 1}, by_epoch=False),
+    dict(type='LinearLR', start_factor=1.0, end_factor=0.0, begin={peak + 1}, end={length + 1}, by_epoch=False),
+]
+"""
+    schedule = schedule_of(write(text))
+    track = next(track for track in schedule.tracks if track.field == "lr")
+    values = [value or 0.0 for value in track.values]
+    assert schedule.iters[values.index(max(values))] == peak
+
+
+def test_plot_shows_the_extremes_and_the_last_iteration() -> None:
+    lines = terminal_plot([[(0.0, 1.0), (10.0, 1.0)], [(0.0, 0.4), (10.0, 0.4)]])
+    assert [line.split("┤")[0].strip() for line in lines if "┤" in line] == ["1", "0"]
+    drawn = [number for number, line in enumerate(lines) if any("\u2801" <= letter <= "\u28ff" for letter in line)]
+    assert drawn == [0, 7]
+    assert {len(lines[number]) for number in drawn} == {3 + 48}
+    assert lines[-1].endswith("iteration 10")
+
+
+def test_groups_show_settings_sizes_and_keys(write: Write) -> None:
+    found = groups_of(write())
+    stem, plain, norms = sorted(found.groups, key=lambda group: (group.settings["lr"], -group.settings["weight_decay"]))
+    assert (stem.reasons, plain.reasons, norms.reasons) == (["custom_keys.stem"], [], ["norm_decay_mult"])
+    assert stem.multipliers == pytest.approx({"lr": 0.1})
+    assert norms.multipliers == {"weight_decay": 0.0}
+    assert all("stem" in name for name in stem.names)
+    assert plain.size == sum(p.size for p in found.groups) - stem.size - norms.size > 0
+    text = explain_params(found)
+    assert "SGD  lr 0.01 (x0.1), momentum 0, weight_decay 0.01" in text
+    assert "set by custom_keys.stem" in text
+    assert "set by the optimizer only" in text
+
+
+class HalfFrozen(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2))
+
+
+def test_frozen_parameters_are_listed(write: Write) -> None:
+    cfg = write()
+    cfg["model"] = {"type": HalfFrozen}
+    cfg["custom_hooks"] = [{"type": "FreezeHook", "patterns": "1", "until_iter": 2}]
+    found = groups_of(cfg)
+    assert found.frozen == ["0.weight", "0.bias"]
+    text = explain_params(found)
+    assert "frozen: 2 tensors: 0.weight, 0.bias" in text
+    assert text.endswith("\nFreezeHook also freezes parameters during training: patterns='1', until_iter=2\n")
+
+
+def test_stand_in_replaces_a_model_that_is_not_installed(write: Write) -> None:
+    found = groups_of(write("model = dict(type='Unheard', backbone=dict(type='A'))"))
+    assert found.model.startswith("model class 'Unheard' not found; using a placeholder")
+    names = {name for group in found.groups for name in group.names}
+    assert {"backbone.conv.weight", "head.norm.bias"} <= names

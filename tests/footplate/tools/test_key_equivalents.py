@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+
+from footplate.config import Config
+from footplate.error_context import at_key
+from footplate.errors import BuildError, Origin, UnknownNameError
+from footplate.registry import HOOKS
+from footplate.tools.key_equivalents import original_key, restore_key
+from footplate_openmmlab.first_generation.translation.translate import translate
+
+
+def test_key_of_a_nested_section_is_found_by_its_location(tmp_path: Path) -> None:
+    """Constructors of code bases build nested sections themselves, so that errors lack the name of the section."""
+    path = tmp_path / "run.py"
+    path.write_text(
+        "model = dict(\n    type='A',\n    head=dict(type='B', width=2),\n    neck=dict(type='C', width=4))\n"
+    )
+    error = BuildError("head 'B' takes no argument 'width'", key="model.width", origin=Origin(str(path), 3))
+    restore_key(error, Config.fromfile(path))
+    assert error.key == "model.head.width"
+
+
+def test_key_of_a_logger_is_not_that_of_the_custom_hook_at_the_same_index(tmp_path: Path) -> None:
+    path = tmp_path / "run.py"
+    path.write_text("custom_hooks = [dict(type='A')]\nlog_config = dict(hooks=[dict(type='TextLogger')])\n")
+    error = UnknownNameError("unknown", key="custom_hooks[0].type", origin=Origin(str(path), 2))
+    restore_key(error, Config.fromfile(path))
+    assert error.key == "log_config.hooks[0].type"
+
+
+@pytest.mark.parametrize(("field", "hook"), [("lr", "CosineLrUpdaterHook"), ("momentum", "CosineMomentumUpdaterHook")])
+def test_unknown_policy_is_reported_with_its_key_and_a_similar_policy(tmp_path: Path, field: str, hook: str) -> None:
+    path = tmp_path / "run.py"
+    path.write_text(f"{field}_config = dict(\n    policy='cosine', min_lr=0)\n")
+    cfg = Config.fromfile(path)
+    with pytest.raises(UnknownNameError) as caught, at_key("custom_hooks[0]"):
+        HOOKS.check(translate(cfg).custom_hooks[0])
+    restore_key(caught.value, cfg)
+    assert str(caught.value).splitlines() == [
+        f"unknown hook '{hook}'",
+        f"  at {path}:2, key {field}_config.policy",
+        "  A policy that is not built in needs a registered hook with this name. "
+        "Did you mean the policy 'CosineAnnealing'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "line", "restored"),
+    [
+        ("train_dataloader.dataset.classes", 1, "data.train.classes"),
+        ("train_dataloader.dataset.dataset.pipeline[0].type", 1, "data.train.pipeline[0].type"),
+        ("train_dataloader.batch_size", None, "data.samples_per_gpu"),
+    ],
+)
+def test_key_of_a_translated_section_is_that_of_the_first_generation_config(
+    tmp_path: Path, key: str, line: int | None, restored: str
+) -> None:
+    path = tmp_path / "run.py"
+    pipeline = "classes=('a', 'b'), pipeline=[dict(type='Load')]"
+    path.write_text(f"data = dict(samples_per_gpu=2, train=dict({pipeline}), val=dict({pipeline}))\n")
+    error = BuildError("wrong", key=key, origin=Origin(str(path), line) if line else None)
+    restore_key(error, Config.fromfile(path))
+    assert error.key == restored
+
+
+def test_changes_of_a_translated_config_have_the_keys_that_the_user_wrote() -> None:
+    schedule = {"policy": "step", "warmup": "linear", "warmup_iters": 500, "step": [8]}
+    old = Config({"lr_config": schedule, "runner": {"type": "EpochBasedRunner", "max_epochs": 12}})
+    paths = ["randomness", "param_scheduler[1].end", "train_cfg.max_epochs"]
+    assert [original_key(old, path) for path in paths] == ["seed", "lr_config", "runner.max_epochs"]
+    assert original_key(Config({"train_cfg": {"max_epochs": 12}}), "train_cfg.max_epochs") == "train_cfg.max_epochs"

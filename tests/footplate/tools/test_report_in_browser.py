@@ -1,0 +1,264 @@
+"""The page in a real browser; where Debian's Chromium is not installed these tests say so."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from footplate.messages import printable
+from footplate.metric_names import split_dataset
+from footplate.tools.runs import Run, read_run
+from tests.footplate.tools.conftest import MakeRun, Show, text_of, texts_of, with_values
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+
+
+def range_of(page: Any, chart: int = 0) -> tuple[float, float]:
+    """Returns the iterations that a chart shows."""
+    low, high = page.execute_script(f"const {{ from, to }} = window.footplate.charts[{chart}].scale; return [from, to]")
+    return low, high
+
+
+def keys(page: Any, selector: str, *typed: str) -> None:
+    page.find_element("css selector", selector).send_keys(*typed)
+
+
+def test_first_screen_answers_what_a_reader_asks(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+    (run.folder / "iter_400.sharded").mkdir()  # not a launch
+    (run.folder / "resnet.py").touch()
+    page = show(run)
+    shown = text_of(page, ".hero")
+    assert "mIoU best of 4 validations 41.00 +30.00 since the first validation at iteration 400 of 400" in shown
+    assert "Overfitting No sign No validation loss. At the end, the mIoU is at its best." in shown
+    assert "Training time 40 s 0.1 s per iteration" in shown
+    titles = [text_of(page, f".main-charts .chart:nth-child({place}) h3") for place in (1, 2)]
+    assert titles == ["mIoU", "Loss training"]
+    bottom = page.execute_script("return document.querySelector('.main-charts').getBoundingClientRect().bottom")
+    assert bottom < 800
+    assert text_of(page, ".title") == "first 1 warning resnet · 1 January 2026, 00:00"
+
+
+def test_headline_is_drawn_once_with_its_classes(show: Show, make_run: MakeRun) -> None:
+    page = show(make_run())
+    assert texts_of(page, "#overview h3, #metrics h3") == ["mIoU", "Loss training"]
+    heights = page.execute_script(
+        "return [...document.querySelectorAll('.chart .head')].map((each) => each.offsetHeight)"
+    )
+    assert len({*heights[:2]}) == 1  # so that the charts are in line, though only one has a button
+    page.find_element("css selector", ".classes-of").click()
+    assert text_of(page, ".main-charts .chart.wide button") == "Mean only"
+    widths = page.execute_script("return [...document.querySelectorAll('.main-charts > *')].map((u) => u.offsetWidth)")
+    assert len({*widths}) == 1  # no hole next to the other chart
+
+
+def test_details_have_units_and_at_least_two_labels_per_axis(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+    points = [(100.0, 0.1155), (200.0, 0.1248), (300.0, 0.1401), (400.0, 0.1778)]
+    page = show(run._replace(series=[each._replace(points=points) for each in run.series if each.name == "time"]))
+    page.find_element("css selector", "#details summary").click()
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")  # draws all charts at once
+    assert text_of(page, "#details h3") == "time s per iteration"
+    assert texts_of(page, "#details .grid text[text-anchor=end]") == ["0.12", "0.14", "0.16", "0.18"]
+
+
+def test_classes_at_zero_are_marked(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+    (table,) = run.per_class
+    rows: list[list[Any]] = [["bag", 0.0, 10.0], ["boot", 57.39, 79.45]]
+    columns = ["class", "bag", "boot"]
+    matrix = table._replace(metric="confusion_matrix", columns=columns, rows=[["bag", 0, 9], ["boot", 0, 9]])
+    page = show(run._replace(per_class=[table._replace(rows=rows), matrix]))
+    (marked,) = page.find_elements("css selector", "td.zero")
+    assert marked.text == "0.00"
+    assert texts_of(page, "#classes h3") == [
+        "IoU at iteration 400, 1 of 2 classes at zero",
+        "confusion_matrix at iteration 400",
+    ]
+    assert text_of(page, ".title .bad") == "1 of 2 classes at zero"  # on the first screen, without praise
+    assert page.find_elements("css selector", ".hero .good") == []
+    assert marked.value_of_css_property("color") == "rgba(185, 28, 28, 1)"
+
+
+def test_sections_without_content_are_left_out(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+    empty: dict[str, Any] = {"per_class": [], "images": [], "warnings": [], "environment": {}, "explained": ""}
+    page = show(run._replace(series=[each for each in run.series if each.name == "loss"], config=None, **empty))
+    assert page.find_elements("css selector", "nav a") == []
+    assert [each.text for each in page.find_elements("css selector", "h2") if each.is_displayed()] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said", "praised"),
+    [
+        ([10, 20, 30], "+20.00 since the first validation", True),
+        ([10, 40, 5, 4], "+30.00 since the first validation", False),
+        ([20, 10, 5], "Never better than in the first validation, 5.00 in the last", False),
+    ],
+)
+def test_a_run_that_ends_worse_than_it_began_is_not_praised(
+    show: Show, make_run: MakeRun, values: list[float], said: str, praised: bool
+) -> None:
+    page = show(with_values(make_run(), "mIoU", values))
+    assert text_of(page, ".change") == said
+    assert ("Problem Worse than at first" in text_of(page, ".facts")) is not praised
+    assert (page.find_elements("css selector", ".change .good") != []) is praised
+
+
+def test_equal_warnings_are_counted(show: Show, make_run: MakeRun) -> None:
+    warnings = [f"2026/01/01 00:00:0{at} - footplate - WARNING - image {at} is damaged" for at in (1, 2, 3)]
+    page = show(make_run()._replace(warnings=[*warnings, "2026/01/01 00:00:04 - footplate - ERROR - the disk is full"]))
+    assert text_of(page, ".chip.bad") == "1 error, 1 warning"
+    shown = text_of(page, "#warnings")
+    assert "Warning, 3 times image 1 is damaged 2 more with different numbers Error, once the disk is full" in shown
+    assert text_of(page, "#warnings pre.bad") == "the disk is full"
+
+
+def test_outlier_does_not_flatten_a_curve(show: Show, make_run: MakeRun) -> None:
+    values = (4e4 if place == 12 else 2.0 - place / 40 for place in range(1, 41))
+    page = show(with_values(make_run(), "loss", values, interval=10.0))
+    assert text_of(page, ".outlier") == "↑ 40000 at 120"
+    height = page.execute_script("const { toY } = window.footplate.charts[1].scale; return toY(1) - toY(1.9)")
+    assert height > 100
+
+
+def test_dragging_zooms_all_charts_and_a_double_click_shows_the_whole_run(show: Show, make_run: MakeRun) -> None:
+    from selenium.webdriver import ActionChains
+
+    page = show(make_run())
+    plot = page.find_element("css selector", ".plot")
+    ActionChains(page).move_to_element_with_offset(plot, -60, 0).click_and_hold().move_by_offset(
+        90, 0
+    ).release().perform()
+    zoomed = range_of(page)
+    assert 10 < zoomed[0] < zoomed[1] < 400
+    assert range_of(page, 1) == zoomed
+    ActionChains(page).double_click(plot).perform()
+    assert range_of(page, 1) == (0, 400)
+
+
+def test_pointer_shows_the_values_of_the_nearest_iteration(show: Show, make_run: MakeRun) -> None:
+    from selenium.webdriver import ActionChains
+
+    page = show(make_run("a"), make_run("b", lr=0.2))
+    plot = page.find_element("css selector", ".plot")
+    ActionChains(page).move_to_element(plot).perform()
+    assert text_of(page, "#tip") == "iteration 200 b 22 a 21"
+
+
+def test_the_slider_shows_the_images_of_one_validation_by_keyboard(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+    (folder,) = run.folder.glob("*/vis_data/vis_image")
+    for name in ("val_5_100", "train_1_150"):
+        Image.new("RGB", (90, 30)).save(folder / f"{name}.png")
+    page = show(read_run(run.folder))
+    shown = page.find_element("css selector", "#pictures .controls output")
+    before = page.find_elements("css selector", "#gallery img")[1].get_attribute("src")
+    assert shown.text == "iteration 200"
+    captions = "#gallery .card > :is(figcaption, div)"
+    assert texts_of(page, captions) == ["train_1", "iteration 150", "val_3", "iteration 200"]
+    keys(page, "#pictures input", *"\ue012\ue012")  # the left arrow
+    assert shown.text == "iteration 100"
+    assert texts_of(page, captions)[2:] == ["val_3", "iteration 100", "val_5", "iteration 100"]
+    assert page.find_elements("css selector", "#gallery img")[1].get_attribute("src") != before
+
+
+def test_images_are_enlarged_with_arrows_to_the_other_images(show: Show, make_run: MakeRun) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    run = make_run()
+    (folder,) = run.folder.glob("*/vis_data/vis_image")
+    Image.new("RGB", (90, 30)).save(folder / "val_5_200.png")
+    page = show(read_run(run.folder))
+    keys(page, "#gallery .enlarge", "\ue007")  # enter
+    assert text_of(page, "dialog .head") == "val_3 ← → ✕"
+    # The image gets its size and class when it has loaded.
+    WebDriverWait(page, 30).until(lambda opened: opened.find_element("css selector", "dialog img").size["width"] > 1000)
+    keys(page, "dialog button", "\ue014")  # the right arrow
+    assert text_of(page, "dialog h3") == "val_5"
+    WebDriverWait(page, 30).until(lambda opened: opened.find_elements("css selector", "dialog img.small"))
+    keys(page, "dialog button", "\ue00c")  # escape
+    WebDriverWait(page, 30).until_not(lambda opened: opened.find_elements("css selector", "dialog"))
+
+
+def test_theme_is_chosen_and_kept(show: Show, make_run: MakeRun) -> None:
+    page = show(make_run())
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    light = page.execute_script(paper)
+    keys(page, "#theme", "\ue007")  # enter
+    dark = page.execute_script(paper)
+    assert (light, dark) == ("rgb(245, 246, 248)", "rgb(15, 18, 24)")
+    assert text_of(page, "#theme") == "Light theme"  # the one that it switches to
+    page.refresh()
+    assert page.execute_script(paper) == dark
+
+
+def test_validation_sets_are_shown_by_name(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+    metric = next(series for series in run.series if series.name == "mIoU")
+    lower = [(at, value / 2) for at, value in metric.points]
+    sets = [metric._replace(name="day/mIoU"), metric._replace(name="night/mIoU", points=lower)]
+    table = run.per_class[0]
+    tables = [table._replace(dataset="day"), table._replace(dataset="night")]
+    page = show(run._replace(series=[*run.series[:2], *sets], per_class=tables))
+    assert text_of(page, ".sets") == "At iteration 400: day 41.00 night 20.50"
+    chart = page.find_element("css selector", ".main-charts .chart:first-child")
+    assert texts_of(chart, ".legend li") == ["day", "night"]
+    assert texts_of(chart, ".mark.last text") == ["day 41.00", "night 20.50"]
+    assert texts_of(chart, ".grid text[text-anchor=middle]") == ["0", "iteration 200", "400"]
+    assert texts_of(page, "#metrics h3.set") == ["Validation: day", "Validation: night"]
+    assert texts_of(page, "#classes h3") == ["day: IoU at iteration 400", "night: IoU at iteration 400"]
+
+
+def test_page_fits_the_width_of_a_phone(show: Show, make_run: MakeRun) -> None:
+    page = show(make_run("a"), make_run("b"), width=400)
+    width, wide = page.execute_script(
+        "return [document.documentElement.scrollWidth,"
+        " [...document.querySelectorAll('.plot svg')].filter((u) => u.getBoundingClientRect().right > 400).length]"
+    )
+    assert (width, wide) == (400, 0)
+
+
+def _hostile_run(folder: Path, text: str) -> Run:
+    """Returns a run whose files hold the text wherever a run may write one, read as the command reads it."""
+    start = folder / "hostile" / "20260101_000000"
+    (start / "vis_data/vis_image").mkdir(parents=True)
+    lines: list[dict[str, Any]] = [
+        {"lr": 0.1, "loss": 2.0, f"loss{text}": 1.0, "iter": 10, "step": 10},
+        {"mIoU": 40.0, f"m{text}": 50.0, f"IoU.{text}": 60.0, "step": 10},
+    ]
+    (start / "vis_data/scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for form, written in ((".json", json.dumps({"classes": [text]})), (".py", f"classes = [{text!r}]\n")):
+        (start / f"vis_data/config{form}").write_text(written)
+    (start / "explained.txt").write_text(f"classes = [{text!r}]  # {text}.py:7\n")
+    (start / "environment.json").write_text(json.dumps({text: text, "packages": {text: text}}))
+    warning = {"time": "2026/01/01", "logger": "footplate", "level": "WARNING", "message": text}
+    (start / "run.warnings.jsonl").write_text(json.dumps(warning) + "\n")
+    names = {"mode": text, "dataset": text, "metric": text}
+    table = {"step": 10, **names, "columns": [text, text], "rows": [[text, 53.59]]}
+    (start / "vis_data/per_class.jsonl").write_text(json.dumps(table) + "\n")
+    Image.new("RGB", (90, 30)).save(start / f"vis_data/vis_image/{text.replace('/', '')}_10.png")
+    return read_run(folder / "hostile")
+
+
+def test_a_run_with_hostile_text_in_all_of_its_files_is_shown_and_not_executed(
+    show: Show, make_run: MakeRun, tmp_path: Path
+) -> None:
+    text = "]]><!--</script><script>window.executed = 1</script><img src=x onerror=window.executed=1>"
+    page = show(_hostile_run(tmp_path, text), make_run("b"))
+    shown = printable(text)
+    titles = page.execute_script(
+        "return [...document.querySelectorAll('.chart h3')].map((each) => each.firstChild.textContent)"
+    )
+    assert {f"loss{shown}", split_dataset(f"m{shown}")[1]} <= {*titles}
+    assert page.execute_script("return document.querySelectorAll('#classes tbody tr').length") == 3
+    assert page.execute_script("return document.querySelectorAll('#gallery figure img').length") == 2
+    page.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    time.sleep(0.3)
+    for place in ("#warnings", "#environment", "#config"):
+        assert shown in page.find_element("css selector", place).get_attribute("textContent"), place
+    assert page.execute_script("return window.executed") is None
+    assert page.execute_script("return document.querySelectorAll('main script, main [onerror]').length") == 0

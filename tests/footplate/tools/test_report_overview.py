@@ -1,0 +1,207 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.config import Config
+from footplate.tools.checkpoint_contents import code_to_load
+from footplate.tools.report_overview import (
+    best_first,
+    choose_headline,
+    config_table,
+    describe_run,
+    judge_fit,
+)
+from footplate.tools.runs import Run, Series
+from tests.footplate.tools.conftest import MakeRun
+
+FALLING = [(float(at), 2.0 / at) for at in range(1, 101)]
+
+
+def run_of(
+    *series: Series, cfg: dict[str, Any] | None = None, length: int | None = None, checkpoints: Sequence[Path] = ()
+) -> Run:
+    config = None if cfg is None else Config(cfg)
+    return Run(
+        Path("run"), list(series), length, [], config, "", [], {}, [], [], {file: _size(file) for file in checkpoints}
+    )
+
+
+def _size(path: Path) -> int:
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def val(name: str, *values: float) -> Series:
+    """Returns a validation series with a value every 25 iterations."""
+    return Series(name, "val", [(25.0 * place, value) for place, value in enumerate(values, start=1)])
+
+
+def test_headline_is_the_first_metric_of_save_best_that_all_runs_have() -> None:
+    cfg = {"default_hooks": {"checkpoint": {"save_best": ["val/night/mIoU", "mIoU"]}}}
+    runs = [run_of(val("loss", 1), val("mIoU", 1), val("night/mIoU", 1), cfg=cfg), run_of(val("mIoU", 1))]
+    found = choose_headline(runs)
+    assert found is not None
+    assert (found[0].name, found[1]) == ("mIoU", "greater")
+    alone = choose_headline(runs[:1])
+    assert alone is not None
+    assert alone[0].name == "night/mIoU"
+
+
+def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
+    losses = Series("loss", "train", FALLING)
+    metrics = [val("quality", 1), val("loss", 1), val("acc", 1)]
+    found = [choose_headline([run_of(losses, *metrics[:count])]) for count in (3, 2, 1, 0)]
+    assert [each and (each[0].name, each[0].mode, each[1]) for each in found] == [
+        ("acc", "val", "greater"),
+        ("loss", "val", "less"),
+        ("quality", "val", None),
+        ("loss", "train", "less"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "text"),
+    [
+        ((10, 20, 30, 40), "unknown", "At the end, the mIoU is at its best."),
+        (
+            (10, 40, 30, 20),
+            "warning",
+            "The mIoU went from 40 at iteration 50 to 20, while the training loss fell from 0.04413 to 0.02096.",
+        ),
+        (
+            (10, 40, 40, 20),
+            "unknown",
+            "Only the last validation run is worse: the mIoU went from 40 at iteration 50 to 20.",
+        ),
+        ((10, 40), "unknown", "At least three validation runs are needed."),
+        ((10, 40, 5), "unknown", "Only the last validation run is worse: the mIoU went from 40 at iteration 50 to 5."),
+        ((10, 40, 5, 4), "bad", "The mIoU went from 10 to 4."),
+    ],
+)
+def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(
+    values: tuple[float, ...], kind: str, text: str
+) -> None:
+    run = run_of(Series("loss", "train", FALLING), val("mIoU", *values))
+    found = judge_fit(run, (run.series[1], "greater"))
+    assert (found["kind"], found["text"]) == (kind, text)
+    assert "yes" not in found["answer"]  # without a validation loss
+
+
+def test_run_whose_losses_and_metric_get_worse_diverged() -> None:
+    rising = Series("loss", "train", [(at, value if at < 50 else 9.0) for at, value in FALLING])
+    run = run_of(rising, val("mIoU", 10, 40, 30, 20))
+    found = judge_fit(run, (run.series[1], "greater"))
+    assert (found["kind"], found["answer"]) == ("bad", "diverged at 50")
+    assert found["text"] == "The mIoU went from 40 at iteration 50 to 20, and the training loss rose from 0.9401 to 9."
+
+
+def test_validation_loss_decides_about_overfitting() -> None:
+    run = run_of(Series("loss", "train", FALLING), val("mIoU", 1, 2, 3, 4), val("loss", 1, 0.5, 0.7, 0.9))
+    found = judge_fit(run, (run.series[1], "greater"))
+    assert (found["kind"], found["answer"], found["text"]) == (
+        "warning",
+        "yes, since 50",
+        "The validation loss went from 0.5 at iteration 50 to 0.9, while the training loss fell from 0.04413 to "
+        "0.02096.",
+    )
+
+
+def test_metric_without_a_rule_is_not_judged() -> None:
+    series = val("quality", 20, 10, 5)
+    run = run_of(series)
+    assert judge_fit(run._replace(never_finite=["loss"]), None)["answer"] == "not finite"
+    found = describe_run(run, (series, None))
+    assert (found["fit"]["kind"], found["metric"]["value"], found["metric"]["highest"]) == ("unknown", 5, 20)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "length", "state"),
+    [
+        ({"train_cfg": {"max_epochs": 10}}, 10, (100, 100, True)),
+        ({"runner": {"type": "EpochBasedRunner", "max_epochs": 12}}, 10, (100, 120, False)),
+        (None, 10, (100, None, False)),
+    ],
+)
+def test_state_compares_the_last_iteration_with_the_config(
+    cfg: dict[str, Any] | None, length: int | None, state: tuple[int, int | None, bool]
+) -> None:
+    run = run_of(Series("loss", "train", FALLING), cfg=cfg, length=length)
+    assert tuple(describe_run(run, None)["state"].values()) == (*state, False, "")
+
+
+def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> None:
+    folder = tmp_path / "best_mIoU_iter_120.sharded"
+    folder.mkdir()
+    (folder / "state.pth").write_bytes(b"12")
+    (folder / "rank_0-a.pth").write_bytes(b"1234")
+    run = run_of(val("mIoU", 1, 2), cfg={"train_cfg": {"max_iters": 120}}, checkpoints=[folder])
+    found = describe_run(run, (run.series[0], "greater"))
+    assert found["checkpoints"] == {folder.name: 6}
+    assert (found["use"]["best"], found["use"]["name"], found["use"]["size"]) == (True, folder.name, "6 B")
+    assert found["state"]["finished"]
+
+
+@pytest.mark.parametrize(("values", "step"), [((5, 6, 9), 0), ((9, 6, 5), 0), ((5, 9, 6), 3)])
+def test_progress_of_a_metric_is_not_noise(values: Sequence[float], step: float) -> None:
+    series = val("mIoU", *values)
+    assert describe_run(run_of(series), (series, "greater"))["metric"]["step"] == step
+
+
+def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path: Path) -> None:
+    folder = tmp_path / "a run"
+    folder.mkdir()
+    names = (
+        "best_night_mIoU_iter_9.pth",
+        "best_night_mIoU_top5_iter_10.pth",
+        "best_mIoU_iter_8.pth",
+        "best_val_mAP_iter_8.pth",
+        "iter_10.pth",
+    )
+    files = [folder / name for name in names]
+    for file in files:
+        file.touch()
+    series = val("night/mIoU", 1, 2)
+    run = run_of(series, checkpoints=files)
+    used = describe_run(run, (series, "greater"))["use"]
+    assert (used["best"], used["command"]) == (True, f"footplate predict '{files[0]}' IMAGES")
+    only = val("mAP", 1)  # of a single validation set with the name "val"
+    used = describe_run(run_of(only, checkpoints=files), (only, "greater"))["use"]
+    assert (used["best"], used["name"]) == (True, "best_val_mAP_iter_8.pth")
+    other = val("acc", 1)
+    used = describe_run(run_of(other, checkpoints=files), (other, "greater"))["use"]
+    assert (used["best"], used["name"]) == (False, "iter_10.pth")
+
+
+@pytest.mark.parametrize(
+    ("cfg", "command"),
+    [
+        ({"model": {"type": "models.build"}, "max_epochs": 2}, "footplate export {file} --to onnx"),
+        ({"model": "Sequential()"}, "\n".join(code_to_load("{file}"))),
+    ],
+)
+def test_command_of_a_run_from_python_needs_no_images(tmp_path: Path, cfg: dict[str, Any], command: str) -> None:
+    files = [tmp_path / "epoch_2.pth", tmp_path / "averaged.pth"]
+    for file in files:
+        file.touch()
+    used = describe_run(run_of(val("acc", 1), cfg=cfg, checkpoints=files), None)["use"]
+    assert used["command"] == command.format(file=files[0])
+
+
+@pytest.mark.parametrize(("rule", "order"), [("greater", [2, 0, 1]), ("less", [0, 2, 1]), (None, [0, 2, 1])])
+def test_runs_are_ordered_by_their_best_value(rule: Any, order: list[int]) -> None:
+    runs = [run_of(val("mIoU", 10, 30)), run_of(val("acc", 99)), run_of(val("mIoU", 20, 40))]
+    assert best_first(runs, (runs[0].series[0], rule)) == order
+    assert best_first(runs, None) == [0, 1, 2]
+
+
+def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make_run: MakeRun) -> None:
+    runs = [make_run(name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.1), ("c", 0.25))]
+    for run in runs:
+        assert run.config is not None
+        run.config._cfg_dict["work_dir"] = run.folder.name
+    assert config_table(runs) == [{"key": "lr", "values": ["0.1", "0.1", "0.25"]}]
+    assert config_table([*runs[:2], runs[2]._replace(config=None)]) == []
+    missing = [runs[0], runs[1]._replace(config=None), runs[2]]
+    assert config_table(missing) == [{"key": "lr", "values": ["0.1", "–", "0.25"]}]

@@ -1,0 +1,115 @@
+"""Checkpoints of first-generation runs contain what first-generation code expects in them."""
+
+import logging
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from footplate import Config, Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.engine.requests import Interrupted
+from footplate_openmmlab.first_generation.adapters import Hook
+from tests.footplate_openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config
+
+
+class MessageHook(Hook):
+    """Counts epochs in `runner.meta`, and keeps the messages that it finds at the start of the run."""
+
+    def before_run(self, runner: Any) -> None:
+        self.found = dict(runner.meta["hook_msgs"])
+
+    def after_train_epoch(self, runner: Any) -> None:
+        runner.meta["hook_msgs"]["epochs"] = runner.meta["hook_msgs"].get("epochs", 0) + 1
+
+
+def train(work_dir: Path, *hooks: Hook, **changes: Any) -> dict[str, Any]:
+    """Trains and returns the metadata in the last checkpoint."""
+    Runner.from_cfg(Config(old_config(work_dir, custom_hooks=list(hooks), **changes))).train()
+    meta: dict[str, Any] = load_checkpoint(work_dir / "epoch_3.pth")["meta"]
+    return meta
+
+
+def test_messages_of_hooks_are_saved_and_restored(tmp_path: Path) -> None:
+    assert train(tmp_path, MessageHook())["hook_msgs"] == {"epochs": 3, "last_ckpt": str(tmp_path / "epoch_3.pth")}
+    resumed = MessageHook()
+    meta = train(tmp_path, resumed, resume_from=str(tmp_path / "epoch_2.pth"))
+    assert (resumed.found["epochs"], meta["hook_msgs"]["epochs"]) == (2, 3)
+    other = MessageHook()
+    train(tmp_path / "other", other, load_from=str(tmp_path / "epoch_2.pth"))
+    assert other.found == {}
+
+
+@pytest.mark.parametrize(("score", "is_best"), [(2.0, False), (-1.0, True)])
+def test_best_score_of_mmcv_counts(tmp_path: Path, score: float, is_best: bool) -> None:
+    train(tmp_path, checkpoint_config={"interval": 1})
+    saved = load_checkpoint(tmp_path / "epoch_2.pth")
+    best = tmp_path / "best_accuracy_epoch_1.pth"
+    best.touch()
+    messages = {"best_score": np.float64(score), "best_ckpt": str(best)}
+    meta = {"epoch": 2, "iter": 8, "hook_msgs": messages}
+    torch.save({"meta": meta, "state_dict": saved["state_dict"]}, tmp_path / "mmcv.pth")
+    evaluation = {"interval": 1, "save_best": "accuracy"}
+    train(tmp_path / "resumed", resume_from=str(tmp_path / "mmcv.pth"), evaluation=evaluation)
+    assert (tmp_path / "resumed/best_accuracy_epoch_3.pth").exists() == is_best
+
+
+def test_averages_saved_by_mmcv_are_resumed(tmp_path: Path) -> None:
+    hook: Any = {"type": "EMAHook", "momentum": 0.1}
+    train(tmp_path, hook)
+    saved = load_checkpoint(tmp_path / "epoch_2.pth")
+    training = saved.pop("ema_state_dict")
+    for name, parameter in OldModelWithSteps().named_parameters():  # mmcv has no averages of buffers
+        saved["state_dict"][f"ema_{name.replace('.', '_')}"] = training[f"module.{name}"].reshape(parameter.shape)
+    torch.save(saved, tmp_path / "mmcv.pth")
+    train(tmp_path / "resumed", hook, resume_from=str(tmp_path / "mmcv.pth"))
+    whole, resumed = (load_checkpoint(folder / "epoch_3.pth") for folder in (tmp_path, tmp_path / "resumed"))
+    for part in ("state_dict", "ema_state_dict"):
+        assert all(torch.equal(value, resumed[part][name]) for name, value in whole[part].items())
+
+
+def test_metadata_that_cannot_be_saved_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class MetaHook(Hook):
+        def before_run(self, runner: Any) -> None:
+            runner.meta.update(note="a", function=print)
+
+    with caplog.at_level(logging.WARNING):
+        meta = train(tmp_path, MetaHook(), log_level="INFO")
+    assert meta["note"] == "a"
+    assert "function" not in meta
+    assert "without meta['function']" in caplog.text
+
+
+def test_labels_and_the_metadata_of_the_config_are_saved(tmp_path: Path) -> None:
+    saving = {"interval": 1, "meta": {"mmdet_version": "2.28.2"}}
+    meta = train(tmp_path, checkpoint_config=saving)
+    assert meta["CLASSES"] == ("left", "right")
+    assert meta["PALETTE"] == ((0, 0, 0), (255, 255, 255))
+    assert meta["mmdet_version"] == "2.28.2"
+    assert train(tmp_path / "own", checkpoint_config={"meta": {"CLASSES": ("a", "b")}})["CLASSES"] == ("a", "b")
+
+
+def test_latest_pth_is_a_link_to_the_newest_checkpoint(tmp_path: Path) -> None:
+    class StopHook(Hook):
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            if runner.iter == 5:
+                signal.raise_signal(signal.SIGINT)
+
+    link = tmp_path / "latest.pth"
+    with pytest.raises(Interrupted):
+        train(tmp_path, StopHook())
+    assert link.readlink() == Path("on_signal.pth")
+    train(tmp_path, resume_from=str(link))
+    assert link.readlink() == Path("epoch_3.pth")
+    assert not list(tmp_path.glob("*.partial"))
+    train(tmp_path / "other", checkpoint_config={"create_symlink": False})
+    assert not (tmp_path / "other" / "latest.pth").exists()
+
+
+def test_gradients_are_freed_in_a_run_without_first_generation_hooks(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(Config(old_config(tmp_path)))
+    runner.train()
+    assert all(parameter.grad is None for parameter in runner.model.parameters())

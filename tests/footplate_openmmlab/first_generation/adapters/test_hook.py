@@ -1,0 +1,264 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Hook as SecondHook
+from footplate import Runner
+from footplate.registry import HOOKS
+from footplate_openmmlab.first_generation.adapters import Hook
+from footplate_openmmlab.first_generation.adapters.hook import GENERAL
+from tests.footplate_openmmlab.first_generation.adapters.recorder import Recorder
+from tests.footplate_openmmlab.first_generation.adapters.support import (
+    OldPoints,
+    old_config,
+    old_config_with_evaluation,
+)
+
+EVENTS = (*GENERAL, "before_epoch", "after_epoch", "before_iter", "after_iter")
+
+
+def _recorder(event: str) -> Any:
+    def method(self: Recorder, runner: Any) -> None:
+        self.seen.append((event, runner.epoch, runner.iter, runner.inner_iter, runner.mode))
+
+    return method
+
+
+for _event in EVENTS:
+    setattr(Recorder, _event, _recorder(_event))
+
+
+def train(tmp_path: Path, *hooks: Any, **changes: Any) -> Runner:
+    runner = Runner.from_cfg(old_config(tmp_path, custom_hooks=list(hooks), **changes))
+    runner.train()
+    return runner
+
+
+def test_modes_set_before_an_epoch_are_kept(tmp_path: Path) -> None:
+    modes: list[bool] = []
+
+    class KeepsInEvaluationMode(Hook):
+        def before_train_epoch(self, runner: Any) -> None:
+            modes.append(runner.model.module.training)  # mmcv 1.x has called model.train()
+            runner.model.module.eval()
+
+        def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            modes.append(runner.model.module.training)
+
+    train(tmp_path, KeepsInEvaluationMode())
+    assert modes == [True, *[False] * 4] * 3
+
+
+@HOOKS.register_module()
+class BufferEMAHook(Hook):
+    """Averages the weights in buffers, and swaps both between epochs, as MMDetection 2.x does."""
+
+    def before_run(self, runner: Any) -> None:
+        self.pairs: list[Any] = []
+        for name, weight in list(runner.model.module.named_parameters()):
+            buffer = f"ema_{name.replace('.', '_')}"
+            runner.model.module.register_buffer(buffer, weight.data.clone())
+            self.pairs.append((weight, getattr(runner.model.module, buffer)))
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        for weight, average in self.pairs:
+            average.lerp_(weight.data, 0.5)
+
+    def swap(self, runner: Any) -> None:
+        for weight, average in self.pairs:
+            saved = weight.data.clone()
+            weight.data.copy_(average)
+            average.copy_(saved)
+
+    before_train_epoch = after_train_epoch = swap
+
+
+@pytest.mark.parametrize("name", ["iter_1.pth", "epoch_1.pth", "iter_3.pth"])
+def test_averages_in_buffers_are_resumed(tmp_path: Path, name: str) -> None:
+    changes: dict[str, Any] = {
+        "custom_hooks": [{"type": "BufferEMAHook"}, {"type": "CheckpointHook", "interval": 1, "by_epoch": False}]
+    }
+    whole = Runner.from_cfg(old_config(tmp_path / "whole", **changes))
+    whole.train()
+    resumed = Runner.from_cfg(old_config(tmp_path / "resumed", **changes))
+    resumed.resume(str(tmp_path / "whole" / name))
+    resumed.train()
+    weights = whole.model.state_dict()
+    assert any(key.startswith("ema_") for key in weights)
+    assert all(torch.equal(value, resumed.model.state_dict()[key]) for key, value in weights.items())
+
+
+# The events of mmcv 1.7.2 for four points in two batches and two epochs: epoch, iter, inner_iter and mode.
+EPOCHS = [
+    "before_run 0 0 0 train",
+    "before_train_epoch 0 0 0 train",
+    "before_train_iter 0 0 0 train",
+    "after_train_iter 0 0 0 train",
+    "before_train_iter 0 1 1 train",
+    "after_train_iter 0 1 1 train",
+    "after_train_epoch 0 2 1 train",
+    "before_train_epoch 1 2 1 train",
+    "before_train_iter 1 2 0 train",
+    "after_train_iter 1 2 0 train",
+    "before_train_iter 1 3 1 train",
+    "after_train_iter 1 3 1 train",
+    "after_train_epoch 1 4 1 train",
+    "after_run 2 4 1 train",
+]
+
+
+def data(size: int) -> dict[str, Any]:
+    return {"samples_per_gpu": 2, "workers_per_gpu": 0, "train": {"type": "OldPoints", "size": size}}
+
+
+def test_events_of_epoch_based_run(tmp_path: Path) -> None:
+    hook = Recorder()
+    train(tmp_path, hook, data=data(4), runner={"type": "EpochBasedRunner", "max_epochs": 2})
+    assert [" ".join(map(str, each)) for each in hook.seen] == EPOCHS
+
+
+def test_events_of_iteration_based_run(tmp_path: Path) -> None:
+    hook = Recorder()
+    train(
+        tmp_path, hook, data=data(4), runner={"type": "IterBasedRunner", "max_iters": 3}, lr_config={"policy": "fixed"}
+    )
+    assert [event for event, *_ in hook.seen] == [
+        "before_run",
+        "before_epoch",
+        *["before_train_iter", "after_train_iter"] * 3,
+        "after_epoch",
+        "after_run",
+    ]
+    assert hook.seen[6] == ("before_train_iter", 1, 2, 0, "train")
+
+
+def test_hooks_of_both_generations_are_ordered_by_priority(tmp_path: Path) -> None:
+    log: list[str] = []
+
+    class Old(Hook):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            log.append(self.name)
+
+    class New(SecondHook):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            log.append(self.name)
+
+    runner = Runner.from_cfg(old_config(tmp_path, runner={"type": "IterBasedRunner", "max_iters": 1}, lr_config=None))
+    for hook, priority in (
+        (Old("4"), "LOW"),
+        (New("2"), "NORMAL"),
+        (Old("3"), "NORMAL"),
+        (New("1"), "HIGH"),
+        (New("5"), 71),
+    ):
+        runner.register_hook(hook, priority)
+    runner.train()
+    assert log == ["1", "2", "3", "4", "5"]
+
+
+class MetricReader(Hook):
+    """Stops after the second validation without a new best score, as hooks for early stopping do."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.scores: list[float] = []
+
+    def read(self, runner: Any) -> None:
+        messages, metrics = runner.meta["hook_msgs"], runner.log_buffer.output
+        best = messages.get("best_score"), Path(messages.get("best_ckpt", "")).name
+        self.seen.append((runner.epoch, runner.iter, runner.inner_iter, metrics.get("accuracy"), *best))
+        if "accuracy" in metrics:
+            self.scores.append(metrics["accuracy"])
+        if len(self.scores) - self.scores.index(max(self.scores)) > 2:
+            runner.train_loop.stop_training = True
+
+    def after_train_epoch(self, runner: Any) -> None:
+        self.read(runner)
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        if runner.max_epochs is None and runner.iter % 4 == 3:
+            self.read(runner)
+
+
+# What the hook reads in mmcv 1.7.2.
+READ = {
+    True: [
+        (0, 4, 3, 0.5, 0.5, "best_accuracy_epoch_1.pth"),
+        (1, 8, 3, 0.75, 0.75, "best_accuracy_epoch_2.pth"),
+        (2, 12, 3, 0.6, 0.75, "best_accuracy_epoch_2.pth"),
+        (3, 16, 3, 0.7, 0.75, "best_accuracy_epoch_2.pth"),
+    ],
+    False: [
+        (0, 3, 3, 0.5, 0.5, "best_accuracy_iter_4.pth"),
+        (1, 7, 3, 0.75, 0.75, "best_accuracy_iter_8.pth"),
+        (2, 11, 3, 0.6, 0.75, "best_accuracy_iter_8.pth"),
+        (3, 15, 3, 0.7, 0.75, "best_accuracy_iter_8.pth"),
+    ],
+}
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_hook_after_eval_hook_reads_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_epoch: bool) -> None:
+    def read(values: list[float], **changes: Any) -> list[Any]:
+        metrics = iter(values)
+        monkeypatch.setattr(OldPoints, "evaluate", lambda *_, **__: {"accuracy": next(metrics)})
+        cfg = old_config_with_evaluation(tmp_path, by_epoch=by_epoch, metric="accuracy", save_best="accuracy")
+        hook = MetricReader()
+        hook.priority = 80
+        length = {"max_epochs": 5} if by_epoch else {"max_iters": 20}
+        Runner.from_cfg({**cfg, "runner": {**cfg["runner"], **length}, "custom_hooks": [hook], **changes}).train()
+        return hook.seen
+
+    assert read([0.5, 0.75, 0.6, 0.7, 0.8]) == READ[by_epoch]
+    # This checkpoint was saved before the second validation.
+    saved = tmp_path / ("epoch_2.pth" if by_epoch else "iter_8.pth")
+    resumed = read([0.75, 0.6, 0.7, 0.8], resume_from=str(saved), work_dir=str(tmp_path / "resumed"))
+    assert [each[3:] for each in resumed] == [each[3:] for each in READ[by_epoch][1:]]
+
+
+@HOOKS.register_module()
+class WeightRecorder(Hook):
+    """Records in each iteration whether the first weight has changed, and its gradient."""
+
+    def __init__(self) -> None:
+        self.changed: list[bool] = []
+        self.gradients: list[Any] = []
+
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        self.before = runner.model.module.backbone.weight.detach().clone()
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        weight = runner.model.module.backbone.weight
+        self.changed.append(not torch.equal(weight, self.before))
+        self.gradients.append(weight.grad)
+
+
+def test_gradients_are_kept_after_the_step_and_not_accumulated(tmp_path: Path) -> None:
+    hook = WeightRecorder()
+    plain = {"optimizer": {"type": "SGD", "lr": 0.1}, "lr_config": {"policy": "fixed"}}
+    seen = train(tmp_path, hook, by_epoch=False, **plain)
+    alone = Runner.from_cfg(old_config(tmp_path / "alone", by_epoch=False, **plain))
+    alone.train()
+    assert hook.changed == [True] * 12
+    assert "accumulated_gradients" not in seen.optim_wrapper.state_dict()
+    step = hook.before - 0.1 * hook.gradients[-1]
+    torch.testing.assert_close(seen.model.module.backbone.weight, step)
+    for ours, theirs in zip(seen.model.parameters(), alone.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_hook_before_the_optimizer_logs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(
+        tmp_path, {"type": "WeightRecorder", "priority": "HIGH"}, {"type": "WeightRecorder", "priority": "ABOVE_NORMAL"}
+    )
+    assert [record.getMessage() for record in caplog.records if "WeightRecorder" in record.getMessage()] == [
+        "WeightRecorder has a higher priority than the optimizer, but its after_train_iter runs after optimizer.step()."
+    ]

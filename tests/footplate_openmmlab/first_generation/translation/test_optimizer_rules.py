@@ -1,0 +1,115 @@
+from typing import Any
+
+import pytest
+
+from footplate.errors import ConfigError
+from footplate_openmmlab.first_generation.translation.draft import Kind
+from footplate_openmmlab.first_generation.translation.translate import translate_sections
+from tests.footplate_openmmlab.first_generation.translation.support import EPOCHS, ITERS, notes, sections
+
+
+def test_user_defined_hooks_become_custom_hooks() -> None:
+    cfg = {
+        **ITERS,
+        "optimizer": {"type": "SGD", "lr": 0.1},
+        "optimizer_config": {"type": "MyStep", "grad_clip": None},
+        "lr_config": {"policy": "MyPoly", "height": 2},  # resembles the policy "poly"
+        "log_config": {"interval": 5, "hooks": [{"type": "TextLoggerHook"}, {"type": "MyLoggerHook", "a": 1}]},
+    }
+    found = sections(cfg)
+    assert found["optim_wrapper"]["type"] == "SteppedByHook"
+    assert found["custom_hooks"] == [
+        {"type": "MyStep", "grad_clip": None, "priority": "ABOVE_NORMAL"},
+        {"by_epoch": False, "type": "MyPolyLrUpdaterHook", "height": 2, "priority": "HIGHEST"},
+        {"by_epoch": False, "interval": 5, "type": "MyLoggerHook", "a": 1, "priority": "VERY_LOW"},
+    ]
+
+
+def test_several_optimizers_without_a_hook_are_stepped_by_the_model() -> None:
+    optimizer = {"generator": {"type": "Adam", "lr": 1e-4}, "discriminator": {"type": "Adam", "lr": 1e-3}}
+    found = sections({**ITERS, "optimizer": optimizer, "optimizer_config": None})
+    assert {name: each["type"] for name, each in found["optim_wrapper"].items()} == {
+        "generator": "SteppedByModel",
+        "discriminator": "SteppedByModel",
+    }
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("SiameseRPNFp16OptimizerHook", 128.0), ("SiameseRPNOptimizerHook", None)])
+def test_precision_settings_move_into_the_stepping_hook(kind: str, scale: float | None) -> None:
+    cfg = {
+        **EPOCHS,
+        "optimizer": {"type": "SGD", "lr": 0.1},
+        "optimizer_config": {"type": kind},
+        "fp16": {"loss_scale": 128.0},
+    }
+    found = sections(cfg)
+    assert found["optim_wrapper"]["type"] == "SteppedByHook"
+    assert found["custom_hooks"][0].get("loss_scale") == scale
+    assert len([note for note in notes(cfg, Kind.PERSON) if note.startswith("fp16: ")]) == (scale is None)
+
+
+SGD = {"type": "SGD", "lr": 0.1}
+RUNNER = EPOCHS["runner"]
+
+
+def wrapper(**cfg: Any) -> Any:
+    return sections({"optimizer": SGD, **cfg})["optim_wrapper"]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "made"),
+    [
+        (
+            {"optimizer_config": {"grad_clip": {"max_norm": 35, "norm_type": 2}}},
+            {"type": "OptimWrapper", "clip_grad": {"max_norm": 35, "norm_type": 2}},
+        ),
+        (
+            {"optimizer_config": {"type": "DistOptimizerHook", "update_interval": 2, "coalesce": True}},
+            {"type": "OptimWrapper", "accumulative_counts": 2},
+        ),
+        ({"fp16": {}}, {"type": "AmpOptimWrapper", "loss_scale": 512.0, "dtype": "float16"}),
+        (
+            {
+                "optimizer_config": {
+                    "type": "GradientCumulativeFp16OptimizerHook",
+                    "cumulative_iters": 2,
+                    "loss_scale": 64.0,
+                }
+            },
+            {"type": "AmpOptimWrapper", "loss_scale": 64.0, "dtype": "float16", "accumulative_counts": 2},
+        ),
+    ],
+)
+def test_optimizer_hook_settings_become_wrapper_settings(cfg: dict[str, Any], made: dict[str, Any]) -> None:
+    assert wrapper(**cfg) == {**made, "optimizer": SGD}
+
+
+@pytest.mark.parametrize(
+    ("settings", "constructor"),
+    [
+        ({"paramwise_cfg": {"bias_decay_mult": 0.0}}, "DefaultOptimizerConstructor"),
+        ({"paramwise_cfg": {"bias_lr_mult": 2.0}, "constructor": "DefaultOptimizerConstructor"}, None),
+        (
+            {"paramwise_cfg": {"num_layers": 12}, "constructor": "LayerDecayOptimizerConstructor"},
+            "LayerDecayOptimizerConstructor",
+        ),
+        ({"paramwise_options": {r"\Ahead.": {"momentum": 0.0}}}, "PatternOptimWrapperConstructor"),
+    ],
+)
+def test_optimizer_constructor(settings: dict[str, Any], constructor: str | None) -> None:
+    made = wrapper(optimizer={**SGD, **settings})
+    assert made.get("constructor") == constructor
+    assert made["paramwise_cfg"] == settings.get("paramwise_cfg", settings.get("paramwise_options"))
+    assert made["optimizer"] == SGD
+
+
+def test_each_optimizer_gets_a_wrapper() -> None:
+    made = wrapper(optimizer={"generator": SGD, "discriminator": SGD}, optimizer_config={"grad_clip": {"max_norm": 1}})
+    one = {"type": "OptimWrapper", "clip_grad": {"max_norm": 1}, "optimizer": SGD}
+    assert made == {"generator": one, "discriminator": one}
+
+
+def test_invalid_value_raises_with_key() -> None:
+    with pytest.raises(ConfigError) as caught:
+        translate_sections({"optimizer": [SGD]})
+    assert caught.value.key == "optimizer"

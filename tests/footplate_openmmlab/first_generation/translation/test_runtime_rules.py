@@ -1,0 +1,33 @@
+from typing import Any
+
+import pytest
+
+from footplate_openmmlab.first_generation.translation.draft import Kind
+from tests.footplate_openmmlab.first_generation.translation.support import EPOCHS, notes, sections
+
+
+def test_top_level_model_settings_move_into_the_model() -> None:
+    found = sections({**EPOCHS, "model": {"type": "M"}, "train_cfg": {"rpn": 1}, "test_cfg": None})
+    assert found["model"] == {"train_cfg": {"rpn": 1}, "type": "M"}
+    assert found["train_cfg"] == {"type": "EpochBasedTrainLoop", "max_epochs": 12}
+
+
+@pytest.mark.parametrize(
+    ("resume", "expected"),
+    [
+        ({"resume_from": "a.pth", "load_from": "b.pth"}, {"load_from": "a.pth", "resume": True}),
+        ({"resume_from": None, "load_from": "b.pth"}, {"load_from": "b.pth"}),
+        ({"auto_resume": True, "load_from": "b.pth"}, {"load_from": "b.pth", "resume": "auto"}),
+        ({"resume_from": "a.pth", "resume": True, "load_from": None}, {"load_from": None, "resume": True}),
+    ],
+)
+def test_resume(resume: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = sections({**EPOCHS, **resume})
+    assert {key: found[key] for key in ("load_from", "resume") if key in found} == expected
+
+
+@pytest.mark.parametrize(
+    ("total", "kind", "text"), [(12, Kind.BECAME, "train_cfg.max_epochs"), (9, Kind.WARNING, "9 is ignored")]
+)
+def test_duplicate_run_length_is_noted(total: int, kind: Kind, text: str) -> None:
+    assert [note for note in notes({**EPOCHS, "total_epochs": total}, kind) if note.startswith(f"total_epochs: {text}")]

@@ -1,0 +1,135 @@
+import logging
+from typing import Any
+
+import pytest
+
+from footplate import Config
+from footplate.engine.run_config import translate_config
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, FootplateError
+from footplate_openmmlab.first_generation.translation.draft import Kind
+from footplate_openmmlab.first_generation.translation.translate import (
+    is_first_generation,
+    translate,
+    warn_about_leftovers,
+)
+from tests.footplate_openmmlab.first_generation.translation.support import DATA, EPOCHS, notes, sections
+
+SGD = {"type": "SGD", "lr": 0.1}
+WRAPPER = {"optimizer": SGD}
+
+
+@pytest.mark.parametrize(
+    ("cfg", "first"),
+    [
+        ({"optimizer": SGD}, True),
+        ({"total_epochs": 12}, True),
+        ({"checkpoint_config": {"interval": 1}}, True),
+        ({"optim_wrapper": WRAPPER, "runner": {}, "data": {}, "evaluation": {}, "fp16": {}, "total_iters": 1}, False),
+        ({"optimizer": SGD, "train_dataloader": {}}, False),
+        ({"test_dataloader": {}, "cudnn_benchmark": True}, False),
+        ({"model": {"type": "X"}}, False),
+    ],
+)
+def test_generation_is_detected(cfg: dict[str, Any], first: bool) -> None:
+    assert is_first_generation(cfg) is first
+
+
+def test_leftovers_are_reported_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "footplate")
+    warn_about_leftovers({"optim_wrapper": WRAPPER, "runner": {}, "fp16": {}, "data": {}, "evaluation": {}})
+    assert [record.message for record in caplog.records] == [
+        "First-generation keys in a second-generation config have no effect: fp16, runner, evaluation, data"
+    ]
+
+
+def test_sections_keep_the_origins_of_their_keys() -> None:
+    text = "runner = dict(max_epochs=1)\ndata = dict(\n    train=dict(type='A'))\ncheckpoint_config = dict(interval=1)"
+    cfg = translate(Config.fromstring(text, ".py"))
+    assert [
+        origin_of(cfg.train_cfg, "max_epochs").line,  # type: ignore[union-attr]
+        origin_of(cfg.train_dataloader.dataset.dataset, "type").line,  # type: ignore[union-attr]
+        origin_of(cfg.default_hooks.checkpoint, "interval").line,  # type: ignore[union-attr]
+    ] == [1, 3, 4]
+
+
+def test_existing_sections_take_precedence() -> None:
+    found = sections({**EPOCHS, "cudnn_benchmark": True, "env_cfg": {"cudnn_benchmark": False, "dist_cfg": {}}})
+    assert found["env_cfg"] == {"cudnn_benchmark": False, "dist_cfg": {}}
+
+
+WARNED: list[tuple[dict[str, Any], str, str]] = [
+    ({"device": "cuda"}, "cpu", "device: ignoring 'cuda'; the run uses 'cpu'"),
+    (
+        {"optimizer": {"type": "SGD"}, "fp16": {"loss_scale": 512.0}},
+        "cpu",
+        "fp16: float16 needs an accelerator; on this CPU, mixed precision uses bfloat16",
+    ),
+    ({**DATA, "evaluation": {"intervall": 5}}, "cpu", "evaluation.intervall: passed to the dataset's evaluate()"),
+    ({"dist_params": {"init_method": "env://"}}, "cpu", "dist_params.init_method: has no effect; the launcher"),
+]
+
+
+@pytest.mark.parametrize(("cfg", "device", "warning"), WARNED)
+def test_setting_that_cannot_be_kept_is_one_warning(cfg: dict[str, Any], device: str, warning: str) -> None:
+    found = [note for note in notes({**EPOCHS, **cfg}, Kind.WARNING, device=device) if note.startswith(warning)]
+    assert len(found) == 1
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    (
+        {"runner": {"max_iters": "many"}, "lr_config": {"policy": "poly"}},
+        "the length of a run must be an integer >= 1",
+    ),
+    ({"workflow": [("train", 1), ("val", 1)]}, "there is no data.val"),
+]
+
+
+@pytest.mark.parametrize(("cfg", "message"), REFUSED)
+def test_invalid_setting_raises(cfg: dict[str, Any], message: str) -> None:
+    with pytest.raises(FootplateError, match=message):
+        translate({**EPOCHS, **cfg})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("optimizer_config", 5), ("optimizer", {"a": 1})],
+)
+def test_value_of_wrong_type_raises_with_its_key(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"the first-generation key '{key}' cannot be translated") as caught:
+        translate({**EPOCHS, "optimizer": {"type": "SGD", "lr": 0.1}, key: value})
+    assert (caught.value.key, caught.value.found) == (key, value)
+    assert len(str(caught.value).splitlines()) <= 5
+
+
+FIRST: dict[str, Any] = {
+    "model": {"type": "M"},
+    "optimizer": {"type": "SGD", "lr": 0.1},
+    "lr_config": {"policy": "fixed"},
+    "runner": {"type": "EpochBasedRunner", "max_epochs": 2},
+}
+
+
+def test_keys_of_both_generations_raise() -> None:
+    text = "optim_wrapper = dict(optimizer=dict(type='SGD'))\ndefault_hooks = dict()\nlr_config = dict()"
+    with pytest.raises(ConfigError) as caught:
+        translate_config(Config.fromstring(text, ".py"))
+    assert str(caught.value).splitlines()[:4] == [
+        "the config mixes optimization keys of both generations",
+        "  at <string>.py:3, key lr_config",
+        "  first generation: lr_config",
+        "  second generation: optim_wrapper, default_hooks",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "wrong", "right"),
+    [
+        ("optimizer_config", {"gradclip": {"max_norm": 5}}, "gradclip", "grad_clip"),
+        ("data", {"samples_per_gpus": 8, "train": {"type": "D"}}, "samples_per_gpus", "samples_per_gpu"),
+    ],
+)
+def test_misspelt_key_of_a_section_raises(section: str, value: dict[str, Any], wrong: str, right: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        translate_config(Config({**FIRST, "data": {"val": {"type": "D"}}, section: value}))
+    assert (caught.value.key, caught.value.suggestion) == (f"{section}.{wrong}", right)

@@ -1,0 +1,158 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from footplate.cli.main import main
+from footplate.errors import ConfigError, UnknownNameError
+from footplate.registry import MODELS
+from footplate_openmmlab import use_code_bases
+from footplate_openmmlab.requirements import explain_installation, explain_unmet, extra_of
+from tests.footplate_openmmlab.conftest import WritePackage
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def write_metadata(folder: Path, name: str, version: str, lines: list[str]) -> None:
+    """Writes what pip writes about an installed package."""
+    about = folder / f"{name}-{version}.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("\n".join([f"Name: {name}", f"Version: {version}", *lines]))
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of installed packages, with the extras in pyproject.toml."""
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    extras = {
+        name: texts
+        for name, texts in project["optional-dependencies"].items()
+        if name.startswith(("mm", "hosts", "models"))
+    }
+    lines = [f"Provides-Extra: {extra}" for extra in extras]
+    lines += [f"Requires-Dist: {text} ; extra == '{extra}'" for extra in extras for text in extras[extra]]
+    write_metadata(tmp_path, "footplate", "0.1.0", lines)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_everything_missing_is_listed_with_one_command(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_metadata(site, "mmsegmentation", "1.2.2", ["Requires-Dist: prettytable", "Requires-Dist: no-such>=2"])
+    write_metadata(site, "prettytable", "3.0", [])
+    write_metadata(site, "mmcv_lite", "1.7.2", [])
+    write_metadata(site, "regex", "1.0", [])
+    assert main(["doctor", "mmseg"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split(maxsplit=2) == [
+        "mmseg",
+        "1.2.2",
+        "Missing or unsuitable: ftfy, mmcv-lite<2.3,>=2.1 (1.7.2 is installed), mmengine>=0.10, no-such>=2.",
+    ]
+    assert lines[1] == "    Run: pip install ftfy 'mmcv-lite<2.3,>=2.1' 'mmengine>=0.10' 'no-such>=2'"
+
+
+def test_an_extra_installs_each_generation(site: Path) -> None:
+    assert explain_installation("mmpose") == [
+        "Install it: pip install -e '.[mmpose]' && pip install --no-deps 'mmpose>=1.0,<2'"
+    ]
+    assert explain_installation("mmrotate") == [
+        "Install it: pip install -c constraints.txt -e '.[mmrotate]'",
+        "For first-generation configs: "
+        "pip install -c constraints.txt -e '.[mmrotate0]' && pip install --no-deps 'mmrotate<1'",
+    ]
+    write_metadata(site, "mmrotate", "0.3.4", ["Requires-Dist: mmcv-full"])
+    assert extra_of("mmrotate") == "mmrotate0"
+    write_metadata(site, "mmdet", "3.3.0", [])
+    assert explain_unmet("mmdet2")[0].startswith("Missing or unsuitable: mmdet<3,>=2.20 (3.3.0 is installed)")
+
+
+def test_a_module_that_cannot_be_imported_does_not_stop_a_code_base(
+    package: WritePackage, site: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("footplate_openmmlab.installation.is_user_module", lambda name: False)
+    write_metadata(site, "mmtrack", "1.0", [])
+    model = "from mmengine.registry import MODELS\n@MODELS.register_module()\nclass Good: ...\n"
+    heads = "from .lost import Lost\nfrom .good import Good\n__all__ = ['Lost', 'Good']\n"
+    package("mmtrack", {"__init__": "from .heads import *", "heads/__init__": heads, "heads/good": model})
+    assert main(["doctor", "mmtrack", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)[0]
+    assert row["remarks"] == [
+        "installed, but incomplete",
+        "Cannot import Lost: ModuleNotFoundError: No module named 'mmtrack.heads.lost'.",
+    ]
+    assert MODELS.get("Good").__name__ == "Good"
+    with pytest.raises(UnknownNameError, match="could not be imported. ModuleNotFoundError"):
+        MODELS.get("Lost")
+
+
+def test_a_model_package_that_cannot_be_imported_is_a_problem(
+    package: WritePackage, site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package("torchvision", {"__init__": "raise RuntimeError('operator torchvision::nms does not exist')"})
+    assert main(["doctor", "--json"]) == 2
+    (row,) = [row for row in json.loads(capsys.readouterr().out) if row["name"] == "models"]
+    assert row["problems"] == [
+        "Cannot import torchvision: RuntimeError: operator torchvision::nms does not exist",
+        "torchvision was built for a different build of torch. Install both from the same index.",
+    ]
+
+
+def test_a_missing_package_is_reported_with_the_whole_list(
+    package: WritePackage, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("footplate_openmmlab.installation.is_user_module", lambda name: False)
+    write_metadata(site, "mmtrack", "1.0", ["Requires-Dist: no-such-tables", "Requires-Dist: no-such-boxes"])
+    registry = "from mmengine.registry import Registry, MODELS as ROOT\n"
+    registry += "MODELS = Registry('model', parent=ROOT, locations=['mmtrack.heads'])"
+    heads = {"heads/__init__": "from .lost import Lost", "heads/lost": "import no_such_tables"}
+    package("mmtrack", {"__init__": "from .registry import MODELS", "registry": registry, **heads})
+    use_code_bases({"default_scope": "mmtrack"})
+    with pytest.raises(ConfigError, match=r"cannot be imported: ModuleNotFoundError") as caught:
+        MODELS.get("mmtrack.Lost")
+    assert "Run: pip install no-such-tables no-such-boxes" in caught.value.notes
+
+
+def test_doctor_finds_the_code_base_of_a_first_generation_config(
+    site: Path, package: WritePackage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "old.py"
+    config.write_text("model = dict(type='OldDetector')\nrunner = dict(type='EpochBasedRunner', max_epochs=1)\n")
+    assert main(["doctor", str(config)]) == 2
+    assert "does not refer to a code base in default_scope or in a type" in capsys.readouterr().err
+    package("mmdet", {"__init__": "mmcv_maximum_version = '1.8.0'\n", "models/__init__": "class OldDetector: pass\n"})
+    write_metadata(site, "mmdet", "2.28.2", ["Requires-Dist: a-package-that-nobody-has"])
+    assert main(["doctor", str(config)]) == 2
+    assert "a-package-that-nobody-has" in capsys.readouterr().out
+
+
+def test_doctor_accepts_a_copy_of_a_code_base(
+    package: WritePackage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package("mmdet", {"__init__": "__version__ = '2.28.2'\nmmcv_maximum_version = '1.8.0'\n"})
+    assert main(["doctor", "mmdet", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["version"], row["remarks"]) == ("2.28.2", ["complete", f"a copy in {tmp_path / 'mmdet'}"])
+
+
+def test_doctor_imports_the_modules_of_a_config(
+    site: Path, package: WritePackage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package("mmdet", {"__init__": "mmcv_maximum_version = '1.8.0'\n", "models/__init__": "class OldDetector: pass\n"})
+    write_metadata(site, "mmdet", "2.28.2", [])
+    write_metadata(site, "mmcv-lite", "2.2.0", [])
+    write_metadata(site, "mmengine", "0.10.7", [])
+    (site / "own_necks.py").write_text("import a_package_that_nobody_has\n")
+    config = tmp_path / "mine.py"
+    config.write_text("default_scope = 'mmdet'\ncustom_imports = dict(imports=['own_necks'])\n")
+    assert main(["doctor", str(config)]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["mmdet", "2.28.2", "complete"]
+    assert lines[1].startswith("custom_imports")
+    assert "a_package_that_nobody_has" in "".join(lines[1:])
+    (site / "own_necks.py").write_text("")
+    assert main(["doctor", str(config)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["custom_imports", "complete"]

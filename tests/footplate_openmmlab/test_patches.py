@@ -1,0 +1,168 @@
+import collections.abc
+import importlib
+import json
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import footplate_openmmlab as openmmlab
+from footplate_openmmlab.patches import PATCHES, describe_patches, patch
+from tests.footplate_openmmlab.conftest import WritePackage
+
+CODE = """
+import time, torch._six
+import numpy as np
+import PIL.Image
+from collections import OrderedDict, Mapping as Map
+from torch._six import string_classes
+from numpy.lib.twodim_base import tri
+from os.path import join
+
+WHOLE = np.zeros(2, dtype=np.int)
+TOP = np.Inf
+KIND = PIL.Image.ANTIALIAS
+
+def read(path, numpy=None):
+    from torch._six import inf
+    time.sleep(0)
+    return numpy.int if numpy else inf
+"""
+
+
+KIND = "import numpy as np\nkind = np.float\n"
+
+
+def run(code: str) -> dict[str, Any]:
+    """Returns the namespace of the patched code."""
+    patched = patch(code, "example")
+    assert patched is not None
+    namespace: dict[str, Any] = dict(patched[1])
+    exec(compile(patched[0], "example.py", "exec"), namespace)
+    return namespace
+
+
+def test_removed_names_are_replaced() -> None:
+    found = run(CODE)
+    assert found["WHOLE"].dtype == np.int64
+    assert found["TOP"] == float("inf")
+    assert found["KIND"] == 1
+    assert found["Map"] is collections.abc.Mapping
+    assert found["string_classes"] == (str, bytes)
+    assert found["tri"] is np.tri
+    assert found["read"]("") == float("inf")
+    assert found["read"]("", types.SimpleNamespace(int=7)) == 7  # an argument, not the module
+    names = ["PIL.Image.ANTIALIAS", "collections.Mapping", "numpy.Inf", "numpy.int", "numpy.lib.twodim_base.tri"]
+    assert describe_patches() == ", ".join([*names, "torch._six.inf", "torch._six.string_classes"])
+
+
+def test_an_array_of_one_number_is_stored_as_a_number() -> None:
+    code = "import numpy as np\nscore, found = np.zeros(2), {}\nscore[1] = np.array(3.0).reshape(-1)\n"
+    names = run(code + "found[1] = np.ones((1, 1)).reshape(-1)\n")
+    assert names["score"].tolist() == [0.0, 3.0]
+    assert names["found"][1].shape == (1,)
+    assert describe_patches() == "numpy.ndarray.__setitem__"
+
+
+def test_an_array_of_one_number_is_converted_to_a_number() -> None:
+    code = "import numpy as np\nvalues, i = np.array([[2.5], [7.0]]), 0\nnumber = float(values[i]), int(values[i])\n"
+    names = run(code + "text = int(['12'][i])\n")
+    assert names["number"] == (2.5, 2)
+    assert names["text"] == 12
+    assert describe_patches() == "builtins.float(), builtins.int()"
+
+
+def test_lists_of_different_lengths_become_arrays_of_objects() -> None:
+    code = "import numpy as np\nvalues, table = [np.ones((3, 2)), np.ones((3, 1))], [[1, 2], [3, 4]]\n"
+    names = run(code + "values, table = np.array(values), np.array(table)\n")
+    assert (names["values"].dtype, [each.shape for each in names["values"]]) == (object, [(3, 2), (3, 1)])
+    assert (names["table"].dtype, names["table"].tolist()) == (np.int64, [[1, 2], [3, 4]])
+    assert describe_patches() == "numpy.array()"
+    assert patch("import numpy as np\nx = np.array([1, 2])\ny = np.array(x, dtype=object)\n", "example") is None
+
+
+def test_names_that_the_module_assigns_to_are_kept() -> None:
+    code = "import time\nimport numpy as np\ndef clock(time, kind=np.int):\n    return time.clock, kind\n"
+    found = run(code + "class Watch:\n    clock, int = 'mine', 'also mine'\n")
+    assert found["clock"](found["Watch"]) == ("mine", int)
+
+
+def test_numbers_out_of_range_wrap_in_calls() -> None:
+    found = run("import numpy as np\nshade = np.uint8(-12.75)\nshades = np.uint8(np.array([3, 4]))\nkind = np.uint8")
+    assert (found["shade"], found["shade"].dtype, found["kind"]) == (244, np.uint8, np.uint8)
+    assert found["shades"].tolist() == [3, 4]
+
+
+def test_lines_keep_their_numbers() -> None:
+    found = run("import numpy as np\nx = np.int(3)\n\n\ndef fail():\n    raise ValueError(np.float(x))\n")
+    with pytest.raises(ValueError, match=r"3\.0") as caught:
+        found["fail"]()
+    assert caught.traceback[-1].lineno == 5  # counted from 0
+
+
+def test_every_patch_has_a_replacement() -> None:
+    for path, replacement in PATCHES.items():
+        module, _, name = replacement.rpartition(".")
+        if path != "numpy.trapz":  # NumPy 1 has no trapezoid
+            assert hasattr(importlib.import_module(module), name), path
+
+
+@pytest.fixture
+def mmcls(package: WritePackage) -> None:
+    """A first-generation code base, and mmcv."""
+    package("mmcls", {"__init__": "mmcv_maximum_version = '1.9.0'\n", "data": KIND})
+    package("mmcv", {"__init__": "__version__ = '2.1.0'\n", "image": "import numpy as np\nhue = np.uint8(-1)\n"})
+    package("timm", {"__init__": "from torch._six import container_abcs\n"})
+    package("other", {"__init__": "import mmcls\nfrom other.plugin import kind\n", "plugin": KIND})
+
+
+def test_modules_of_code_bases_are_patched(mmcls: None) -> None:
+    openmmlab.install()
+    assert importlib.import_module("mmcls.data").kind is float
+    assert openmmlab.describe_patches() == "numpy.float"
+    with pytest.raises(AttributeError):
+        importlib.import_module("other")
+    assert importlib.import_module("mmcv.image").hue == 255
+    assert importlib.import_module("timm").container_abcs is collections.abc
+    assert describe_patches() == "numpy.float, numpy.uint8(), torch._six.container_abcs"
+
+
+def test_modules_of_second_generation_code_bases_are_patched_if_they_use_removed_names(package: WritePackage) -> None:
+    package("mmcv", {"__init__": "__version__ = '2.1.0'\n"})
+    ragged = "import numpy as np\nvalues = [[1], [2, 3]]\narray = np.array(values)\n"
+    modules = {"data": KIND, "types": "from collections import Sequence\n"}
+    package("mmaction", {"__init__": "mmcv_maximum_version = '2.2.0'\n", **modules, "unchanged": ragged})
+    openmmlab.install()
+    assert importlib.import_module("mmaction.data").kind is float
+    assert importlib.import_module("mmaction.types").Sequence is collections.abc.Sequence
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        importlib.import_module("mmaction.unchanged")
+
+
+def test_modules_below_the_current_folder_are_patched_after_a_first_generation_code_base(
+    mmcls: None, current_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = current_folder / ".venv/lib/site-packages"
+    environment.mkdir(parents=True)
+    (environment / "installed_there.py").write_text(KIND)
+    monkeypatch.syspath_prepend(str(environment))
+    openmmlab.install()
+    assert importlib.import_module("other").kind is float
+    with pytest.raises(AttributeError):
+        importlib.import_module("installed_there")
+
+
+def test_code_for_mmpycocotools_reads_annotations_with_pycocotools(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    content = {
+        "images": [{"id": 7}, {"id": 9}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [{"id": 5, "image_id": 9, "category_id": 2, "bbox": [0, 0, 2, 2], "area": 4, "iscrowd": 0}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    code = "import pycocotools\nassert pycocotools.__version__ >= '12.0.2'\nfrom pycocotools.coco import COCO\n"
+    coco = run(code)["COCO"](str(tmp_path / "boxes.json"))
+    assert (coco.get_cat_ids(cat_names=["dog"]), coco.get_img_ids(), coco.cat_img_map[2]) == ([2], [7, 9], [9])
+    assert coco.load_anns(coco.get_ann_ids(img_ids=[9]))[0]["bbox"] == [0, 0, 2, 2]

@@ -1,0 +1,101 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from footplate.errors import DuplicateNameError, UnknownNameError
+from footplate.registry import DATASETS, MODELS, TRANSFORMS, using_scope
+from footplate_openmmlab.code_bases import Registry
+from footplate_openmmlab.mmengine.registry_members import RegistryMembers
+from footplate_openmmlab.mmengine.runner_members import add_members
+
+
+def removed(parent: object, scope: str) -> None:
+    parent.children.pop(scope)  # type: ignore[attr-defined]
+
+
+def test_a_registry_without_a_parent_joins_the_tree() -> None:
+    registry = Registry("pipeline", scope="joins")
+    try:
+        registry.register_module("Twice", module=lambda: 5)
+        assert TRANSFORMS.build({"type": "joins.Twice"}) == 5
+        with using_scope("joins"):
+            assert TRANSFORMS.build({"type": "Twice"}) == 5
+    finally:
+        removed(TRANSFORMS, "joins")
+
+
+def test_other_registries_stand_alone() -> None:
+    assert Registry("iou calculator").parent is None
+    sources = Registry("dataset source")
+    assert sources.scope == "tests"
+
+    @sources.register_module
+    class Folder:
+        pass
+
+    assert isinstance(sources.build({"type": "Folder"}), Folder)
+
+
+def test_registries_of_one_scope_share_their_entries() -> None:
+    models = Registry("models", parent=MODELS, scope="shares")
+    try:
+        attention = Registry("attention", parent=MODELS, scope="shares")
+        attention.register_module("Window", module=lambda: "window")
+        assert models.build({"type": "Window"}) == "window"
+        assert MODELS.children["shares"] is models
+        with pytest.raises(DuplicateNameError, match="'Window' is already registered"):
+            models.register_module("Window", module=lambda: "another")
+        with pytest.raises(UnknownNameError, match="unknown model 'Wall'"):
+            models.build({"type": "Wall"})
+    finally:
+        removed(MODELS, "shares")
+
+
+def test_a_registry_finds_names_of_its_parent_and_keeps_its_build_function() -> None:
+    registry = Registry("dataset", build_func=lambda cfg, registry: cfg["type"], scope="own")
+    try:
+        assert registry.parent is DATASETS
+        assert "ConcatDataset" in registry
+        assert registry.build({"type": "anything"}) == "anything"
+    finally:
+        removed(DATASETS, "own")
+
+
+def test_registries_of_mmcv_1_2_for_kinds_of_modules_share_their_entries() -> None:
+    backbones, segmentors = Registry("backbone", scope="old"), Registry("segmentor", scope="old")
+    try:
+        backbones.register_module(name="Net", module=lambda: "net")
+        segmentors.register_module(name="Segmentor", module=lambda backbone: MODELS.build(backbone))
+        with using_scope("old"):
+            assert MODELS.build({"type": "Segmentor", "backbone": {"type": "Net"}}) == "net"
+    finally:
+        removed(MODELS, "old")
+
+
+def test_members_for_code_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shapes_of_a_code_base.py").write_text(
+        "from footplate.registry import Registry\n"
+        "SHAPES = Registry('shape', lambda cfg, registry: registry.get(cfg['type']), None, None, ['more_shapes'])\n"
+    )
+    (tmp_path / "more_shapes.py").write_text(
+        "from shapes_of_a_code_base import SHAPES\n@SHAPES.register_module()\nclass Round: pass\n"
+    )
+    add_members(RegistryMembers)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = __import__("shapes_of_a_code_base")
+    assert found.SHAPES.scope == "shapes_of_a_code_base"
+    assert "more_shapes" not in sys.modules
+    found.SHAPES.import_from_location()
+    assert list(found.SHAPES._entries) == ["Round"]
+    assert found.SHAPES.build({"type": "Round"}) is sys.modules.pop("more_shapes").Round
+    assert found.SHAPES.build_func({"type": "Round"}, registry=found.SHAPES).__name__ == "Round"
+    assert found.SHAPES._module_dict.pop("Round").__name__ == "Round"
+    assert "Round" not in found.SHAPES
+
+
+def test_unknown_first_generation_model_names_its_code_base() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        MODELS.get("TopDown")
+    advice = "For a first-generation config, see docs/first-generation.md. Otherwise, set default_scope = 'mmpose'."
+    assert caught.value.notes == (f"It is a model of MMPose. {advice}",)

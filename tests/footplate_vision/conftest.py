@@ -1,0 +1,1 @@
+from tests.footplate.cli.conftest import footplate  # noqa: F401 - a fixture

@@ -1,0 +1,261 @@
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import DATASETS, MODELS, TRANSFORMS
+from footplate_vision.detection import CocoDataset, DetDataSample
+from footplate_vision.structures import InstanceData
+
+
+def content() -> dict[str, Any]:
+    """Returns a file with three images, the second without instances, one crowd, and gaps between category ids."""
+    boxes = [(1, 4, [2, 3, 10, 20], 0), (1, 9, [0, 0, 30, 30], 1), (5, 9, [15.5, 2, 4, 6], 0)]
+    return {
+        "images": [{"id": each, "file_name": f"{each}.png", "width": 40, "height": 30 + each} for each in (1, 2, 5)],
+        "annotations": [
+            {"id": place, "image_id": image, "category_id": category, "bbox": box, "iscrowd": crowd, "area": 1.0}
+            for place, (image, category, box, crowd) in enumerate(boxes, start=100)
+        ],
+        "categories": [{"id": 4, "name": "cat"}, {"id": 9, "name": "dog"}],
+    }
+
+
+def dataset(folder: Path, given: Any = None, **arguments: Any) -> CocoDataset:
+    path = folder / "annotations" / "train.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content() if given is None else given))
+    cfg = {"type": "CocoDataset", "data_root": str(folder), "ann_file": "annotations/train.json"}
+    found: CocoDataset = DATASETS.build({**cfg, "data_prefix": {"img": "pictures/"}, **arguments})
+    return found
+
+
+def test_records_contain_the_fields_of_the_file(tmp_path: Path) -> None:
+    found = dataset(tmp_path)
+    assert (len(found), found.metainfo["classes"]) == (3, ("cat", "dog"))
+    assert found.get_data_info(0) == {
+        "img_path": str(tmp_path / "pictures" / "1.png"),
+        "img_id": 1,
+        "width": 40,
+        "height": 31,
+        "instances": [
+            {"bbox": [2, 3, 12, 23], "bbox_label": 0, "ignore_flag": 0},
+            {"bbox": [0.0, 0.0, 30, 30], "bbox_label": 1, "ignore_flag": 1},
+        ],
+        "sample_idx": 0,
+    }
+    assert [each["img_id"] for each in map(found.get_data_info, range(3))] == [1, 2, 5]
+    assert (found.get_cat_ids(0), found.get_cat_ids(1)) == ([0, 1], [])
+
+
+def test_classes_may_be_chosen_and_ordered(tmp_path: Path) -> None:
+    both = dataset(tmp_path, metainfo={"classes": ["dog", "cat"]})
+    assert both.get_cat_ids(0) == [1, 0]
+    one = dataset(tmp_path, metainfo={"classes": ["cat"]}, filter_cfg={"filter_empty_gt": True})
+    assert [each["img_id"] for each in map(one.get_data_info, range(len(one)))] == [1]
+    assert one.get_cat_ids(0) == [0]
+
+
+@pytest.mark.parametrize(
+    ("filter_cfg", "test_mode", "expected"),
+    [
+        (None, False, [1, 2, 5]),
+        ({"filter_empty_gt": True}, False, [1, 5]),
+        ({"min_size": 32}, False, [2, 5]),
+        ({"filter_empty_gt": True, "min_size": 32}, True, [1, 2, 5]),
+    ],
+)
+def test_images_are_filtered_in_training(tmp_path: Path, filter_cfg: Any, test_mode: bool, expected: Any) -> None:
+    found = dataset(tmp_path, filter_cfg=filter_cfg, test_mode=test_mode)
+    assert [each["img_id"] for each in map(found.get_data_info, range(len(found)))] == expected
+    small, empty = sum(id_ not in expected for id_ in (1, 5)), int(2 not in expected)
+    left_out = f"1 of 3 images in '{found.ann_file}' are left out by filter_cfg: "
+    reasons = f"{empty} without boxes, {small} smaller than min_size"
+    assert found.left_out == (left_out + reasons if small or empty else "")
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([20, 10, 30, 25], "3 of 3 boxes in '{}' extend beyond their image. `bbox` must be x and y"),  # x1 y1 x2 y2
+        ([0.5, 0.2, 0.3, 1], "3 of 3 boxes in '{}' are at most one pixel wide and high."),
+    ],
+)
+def test_boxes_in_another_format_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, box: Any, message: str
+) -> None:
+    given = content()
+    for annotation in given["annotations"]:
+        annotation["bbox"] = box
+    dataset(tmp_path, given)
+    (warning,) = caplog.messages
+    assert warning.startswith(message.format(tmp_path / "annotations/train.json"))
+
+
+def test_boxes_that_cannot_be_used_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given = content()
+    boxes = [[50, 5, 4, 4], [5, 5, 0, 4], [-3, -2, 8, 7], [30, 20, 90, 90]]
+    given["annotations"] = [
+        {"id": place, "image_id": 1, "category_id": 4, "bbox": box} for place, box in enumerate(boxes)
+    ]
+    with caplog.at_level(logging.WARNING, "footplate.vision"):
+        found = dataset(tmp_path, given)
+    assert [each["bbox"] for each in found.get_data_info(0)["instances"]] == [[0, 0, 5, 5], [30, 20, 40, 31]]
+    assert caplog.messages[0] == (
+        f"Skipped 2 annotations in '{tmp_path}/annotations/train.json' whose box has no area or lies outside the "
+        "image. The first one is annotation 0 in '1.png'."
+    )
+    assert caplog.messages[1:] == [f"These classes have no samples in '{tmp_path}/annotations/train.json': dog."]
+
+
+def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
+    given = content()
+    given[section][position] |= values
+    return given
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (changed("annotations", 1, category_id=5), "annotation 101 in .* unknown image or category\n.*\n.*5"),
+        (changed("annotations", 0, bbox=[1, 2, float("nan"), 3]), "'bbox' of entry 0 .* must be four numbers"),
+        (changed("images", 1, id=1), "two images with the same id"),
+        (changed("categories", 1, name="cat"), "two categories with the same name or the same id"),
+        ({"images": [], "annotations": []}, "is not a COCO file: it must have the lists images, categories, anno"),
+        ({**content(), "images": [], "annotations": []}, "is empty: the file contains no images"),
+    ],
+)
+def test_a_file_that_is_not_coco_is_refused(tmp_path: Path, given: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        dataset(tmp_path, given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"metainfo": {"classes": ["cat", "dgo"]}}, DataError, "no category 'dgo'\n(.*\n)*.*did you mean 'dog'"),
+        ({"filter_cfg": {"min_sise": 3}}, ArgumentError, "did you mean 'min_size'"),
+        ({"filter_cfg": {"min_size": 90}}, DataError, r"filter_cfg removes all images \(3\)"),
+        ({"ann_file": ""}, DataError, "the name of the annotation file '' must end with"),
+        ({"ann_file": "annotations/val.json"}, DataError, "does not exist\n  key ann_file\n  .* has no 'val.json'"),
+    ],
+)
+def test_invalid_settings_are_refused(tmp_path: Path, arguments: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        dataset(tmp_path, **arguments)
+
+
+def test_a_test_needs_no_annotations(tmp_path: Path) -> None:
+    given = content()
+    del given["annotations"]
+    assert dataset(tmp_path, given, test_mode=True).get_data_info(2)["instances"] == []
+    with pytest.raises(DataError, match="must have the lists"):
+        dataset(tmp_path, given)
+
+
+def test_samples_are_made_of_images_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in (1, 2):
+        Image.new("RGB", (40, 30 + number), (number, 0, 0)).save(tmp_path / "pictures" / f"{number}.png")
+    given = content()
+    given["annotations"][0]["segmentation"] = [[2, 3, 12, 3, 12, 23, 2, 23]]
+    given["annotations"][1]["segmentation"] = {"size": [31, 40], "counts": [1240]}
+    pipeline = [
+        {"type": "LoadImageFromFile"},
+        {"type": "LoadAnnotations", "with_mask": True},
+        {"type": "Resize", "scale_factor": 2},
+        {"type": "PackDetInputs"},
+    ]
+    found = dataset(tmp_path, given, pipeline=pipeline)
+    sample = found[0]["data_samples"]
+    assert found[0]["inputs"].shape == (3, 62, 80)
+    assert sample.gt_instances.bboxes.tolist() == [[4, 6, 24, 46]]
+    assert sample.gt_instances.masks.sum() == 4 * 10 * 20
+    assert sample.ignored_instances.labels.tolist() == [1]
+    assert (sample.img_id, sample.ori_shape, sample.scale_factor) == (1, (31, 40), (2.0, 2.0))
+    assert len(found[1]["data_samples"].gt_instances) == 0
+    with pytest.raises(DataError, match=r"pictures/5\.png' does not exist"):
+        found[2]
+
+
+def record(**more: Any) -> dict[str, Any]:
+    return {
+        "img": np.arange(24, dtype=np.uint8).reshape(2, 4, 3),
+        "gt_bboxes": np.array([[0, 0, 2, 1], [1, 0, 4, 2]], np.float64),
+        "gt_bboxes_labels": np.array([4, 2]),
+        "img_id": 7,
+        "img_path": "a.png",
+        "ori_shape": (2, 4),
+        "scale_factor": (1.0, 1.0),
+        "other": 1,
+        **more,
+    }
+
+
+def packed(given: dict[str, Any], **arguments: Any) -> dict[str, Any]:
+    found: dict[str, Any] = TRANSFORMS.build({"type": "PackDetInputs", **arguments})(given)
+    return found
+
+
+def test_images_and_instances_are_packed() -> None:
+    found = packed(record())
+    sample = found["data_samples"]
+    assert (found["inputs"].shape, found["inputs"].dtype) == ((3, 2, 4), torch.uint8)
+    assert found["inputs"][:, 0, 1].tolist() == [3, 4, 5]
+    assert sample.gt_instances.bboxes.tolist() == [[0, 0, 2, 1], [1, 0, 4, 2]]
+    assert (sample.gt_instances.bboxes.dtype, sample.gt_instances.labels.tolist()) == (torch.float32, [4, 2])
+    assert len(sample.ignored_instances) == 0
+    assert sorted(sample.metainfo_keys()) == ["img_id", "img_path", "img_shape", "ori_shape", "scale_factor"]
+
+
+def test_crowds_are_kept_apart() -> None:
+    masks = np.zeros((2, 2, 4), bool)
+    masks[0, 0, 0] = True
+    sample = packed(record(gt_ignore_flags=np.array([True, False]), gt_masks=masks))["data_samples"]
+    assert (sample.gt_instances.labels.tolist(), sample.ignored_instances.labels.tolist()) == ([2], [4])
+    assert sample.ignored_instances.masks.sum() == 1
+    assert "masks" not in packed(record(gt_masks=masks), with_masks=False)["data_samples"].gt_instances
+
+
+def test_without_annotations_there_is_no_truth() -> None:
+    found = packed({"img": np.zeros((2, 4), np.uint8)}, meta_keys=("img_id",))
+    assert (found["inputs"].shape, found["data_samples"].keys()) == ((1, 2, 4), [])
+    assert found["data_samples"].metainfo == {"img_shape": (2, 4)}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"gt_bboxes": []}, "there is no key 'img'"), (record(gt_bboxes_labels=[1]), "'a.png' has 2 boxes but 1 labels")],
+)
+def test_missing_keys_are_reported(given: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        packed(given)
+
+
+def batch() -> dict[str, Any]:
+    truth = InstanceData(bboxes=torch.tensor([[0.0, 0, 3, 2]]), masks=torch.ones(1, 5, 6, dtype=torch.bool))
+    samples = [DetDataSample(gt_instances=truth, metainfo={"img_shape": (5, 6)}), DetDataSample()]
+    return {"inputs": [torch.full((3, 5, 6), 5.0), torch.full((3, 4, 9), 5.0)], "data_samples": samples}
+
+
+def test_images_are_padded_where_boxes_need_no_change() -> None:
+    cfg = {"type": "DetDataPreprocessor", "mean": [1.0] * 3, "std": [2.0] * 3, "pad_size_divisor": 4, "pad_value": 7}
+    found = MODELS.build(cfg)(batch())
+    assert found["inputs"].shape == (2, 3, 8, 12)
+    assert found["inputs"][0, 0, :, 0].tolist() == [2.0] * 5 + [7.0] * 3
+    first = found["data_samples"][0]
+    assert (first.pad_shape, first.batch_input_shape, first.img_shape) == ((8, 12), (8, 12), (5, 6))
+    assert first.gt_instances.bboxes.tolist() == [[0, 0, 3, 2]]
+    assert first.gt_instances.masks.shape == (1, 5, 6)
+
+
+def test_masks_are_padded_with_pad_mask() -> None:
+    found = MODELS.build({"type": "DetDataPreprocessor", "pad_size_divisor": 4, "pad_mask": True})(batch())
+    masks = found["data_samples"][0].gt_instances.masks
+    assert (masks.shape, int(masks.sum()), masks.dtype) == ((1, 8, 12), 30, torch.bool)

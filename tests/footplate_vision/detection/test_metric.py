@@ -1,0 +1,318 @@
+import contextlib
+import io
+import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as reference_masks  # type: ignore[import-untyped]
+from pycocotools.coco import COCO  # type: ignore[import-untyped]
+from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
+
+from footplate.errors import ArgumentError, DataError
+from footplate.evaluation import EvaluationContext
+from footplate.evaluation.evaluator import as_metric
+from footplate_vision.detection import CocoMetric, DetDataSample
+from footplate_vision.structures import InstanceData
+
+CLASSES = ("cat", "dog", "cow")
+SIZE = (120, 160)
+_NAMES = ["mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"]
+
+
+def instances(rng: np.random.Generator, count: int, *, scored: bool, masks: bool) -> InstanceData:
+    corners = rng.uniform(0, 100, (count, 2))
+    sides = rng.choice([4, 20, 45, 110], (count, 1)) * rng.uniform(0.7, 1.3, (count, 2))
+    sides[rng.random(count) < 0.08] *= [1, 0]  # boxes without area
+    boxes = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
+    found = InstanceData(bboxes=torch.from_numpy(boxes), labels=torch.from_numpy(rng.integers(3, size=count)))
+    if scored:
+        digits = int(rng.integers(1, 4))  # few digits: many are tied
+        found.scores = torch.from_numpy(rng.random(count).round(digits).astype(np.float32))
+    if masks:
+        found.masks = torch.from_numpy(np.stack([drawn(box, rng) for box in boxes]) if count else np.zeros((0, *SIZE)))
+    return found
+
+
+def drawn(box: Any, rng: np.random.Generator) -> Any:
+    mask = np.zeros(SIZE, dtype=bool)
+    x1, y1, x2, y2 = box.astype(int).clip(0, 160)
+    mask[y1:y2, x1:x2] = rng.random((max(0, min(y2, 120) - y1), max(0, x2 - x1))) < 0.8
+    return mask
+
+
+def near(truth: InstanceData, rng: np.random.Generator, *, masks: bool) -> InstanceData:
+    """Returns predictions near the ground truth, some with the wrong class, and some without a match."""
+    right = truth.clone()
+    right.bboxes = right.bboxes + torch.from_numpy(rng.normal(0, 2.5, tuple(right.bboxes.shape)).astype(np.float32))
+    right.bboxes[:, 2:] = torch.maximum(right.bboxes[:, 2:], right.bboxes[:, :2])
+    right.scores = torch.from_numpy(rng.random(len(right)).round(1).astype(np.float32))
+    wrong = rng.random(len(right)) < 0.2
+    right.labels = torch.where(torch.from_numpy(wrong), (right.labels + 1) % 3, right.labels)
+    return InstanceData.cat([right, instances(rng, int(rng.integers(0, 4)), scored=True, masks=masks)])
+
+
+def scene(seed: int, *, masks: bool = False) -> list[DetDataSample]:
+    rng = np.random.default_rng(seed)
+    samples = []
+    for number in range(int(rng.integers(1, 6))):
+        sample = DetDataSample(metainfo={"img_id": 7 + 3 * number, "ori_shape": SIZE})
+        sample.gt_instances = instances(rng, int(rng.integers(0, 6)) * (rng.random() < 0.8), scored=False, masks=masks)
+        sample.ignored_instances = instances(rng, int(rng.integers(0, 2)), scored=False, masks=masks)
+        seen = InstanceData.cat([sample.gt_instances, sample.ignored_instances])
+        sample.pred_instances = near(seen, rng, masks=masks)
+        if rng.random() < 0.15:
+            sample.pred_instances = sample.pred_instances[:0]
+        samples.append(sample)
+    return samples
+
+
+def rows(sample: DetDataSample, part: str, **more: Any) -> list[dict[str, Any]]:
+    found = []
+    fields = sample.get(part)
+    for place, (x1, y1, x2, y2) in enumerate(fields.bboxes.double().tolist()):
+        row = {"image_id": sample.img_id, "category_id": int(fields.labels[place]), **more}
+        if "masks" in fields:
+            row["segmentation"] = reference_masks.encode(
+                np.asfortranarray(fields.masks[place].numpy().astype(np.uint8))
+            )
+            row["area"] = float(reference_masks.area(row["segmentation"]))
+        else:
+            row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+        if "scores" in fields:
+            row["score"] = float(fields.scores.double()[place])
+        found.append(row)
+    return found
+
+
+def reference(samples: list[DetDataSample], kind: str, numbers: tuple[int, ...]) -> dict[str, float]:
+    truth: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for sample in samples:
+        truth += rows(sample, "gt_instances", iscrowd=0) + rows(sample, "ignored_instances", iscrowd=1)
+        found += rows(sample, "pred_instances", iscrowd=0)
+    images = [{"id": sample.img_id, "height": SIZE[0], "width": SIZE[1]} for sample in samples]
+    both = []
+    for annotations in (truth, found):
+        numbered = [{**row, "id": place} for place, row in enumerate(annotations, start=1)]
+        api = COCO()
+        api.dataset = {"images": images, "annotations": numbered, "categories": [{"id": i} for i in range(3)]}
+        both.append(api)
+    with contextlib.redirect_stdout(io.StringIO()):
+        for api in both:
+            api.createIndex()
+        evaluation = COCOeval(*both, kind)
+        evaluation.params.maxDets = list(numbers)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    names = [*_NAMES, *(f"AR@{n}" for n in numbers), *(f"AR_{size}@{numbers[-1]}" for size in "sml")]
+    return dict(zip(names, evaluation.stats.tolist(), strict=True))
+
+
+def values(
+    samples: list[DetDataSample],
+    classes: tuple[str, ...] = CLASSES,
+    folder: Path | str = "",
+    dataset: str = "",
+    **arguments: Any,
+) -> dict[str, Any]:
+    metric = as_metric({"type": "CocoMetric", **arguments})
+    metric.context = EvaluationContext(folder=str(folder), dataset=dataset)
+    metric.dataset_meta = {"classes": classes}
+    metric.process(None, [sample.to_dict() for sample in samples])
+    found: dict[str, Any] = metric.evaluate(len(samples))
+    return found
+
+
+@pytest.mark.parametrize(("kind", "numbers"), [("bbox", (1, 3, 100)), ("segm", (1, 10, 100))])
+def test_values_are_those_of_the_reference(kind: str, numbers: tuple[int, ...]) -> None:
+    for seed in range(25):
+        samples = scene(seed, masks=kind == "segm")
+        expected = reference(samples, kind, numbers)
+        found = values(samples, metric=kind, proposal_nums=numbers, metric_items=list(expected))
+        assert found == pytest.approx({f"coco/{kind}_{name}": value for name, value in expected.items()}, abs=1e-12), (
+            seed
+        )
+
+
+def sample(number: Any = 0, *, found: Any = (), true: Any = (), **meta: Any) -> DetDataSample:
+    """Returns an image with boxes of 10 pixels, `(x, y, label)` each; the scores of predictions decrease."""
+
+    def made(places: Any) -> InstanceData:
+        boxes = torch.tensor([[x, y, x + 10, y + 10] for x, y, _ in places], dtype=torch.float32).reshape(-1, 4)
+        return InstanceData(bboxes=boxes, labels=torch.tensor([label for *_, label in places], dtype=torch.int64))
+
+    made_sample = DetDataSample(metainfo={"img_id": number, "ori_shape": SIZE, **meta})
+    made_sample.gt_instances, made_sample.pred_instances = made(true), made(found)
+    made_sample.pred_instances.scores = torch.linspace(0.9, 0.1, len(found))
+    return made_sample
+
+
+def test_the_usual_values_have_the_names_of_the_field() -> None:
+    found = values([sample(found=[(0, 0, 1)], true=[(0, 0, 1)])], metric=["bbox", "proposal"])
+    assert found == {
+        **{f"coco/bbox_{name}": 1.0 for name in ("mAP", "mAP_50", "mAP_75", "mAP_s")},
+        **{f"coco/bbox_{name}": -1.0 for name in ("mAP_m", "mAP_l")},
+        **{f"coco/AR@{number}": 1.0 for number in (100, 300, 1000)},
+        **{f"coco/AR_{size}@1000": 1.0 if size == "s" else -1.0 for size in "sml"},
+    }
+
+
+def test_thresholds_may_be_chosen() -> None:
+    shifted = [sample(found=[(4, 0, 1)], true=[(0, 0, 1)])]  # they overlap by 6 / 14
+    assert values(shifted, iou_thrs=0.3)["coco/bbox_mAP"] == 1
+    assert values(shifted, iou_thrs=[0.3, 0.7])["coco/bbox_mAP"] == 0.5
+
+
+def test_every_class_has_its_value(caplog: pytest.LogCaptureFixture) -> None:
+    samples = [sample(found=[(0, 0, 0), (50, 0, 1)], true=[(0, 0, 0), (90, 0, 1)])]
+    with caplog.at_level(logging.INFO, "footplate.vision"):
+        found = values(samples, classwise=True, prefix="val")
+    assert (found["val/cat_precision"], found["val/dog_precision"]) == (1.0, 0.0)
+    assert np.isnan(found["val/cow_precision"])
+    assert caplog.messages == [
+        "bbox, average precision per class:\nclass      AP\ncat     1.000\ndog     0.000\ncow         -"
+    ]
+
+
+def test_truth_is_brought_to_the_size_before_resizing() -> None:
+    resized = sample(found=[(5, 6, 1)], true=[(10, 6, 1)], scale_factor=(2.0, 1.0))
+    resized.gt_instances.bboxes[:, 2] += 10
+    assert values([resized])["coco/bbox_mAP"] == 1.0
+
+
+def coco_file(folder: Path, **changes: Any) -> str:
+    path = folder / "truth.json"
+    truth = {
+        "images": [{"id": number, "file_name": "", "width": 160, "height": 120} for number in (3, 4, 5)],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 20, "bbox": [0, 0, 10, 10]} for number in (3, 4, 5)
+        ],
+        "categories": [{"id": 20, "name": "dog"}, {"id": 30, "name": "cat"}, {"id": 40, "name": "cow"}],
+        **changes,
+    }
+    path.write_text(json.dumps(truth))
+    return str(path)
+
+
+def test_the_truth_of_a_file_counts_for_the_images_that_were_seen(tmp_path: Path) -> None:
+    samples = [sample(5, found=[(0, 0, 1)]), sample(3, found=[(0, 0, 1), (50, 0, 2)])]
+    samples[0].pred_instances.labels = torch.ones(1)  # as floats
+    found = values(samples, ann_file=coco_file(tmp_path), classwise=True)
+    assert (found["coco/bbox_mAP"], found["coco/dog_precision"]) == (1.0, 1.0)  # the ids are not in this order
+    assert values([*samples, sample(4)], ann_file=coco_file(tmp_path))["coco/bbox_mAP"] == pytest.approx(67 / 101)
+
+
+def test_ids_of_images_and_categories_may_be_strings(tmp_path: Path) -> None:
+    path = coco_file(
+        tmp_path,
+        images=[{"id": name, "file_name": "", "width": 160, "height": 120} for name in ("left", "right")],
+        annotations=[{"image_id": "right", "category_id": "d", "bbox": [0, 0, 10, 10]}],
+        categories=[{"id": "d", "name": "dog"}, {"id": "c", "name": "cat"}, {"id": "w", "name": "cow"}],
+    )
+    samples = [sample("left"), sample("right", found=[(0, 0, 1)])]
+    metrics = ["bbox", "proposal"]
+    found = values(samples, folder=tmp_path, ann_file=path, metric=metrics, outfile_prefix="found")
+    assert (found["coco/bbox_mAP"], found["coco/AR@100"]) == (1.0, 1.0)
+    written = json.loads((tmp_path / "found.bbox.json").read_text())
+    assert [(each["image_id"], each["category_id"]) for each in written] == [("right", "d")]
+
+
+def test_masks_of_a_file_may_be_polygons_and_crowds_run_lengths(tmp_path: Path) -> None:
+    common = {"image_id": 3, "category_id": 20, "area": 100}  # boxes are not required
+    polygon = {"id": 1, "iscrowd": 0, "segmentation": [[0, 0, 10, 0, 10, 10, 0, 10]], **common}
+    crowd = {"id": 2, "iscrowd": 1, "segmentation": {"size": list(SIZE), "counts": [120 * 80, 120 * 80]}, **common}
+    path = coco_file(tmp_path, annotations=[polygon, crowd])
+    found = sample(3, found=[(0, 0, 1), (100, 50, 1)])
+    found.pred_instances.masks = torch.zeros(2, *SIZE, dtype=torch.bool)
+    found.pred_instances.masks[0, :10, :10] = found.pred_instances.masks[1, 50:60, 100:110] = True
+    assert values([found], ann_file=path, metric="segm")["coco/segm_mAP"] == 1.0
+
+
+def test_the_file_of_the_dataset_is_the_default(tmp_path: Path) -> None:
+    class Data:
+        ann_file = coco_file(tmp_path)
+
+    metric = CocoMetric()
+    metric.dataset_meta = {"classes": CLASSES}
+    metric.attach(Data())
+    metric.process(None, [sample(3, found=[(0, 0, 1)]).to_dict()])
+    assert metric.evaluate(1)["coco/bbox_mAP_50"] == 1.0
+    for other, file in ((metric, "boxes.csv"), (CocoMetric(ann_file=""), Data.ann_file)):
+        other.dataset_meta = {"classes": CLASSES}
+        other.attach(SimpleNamespace(ann_file=file))
+        other.process(None, [sample(3, found=[(0, 0, 1)]).to_dict()])
+        assert other.evaluate(1)["coco/bbox_mAP_50"] == -1.0
+
+
+def test_predictions_and_truth_are_written(tmp_path: Path) -> None:
+    prefix = str(tmp_path / "day" / "out" / "test")
+    values([sample(7, found=[(1, 2, 1)], true=[(0, 0, 1)])], folder=tmp_path, outfile_prefix="out/test", dataset="day")
+    found = json.loads(Path(prefix + ".bbox.json").read_text())
+    assert found == [{"image_id": 7, "bbox": [1, 2, 10, 10], "category_id": 1, "score": pytest.approx(0.9)}]
+    truth = COCO(prefix + ".gt.json")
+    assert (truth.getImgIds(), truth.loadAnns(1)[0]["bbox"], len(truth.cats)) == ([7], [0, 0, 10, 10], 3)
+
+
+def test_only_writing_needs_no_truth(tmp_path: Path) -> None:
+    alone = sample(3, found=[(1, 2, 1)])
+    del alone.gt_instances
+    prefix = str(tmp_path / "test")
+    arguments: dict[str, Any] = {"ann_file": coco_file(tmp_path), "format_only": True, "outfile_prefix": "test"}
+    assert values([alone], folder=tmp_path, **arguments) == {}
+    assert json.loads(Path(prefix + ".bbox.json").read_text())[0]["category_id"] == 20
+    assert not Path(prefix + ".gt.json").exists()
+
+
+def test_images_need_no_numbers_of_their_own() -> None:
+    samples = [sample(None, found=[(0, 0, 1)], true=[(0, 0, 1)]), sample(None, true=[(0, 0, 1)])]
+    assert values(samples, metric_items=["AR@100"])["coco/bbox_AR@100"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metric_items": ["map"]}, "did you mean 'mAP'"),
+        ({"format_only": True}, "requires outfile_prefix"),
+    ],
+)
+def test_invalid_arguments_are_refused(arguments: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        CocoMetric(**arguments)
+
+
+def without(field: str) -> DetDataSample:
+    lacking = sample(3, img_path="a.png")
+    delattr(lacking, field)
+    return lacking
+
+
+@pytest.mark.parametrize(
+    ("samples", "arguments", "message"),
+    [
+        ([without("pred_instances")], {}, "no 'pred_instances' for the image 'a.png'"),
+        ([without("gt_instances")], {}, "the image 'a.png' has no ground truth"),
+        ([sample(3, img_path="a.png")], {"metric": "segm"}, "instances of the image 'a.png' have none"),
+        ([sample(found=[(0, 0, 5)], img_path="a.png")], {}, "the prediction for 'a.png' contains class 5"),
+        ([sample(3), sample(3)], {"ann_file": ""}, "image 3 was evaluated twice"),
+        ([sample(3)], {"ann_file": "", "classes": ("dgo",)}, "no category 'dgo'\n(.*\n)*.*did you mean 'dog'"),
+    ],
+)
+def test_missing_keys_are_reported(tmp_path: Path, samples: Any, arguments: Any, message: str) -> None:
+    if "ann_file" in arguments:
+        arguments = {**arguments, "ann_file": coco_file(tmp_path)}
+    with pytest.raises(DataError, match=message):
+        values(samples, **arguments)
+
+
+def test_the_mean_uses_the_best_hundred_if_they_are_evaluated() -> None:
+    precision = np.full((2, 1, 1, 4, 3), 0.6)
+    precision[..., 0, 2] = 0.9
+    for numbers, expected in (((10, 100, 300), 0.6), ((10, 50, 300), 0.9)):
+        metric = CocoMetric(proposal_nums=numbers, iou_thrs=(0.5, 0.75))
+        assert metric.named_values(precision, np.ones((2, 1, 4, 3)))["mAP"] == pytest.approx(expected)

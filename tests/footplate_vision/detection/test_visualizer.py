@@ -1,0 +1,109 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from footplate.registry import HOOKS, VISUALIZERS
+from footplate_vision.detection import DetDataSample, DetLocalVisualizer
+from footplate_vision.structures import InstanceData
+from tests.footplate_vision.recording import RUNNER, Recorder, batch
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+META: dict[str, Any] = {"classes": ("cat", "dog"), "palette": [RED, BLUE]}
+
+
+def instances(boxes: Any, labels: Any, **more: Any) -> InstanceData:
+    return InstanceData(bboxes=torch.tensor(boxes).reshape(-1, 4).float(), labels=torch.tensor(labels).long(), **more)
+
+
+def sample(**meta: Any) -> DetDataSample:
+    found = DetDataSample(metainfo={"img_shape": (320, 320), "ori_shape": (320, 320), **meta})
+    found.gt_instances = instances([[40, 60, 200, 300]], [0])
+    found.pred_instances = instances([[50, 70, 210, 310], [20, 250, 45, 300]], [1, 0], scores=torch.tensor([0.75, 0.2]))
+    return found
+
+
+def visualizer(**arguments: Any) -> DetLocalVisualizer:
+    made: DetLocalVisualizer = VISUALIZERS.build({"type": "DetLocalVisualizer", **arguments})
+    made.dataset_meta = META
+    return made
+
+
+def grey(side: int = 320) -> Any:
+    return np.full((side, side, 3), 90, np.uint8)
+
+
+def panels(page: Any) -> list[Any]:
+    """Returns the panels of 320 x 320 pixels on a page; they are below the captions, ten pixels apart."""
+    top = next(row for row in range(page.shape[0]) if (page[row, 10:330] == 90).all(axis=1).sum() > 250)
+    return [page[top : top + 320, left : left + 320] for left in range(10, page.shape[1] - 320, 330)]
+
+
+def test_image_truth_and_prediction_are_side_by_side() -> None:
+    plain, truth, prediction = panels(visualizer().render(grey(), sample()))
+    assert (plain == 90).all()
+    assert [truth[180, 40].tolist(), truth[180, 200].tolist(), truth[300, 100].tolist()] == [list(RED)] * 3
+    assert prediction[180, 50].tolist() == list(BLUE)
+    assert (truth[180, 60:190] == 90).all()
+
+
+def test_rotated_boxes_are_drawn() -> None:
+    given = sample()
+    given.pred_instances = InstanceData(
+        bboxes=torch.tensor([[160.0, 160.0, 200.0, 60.0, torch.pi / 2]]), labels=torch.tensor([1])
+    )
+    prediction = panels(visualizer().render(grey(), given))[2]
+    assert prediction[220, 130].tolist() == list(BLUE)
+    assert (prediction[150, :120] == 90).all()  # the box is upright
+
+
+def test_masks_are_drawn() -> None:
+    given = sample()
+    masks = torch.zeros(1, 320, 320, dtype=torch.bool)
+    masks[0, 100:150, 100:150] = True
+    given.gt_instances.masks = masks
+    _, truth, _ = panels(visualizer(alpha=0.5).render(grey(), given))
+    assert truth[120, 120].tolist() == [172, 45, 45]
+
+
+def test_colors_can_be_set() -> None:
+    for chosen in ("green", (0, 128, 0), [(0, 128, 0), (9, 9, 9)]):
+        _, truth, _ = panels(visualizer(bbox_color=chosen).render(grey(), sample()))
+        assert truth[180, 40].tolist() == [0, 128, 0]
+    made = visualizer()
+    made.dataset_meta = {}
+    assert panels(made.render(grey(), sample()))[1][180, 40].tolist() != [90] * 3
+
+
+@pytest.mark.parametrize(("box", "ink"), [("yellow", [0, 0, 0]), ("navy", [255] * 3)])
+def test_labels_contrast_with_the_color_of_the_box(box: str, ink: list[int]) -> None:
+    _, truth, _ = panels(visualizer(bbox_color=box).render(grey(), sample()))
+    assert ink in truth[60:76, 40:70].reshape(-1, 3).tolist()
+
+
+def test_predictions_with_low_scores_are_not_drawn(tmp_path: Path) -> None:
+    given = sample()
+    pictures = []
+    for threshold in (0.1, 0.5, 0.9):
+        path = tmp_path / f"{threshold}.png"
+        visualizer().add_datasample("a", grey(), given, out_file=str(path), pred_score_thr=threshold)
+        pictures.append(panels(np.asarray(Image.open(path)))[2])
+    assert pictures[0][290, 20].tolist() == list(RED)
+    assert pictures[1][290, 20].tolist() == [90] * 3
+    assert (pictures[1][180, 50].tolist(), pictures[2][180, 50].tolist()) == (list(BLUE), [90] * 3)
+    assert len(given.pred_instances) == 2
+
+
+class DetRecorder(Recorder, DetLocalVisualizer):
+    """Records the threshold as well."""
+
+
+def test_the_visualizer_receives_the_threshold() -> None:
+    recorder = DetRecorder()
+    data_batch, outputs = batch(DetDataSample)
+    cfg = {"type": "DetVisualizationHook", "draw": True, "interval": 1, "score_thr": 0.4}
+    HOOKS.build(cfg).after_val_iter(RUNNER, 0, data_batch, outputs)
+    assert recorder.drawn[1][2]["pred_score_thr"] == 0.4

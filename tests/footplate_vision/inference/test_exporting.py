@@ -1,0 +1,489 @@
+"""Exports to torch.export; ONNX if its packages are installed."""
+
+import importlib
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from footplate.checkpoint import save_checkpoint
+from footplate.errors import ArgumentError, DataError
+from footplate.models import BaseModel, ImgDataPreprocessor
+from footplate.registry import MODELS
+from footplate_vision.inference import (
+    ExportError,
+    Predictor,
+    describe_export,
+    export_model,
+    export_module,
+    open_trained,
+    output_path_of,
+)
+from footplate_vision.inference.export_formats import largest_difference
+from footplate_vision.inference.exported_model import ExportedModel, run_for_export
+from footplate_vision.inference.module_export import Export
+from footplate_vision.segmentation.data import SegDataSample
+from footplate_vision.selfsup import SelfSupDataPreprocessor
+from tests.footplate_vision.inference.models import recipe, save_pictures, save_untrained
+
+HAS_ONNX = all(importlib.util.find_spec(each) for each in ("onnx", "onnxscript", "onnxruntime"))
+needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
+
+
+@MODELS.register_module()
+class ListModel(BaseModel):
+    """A model whose output depends on a Python list of its input, which no format can hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = _Listing()
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        return self.head(inputs)
+
+
+@MODELS.register_module()
+class TwoWayModel(BaseModel):
+    """A model that treats dark images in another way, but not in an exported file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        return inputs * self.scale if torch.compiler.is_compiling() or inputs[0].mean() > 100 else -inputs
+
+
+@MODELS.register_module()
+class OddSizesModel(TwoWayModel):
+    """A model with a branch for features with an odd height and width, as that of PSANet in MMSegmentation."""
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        features = F.avg_pool2d(inputs * self.scale, 8, ceil_mode=True)
+        return -features if features.shape[2] % 2 and features.shape[3] % 2 else features
+
+
+@MODELS.register_module()
+class OneImageModel(TwoWayModel):
+    """A model that accepts only one image, as MaskFormer in MMSegmentation."""
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        return [inputs * self.scale][len(inputs) - 1]
+
+
+@MODELS.register_module()
+class RandomModel(TwoWayModel):
+    """A model that draws random numbers in every prediction, as SegNeXt in MMSegmentation."""
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        return inputs * torch.rand_like(inputs)
+
+
+@MODELS.register_module()
+class ShapeModel(TwoWayModel):
+    """A model that converts a shape to a tensor, as deformable attention in MMDetection."""
+
+    __module__ = "mmdet.layers"
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        return inputs * self.scale * torch._shape_as_tensor(inputs)[2]
+
+
+@MODELS.register_module()
+class NoneFromEval(ListModel):
+    """A model whose `eval` returns nothing, as that of MMDetection's detectors with a teacher."""
+
+    def eval(self) -> None:  # type: ignore[override]
+        super().eval()
+
+
+@MODELS.register_module()
+class WindowModel(TwoWayModel):
+    """Predicts in sliding windows, as many configs of MMSegmentation do."""
+
+    test_cfg = {"mode": "slide", "crop_size": [16, 16], "stride": [8, 8]}
+
+    def encode_decode(self, inputs: Tensor, metas: Any) -> Tensor:
+        return inputs.expand(-1, 2, -1, -1) * self.scale
+
+
+def _resize(features: Tensor, size: Any, warning: bool = True) -> Tensor:
+    assert not warning or all(int(side) for side in size)
+    return F.interpolate(features, size)
+
+
+class _Upsample(torch.nn.Module):
+    size, scale_factor, mode, align_corners = None, 2.0, "nearest", None
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.interpolate(features, [int(side * self.scale_factor) for side in features.shape[2:]])
+
+
+@MODELS.register_module()
+class ResizingModel(TwoWayModel):
+    """A segmentor of MMSegmentation, whose functions for resizing use integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.upsample = _Upsample()
+
+    def encode_decode(self, inputs: Tensor, metas: Any) -> Tensor:
+        features = self.upsample(F.avg_pool2d(inputs * self.scale, 4, ceil_mode=True))
+        return _resize(features.expand(-1, 2, -1, -1), inputs.shape[2:])
+
+
+class _Listing(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        values = (self.scale * inputs.flatten(1).mean(dim=1)).numpy().tolist()
+        return torch.tensor([round(each) for each in values])
+
+
+def untrained(folder: Path) -> Any:
+    """Saves a classifier and opens it."""
+    save_untrained(recipe("fashion-cls", folder / "work"), folder / "model.pth")
+    return open_trained(folder / "model.pth")
+
+
+def trained_as(folder: Path, model: str, weight: str = "scale", *, recipe_name: str = "fashion-cls") -> Any:
+    """Saves the only weight of a model and opens it with the data of a recipe."""
+    cfg = recipe(recipe_name, folder / "work")
+    cfg["model"] = {"type": model}
+    save_checkpoint({"meta": {}, "state_dict": {weight: torch.ones(1)}}, folder / "model.pth")
+    return open_trained(folder / "model.pth", cfg)
+
+
+def exported_as(folder: Path, model: str, **options: Any) -> Any:
+    """Exports a model with one weight to torch.export."""
+    return export_model(trained_as(folder, model), str(folder / "a.pt2"), "torch-export", **options)
+
+
+@pytest.mark.parametrize("name", ["fashion-seg", "fashion-det", "fashion-cls", "fashion-simclr"])
+def test_exported_module_computes_what_the_model_predicts(tmp_path: Path, name: str) -> None:
+    cfg = recipe(name, tmp_path / "work")
+    runner = save_untrained(cfg, tmp_path / "model.pth")
+    dataset = runner.test_dataloader.dataset
+    dataset = getattr(dataset, "datasets", [dataset])[0]
+    paths = save_pictures(dataset, tmp_path / "images")[:4]
+    predictor = Predictor(tmp_path / "model.pth", device="cpu")
+    found = predictor(paths)
+    samples = [predictor._preprocessing(path, 0) for path in paths]
+    images = torch.stack([each["inputs"][0] if name == "fashion-simclr" else each["inputs"] for each in samples])
+    with torch.no_grad():
+        outputs = ExportedModel(predictor.model).named_outputs(images.float())
+    if name == "fashion-seg":
+        logits = torch.stack([each.seg_logits.data for each in found])
+        assert torch.equal(outputs["probabilities"], logits.softmax(1))
+        assert torch.equal(outputs["labels"], logits.argmax(1))
+    elif name == "fashion-cls":
+        assert torch.equal(outputs["probabilities"], torch.stack([each.pred_score for each in found]))
+        assert torch.equal(outputs["labels"], torch.cat([each.pred_label for each in found]))
+    elif name == "fashion-simclr":
+        assert torch.equal(outputs["features"], torch.stack([each.features for each in found]))
+    else:
+        for scores, boxes, sample in zip(outputs["scores"], outputs["boxes"], found, strict=True):
+            chosen = predictor.model.select(scores, boxes, sample)
+            assert torch.equal(chosen.bboxes, sample.pred_instances.bboxes)
+            assert torch.equal(chosen.scores, sample.pred_instances.scores)
+
+
+@pytest.mark.parametrize("to", ["torch-export", pytest.param("onnx", marks=[needs_onnx, pytest.mark.slow])])
+def test_file_computes_what_the_model_does_at_other_sizes(tmp_path: Path, to: str) -> None:
+    target = output_path_of(str(tmp_path / "model.pth"), to)
+    exported = export_model(untrained(tmp_path), target, to)
+    assert exported.difference <= 1e-4
+    assert exported.size == Path(target).stat().st_size
+    text = describe_export(exported)
+    assert exported.outputs == {"probabilities": ("N", 10), "labels": ("N",)}
+    assert exported.tested == [(2, 1, 28, 28), (3, 1, 28, 28), (1, 1, 29, 29), (1, 1, 31, 33)]
+    assert "input       images (N, 1, H, W), float32, 0 to 255\n" in text
+
+
+def test_file_that_predicts_whole_images_instead_of_windows_is_exported_with_a_warning(tmp_path: Path) -> None:
+    exported = exported_as(tmp_path, "WindowModel")
+    *_, difference, warning = describe_export(exported).splitlines()
+    assert "at most 0 from the model on whole images, tested with" in difference
+    assert warning == (
+        "warning     the file predicts whole images, but `test` and `predict` use sliding windows "
+        "(crop_size=(16, 16), stride=(8, 8)), so results differ. Run the file on these windows instead."
+    )
+    files = {"metainfo.json": ""}
+    torch.export.load(tmp_path / "a.pt2", extra_files=files)
+    assert json.loads(json.loads(files["metainfo.json"])["sliding_window"]) == {"crop_size": [16, 16], "stride": [8, 8]}
+
+
+@pytest.mark.parametrize("size", [None, (20, 36)])
+def test_file_is_verified_with_the_image(tmp_path: Path, size: tuple[int, int] | None) -> None:
+    for brightness in (50, 200):
+        Image.new("L", (28, 28), brightness).save(tmp_path / f"{brightness}.png")
+    for image in (None, str(tmp_path / "200.png")):
+        exported = exported_as(tmp_path, "TwoWayModel", size=size, image=image)
+        assert exported.tested[0] == (2, 1, *(size or (28, 28)))
+        assert len(exported.tested) == 4
+    message = r"its outputs differ from the model's by"
+    with pytest.raises(ExportError, match=message):
+        exported_as(tmp_path, "TwoWayModel", size=size, image=str(tmp_path / "50.png"))
+
+
+def test_sizes_are_tested_with_odd_and_even_features(tmp_path: Path) -> None:
+    exported = exported_as(tmp_path, "OddSizesModel", size=(32, 32))
+    assert exported.multiple == 16
+    assert exported.outputs == {"output": ("N", 1, "?", "?")}
+
+
+def test_self_supervised_model_gets_a_list_of_views() -> None:
+    model: Any = TwoWayModel()
+    model.data_preprocessor, model.forward = SelfSupDataPreprocessor(), lambda inputs, mode: len(inputs)
+    assert run_for_export(model, torch.zeros(3, 1, 4, 4)) == 1
+
+
+def test_model_for_one_image_is_exported(tmp_path: Path) -> None:
+    assert exported_as(tmp_path, "OneImageModel").inputs["images"][0] == (1, 1, "H", "W")
+
+
+def test_model_with_random_predictions_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="the model's outputs differ between two runs on the same input"):
+        exported_as(tmp_path, "RandomModel")
+
+
+@pytest.mark.parametrize("order", ["bgr", "rgb"])
+def test_channel_order_and_transforms_are_in_the_output_and_in_the_file(tmp_path: Path, order: str) -> None:
+    resize = {"type": "Resize", "scale": (96, 64), "keep_ratio": True}
+    loading = {"type": "LoadImageFromFile", "channel_order": order}
+    trained = trained_as(tmp_path, "TwoWayModel", recipe_name="fashion-seg")
+    trained.cfg["test_dataloader"]["dataset"]["pipeline"] = [loading, resize, {"type": "PackSegInputs"}]
+    exported = export_model(trained, str(tmp_path / "a.pt2"), "torch-export")
+    values = f"float32, 0 to 255, {order.upper()}, after Resize(scale=[96, 64], keep_ratio=True)"
+    assert exported.inputs == {"images": (("N", 3, "H", "W"), values)}
+    files = {"metainfo.json": ""}
+    torch.export.load(tmp_path / "a.pt2", extra_files=files)
+    metainfo = json.loads(files["metainfo.json"])
+    assert metainfo["channel_order"] == order
+    assert json.loads(metainfo["pipeline"]) == [{**resize, "scale": [96, 64]}]
+
+
+@pytest.mark.parametrize(
+    ("detections", "compared", "line"),
+    [
+        (7, 3, "compared    3 of 7 instances, those with a score above 0.3"),
+        (7, 0, "note        no instance in the example scores above 0.3, so only the best were compared"),
+        (0, 0, "note        nothing is detected in the example, so nothing was compared"),
+    ],
+)
+def test_number_of_compared_detections_is_shown(detections: int, compared: int, line: str) -> None:
+    outputs = {"boxes": ("K", 4), "masks": ("K", "H", "W")}
+    export = Export("a.onnx", outputs, [(1, 3, 64, 96)], 0.0, detections=detections, compared=compared)
+    lines = describe_export(export).splitlines()
+    assert lines[1:3] == ["output      boxes (K, 4)", "output      masks (K, H, W)"]
+    assert lines[-2] == line + ("" if compared else "; pass an image with objects: --image FILE")
+    assert lines[-1] == f"K           the number of detections; {detections} in the example"
+    assert (lines[3] == "difference  at most 0, tested with inputs of 1x3x64x96") is (detections > 0)
+
+
+class _Pooled(torch.nn.Module):
+    def __init__(self, *, is_fixed: bool) -> None:
+        super().__init__()
+        self.is_fixed = is_fixed
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = (int(each) if self.is_fixed else each for each in images.shape[2:])
+        return F.interpolate(F.adaptive_avg_pool2d(images, (3, 5)), (height, width))
+
+
+@needs_onnx
+@pytest.mark.parametrize("is_fixed", [False, True])
+def test_onnx_file_is_right_at_other_sizes_or_rejects_them(tmp_path: Path, is_fixed: bool) -> None:
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+    module, images = _Pooled(is_fixed=is_fixed), torch.rand(2, 1, 17, 11)
+    export_module(module, tmp_path / "a.onnx", torch.rand(2, 1, 9, 15))
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    if is_fixed:
+        with pytest.raises(Exception, match="Got invalid dimensions"):
+            session.run(None, {"images": images.numpy()})
+    else:
+        (pooled,) = session.run(None, {"images": images.numpy()})
+        assert torch.from_numpy(pooled).sub(module(images)).abs().max() < 1e-5
+
+
+def test_segmentor_of_mmsegmentation_is_exported_for_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrappers: Any = SimpleNamespace(resize=_resize, Upsample=_Upsample)
+    monkeypatch.setitem(sys.modules, "mmseg.models.utils.wrappers", wrappers)
+    exported = export_model(trained_as(tmp_path, "ResizingModel"), str(tmp_path / "a.pt2"), "torch-export")
+    assert exported.outputs["labels"] == ("N", "H", "W")
+    assert exported.multiple == 1
+
+
+class _Windows(torch.nn.Module):
+    """Pads features to a multiple of seven and halves their number, as a Swin Transformer does."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        padded = F.pad(features, (0, -features.shape[1] % 7))
+        return padded.view(len(features), -1, 7).flatten(1)[:, ::2]
+
+
+def test_model_whose_sizes_are_long_formulas_is_exported_for_one_size(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(*[_Windows() for _ in range(3)])
+    exported = export_module(module, tmp_path / "a.pt2", torch.rand(2, 224))
+    program = torch.export.load(tmp_path / "a.pt2")
+    assert exported.outputs == {"output": (2, 28)}
+    assert not program.range_constraints
+
+
+@pytest.mark.slow
+def test_the_multiple_that_sizes_must_have_is_reported(tmp_path: Path) -> None:
+    cfg = recipe("fashion-seg", tmp_path / "work")
+    cfg["model"].update(widths=(8, 16), depths=(1, 1))
+    save_untrained(cfg, tmp_path / "model.pth")
+    exported = export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt2"), "torch-export")
+    run = torch.export.load(tmp_path / "a.pt2").module()
+    (multiple,) = map(int, re.findall(r"height and width must be multiples of (\d+)\n", describe_export(exported)))
+    run(torch.zeros(1, 3, 5 * multiple, 7 * multiple))
+    with pytest.raises(Exception, match="Guard failed|must be|divisible|Runtime assertion"):
+        run(torch.zeros(1, 3, 97, 131))
+
+
+def test_differences_are_found() -> None:
+    values, labels = torch.tensor([1.0, 2.0, float("inf")]), torch.tensor([1, 2, 3, 4])
+    assert largest_difference([values, labels], [values, labels]) == 0
+    assert largest_difference([values + 0.5], [values]) == 0.25  # of the largest value
+    scores, boxes = torch.tensor([0.3]), torch.tensor([-11319.0])
+    assert largest_difference([scores + 0.25, boxes + 0.5], [scores, boxes]) == 0.25
+    assert largest_difference([labels], [torch.tensor([1, 2, 3, 0])]) == 0.25
+    assert largest_difference([values[:2]], [values]) == float("inf")
+    assert largest_difference([torch.tensor([float("nan")])], [torch.tensor([0.0])]) == float("inf")
+
+
+def test_labels_with_almost_equal_scores_are_interchangeable() -> None:
+    probabilities = torch.tensor([[0.4, 0.4, 0.2], [0.5, 0.3, 0.2]])
+    compare = ExportedModel(torch.nn.Identity()).difference
+    expected = [probabilities, torch.tensor([0, 0])]
+    assert compare([probabilities, torch.tensor([1, 0])], expected) == 0
+    assert compare([probabilities, torch.tensor([1, 1])], expected) == 0.5
+
+
+def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "a.pt2"
+    target.write_bytes(b"of an earlier export")
+    monkeypatch.setattr("footplate_vision.inference.module_export.LIMIT", -1)
+    with pytest.raises(ExportError, match=r"outputs differ from the model's by 0, more than -1"):
+        export_model(trained_as(tmp_path, "TwoWayModel"), str(target), "torch-export")
+    assert target.read_bytes() == b"of an earlier export"
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted([target.name, "model.pth"])
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_unsupported_opset_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ArgumentError, match=r"the model cannot be exported with opset 99"):
+        export_model(untrained(tmp_path), str(tmp_path / "a.onnx"), "onnx", opset=99)
+    assert not (tmp_path / "a.onnx").exists()
+    assert not any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("test_cfg", [{"size_divisor": 48}, {"size": (80, 96)}])
+def test_padding_is_that_of_the_validation(test_cfg: Any) -> None:
+    size = (70, 50)
+    settings = {"mean": [1.0, 2.0, 3.0], "std": [4.0, 5.0, 6.0], "bgr_to_rgb": True, "pad_val": 7, "test_cfg": test_cfg}
+    preprocessor = {"type": "SegDataPreProcessor", **settings}
+    model: Any = MODELS.build({"type": "SmallSegmentor", "num_classes": 4, "data_preprocessor": preprocessor}).eval()
+    images = torch.arange(3.0 * size[0] * size[1]).view(1, 3, *size) % 256
+    samples = [SegDataSample(metainfo={"img_shape": size, "ori_shape": size})]
+    batch = {"inputs": [images[0]], "data_samples": samples}
+    exported = ExportedModel(model)
+    assert torch.equal(exported.preprocess(images), model.data_preprocessor(dict(batch))["inputs"])
+    with torch.no_grad():
+        (predicted,) = model.test_step(batch)
+        found = exported.named_outputs(images)
+    assert torch.equal(found["labels"], predicted.pred_sem_seg.data)
+    assert torch.allclose(found["probabilities"][0], predicted.seg_logits.data.softmax(0))
+
+
+@MODELS.register_module()
+class HalvingPreprocessor(ImgDataPreprocessor):
+    """Does something that no exported module does."""
+
+    def forward(self, data: Any, training: bool = False) -> Any:
+        batch = super().forward(data, training)
+        return {**batch, "inputs": batch["inputs"] / 2}
+
+
+def test_preprocessing_that_cannot_be_exported_is_an_error(tmp_path: Path) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"]["data_preprocessor"] = {"type": "HalvingPreprocessor"}
+    save_untrained(cfg, tmp_path / "model.pth")
+    with pytest.raises(ExportError, match="the preprocessing of 'HalvingPreprocessor' cannot be exported"):
+        export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt2"), "torch-export")
+
+
+def test_model_that_needs_more_than_images_names_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ExportedModel, "named_outputs", lambda self, images: len(None))  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match="the model cannot be run on an example input: TypeError") as raised:
+        export_model(untrained(tmp_path), str(tmp_path / "a.pt2"), "torch-export")
+    assert raised.value.key == "model"
+    assert "--size" not in str(raised.value)
+
+
+def test_size_that_the_model_does_not_support_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Any, images: Tensor) -> dict[str, Tensor]:
+        raise ValueError("too large")
+
+    monkeypatch.setattr(ExportedModel, "named_outputs", fail)
+    with pytest.raises(ExportError, match="ValueError: too large") as raised:
+        export_model(untrained(tmp_path), str(tmp_path / "a.pt2"), "torch-export", size=(40, 40))
+    assert raised.value.key == "--size"
+
+
+def test_model_is_built_if_its_eval_returns_nothing(tmp_path: Path) -> None:
+    model = trained_as(tmp_path, "NoneFromEval", "head.scale").prepared().build(torch.device("cpu"))
+    assert not model.training
+
+
+def test_model_that_cannot_be_exported_names_the_line(tmp_path: Path) -> None:
+    with pytest.raises(ExportError) as raised:
+        export_model(trained_as(tmp_path, "ListModel", "head.scale"), str(tmp_path / "a.pt2"), "torch-export")
+    text = str(raised.value)
+    assert text.splitlines()[0].startswith("the model cannot be exported to torch-export: ")
+    assert "test_exporting.py" in text
+    assert ".numpy()" in text
+
+
+@needs_onnx
+def test_model_with_parts_of_mmdetection_is_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(request: Any) -> None:  # as `write_traced`, which needs MMDetection
+        export: Any = torch.onnx.export
+        axes = {"images": {2: "H", 3: "W"}}
+        export(
+            request.module, request.inputs.args, request.path, dynamo=False, input_names=["images"], dynamic_axes=axes
+        )
+
+    monkeypatch.setattr("footplate_vision.inference.exporting.write_traced", write)
+    exported = export_model(trained_as(tmp_path, "ShapeModel"), str(tmp_path / "a.onnx"), "onnx")
+    assert exported.outputs == {"output": (1, 1, "H", "W")}
+
+
+@pytest.mark.parametrize(
+    ("target", "to", "options", "message"),
+    [
+        ("a.onnx", "openvino", {}, "--to must be"),
+        ("a.pt2", "torch-export", {"opset": 18}, "an opset can be set only for ONNX"),
+        ("a.pt2", "torch-export", {"size": (0, 4)}, "--size must be"),
+        ("a.pt2", "torch-export", {"image": "no.png"}, r"the file 'no\.png' does not exist"),
+    ],
+)
+def test_wrong_arguments_are_errors(
+    tmp_path: Path, target: str, to: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ArgumentError, DataError), match=message):
+        export_model(untrained(tmp_path), str(tmp_path / target), to, **options)

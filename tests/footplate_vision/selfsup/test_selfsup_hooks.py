@@ -1,0 +1,135 @@
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from footplate.engine import BaseLoop
+from footplate.errors import ArgumentError
+from footplate.registry import HOOKS, MODELS
+from footplate_vision.selfsup import SelfSupDataSample
+from footplate_vision.visualization import planes_to_image
+from tests.footplate_vision.recording import Recorder
+from tests.footplate_vision.selfsup.model_configs import MAE_CFG
+
+BLUE, ORANGE = [0, 114, 178], [213, 94, 0]
+
+
+def outputs(features: list[list[float]], labels: list[int], parts: list[str]) -> list[SelfSupDataSample]:
+    found = []
+    for row, label, part in zip(features, labels, parts, strict=True):
+        sample = SelfSupDataSample(metainfo={"part": part}).set_gt_label(label)
+        sample.features = torch.tensor(row, dtype=torch.float32)
+        found.append(sample)
+    return found
+
+
+def validated(hook: Any, *batches: tuple[list[Any], list[SelfSupDataSample]]) -> list[tuple[str, Any, Any]]:
+    recorder, runner = Recorder(), SimpleNamespace(iter=7)
+    hook.before_val_epoch(runner)
+    for number, (pictures, samples) in enumerate(batches):
+        hook.after_val_iter(runner, number, {"inputs": [pictures]}, samples)
+    hook.after_val_epoch(runner, {})
+    return recorder.drawn
+
+
+def test_test_images_are_next_to_their_nearest_train_images() -> None:
+    pictures = [torch.full((1, 28, 28), 10 * number, dtype=torch.uint8) for number in range(5)]
+    samples = outputs([[1.0, 0], [9, 1], [0, 1], [1, 9], [1, 1]], [0, 0, 1, 0, 1], ["test", *["train"] * 3, "test"])
+    hook = HOOKS.build({"type": "NeighborPictureHook", "num_queries": 2, "num_neighbors": 2})
+    drawn = validated(hook, (pictures[:3], samples[:3]), (pictures[3:], samples[3:]))
+    assert [(name, step) for name, _, step in drawn] == [("val_neighbors", {"step": 7})]
+    page = drawn[0][1]
+    middles = [[int(page[100 * row + 50, 100 * column + 50, 0]) for column in range(3)] for row in range(2)]
+    assert middles[0] == [0, 10, 30]
+    assert middles[1][0] == 40
+    frames = [[page[100 * row + 5, 100 * column + 50].tolist() for column in range(3)] for row in range(2)]
+    assert frames == [[[255] * 3, BLUE, BLUE], [[255] * 3, ORANGE, ORANGE]]
+
+
+def test_without_parts_nothing_is_drawn() -> None:
+    hook = HOOKS.build({"type": "NeighborPictureHook"})
+    samples = outputs([[1.0, 0]], [0], ["test"])
+    assert validated(hook, ([torch.zeros(1, 28, 28)], samples)) == []
+
+
+def test_reconstructions_are_the_same_for_the_same_weights() -> None:
+    model = MODELS.build({**MAE_CFG, "data_preprocessor": {"type": "SelfSupDataPreprocessor", "mean": [9], "std": [5]}})
+    runner = SimpleNamespace(iter=3, unwrapped_model=model.eval())
+    hook = HOOKS.build({"type": "ReconstructionPictureHook", "num_samples": 2})
+    recorder, pictures = Recorder(), [torch.full((1, 12, 12), 50, dtype=torch.uint8)] * 5
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    for batch_idx in (0, 1, 0):
+        hook.after_val_iter(runner, batch_idx, {"inputs": [pictures]}, [])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [(name, step) for name, _, step in recorder.drawn] == [("val_reconstructions", {"step": 3})] * 2
+    first, second = (image for _, image, _ in recorder.drawn)
+    assert (first == second).all()
+    assert {10, 50, 128} & set(first[..., 0].ravel().tolist()) >= {50, 128}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_planes_become_images(channels: int) -> None:
+    picture = planes_to_image(torch.tensor([-5.0, 20.4, 300.0]).view(1, 1, 3).expand(channels, 2, 3))
+    assert picture.shape == (2, 3, 3)
+    assert picture[0, :, 1].tolist() == [0, 20, 255]
+
+
+def hook(**arguments: Any) -> Any:
+    return HOOKS.build({"type": "ValidateFirstHook", **arguments})
+
+
+def runner(iteration: int = 0, **parts: Any) -> Any:
+    loop = SimpleNamespace(validation_requested=False)
+    return SimpleNamespace(iter=iteration, val_loop=BaseLoop, train_loop=loop, **parts)
+
+
+@pytest.mark.parametrize(("iteration", "asked"), [(0, True), (7, False)])
+def test_a_run_that_begins_is_validated_first(iteration: int, asked: bool) -> None:
+    run = runner(iteration)
+    hook().before_train(run)
+    assert run.train_loop.validation_requested is asked
+
+
+def test_gains_are_added_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    first: dict[str, Any] = {"knn/top1": 60.0, "linear/top1": 70.0, "matrix": [1]}
+    later: dict[str, Any] = {"knn/top1": 75.5, "linear/top1": 69.0, "matrix": [2]}
+    watching = hook()
+    with caplog.at_level(logging.INFO, logger="footplate"):
+        watching.after_val_epoch(runner(0), first)
+        watching.after_val_epoch(runner(100), later)
+    assert first == {"knn/top1": 60.0, "linear/top1": 70.0, "matrix": [1]}
+    assert (later["gain/knn/top1"], later["gain/linear/top1"]) == (15.5, -1.0)
+    assert "gain/matrix" not in later
+    assert caplog.messages == [
+        "Gain since the start: knn/top1 60.00 -> 75.50 (+15.50), linear/top1 70.00 -> 69.00 (-1.00)"
+    ]
+
+
+def test_only_some_metrics_may_be_compared() -> None:
+    watching, later = hook(keys=["a"]), {"a": 3.0, "b": 4.0}
+    watching.after_val_epoch(runner(0), {"a": 1.0, "b": 1.0})
+    watching.after_val_epoch(runner(1), later)
+    assert later == {"a": 3.0, "b": 4.0, "gain/a": 2.0}
+
+
+def test_a_resumed_run_knows_the_start() -> None:
+    watching, resumed, later = hook(), hook(), {"a": 3.0}
+    watching.after_val_epoch(runner(0), {"a": 1.0})
+    resumed.load_state_dict(watching.state_dict())
+    resumed.after_val_epoch(runner(5), later)
+    assert later["gain/a"] == 2.0
+    unknown = {"a": 3.0}
+    hook().after_val_epoch(runner(5), unknown)
+    assert unknown == {"a": 3.0}
+
+
+def test_missing_input_is_reported() -> None:
+    with pytest.raises(ArgumentError, match="did you mean 'knn/top1'"):
+        hook(keys=["knn/top"]).after_val_epoch(runner(0), {"knn/top1": 1.0})
+    run = runner()
+    run.val_loop = None
+    with pytest.raises(ArgumentError, match="needs a val_dataloader"):
+        hook().before_train(run)

@@ -1,0 +1,64 @@
+from typing import Any
+
+import pytest
+import torch
+
+from footplate.errors import ArgumentError
+from footplate.registry import MODELS
+from footplate_vision.selfsup import MAEViT
+from footplate_vision.selfsup.vit import position_codes
+
+SMALL: dict[str, Any] = {"img_size": 12, "patch_size": 3, "in_channels": 1, "embed_dims": 8, "num_layers": 2}
+
+
+def vit(**arguments: Any) -> Any:
+    return MODELS.build({"type": "MAEViT", **SMALL, "num_heads": 2, **arguments})
+
+
+@pytest.mark.parametrize(("ratio", "hidden"), [(0.75, 12), (0.6, 10)])
+def test_the_mask_hides_an_exact_number_of_patches(ratio: float, hidden: int) -> None:
+    masked = vit(mask_ratio=ratio).forward_masked(torch.randn(50, 1, 12, 12))
+    assert masked.mask.sum(dim=1).tolist() == [hidden] * 50
+    assert masked.tokens.shape == (50, 1 + 16 - hidden, 8)
+    for row, seen in zip(masked.mask, masked.seen, strict=True):
+        assert sorted(seen.tolist()) == (row == 0).nonzero().flatten().tolist()
+    assert len({tuple(row.tolist()) for row in masked.mask}) > 5
+    assert (masked.mask.mean(dim=0) - hidden / 16).abs().max() < 0.3  # every patch has its turn
+
+
+def test_hidden_patches_have_no_influence() -> None:
+    model, pictures = vit(mask_ratio=0.5).eval(), torch.randn(3, 1, 12, 12)
+    torch.manual_seed(0)
+    masked = model.forward_masked(pictures)
+    pixels = masked.mask.view(3, 1, 4, 4).repeat_interleave(3, 2).repeat_interleave(3, 3)
+    torch.manual_seed(0)
+    again = model.forward_masked(pictures + 100 * pixels)
+    assert torch.equal(masked.tokens, again.tokens)
+
+
+def test_features_are_of_whole_images() -> None:
+    model, pictures = vit().eval(), torch.randn(3, 1, 12, 12)
+    found = model(pictures)
+    assert found.shape == (3, 8)
+    pictures[:, :, :3, :3] += 1
+    assert not torch.allclose(model(pictures), found, atol=1e-4)
+
+
+def test_position_embeddings_differ() -> None:
+    codes = position_codes(8, 5)[0]
+    assert codes.shape == (25, 8)
+    distances = torch.cdist(codes, codes) + 10 * torch.eye(25)
+    assert distances.min() > 0.1
+    assert torch.equal(codes[0], torch.tensor([0.0, 0, 1, 1, 0, 0, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"patch_size": 5}, "img_size .* is not divisible by patch_size 5"),
+        ({"mask_ratio": 0.0}, "mask at least one"),
+    ],
+)
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        MAEViT(**{**SMALL, "num_heads": 2, **arguments})
