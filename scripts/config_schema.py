@@ -11,9 +11,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from footplate.engine.hook_list import DEFAULT_HOOKS
-from footplate.engine.runner import Runner
-from footplate.engine.sections import ARGUMENTS, OTHER_KEYS
+from footplate.engine.checking.sections import ARGUMENTS, OTHER_KEYS
+from footplate.engine.running.hook_list import DEFAULT_HOOKS
+from footplate.engine.running.runner import Runner
 from footplate.errors import is_own_module
 from footplate.registry import Registry
 from footplate.registry.arguments import arguments_of

@@ -9,8 +9,8 @@ import pytest
 
 from footplate.config import Config
 from footplate.config.sources import Recipe, recipes
-from footplate.engine.run_config import translate_config
-from footplate.engine.sections import RUNNER_KEYS
+from footplate.engine.checking.run_config import translate_config
+from footplate.engine.checking.sections import RUNNER_KEYS
 from footplate.registry import HOOKS
 from scripts.config_schema import BUILT_IN_NAMES, FILE, built_in_names, config_schema, describe_arguments
 

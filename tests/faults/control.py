@@ -7,8 +7,9 @@ from typing import Any
 
 from footplate.checkpoint import saver, unpickler
 from footplate.data import position
-from footplate.engine import request_handling, runner, signals
-from footplate.engine.base_loops import BaseTrainLoop
+from footplate.engine.running import runner
+from footplate.engine.running.base_loops import BaseTrainLoop
+from footplate.engine.stopping import request_handling, signals
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule
 from tests.faults.processes import nothing, replace_in

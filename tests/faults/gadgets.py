@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate import Config, Runner
-from footplate.engine.run_config import check_config
+from footplate.engine.checking.run_config import check_config
 from footplate.errors import FootplateError
 from footplate.registry import Registry, dotted_paths, registry
 from tests.faults.malice import FORMS, PLACES, fill, plain_config, put, watched_trials, write_config

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from footplate.data import batch_plan
-from footplate.engine import Hook, preflight
-from footplate.engine.hook import EVENTS
-from footplate.engine.hook_list import HookList
+from footplate.engine import Hook
+from footplate.engine.checking import preflight
+from footplate.engine.running.hook import EVENTS
+from footplate.engine.running.hook_list import HookList
 from footplate.hooks import CheckpointHook
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, MODELS

@@ -18,7 +18,7 @@ from footplate.checkpoint import load_checkpoint
 from footplate.checkpoint.digest import DigestSink
 from footplate.data import rng
 from footplate.engine import Hook
-from footplate.engine import state as engine_state
+from footplate.engine.saving import state as engine_state
 from footplate.errors import CheckpointError
 from footplate.registry import HOOKS
 from tests.faults.processes import in_child, replace_in

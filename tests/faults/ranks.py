@@ -14,7 +14,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import find_latest, load_checkpoint
-from footplate.engine import resume_plan, state
+from footplate.engine.saving import resume_plan, state
 from tests.faults.processes import end, fork, replace_in
 from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import first_difference, outcome

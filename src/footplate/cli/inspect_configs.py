@@ -191,7 +191,7 @@ def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
 @contextmanager
 def _showing_warnings(cfg: Config) -> Iterator[None]:
     """Prints the warnings of the block, and warnings about variables of the config, after the block."""
-    from footplate.engine.idle_settings import warn_about_variables
+    from footplate.engine.checking.idle_settings import warn_about_variables
     from footplate.tools.collected_warnings import collect_warnings
 
     with collect_warnings() as warnings:

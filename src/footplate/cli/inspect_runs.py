@@ -92,7 +92,7 @@ def report_runs(arguments: Namespace) -> None:
 
 def replay_run(arguments: Namespace) -> int:
     """Replays an iteration and prints where values become non-finite. Returns 1 if all values are finite."""
-    from footplate.engine.captures import SUFFIX
+    from footplate.engine.saving.captures import SUFFIX
     from footplate.tools.replay import describe_replay, read_capture, replay
 
     path, facts = read_capture(arguments.capture)

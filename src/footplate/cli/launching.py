@@ -67,8 +67,8 @@ def start_processes(arguments: Namespace) -> int | None:
         FootplateError: The config is invalid.
         ArgumentError: `--nproc` or `--max-restarts` is invalid.
     """
-    from footplate.engine.run_config import check_config
-    from footplate.engine.run_folder import folders_of
+    from footplate.engine.checking.run_config import check_config
+    from footplate.engine.running.run_folder import folders_of
     from footplate.tools.collected_warnings import collect_warnings
 
     if arguments.local_rank is not None:

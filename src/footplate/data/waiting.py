@@ -16,7 +16,7 @@ class DataWait:
     - Code that reads a sample or waits for a worker runs through `call` or `over`. Only this code can be interrupted.
       Code that swaps the run's random generators must run outside these methods.
     - The training loop calls `begin`, `end` and `cancel`, and handles the error.
-    - Signal handlers call `interrupt`. For a run, see `footplate.engine.requests`.
+    - Signal handlers call `interrupt`. For a run, see `footplate.engine.stopping.requests`.
 
     What happens on a request depends on what the process is doing:
 

@@ -1,12 +1,12 @@
 """The training engine: the runner, the loops and the hooks."""
 
-from footplate.engine.base_loops import BaseLoop, BaseTrainLoop
-from footplate.engine.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
-from footplate.engine.hook_list import HookList
-from footplate.engine.run_history import History
-from footplate.engine.runner import Runner
-from footplate.engine.train_loops import EpochBasedTrainLoop, IterBasedTrainLoop
+from footplate.engine.running.base_loops import BaseLoop, BaseTrainLoop
+from footplate.engine.running.evaluation_loops import TestLoop, ValLoop
+from footplate.engine.running.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
+from footplate.engine.running.hook_list import HookList
+from footplate.engine.running.run_history import History
+from footplate.engine.running.runner import Runner
+from footplate.engine.running.train_loops import EpochBasedTrainLoop, IterBasedTrainLoop
 
 __all__ = [
     "EVENTS",

@@ -26,7 +26,7 @@ from footplate.checks import check_count, check_folder, check_names, is_number
 from footplate.distributed import compute_on_main, compute_on_ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner, SavingHook
-from footplate.engine.request_handling import save_on_request, start_save, start_saves
+from footplate.engine.stopping.request_handling import save_on_request, start_save, start_saves
 from footplate.errors import ArgumentError
 from footplate.hooks.best_checkpoints import BestCheckpoints
 from footplate.hooks.monitored_metrics import MonitoredMetric

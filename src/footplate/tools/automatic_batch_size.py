@@ -19,8 +19,9 @@ from footplate.config.key_paths import merge_options
 from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.distributed.process_group import find_rank_info
-from footplate.engine import Runner, process_setup
-from footplate.engine.run_config import runner_config
+from footplate.engine import Runner
+from footplate.engine.checking.run_config import runner_config
+from footplate.engine.running import process_setup
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.interrupts import temporary_folder

@@ -17,19 +17,20 @@ from footplate.data import BaseDataset, dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped, innermost_datasets
 from footplate.distributed import broadcast_object, gather_objects, get_world_size, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import Runner, process_setup
-from footplate.engine.evaluation_loops import ValLoop, predicting
-from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
-from footplate.engine.preflight import (
+from footplate.engine import Runner
+from footplate.engine.checking.idle_settings import warn_about_idle_settings, warn_about_variables
+from footplate.engine.checking.preflight import (
     check_free_space,
     checkpoint_size,
     evaluate_quietly,
     predict_batch,
     trial_evaluator,
 )
-from footplate.engine.requests import EarlyExitError
-from footplate.engine.run_config import check_config, runner_config
-from footplate.engine.sections import check_visualizer
+from footplate.engine.checking.run_config import check_config, runner_config
+from footplate.engine.checking.sections import check_visualizer
+from footplate.engine.running import process_setup
+from footplate.engine.running.evaluation_loops import ValLoop, predicting
+from footplate.engine.stopping.requests import EarlyExitError
 from footplate.error_context import at_key, located, with_defaults
 from footplate.errors import CheckpointError, DataError, FootplateError, StorageError, is_own_module, shown_path
 from footplate.evaluation.evaluation_sets import sets_of

@@ -6,9 +6,9 @@ from typing import Any
 from footplate.checks import check_count
 from footplate.config import Config
 from footplate.engine import EpochBasedTrainLoop, HookList, IterBasedTrainLoop
-from footplate.engine.hook_list import build_hooks
-from footplate.engine.nonfinite import NonFiniteHook
-from footplate.engine.sections import counts_epochs, loop_settings
+from footplate.engine.checking.sections import counts_epochs, loop_settings
+from footplate.engine.running.hook_list import build_hooks
+from footplate.engine.stopping.nonfinite import NonFiniteHook
 from footplate.error_context import located
 from footplate.errors import UnknownNameError
 from footplate.evaluation.validation_schedule import validation_points

@@ -12,8 +12,8 @@ from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.data import build_dataloader, length_of
 from footplate.engine import Hook, Runner
-from footplate.engine.requests import EarlyExitError
-from footplate.engine.run_config import translate_config
+from footplate.engine.checking.run_config import translate_config
+from footplate.engine.stopping.requests import EarlyExitError
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.messages import first_line

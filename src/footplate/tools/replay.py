@@ -14,9 +14,9 @@ from footplate.checkpoint import load_checkpoint
 from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
-from footplate.engine.captures import CAPTURE, SUFFIX, facts_of
-from footplate.engine.requests import EarlyExitError
-from footplate.engine.run_config import runner_config
+from footplate.engine.checking.run_config import runner_config
+from footplate.engine.saving.captures import CAPTURE, SUFFIX, facts_of
+from footplate.engine.stopping.requests import EarlyExitError
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.interrupts import temporary_folder
 from footplate.messages import one_line

@@ -9,7 +9,7 @@ from torch import nn
 from footplate.checks import check_count
 from footplate.config import Config
 from footplate.distributed import unwrap_model
-from footplate.engine.run_config import translate_config
+from footplate.engine.checking.run_config import translate_config
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
 from footplate.optim import build_optim_wrapper, build_param_schedulers

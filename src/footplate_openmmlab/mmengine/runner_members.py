@@ -5,8 +5,9 @@ from operator import attrgetter
 from typing import Any
 
 from footplate.distributed import active_launcher, is_distributed
-from footplate.engine import Runner, process_setup
-from footplate.engine.hook_list import build_hooks
+from footplate.engine import Runner
+from footplate.engine.running import process_setup
+from footplate.engine.running.hook_list import build_hooks
 from footplate.hooks.runtime_info_hook import RuntimeInfoHook
 
 

@@ -21,9 +21,10 @@ from footplate.checks import check_count
 from footplate.config import Config, import_modules, parse_recorded
 from footplate.data import Compose, LoadImageFromFile, build_collate
 from footplate.data.data_container import DataContainer
-from footplate.engine import Runner, process_setup
-from footplate.engine.model_setup import build_model
-from footplate.engine.run_config import translate_config
+from footplate.engine import Runner
+from footplate.engine.checking.run_config import translate_config
+from footplate.engine.running import process_setup
+from footplate.engine.running.model_setup import build_model
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, ConfigError, DataError, FootplateError
 from footplate.evaluation.evaluation_sets import has_several_loaders

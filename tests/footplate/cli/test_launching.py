@@ -66,7 +66,7 @@ def test_torchrun_gets_the_command(monkeypatch: pytest.MonkeyPatch, caplog: pyte
         logging.getLogger("footplate.engine").warning("a warning")
 
     monkeypatch.setattr(launching, "_torchrun", torchrun)
-    monkeypatch.setattr("footplate.engine.run_config.check_config", warn)
+    monkeypatch.setattr("footplate.engine.checking.run_config.check_config", warn)
     words = ["--nproc", "2", "--max-restarts", "3"]
     assert start_processes(_arguments(*words)) == 7
     assert got == [(2, 3, ["-m", "footplate", "train", "a.py", *words], None)]
@@ -105,7 +105,7 @@ def test_json_of_several_processes_is_one_document(
         return code, error
 
     monkeypatch.setattr(launching, "_torchrun", torchrun)
-    monkeypatch.setattr("footplate.engine.run_config.check_config", lambda cfg: None)
+    monkeypatch.setattr("footplate.engine.checking.run_config.check_config", lambda cfg: None)
     arguments = _arguments("--nproc", "2")
     arguments.json, arguments.results = True, io.StringIO()
     assert start_processes(arguments) == code

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from footplate import Runner
 from footplate.data import SampleLoader, build_dataloader, explain_worker_death
-from footplate.engine.requests import Interrupted
+from footplate.engine.stopping.requests import Interrupted
 from footplate.errors import ArgumentError, DataError
 from tests.support import settings
 

@@ -6,8 +6,9 @@ import pytest
 
 from footplate import Hook, Runner
 from footplate.distributed import unwrap_model
-from footplate.engine import IterBasedTrainLoop, hook_list
-from footplate.engine.hook_list import DEFAULT_HOOKS, build_hooks
+from footplate.engine import IterBasedTrainLoop
+from footplate.engine.running import hook_list
+from footplate.engine.running.hook_list import DEFAULT_HOOKS, build_hooks
 from footplate.errors import ArgumentError, BuildError, UnknownNameError
 from footplate.hooks import CheckpointHook, LoggerHook
 from tests.footplate.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture

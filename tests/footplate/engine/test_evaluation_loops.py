@@ -8,7 +8,7 @@ from torch import nn
 
 from footplate import Hook, Runner
 from footplate.data import build_dataloader
-from footplate.engine import evaluation_loops
+from footplate.engine.running import evaluation_loops
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric, build_evaluator
 from footplate.evaluation.evaluation_sets import build_loaders, map_evaluators

@@ -6,7 +6,7 @@ import pytest
 
 from footplate import Runner
 from footplate.engine import EVENTS, Hook, HookList, Priority, get_priority
-from footplate.engine.hook import FunctionHook
+from footplate.engine.running.hook import FunctionHook
 from footplate.errors import ArgumentError
 from tests.support import Witness, settings
 

@@ -8,9 +8,9 @@ import pytest
 
 from footplate import Config
 from footplate.engine import Runner
-from footplate.engine.hook import FunctionHook, Hook
-from footplate.engine.idle_settings import warn_about_late_settings, warn_about_variables
-from footplate.engine.run_config import runner_config
+from footplate.engine.checking.idle_settings import warn_about_late_settings, warn_about_variables
+from footplate.engine.checking.run_config import runner_config
+from footplate.engine.running.hook import FunctionHook, Hook
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
 from footplate.tools.overrides import apply_overrides

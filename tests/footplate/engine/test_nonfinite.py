@@ -9,8 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from footplate import Config, Runner
 from footplate.checkpoint import find_latest, load_checkpoint
 from footplate.cli.main import main
-from footplate.engine.captures import facts_of
-from footplate.engine.nonfinite import nonfinite_weights
+from footplate.engine.saving.captures import facts_of
+from footplate.engine.stopping.nonfinite import nonfinite_weights
 from footplate.errors import NonFiniteError
 from footplate.messages import pluralize
 from tests.support import ToyModel, settings

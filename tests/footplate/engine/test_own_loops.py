@@ -12,7 +12,7 @@ import torch
 
 from footplate import LOOPS, Hook, Runner
 from footplate.engine import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
-from footplate.engine.requests import Interrupted
+from footplate.engine.stopping.requests import Interrupted
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from tests.support import Witness, settings, weights
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from footplate import Runner
-from footplate.engine.process_setup import (
+from footplate.engine.running.process_setup import (
     check_environment,
     keep_freed_memory,
     prepare,
@@ -47,7 +47,7 @@ def test_without_a_seed_the_one_of_the_script_is_used_or_one_is_drawn(monkeypatc
     for seed in (7, 2**40 + 7):
         torch.manual_seed(seed)
         assert [seed_everything({}) for _ in range(2)] == [7, 7]
-    monkeypatch.setattr("footplate.engine.script_seed._script_seed", None)
+    monkeypatch.setattr("footplate.engine.running.script_seed._script_seed", None)
     seeds = {seed_everything({}) for _ in range(4)} | {seed_everything({"seed": None})}
     assert len(seeds) == 5
     assert all(0 <= seed < 1 << 31 for seed in seeds)
@@ -56,7 +56,7 @@ def test_without_a_seed_the_one_of_the_script_is_used_or_one_is_drawn(monkeypatc
 def test_diff_rank_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     seed_everything({"seed": 8})
     eight = draws()
-    monkeypatch.setattr("footplate.engine.process_setup.get_rank", lambda: 3)
+    monkeypatch.setattr("footplate.engine.running.process_setup.get_rank", lambda: 3)
     assert seed_everything({"seed": 5, "diff_rank_seed": True}) == 5
     assert draws() == eight
     seed_everything({"seed": 8, "diff_rank_seed": False})
@@ -99,7 +99,7 @@ def test_unknown_key_suggests_the_nearest() -> None:
 def test_prepare_applies_env_cfg(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(multiprocessing, "set_start_method", lambda method, force: calls.append((method, force)))
-    monkeypatch.setattr("footplate.engine.process_setup.initialize", lambda *given: calls.append(given))
+    monkeypatch.setattr("footplate.engine.running.process_setup.initialize", lambda *given: calls.append(given))
     workers = {"mp_start_method": "fork", "opencv_num_threads": 0}
     prepare({"cudnn_benchmark": True, "mp_cfg": workers, "dist_cfg": {"backend": "nccl"}}, launcher="none")
     assert torch.backends.cudnn.benchmark

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config
-from footplate.engine.run_config import check_config
+from footplate.engine.checking.run_config import check_config
 from footplate.errors import ArgumentError
 
 FLAG = "must be True or False|must be True, False"

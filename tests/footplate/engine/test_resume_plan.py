@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from footplate.checkpoint import save_checkpoint, write_pointer
-from footplate.engine.resume_plan import ResumePlan
+from footplate.engine.saving.resume_plan import ResumePlan
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -9,8 +9,8 @@ import pytest
 
 from footplate.config import Config, read_recorded
 from footplate.engine import Runner
-from footplate.engine.run_config import check_config
-from footplate.engine.sections import SECOND_GENERATION_KEYS
+from footplate.engine.checking.run_config import check_config
+from footplate.engine.checking.sections import SECOND_GENERATION_KEYS
 from footplate.errors import FootplateError
 from footplate.tools.check import check
 from footplate_vision.inference.trained_model import open_trained

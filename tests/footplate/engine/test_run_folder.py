@@ -12,9 +12,9 @@ from filelock import Timeout
 
 from footplate import Runner
 from footplate.distributed import failures
-from footplate.engine import run_folder
-from footplate.engine.run_folder import locked
-from footplate.engine.run_scope import running
+from footplate.engine.running import run_folder
+from footplate.engine.running.run_folder import locked
+from footplate.engine.running.run_scope import running
 from footplate.errors import ArgumentError, StorageError
 from tests.support import settings
 

@@ -6,8 +6,8 @@ import pytest
 
 from footplate import Runner
 from footplate.config import Config
-from footplate.engine.run_config import check_config, keys_of_both_generations
-from footplate.engine.sections import ARGUMENTS, RUNNER_KEYS
+from footplate.engine.checking.run_config import check_config, keys_of_both_generations
+from footplate.engine.checking.sections import ARGUMENTS, RUNNER_KEYS
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.hooks import CheckpointHook
 from footplate.optim.schedules import LinearLR

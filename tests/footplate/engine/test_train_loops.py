@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
 from footplate import BaseModel, Hook, Runner
-from footplate.engine.requests import Stop
+from footplate.engine.stopping.requests import Stop
 from footplate.errors import DataError
 from tests.support import ToyModel, Witness, loader, settings, weights
 

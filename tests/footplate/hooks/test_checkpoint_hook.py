@@ -10,7 +10,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, saver
-from footplate.engine.requests import Stop
+from footplate.engine.stopping.requests import Stop
 from footplate.errors import ArgumentError
 from footplate.hooks import CheckpointHook
 from tests.support import Witness, settings

@@ -9,8 +9,8 @@ import pytest
 
 from footplate import HOOKS, Config, Runner, hooks
 from footplate.engine import Priority
-from footplate.engine.nonfinite import NonFiniteHook
-from footplate.engine.requests import RequestExchangeHook
+from footplate.engine.stopping.nonfinite import NonFiniteHook
+from footplate.engine.stopping.requests import RequestExchangeHook
 from footplate.tools.run_curves import CurveHook
 from tests.support import json_lines, settings
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from footplate import Runner
-from footplate.engine.process_setup import is_notebook
+from footplate.engine.running.process_setup import is_notebook
 from footplate.hooks import ProgressHook
 from footplate.hooks.live_display import loss_text, metric_text, text_line
 from footplate.records import get_logger

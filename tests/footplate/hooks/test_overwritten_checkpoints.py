@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from footplate.engine.request_handling import save_on_request
+from footplate.engine.stopping.request_handling import save_on_request
 from footplate.errors import ArgumentError
 from tests.footplate.hooks.runs import saving_runner
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from footplate.engine.hook_list import HookList
+from footplate.engine.running.hook_list import HookList
 from footplate.errors import ArgumentError, ConfigError
 from footplate.records import BaseVisBackend
 from footplate.records.base_writer import Tracker

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate import Config, Runner
-from footplate.engine.run_config import check_config
+from footplate.engine.checking.run_config import check_config
 from footplate.errors import BuildError
 from footplate.registry import DATA_SAMPLERS, DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS, Registry
 from tests.docs.pages import DOCS

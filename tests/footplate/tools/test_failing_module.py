@@ -9,7 +9,7 @@ from footplate.advice import advise
 from footplate.cli.error_messages import describe_error
 from footplate.config import Config
 from footplate.data.data_element import BaseDataElement
-from footplate.engine.invalid_labels import label_advice
+from footplate.engine.checking.invalid_labels import label_advice
 from footplate.error_context import add_note
 from footplate.tools.failing_module import is_out_of_memory, module_error
 from footplate_vision.structures import PixelData

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.engine.preflight import trial_evaluator
+from footplate.engine.checking.preflight import trial_evaluator
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import EvaluationContext, Evaluator
 from footplate.registry import METRICS

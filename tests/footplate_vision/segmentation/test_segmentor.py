@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.engine.evaluation_loops import MeanLosses
+from footplate.engine.running.evaluation_loops import MeanLosses
 from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.registry import MODELS
 from footplate_vision.segmentation import BaseSegmentor, SegDataSample, SegTTAModel, SmallSegmentor

@@ -163,7 +163,9 @@ def translate_for_run(cfg: Config) -> Config:
     if not is_first_generation(cfg):
         warn_about_leftovers(cfg)
         return cfg
-    from footplate.engine.process_setup import pick_device  # imports torch, which `footplate migrate` does not need
+    from footplate.engine.running.process_setup import (
+        pick_device,  # imports torch, which `footplate migrate` does not need
+    )
 
     translation = translate_sections(cfg, device=pick_device().type)
     _logger.info("This first-generation config was translated. To save the result, use `footplate migrate`.")

@@ -27,30 +27,40 @@ from footplate.distributed import (
     unwrap_model,
     wrap_model,
 )
-from footplate.engine import process_setup
-from footplate.engine.activity import Activity
-from footplate.engine.base_loops import BaseTrainLoop, Progress
-from footplate.engine.checkpoint_io import CheckpointIO
-from footplate.engine.components import Component, TrainLoopComponent, build_log_processor, build_loop
-from footplate.engine.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.hook import FunctionHook, Hook
-from footplate.engine.hook_list import build_hooks, implicit_hooks
-from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_late_settings, warn_about_variables
-from footplate.engine.model_setup import build_model
-from footplate.engine.module_state import ModuleNumbers
-from footplate.engine.nonfinite import NonFiniteHook
-from footplate.engine.other_engines import ELSEWHERE, MemberElsewhere
-from footplate.engine.prediction import predict
-from footplate.engine.preflight import preflight
-from footplate.engine.requests import Interrupted, Requests
-from footplate.engine.resume_plan import ResumePlan
-from footplate.engine.run_config import CompletedArguments, arguments_in, located_in, runner_config, split_overrides
-from footplate.engine.run_folder import RunFolder
-from footplate.engine.run_history import History
-from footplate.engine.run_scope import refusing_exits, running
-from footplate.engine.script_seed import remember_script_seed
-from footplate.engine.sections import check_sections, counts_epochs
-from footplate.engine.signals import handling_signals
+from footplate.engine.checking.idle_settings import (
+    warn_about_idle_settings,
+    warn_about_late_settings,
+    warn_about_variables,
+)
+from footplate.engine.checking.preflight import preflight
+from footplate.engine.checking.run_config import (
+    CompletedArguments,
+    arguments_in,
+    located_in,
+    runner_config,
+    split_overrides,
+)
+from footplate.engine.checking.sections import check_sections, counts_epochs
+from footplate.engine.running import process_setup
+from footplate.engine.running.activity import Activity
+from footplate.engine.running.base_loops import BaseTrainLoop, Progress
+from footplate.engine.running.components import Component, TrainLoopComponent, build_log_processor, build_loop
+from footplate.engine.running.evaluation_loops import TestLoop, ValLoop
+from footplate.engine.running.hook import FunctionHook, Hook
+from footplate.engine.running.hook_list import build_hooks, implicit_hooks
+from footplate.engine.running.model_setup import build_model
+from footplate.engine.running.other_engines import ELSEWHERE, MemberElsewhere
+from footplate.engine.running.prediction import predict
+from footplate.engine.running.run_folder import RunFolder
+from footplate.engine.running.run_history import History
+from footplate.engine.running.run_scope import refusing_exits, running
+from footplate.engine.running.script_seed import remember_script_seed
+from footplate.engine.saving.checkpoint_io import CheckpointIO
+from footplate.engine.saving.module_state import ModuleNumbers
+from footplate.engine.saving.resume_plan import ResumePlan
+from footplate.engine.stopping.nonfinite import NonFiniteHook
+from footplate.engine.stopping.requests import Interrupted, Requests
+from footplate.engine.stopping.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -799,7 +809,7 @@ class Runner:
         )
 
     def build_log_processor(self, log_processor: Any) -> LogProcessor:
-        """Builds the log processor; see `footplate.engine.components.build_log_processor`."""
+        """Builds the log processor; see `footplate.engine.running.components.build_log_processor`."""
         return build_log_processor(log_processor, self.sections["train_cfg"])
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:

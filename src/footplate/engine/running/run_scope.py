@@ -10,16 +10,16 @@ from footplate.advice import advise
 from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
-from footplate.engine.captures import capture_failure
-from footplate.engine.invalid_labels import label_advice
-from footplate.engine.requests import EarlyExitError, Interrupted
+from footplate.engine.checking.invalid_labels import label_advice
+from footplate.engine.saving.captures import capture_failure
+from footplate.engine.stopping.requests import EarlyExitError, Interrupted
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
 from footplate.errors import ArgumentError, ExitError, FootplateError, NonFiniteError
 from footplate.records import NOT_SHOWN
 from footplate.storage.file_operations import NO_SPACE
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 _MAX_LINES = 5  # the maximum number of lines of an error message in the log

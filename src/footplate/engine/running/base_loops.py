@@ -12,11 +12,11 @@ from footplate.data import build_dataloader, capture_rng, dataset_of, length_of,
 from footplate.data.position import track_position
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
-from footplate.engine.module_state import plain_tensors
-from footplate.engine.overridden_loops import adapt_overridden
-from footplate.engine.process_setup import keep_freed_memory
-from footplate.engine.request_handling import handle_requests, save_after_data_error
-from footplate.engine.requests import Stop
+from footplate.engine.running.overridden_loops import adapt_overridden
+from footplate.engine.running.process_setup import keep_freed_memory
+from footplate.engine.saving.module_state import plain_tensors
+from footplate.engine.stopping.request_handling import handle_requests, save_after_data_error
+from footplate.engine.stopping.requests import Stop
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
 from footplate.evaluation.evaluation_sets import EvaluationSet
@@ -28,7 +28,7 @@ from footplate.evaluation.validation_schedule import (
 )
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 

@@ -8,7 +8,7 @@ from typing import Any
 from footplate.checkpoint import list_candidates, load_latest, read_pointer
 from footplate.checkpoint.contents import read_outline
 from footplate.distributed import compute_on_main
-from footplate.engine.state import part_of
+from footplate.engine.saving.state import part_of
 from footplate.errors import CheckpointError
 
 _logger = logging.getLogger("footplate.engine")

@@ -3,11 +3,11 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
-from footplate.engine.request_handling import handle_requests
+from footplate.engine.stopping.request_handling import handle_requests
 from footplate.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from footplate.engine.base_loops import BaseTrainLoop
+    from footplate.engine.running.base_loops import BaseTrainLoop
 
 _logger = logging.getLogger("footplate.engine")
 

@@ -22,8 +22,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from footplate.engine.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
-from footplate.engine.requests import RequestExchangeHook
+from footplate.engine.running.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
+from footplate.engine.stopping.requests import RequestExchangeHook
 from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
@@ -31,7 +31,7 @@ from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.registry import HOOKS, TRANSFORMS
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "runtime_info": {"type": "RuntimeInfoHook"},

@@ -31,7 +31,7 @@ from footplate.distributed import (
     ignored_launcher,
     is_main_process,
 )
-from footplate.engine.requests import ON_REQUEST
+from footplate.engine.stopping.requests import ON_REQUEST
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, shown_path
 from footplate.messages import list_names
@@ -49,7 +49,7 @@ from footplate.storage import commit_bytes
 from footplate.storage.local_files import RUN_LOCK
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 _LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)

@@ -14,7 +14,7 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 

@@ -20,7 +20,7 @@ from footplate.data import (
     length_of,
 )
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
-from footplate.engine.base_loops import BaseLoop
+from footplate.engine.running.base_loops import BaseLoop
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -28,7 +28,7 @@ from footplate.evaluation.evaluation_sets import EvaluationSet, build_evaluation
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 
 class MeanLosses:

@@ -10,11 +10,11 @@ from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.config import as_python
 from footplate.distributed import is_main_process
-from footplate.engine.run_config import recordable
+from footplate.engine.checking.run_config import recordable
 from footplate.errors import CheckpointError, ConfigError, NonFiniteError
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 CAPTURE = "capture"

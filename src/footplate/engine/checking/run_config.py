@@ -31,11 +31,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from footplate.config import Config, as_plain, as_python
 from footplate.config.config_dict import is_variable
 from footplate.config.key_paths import merge_options
-from footplate.engine.components import build_log_processor
-from footplate.engine.hook_list import build_hooks
-from footplate.engine.model_setup import describe_builder
-from footplate.engine.plain_defaults import set_plain_defaults
-from footplate.engine.sections import (
+from footplate.engine.checking.plain_defaults import set_plain_defaults
+from footplate.engine.checking.sections import (
     ARGUMENTS,
     LENGTHS,
     PYTHON_ARGUMENTS,
@@ -44,6 +41,9 @@ from footplate.engine.sections import (
     check_sections,
     check_structure,
 )
+from footplate.engine.running.components import build_log_processor
+from footplate.engine.running.hook_list import build_hooks
+from footplate.engine.running.model_setup import describe_builder
 from footplate.error_context import located, origin_of, with_origins
 from footplate.errors import ArgumentError, ConfigError, ConfigKeyError, FootplateError, Origin
 from footplate.extensions import extensions, is_translated, translate

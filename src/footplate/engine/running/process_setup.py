@@ -25,12 +25,12 @@ from footplate.distributed import (
     initialize,
     report_uncaught_errors,
 )
-from footplate.engine.script_seed import remember_script_seed, set_marked_seed
+from footplate.engine.running.script_seed import remember_script_seed, set_marked_seed
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 ENVIRONMENT_KEYS = ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit")  # the keys of env_cfg
 WORKER_KEYS = ("mp_start_method", "opencv_num_threads")  # the keys of env_cfg.mp_cfg

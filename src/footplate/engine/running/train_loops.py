@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
-from footplate.engine.base_loops import BaseTrainLoop, Progress
-from footplate.engine.request_handling import handle_requests
+from footplate.engine.running.base_loops import BaseTrainLoop, Progress
+from footplate.engine.stopping.request_handling import handle_requests
 from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 
 @LOOPS.register_module()

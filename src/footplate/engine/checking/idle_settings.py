@@ -7,9 +7,9 @@ from typing import Any
 
 from footplate.config import Config, find_unused_changes
 from footplate.config.config_dict import is_variable
-from footplate.engine.base_loops import BaseTrainLoop
-from footplate.engine.hook_list import HookList
-from footplate.engine.run_config import keys_with_effect
+from footplate.engine.checking.run_config import keys_with_effect
+from footplate.engine.running.base_loops import BaseTrainLoop
+from footplate.engine.running.hook_list import HookList
 from footplate.error_context import join_path, location_prefix, origin_at, walk_paths
 from footplate.errors import FootplateError
 from footplate.extensions import extensions

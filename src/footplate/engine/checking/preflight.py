@@ -20,9 +20,9 @@ from footplate.data import dataset_of, metainfo_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import state
-from footplate.engine.evaluation_loops import add_sample_note, loss_of, predicting
-from footplate.engine.module_state import record_forward_state
+from footplate.engine.running.evaluation_loops import add_sample_note, loss_of, predicting
+from footplate.engine.saving import state
+from footplate.engine.saving.module_state import record_forward_state
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.evaluation import Evaluator, TorchMetric
 from footplate.evaluation.evaluation_sets import EvaluationSet, check_classes
@@ -32,7 +32,7 @@ from footplate.messages import format_bytes
 from footplate.optim.schedules import collect_steps
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 _IN_MEMORY = "memory://footplate-preflight/{}.pth"

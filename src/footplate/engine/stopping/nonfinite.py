@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from footplate.checks import check_choice, check_count, check_keys
 from footplate.distributed import compute_on_ranks, unwrap_model
 from footplate.distributed.sharding import local_tensor
-from footplate.engine.hook import Hook
+from footplate.engine.running.hook import Hook
 from footplate.errors import FootplateError, NonFiniteError
 from footplate.messages import list_names
 from footplate.optim.wrappers.gradient_checks import POLICIES, can_skip_on_device
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 NONFINITE_DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}

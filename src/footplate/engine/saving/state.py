@@ -13,8 +13,8 @@ from footplate.checkpoint.serializable import walk
 from footplate.data import capture_rng, check_rng, metainfo_of
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
 from footplate.distributed.sharding import is_sharded, mean_gradients
-from footplate.engine.hook import Hook
-from footplate.engine.run_config import recordable
+from footplate.engine.checking.run_config import recordable
+from footplate.engine.running.hook import Hook
 from footplate.error_context import WEIGHTS_ALONE, restoring
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.models import PlainModel
@@ -24,7 +24,7 @@ from footplate.optim.resumed_settings import choose_settings, settings_of
 from footplate.records import average_over_ranks
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 

@@ -46,14 +46,14 @@ import torch.distributed as dist
 from footplate.checkpoint import SaveRequest
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import get_rank, get_world_size
-from footplate.engine.activity import Activity
-from footplate.engine.hook import Hook
-from footplate.engine.process_setup import is_notebook
+from footplate.engine.running.activity import Activity
+from footplate.engine.running.hook import Hook
+from footplate.engine.running.process_setup import is_notebook
 from footplate.interrupts import SIGNALED
 from footplate.records.logger import print_urgent
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 ON_REQUEST = "on_signal.pth"

@@ -28,11 +28,11 @@ from footplate.checkpoint_names import BEST, is_sharded_path
 from footplate.data import capture_rng, restore_rng
 from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
-from footplate.engine import state
-from footplate.engine.base_loops import Progress
-from footplate.engine.module_state import warn_of_lost_tensors
-from footplate.engine.nonfinite import check_before_save
-from footplate.engine.resume_plan import ResumePlan, StartingPoint
+from footplate.engine.running.base_loops import Progress
+from footplate.engine.saving import state
+from footplate.engine.saving.module_state import warn_of_lost_tensors
+from footplate.engine.saving.resume_plan import ResumePlan, StartingPoint
+from footplate.engine.stopping.nonfinite import check_before_save
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes, sets_of
@@ -40,7 +40,7 @@ from footplate.messages import first_line
 from footplate.models import trained_model
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 

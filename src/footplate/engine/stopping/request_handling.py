@@ -8,13 +8,13 @@ from footplate.checkpoint import SaveRequest
 from footplate.data import kill_workers
 from footplate.data.waiting import data_wait
 from footplate.distributed import compute_on_ranks
-from footplate.engine.requests import ON_REQUEST, Interrupted
+from footplate.engine.stopping.requests import ON_REQUEST, Interrupted
 from footplate.error_context import add_note
 from footplate.errors import shown_path
 from footplate.messages import first_line
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from footplate.data import SampleLoader, batches
-from footplate.engine.base_loops import BaseLoop
-from footplate.engine.evaluation_loops import predicting
-from footplate.engine.hook import SwappingHook
+from footplate.engine.running.base_loops import BaseLoop
+from footplate.engine.running.evaluation_loops import predicting
+from footplate.engine.running.hook import SwappingHook
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import has_several_loaders, sets_of
 
 if TYPE_CHECKING:
-    from footplate.engine.runner import Runner
+    from footplate.engine.running.runner import Runner
 
 
 def predict(runner: "Runner", dataloader: Any) -> list[Any]:

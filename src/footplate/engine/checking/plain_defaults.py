@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from footplate.engine.sections import counts_epochs
+from footplate.engine.checking.sections import counts_epochs
 from footplate.error_context import with_defaults, with_origins
 from footplate.evaluation.evaluator import copy_section, returned_numbers
 

@@ -1,0 +1,1 @@
+"""What ends a run early or saves it: requests, signals, and non-finite values."""
