@@ -173,6 +173,10 @@ class ConfigKeyError(ConfigError, KeyError):
     """Raised if a config key or an environment variable is missing, or a key is not allowed."""
 
 
+class ConfigIndexError(ConfigError, KeyError):
+    """Raised if a key path goes past the end of a list. It is a KeyError, as in MMEngine."""
+
+
 class ConfigAttributeError(ConfigError, AttributeError):
     """Raised if a config key that is accessed as an attribute is missing."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from footplate.config.config_dict import ConfigDict, Override, as_config_dict, is_index, merge_into
 from footplate.error_context import join_path
-from footplate.errors import ConfigError, ConfigKeyError, Origin
+from footplate.errors import ConfigError, ConfigIndexError, Origin
 from footplate.messages import pluralize
 
 _PART = re.compile(r"""'([^']*)'|"([^"]*)"|\[([^\[\]]+)\]|([^.\[\]'"]+)""")
@@ -63,7 +63,7 @@ def next_step(holder: Any, parts: list[Any], prefix: list[Any]) -> tuple[Any, li
 
     Raises:
         ConfigError: `holder` is neither a dict nor a list.
-        ConfigKeyError: The path goes past the end of a list.
+        ConfigIndexError: The path goes past the end of a list.
     """
     if isinstance(holder, ConfigDict):
         return next_key(holder, parts)
@@ -75,7 +75,7 @@ def next_step(holder: Any, parts: list[Any], prefix: list[Any]) -> tuple[Any, li
     if not is_index(parts[0]) or int(parts[0]) >= len(holder):
         size = pluralize(len(holder), "element")
         message = f"'{parts[0]}' is not a valid index for the list '{join_path(prefix)}' ({size}, counted from 0)"
-        raise ConfigKeyError(message, key=join_path([*prefix, parts[0]]))
+        raise ConfigIndexError(message, key=join_path([*prefix, parts[0]]))
     return int(parts[0]), parts[1:]
 
 

@@ -38,7 +38,7 @@ class Wrapper:
 
     def update_params(self, loss: Tensor) -> None:
         self.events.append(f"update {loss.item()}")
-        self.frames = [frame.name for frame in traceback.extract_stack() if "footplate" in frame.filename]
+        self.frames = [frame.name for frame in traceback.extract_stack() if "src/footplate/" in frame.filename]
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,6 @@ def test_command_lists_models_with_a_line_of_help(package: ModuleType, capsys: p
     assert [line.split() for line in lines if line.startswith("timm")] == [
         ["timm.*", "timm", "run", "`footplate", "models", "timm`", "to", "list", "its", "models"]
     ]
-    assert any(line.startswith("SmallResNet ") and " footplate " in line for line in lines)
+    assert any(line.startswith("SmallResNet ") and " footplate_vision " in line for line in lines)
     assert main(["models", "no such model"]) == 1
     assert capsys.readouterr().err == "no model matches 'no such model'\n"
