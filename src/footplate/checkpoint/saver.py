@@ -29,6 +29,7 @@ from footplate.checkpoint_names import is_sharded_path, sharded_name
 from footplate.checks import check_choice
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
+from footplate.errors import CheckpointError
 from footplate.messages import first_line, format_bytes
 
 _logger = logging.getLogger("footplate.checkpoint")
@@ -311,7 +312,7 @@ class BackgroundSaver:
             if save.error is None:
                 try:
                     self._report(Saved(save.path))
-                except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
+                except (OSError, CheckpointError) as error:  # of the folder; others are errors of a hook
                     save.error = error
                     self._log_failure(save)
         must_stop = self.on_error == "stop" or not isinstance(save.error, Exception)  # such as KeyboardInterrupt

@@ -125,7 +125,10 @@ class _DataUnpickler(pickle.Unpickler):
 
 
 def _read_storage(content: bytes) -> Any:
-    return torch.serialization.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    try:
+        return torch.serialization.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # whose message advises to execute the code
+        raise DataError("a tensor in the file refers to names that may execute code", notes=[_ADVICE]) from None
 
 
 def _build_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> torch.Tensor:

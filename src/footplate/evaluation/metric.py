@@ -218,6 +218,9 @@ class BaseMetric(ABC, Generic[_Result]):
         return {f"{prefix}{key}": value for key, value in values.items()}
 
 
+_PICKLES = (".pkl", ".pickle")
+
+
 @METRICS.register_module()
 class DumpResults(BaseMetric[Any]):
     """Writes predictions to a pickle file with one entry per sample. Returns no metric values.
@@ -233,11 +236,11 @@ class DumpResults(BaseMetric[Any]):
 
     def __init__(self, out_file_path: str, **settings: Any) -> None:
         super().__init__(**settings)
-        if not out_file_path.endswith((".pkl", ".pickle")):
+        if not isinstance(out_file_path, (str, os.PathLike)) or not os.fspath(out_file_path).endswith(_PICKLES):
             raise ArgumentError(
                 "out_file_path of DumpResults must end in .pkl or .pickle", key="out_file_path", found=out_file_path
             )
-        self.out_file_path = out_file_path
+        self.out_file_path = os.fspath(out_file_path)
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Appends CPU copies of the predictions, because views would keep the whole batch in memory."""

@@ -308,9 +308,9 @@ class CheckpointHook(SavingHook):
             )
         elif saved.error is None:
             runner.message_hub.update_info("last_ckpt", saved.path)
-            numbers = self._numbers()
-            if self.max_keep_ckpts > 0:  # checkpoints with higher numbers are kept
-                number = numbers[os.path.basename(saved.path)]
+            number = number_in(self.filename_tmpl, os.path.basename(saved.path))
+            if self.max_keep_ckpts > 0 and number is not None:  # checkpoints with higher numbers are kept
+                numbers = self._numbers()
                 earlier = sorted((name for name in numbers if numbers[name] <= number), key=numbers.__getitem__)
                 for name in earlier[: -self.max_keep_ckpts]:
                     self._remove(name)

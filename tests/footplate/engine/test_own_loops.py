@@ -168,6 +168,20 @@ CASES = [*[(kind, True) for kind in BY_EPOCH], *[(kind, False) for kind in BY_IT
 NAMES = [kind.__name__ for kind, _ in CASES]
 
 
+@pytest.mark.parametrize("kind", [WholeEpoch, WholeRun])
+def test_the_epoch_of_a_failed_validation_is_saved(tmp_path: Path, kind: type) -> None:
+    runner = runner_with(tmp_path, kind, by_epoch=True, default_hooks={"checkpoint": {"interval": 1}})
+
+    def fail(runner: Runner) -> None:
+        if runner.epoch == 2:
+            raise StoppedError
+
+    runner.on("before_val", fail)
+    with pytest.raises(StoppedError):
+        runner.train()
+    assert sorted(each.stem for each in tmp_path.glob("*.pth")) == ["epoch_1", "epoch_2"]
+
+
 @pytest.mark.parametrize(("kind", "by_epoch"), CASES, ids=NAMES)
 def test_overridden_loop_gives_the_same_weights(tmp_path: Path, kind: type, by_epoch: bool) -> None:
     own = trained(tmp_path / "own", kind, by_epoch=by_epoch)
@@ -337,8 +351,8 @@ def test_loop_can_be_created_with_the_sections_of_its_data(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"val_dataloader": {"dataset": {"type": "Missing"}}}, "val_dataloader.dataset.type"),
-        ({"val_evaluator": [{"type": "Missing"}]}, "val_evaluator[0].type"),
+        ({"val_dataloader": {"dataset": {"type": "NoSuchDataset"}}}, "val_dataloader.dataset.type"),
+        ({"val_evaluator": [{"type": "NoSuchMetric"}]}, "val_evaluator[0].type"),
     ],
 )
 def test_error_in_the_data_of_a_loop_has_the_key_of_its_section(

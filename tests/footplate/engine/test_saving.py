@@ -90,6 +90,50 @@ def test_hooks_learn_what_was_saved(tmp_path: Path) -> None:
     assert hook.seen == [*complete, complete[-1]]  # the last one is saved again at the end of the run
 
 
+def test_error_of_a_hook_that_is_told_of_a_save_ends_the_run(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, on_save_error="warn"))
+
+    def upload(runner: Runner, saved: Saved) -> None:
+        raise ValueError("upload")
+
+    runner.on("after_save_checkpoint", upload)
+    with pytest.raises(ValueError, match="upload"):
+        runner.train()
+
+
+def test_saved_checkpoint_may_be_moved(tmp_path: Path) -> None:
+    hooks = {"checkpoint": {"interval": 1, "max_keep_ckpts": 2}}
+    runner = Runner(**settings(tmp_path / "run", default_hooks=hooks, on_save_error="stop"))
+    (tmp_path / "archive").mkdir()
+    move = lambda runner, saved: os.replace(saved.path, tmp_path / "archive" / Path(saved.path).name)  # noqa: E731
+    runner.on("after_save_checkpoint", move)
+    runner.train()
+    assert names(tmp_path / "archive") == ["epoch_1", "epoch_2", "epoch_3"]
+
+
+def test_save_after_a_failed_hook_has_the_position_before_it(tmp_path: Path) -> None:
+    """The hooks that follow, such as the schedule's, have not run."""
+    runner = Runner(**settings(tmp_path))
+
+    def fail(runner: Runner) -> None:
+        raise ValueError("hook")
+
+    runner.on("after_train_epoch", fail)
+    with pytest.raises(ValueError, match="hook"):
+        runner.train()
+    assert (runner.completed.iter, runner.completed.epoch) == (4, 0)
+
+
+def test_resumed_run_does_not_keep_the_checkpoint_in_memory(tmp_path: Path) -> None:
+    Runner(**settings(tmp_path)).train()
+    runner = Runner(**settings(tmp_path), resume=True)
+    runner.build_training()
+    runner.load_or_resume()
+    assert type(runner.saver.last) is str
+    assert runner.checkpoints.report is not None
+    assert type(runner.checkpoints.report.source) is str
+
+
 def test_saving_needs_no_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.distribution", Mock(side_effect=PackageNotFoundError))
     run(tmp_path)

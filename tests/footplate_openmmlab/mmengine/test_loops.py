@@ -127,6 +127,40 @@ class StageTrainLoop(BaseLoop):
         self._iter += 1
 
 
+@LOOPS.register_module()
+class StepTrainLoop(BaseLoop):
+    def __init__(self, runner, dataloader, max_iters):
+        super().__init__(runner, dataloader)
+        self._max_iters = max_iters
+        self._max_epochs = 1
+        self._iter = 0
+
+    @property
+    def max_iters(self):
+        return self._max_iters
+
+    @property
+    def iter(self):
+        return self._iter
+
+    def run(self):
+        self.runner.call_hook('before_train')
+        self.runner.call_hook('before_train_epoch')
+        while self._iter < self._max_iters:
+            for data_batch in self.dataloader:
+                if self._iter < self._max_iters:
+                    self.run_iter(data_batch)
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def run_iter(self, data_batch):
+        self.runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=data_batch)
+        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
+        self.runner.call_hook('after_train_iter', batch_idx=self._iter, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+
 @HOOKS.register_module()
 class HostTimerHook(IterTimerHook):
     def _after_iter(self, runner, batch_idx, data_batch=None, outputs=None, mode='train'):
@@ -200,6 +234,20 @@ def test_training_loop_of_a_code_base_needs_only_base_loop(tmp_path: Path) -> No
     resumed = Runner.from_cfg({**cfg, **half})
     resumed.train()
     assert (resumed.epoch, resumed.iter, weights(resumed)) == (3, 12, weights(whole))
+    assert (tmp_path / "run/last_checkpoint").read_text().endswith("epoch_3.pth")
+    again = Runner.from_cfg({**cfg, "resume": True})
+    again.build_training()
+    again.load_or_resume()
+    assert again.train_loop.finished
+
+
+def test_iteration_based_loop_of_a_code_base_resumes(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, by_epoch=False, train_cfg={"type": "StepTrainLoop", "max_iters": 3})
+    cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 2}}
+    Runner.from_cfg(cfg).train()
+    resumed = Runner.from_cfg({**cfg, "train_cfg": {"type": "StepTrainLoop", "max_iters": 6}, "resume": True})
+    resumed.train()
+    assert resumed.iter == 6
 
 
 @pytest.mark.parametrize(

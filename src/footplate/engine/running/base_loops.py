@@ -15,7 +15,7 @@ from footplate.distributed import compute_on_ranks
 from footplate.engine.running.overridden_loops import adapt_overridden
 from footplate.engine.running.process_setup import keep_freed_memory
 from footplate.engine.saving.module_state import plain_tensors
-from footplate.engine.stopping.request_handling import handle_requests, save_after_data_error
+from footplate.engine.stopping.request_handling import handle_requests, save_after_data_error, start_saves
 from footplate.engine.stopping.requests import Stop
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
@@ -48,6 +48,9 @@ class Progress(NamedTuple):
         """Does nothing, because there is no training loop."""
 
     def end_epoch(self) -> None:
+        """Does nothing, because there is no training loop."""
+
+    def on_hook_error(self) -> None:
         """Does nothing, because there is no training loop."""
 
 
@@ -180,6 +183,7 @@ class BaseTrainLoop(BaseLoop):
         self._validated_iter: int | None = 0  # the completed iterations, or None if they are unknown after a resume
         self._data_position = track_position(self.dataloader)
         self.batches_read = 0
+        self._repeats_iteration = False  # because a hook has failed after the step
         self._random_at_epoch_start: dict[str, Any] | None = None
         self._is_overridden = self.overrides("run") or self.overrides("run_epoch")
         if self._is_overridden:
@@ -212,9 +216,8 @@ class BaseTrainLoop(BaseLoop):
         self.began_at = self._iter
         self.plain_tensors = plain_tensors(self.runner.model)
         self.ended = False
-        hook_failed = self._completed_iter != self._iter
-        self._completed_iter, self._completed_epoch = self._iter, self._epoch
-        if hook_failed:
+        if self._repeats_iteration:
+            self._repeats_iteration = False
             _logger.warning(
                 "A hook failed after the step of iteration %d, so training repeats this iteration: its batch is used "
                 "twice. To continue exactly from the last checkpoint, if there is one, create a new Runner with "
@@ -235,6 +238,7 @@ class BaseTrainLoop(BaseLoop):
         random_state = self._random_at_epoch_start = capture_rng()
         runner.model.train()
         runner.call_hook("before_train_epoch")
+        start_saves(runner)  # of the best checkpoint, if a hook has called `runner.val()`
         if not (self.by_epoch and any(hook.sets_mode for hook in runner.hooks)):
             runner.model.train()
         if not self.at_epoch_start:
@@ -324,10 +328,13 @@ class BaseTrainLoop(BaseLoop):
         self._validated_at = self.units_done
         self._validated_iter = self.completed.iter
         runner.requests.agreed.validation = False
+        start_saves(runner)  # of a custom loop, which has not started them after the epoch
         with runner.phase("val"):
             runner.val_loop.run()
-        self._exchange_requests()
+        runner.requests.exchange()
+        start_saves(runner)  # of the best checkpoint, before late hooks change the run
         runner.call_hook("after_validation")
+        handle_requests(runner)
 
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, after the hooks of the current iteration or epoch.
@@ -427,6 +434,11 @@ class BaseTrainLoop(BaseLoop):
         """Counts the current epoch in `completed`. In iteration-based training, the position in the data does that."""
         self._completed_epoch = self._counted_epoch + 1
 
+    def on_hook_error(self) -> None:
+        """No longer counts an iteration or epoch, one of whose hooks has failed, in `completed`."""
+        self._repeats_iteration = self._completed_iter != self._counted_iter
+        self._completed_iter, self._completed_epoch = self._counted_iter, self._counted_epoch
+
     iter = property(attrgetter("_counted_iter"), doc="The number of completed iterations.")
 
     @property
@@ -447,7 +459,7 @@ class BaseTrainLoop(BaseLoop):
     @property
     def at_epoch_start(self) -> bool:
         """Whether training is at the start of an epoch. In iteration-based training, the run counts as one epoch."""
-        return self._iter == 0
+        return self._counted_iter == (self._start_of(self._counted_epoch) if self.by_epoch else 0)
 
     @property
     def at_epoch_end(self) -> bool:
@@ -455,7 +467,7 @@ class BaseTrainLoop(BaseLoop):
 
         In iteration-based training, this is always False.
         """
-        return False
+        return self.by_epoch and self._next_batch()[1] == len(self.dataloader)
 
     @property
     def units_done(self) -> int:
@@ -471,7 +483,9 @@ class BaseTrainLoop(BaseLoop):
     @property
     def completed(self) -> Progress:
         """The numbers of completed iterations and epochs, as saved in checkpoints; see `BaseTrainLoop`."""
-        return Progress(self._completed_iter, self._completed_epoch)
+        if self.by_epoch:
+            return Progress(self._completed_iter, self._completed_epoch)
+        return Progress(self._completed_iter, self._data_position.locate(self._completed_iter)[0])
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""
@@ -490,8 +504,9 @@ class BaseTrainLoop(BaseLoop):
 
         An epoch is complete only after its hooks. Until then, the index of the batch is the length of the epoch.
         """
-        iteration, epoch = self.completed
-        return epoch, iteration - self._start_of(epoch)
+        if not self.by_epoch:
+            return self._data_position.locate(self._completed_iter)
+        return self._completed_epoch, self._completed_iter - self._start_of(self._completed_epoch)
 
     def _start_of(self, epoch: int) -> int:
         """Returns the iteration at which an epoch begins, in epoch-based training."""
@@ -573,7 +588,11 @@ def with_training(loop_class: type[BaseLoop]) -> type[BaseTrainLoop]:
     if issubclass(loop_class, BaseTrainLoop):
         return loop_class
     by_epoch = "max_iters" not in inspect.signature(loop_class.__init__).parameters
-    members = {"__module__": loop_class.__module__, "by_epoch": by_epoch}
+    members = {
+        "__module__": loop_class.__module__,
+        "by_epoch": by_epoch,
+        "overridable_methods": BaseLoop.overridable_methods,  # only the loop itself calls the others
+    }
     return type(loop_class.__name__, (loop_class, BaseTrainLoop), members)
 
 

@@ -112,7 +112,7 @@ class Hook:
     In `before_train_iter` and `after_train_iter`, the current iteration, counted from 1, is `runner.iter + 1`. In these
     methods, `before_train_epoch` and `after_train_epoch`, the current epoch is `runner.epoch + 1`. The methods
     `every_n_train_iters`, `every_n_epochs`, `is_last_train_iter` and `is_last_train_epoch` use these numbers. In other
-    hook methods, for example in validation, use `runner.completed`; see the table in `BaseTrainLoop`.
+    hook methods, for example in validation, use `runner.completed`; see `BaseTrainLoop`.
 
     Example:
         >>> from footplate import HOOKS, Hook
@@ -179,7 +179,7 @@ class Hook:
         """Called when a save has ended, in the main thread: after an iteration, or before the next save.
 
         `saved` contains the path and the error, if any. With several processes, only rank 0 calls the hooks, except if
-        a sharded checkpoint was not saved.
+        all of them have noticed that the checkpoint cannot be saved.
         """
 
     def after_validation(self, runner: "Runner") -> None:

@@ -59,6 +59,7 @@ from footplate.engine.saving.checkpoint_io import CheckpointIO
 from footplate.engine.saving.module_state import ModuleNumbers
 from footplate.engine.saving.resume_plan import ResumePlan
 from footplate.engine.stopping.nonfinite import NonFiniteHook
+from footplate.engine.stopping.request_handling import start_saves
 from footplate.engine.stopping.requests import Interrupted, Requests
 from footplate.engine.stopping.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
@@ -358,6 +359,7 @@ class Runner:
                 except Interrupted:  # another call of `train` continues with this state
                     self.checkpoints.keep_random_state()
                     raise
+                start_saves(self)  # those requested in `after_train`
             self.call_hook("after_run")
         loop.ended = True
         return result
@@ -519,8 +521,11 @@ class Runner:
         try:
             for hook, method in listeners:  # noqa: B007 - the failing hook is needed below
                 method(self, **kwargs)
-        except FootplateError as error:
-            self.hooks.prepend_key(error, hook)
+        except BaseException as error:
+            if fn_name in ("after_train_iter", "after_train_epoch"):
+                self.progress.on_hook_error()
+            if isinstance(error, FootplateError):
+                self.hooks.prepend_key(error, hook)
             raise
         finally:
             activity.event = outer

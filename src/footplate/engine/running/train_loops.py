@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.distributed import gather_objects
-from footplate.engine.running.base_loops import BaseTrainLoop, Progress
+from footplate.engine.running.base_loops import BaseTrainLoop
 from footplate.engine.stopping.request_handling import handle_requests
 from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
@@ -61,16 +61,6 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 notes=["Use DefaultSampler or max_iters, or set num_batch_per_epoch in train_dataloader."],
             )
         self._max_iters = self._max_epochs * len(self.dataloader)
-
-    @property
-    def at_epoch_start(self) -> bool:
-        """Whether training is at the start of an epoch rather than mid-epoch."""
-        return self._iter == self._start_of(self._epoch)
-
-    @property
-    def at_epoch_end(self) -> bool:
-        """Whether an epoch's iterations are done, but not its `after_train_epoch` hooks."""
-        return self._next_batch()[1] == len(self.dataloader)
 
     def _train(self) -> None:
         while self._epoch < self._max_epochs and not self.stop_training:
@@ -140,14 +130,6 @@ class IterBasedTrainLoop(BaseTrainLoop):
         At the end of a pass, see `DataPosition.locate`.
         """
         return self._data_position.locate(self._counted_iter)[0]
-
-    @property
-    def completed(self) -> Progress:
-        """The numbers of completed iterations and passes over the loader (see `epoch`), as saved in checkpoints."""
-        return Progress(self._completed_iter, self._data_position.locate(self._completed_iter)[0])
-
-    def _next_batch(self) -> tuple[int, int]:
-        return self._data_position.locate(self._completed_iter)
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:

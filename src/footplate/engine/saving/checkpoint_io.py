@@ -209,7 +209,8 @@ class CheckpointIO:
         runner = self._runner
         path = self._find(name)
         model = trained_model(runner.model)
-        checkpoint = path.content if isinstance(path, StartingPoint) else None
+        checkpoint = path.take_content() if isinstance(path, StartingPoint) else None
+        path = str(path)
         if checkpoint is None or map_location != "cpu":
             checkpoint = load_checkpoint(path, map_location, like=model, in_place=self.is_resuming)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
@@ -288,7 +289,7 @@ class CheckpointIO:
                 self._random_to_restore = state.random_of(checkpoint, runner.rank)
         finally:
             self.is_resuming = False
-        runner.saver.last = path
+        runner.saver.last = path = str(path)
         infos = runner.message_hub.runtime_info
         for key, value in infos.items():
             if key.startswith(("best_ckpt", "last_ckpt")) and isinstance(value, str):

@@ -23,19 +23,23 @@ class StartingPoint(str):
     Attributes:
         resuming: Whether the run resumes from the checkpoint, rather than only taking its weights.
         key: The setting that contains the path, for errors, or "" if the path comes from the search.
-        content: The content of the file on the CPU, if the search on this rank has read it.
     """
 
     resuming: bool
     key: str
-    content: dict[str, Any] | None
+    _content: dict[str, Any] | None
 
     def __new__(
         cls, path: str, *, resuming: bool = False, key: str = "", content: dict[str, Any] | None = None
     ) -> "StartingPoint":
         point = super().__new__(cls, path)
-        point.resuming, point.key, point.content = resuming, key, content
+        point.resuming, point.key, point._content = resuming, key, content
         return point
+
+    def take_content(self) -> dict[str, Any] | None:
+        """Returns the content of the file on the CPU, once and if the search on this rank has read it."""
+        content, self._content = self._content, None
+        return content
 
 
 class ResumePlan:

@@ -22,8 +22,8 @@ _logger = logging.getLogger("footplate.engine")
 def handle_requests(runner: "Runner") -> None:
     """Reports and starts saves, and handles the requests that arrived during an iteration or validation run.
 
-    The training loop calls this function after each iteration, epoch and validation run, at the only points at which a
-    run starts a save that a hook or a signal has requested.
+    The training loop calls this function after each iteration, epoch and validation run. While it trains, these are the
+    points at which saves start that hooks or signals have requested.
 
     In this order: raises the error of a dead worker, reports the save that has ended in the background, starts the
     saves that hooks have requested, and saves or stops the run if a signal requested it. The loops themselves handle

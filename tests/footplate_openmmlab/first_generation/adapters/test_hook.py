@@ -1,3 +1,5 @@
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -262,3 +264,28 @@ def test_hook_before_the_optimizer_logs_a_warning(tmp_path: Path, caplog: pytest
     assert [record.getMessage() for record in caplog.records if "WeightRecorder" in record.getMessage()] == [
         "WeightRecorder has a higher priority than the optimizer, but its after_train_iter runs after optimizer.step()."
     ]
+
+
+def test_late_hook_is_called_before_a_signal_during_validation_ends_the_run(tmp_path: Path) -> None:
+    """Hooks after `EvalHook` wait for the validation. The resumed run does not repeat it."""
+    epochs: list[int] = []
+
+    class Late(Hook):
+        def after_train_epoch(self, runner: Any) -> None:
+            epochs.append(runner.epoch)
+
+    class Stop(SecondHook):
+        def before_val(self, runner: Any) -> None:
+            if runner.epoch == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def run(*hooks: Any, **changes: Any) -> None:
+        cfg = old_config_with_evaluation(tmp_path, metric="accuracy", interval=1)
+        runner = Runner.from_cfg({**cfg, "custom_hooks": list(hooks), **changes})
+        runner.register_hook(Late(), "VERY_LOW")
+        runner.train()
+
+    with pytest.raises(SystemExit):
+        run(Stop())
+    run(resume_from=str(tmp_path / "on_signal.pth"))
+    assert epochs == [0, 1, 2]
