@@ -1,5 +1,6 @@
 """Runs with user-defined components: samplers, hooks of every priority, counting models, first-generation configs."""
 
+import functools
 import itertools
 import signal
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from footplate.engine import Hook
 from footplate.engine.checking import preflight
 from footplate.engine.running.hook import EVENTS
 from footplate.engine.running.hook_list import HookList
+from footplate.engine.stopping.request_handling import start_saves
 from footplate.hooks import CheckpointHook
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, MODELS
@@ -200,6 +202,17 @@ def _at_once() -> None:
         whole(self, hook, "HIGHEST" if isinstance(hook, CheckpointHook) else priority, **names)
 
     HookList.register = register  # type: ignore[method-assign]
+    for event in ("after_train_iter", "after_train_epoch"):
+        setattr(CheckpointHook, event, _saving_at_once(getattr(CheckpointHook, event)))
+
+
+def _saving_at_once(method: Any) -> Any:
+    @functools.wraps(method)
+    def save(self: CheckpointHook, runner: Any, *args: Any, **arguments: Any) -> None:
+        method(self, runner, *args, **arguments)
+        start_saves(runner)
+
+    return save
 
 
 def _without_hooks() -> None:

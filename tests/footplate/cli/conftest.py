@@ -7,7 +7,6 @@ import pytest
 
 from footplate.cli.main import main
 from tests.modules import ROOT
-from tests.support import TINY
 
 FIRST_GENERATION = ROOT / "tests/footplate_vision/recipes/configs/fashion-seg-v0.py"
 Command = Callable[..., tuple[int, str, str]]
@@ -30,6 +29,8 @@ def _end_of_process() -> None:
 @pytest.fixture
 def tiny(current_folder: Path) -> Path:
     """The config of a run of eight iterations, in the current folder of commands."""
+    from tests.support import TINY  # registers classes, which other tests with this conftest do not want
+
     path = current_folder / "tiny.py"
     path.write_text(TINY)
     return path
@@ -55,6 +56,8 @@ def footplate(capsys: pytest.CaptureFixture[str]) -> Command:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the work_dir `run` of a complete run."""
+    from tests.support import TINY
+
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.py").write_text(TINY)
     with pytest.MonkeyPatch.context() as patched:
