@@ -49,7 +49,7 @@ _TABLE = {
         "yourself, and detach tensors that you keep from earlier iterations. If several losses share a forward pass, "
         "pass their sum, or call the optimizer's `backward` with `retain_graph=True`."
     ),
-    "use_deterministic_algorithms": "To continue with a warning, set randomness.deterministic='warn'",
+    "use_deterministic_algorithms": "To continue with a warning, set randomness.deterministic='warn'.",
     "[Cc]an't (pickle|get) local object|Can't pickle <function": (
         "If workers start with 'spawn' or 'forkserver', they receive a pickled copy of the dataset. Define its "
         "functions and classes at the top level of a module, or set num_workers=0."

@@ -241,6 +241,19 @@ def test_training_loop_of_a_code_base_needs_only_base_loop(tmp_path: Path) -> No
     assert again.train_loop.finished
 
 
+def test_epoch_of_a_failed_validation_is_saved(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, train_cfg={"type": "StageTrainLoop", "stages": [2]})
+    runner = Runner.from_cfg(cfg)
+
+    def fail(runner: Any) -> None:
+        raise ValueError("validation")
+
+    runner.on("before_val", fail)
+    with pytest.raises(ValueError, match="validation"):
+        runner.train()
+    assert [each.stem for each in tmp_path.glob("*.pth")] == ["epoch_1"]
+
+
 def test_iteration_based_loop_of_a_code_base_resumes(tmp_path: Path) -> None:
     cfg = settings(tmp_path, by_epoch=False, train_cfg={"type": "StepTrainLoop", "max_iters": 3})
     cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 2}}

@@ -328,7 +328,7 @@ class BaseTrainLoop(BaseLoop):
         self._validated_at = self.units_done
         self._validated_iter = self.completed.iter
         runner.requests.agreed.validation = False
-        start_saves(runner)  # of a custom loop, which has not started them after the epoch
+        start_saves(runner)  # of a loop that overrides `run_epoch`
         with runner.phase("val"):
             runner.val_loop.run()
         runner.requests.exchange()

@@ -21,6 +21,7 @@ from footplate.data import (
 )
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
 from footplate.engine.running.base_loops import BaseLoop
+from footplate.engine.stopping.request_handling import start_saves
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -141,6 +142,7 @@ class _EvaluationLoop(BaseLoop):
         """
         runner = self.runner
         mode = self.mode
+        start_saves(runner)  # of a training loop that overrides `run` and calls this method after an epoch
         with runner.beside_training():  # a hook may call this method without `Runner.phase`
             runner.call_hook(f"before_{mode}")
             runner.call_hook(f"before_{mode}_epoch")
