@@ -11,7 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from footplate.engine.checking.sections import ARGUMENTS, OTHER_KEYS
+from footplate.engine.checking.arguments import ARGUMENTS, OTHER_KEYS
 from footplate.engine.running.hook_list import DEFAULT_HOOKS
 from footplate.engine.running.runner import Runner
 from footplate.errors import is_own_module

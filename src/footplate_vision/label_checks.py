@@ -66,7 +66,7 @@ def warn_about_num_classes(runner: Runner) -> None:
     Ignores backbones, any `num_classes` of 1, region proposal heads (which have one class), and semantic segmentation
     heads (which have their own classes).
     """
-    cfg = {"model": runner.sections["model"]}
+    cfg = {"model": runner.plan["model"]}
     count = len(classes_in(metainfo_of(runner.train_dataloader)))
     for path, value in walk_paths(cfg) if count else ():
         is_own = any(word in str(part) for part in path for word in ("rpn", "semantic", "backbone"))

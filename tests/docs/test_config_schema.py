@@ -9,8 +9,8 @@ import pytest
 
 from footplate.config import Config
 from footplate.config.sources import Recipe, recipes
-from footplate.engine.checking.run_config import translate_config
-from footplate.engine.checking.sections import RUNNER_KEYS
+from footplate.engine.checking.arguments import RUNNER_KEYS
+from footplate.extensions import translate
 from footplate.registry import HOOKS
 from scripts.config_schema import BUILT_IN_NAMES, FILE, built_in_names, config_schema, describe_arguments
 
@@ -31,7 +31,7 @@ def as_data(value: Any) -> Any:
 @pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe.name)
 def test_recipes_are_valid(recipe: Recipe) -> None:
     cfg = Config.fromfile(str(recipe.path))
-    for each in (cfg, translate_config(cfg)):
+    for each in (cfg, translate(cfg)):
         assert [error.message for error in validator().iter_errors(as_data(each.to_dict()))] == []
 
 

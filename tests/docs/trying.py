@@ -11,7 +11,7 @@ import pytest
 
 from footplate import Config, Runner
 from footplate.cli.main import build_parser, main
-from footplate.engine.checking.run_config import check_config
+from footplate.engine.checking.plan import RunPlan
 from footplate.errors import MissingExtraError
 from tests.docs.pages import ROOT, Block
 from tests.footplate_vision.inference.models import recipe, save_pictures, save_untrained
@@ -54,7 +54,7 @@ class Page:
             return
         if "model" in cfg:
             cfg.work_dir = "out"
-            check_config(cfg)
+            RunPlan.from_config(cfg).check()
         else:
             self._train(cfg)
 

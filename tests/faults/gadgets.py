@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate import Config, Runner
-from footplate.engine.checking.run_config import check_config
+from footplate.engine.checking.plan import RunPlan
 from footplate.errors import FootplateError
 from footplate.registry import Registry, dotted_paths, registry
 from tests.faults.malice import FORMS, PLACES, fill, plain_config, put, watched_trials, write_config
@@ -59,7 +59,7 @@ def _try(seed: int, place: str, inside: Path, mark: Path) -> Iterator[str]:
 
 
 def _checked(cfg: Config) -> None:
-    check_config(cfg)
+    RunPlan.from_config(cfg).check()
 
 
 def _trained(cfg: Config) -> None:

@@ -25,11 +25,16 @@ def read_run_config(arguments: Namespace) -> Config:
     cfg = read_config(arguments)
     if getattr(arguments, "work_dir", None) is not None:
         cfg["work_dir"] = arguments.work_dir
-    elif cfg.get("work_dir") is None:
-        cfg["work_dir"] = str(Path("work_dirs") / Path(str(cfg.filename)).stem)
+    set_default_work_dir(cfg)
     if getattr(arguments, "launcher", None) is not None:
         cfg["launcher"] = arguments.launcher
     return cfg
+
+
+def set_default_work_dir(cfg: Config) -> None:
+    """Sets the work_dir to `work_dirs/<config name>` if the config does not set it."""
+    if cfg.get("work_dir") is None:
+        cfg["work_dir"] = str(Path("work_dirs") / Path(str(cfg.filename)).stem)
 
 
 def has_automatic_batch_size(cfg: Config) -> bool:

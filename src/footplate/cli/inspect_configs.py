@@ -12,7 +12,7 @@ from inspect import Parameter
 from typing import Any, NamedTuple
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_config, number
-from footplate.cli.config_arguments import apply_override_arguments
+from footplate.cli.config_arguments import apply_override_arguments, set_default_work_dir
 from footplate.cli.output import print_error, print_json, print_result, print_text, wrap_for_screen
 from footplate.config import Config, import_modules
 from footplate.errors import ArgumentError, ConfigKeyError
@@ -167,21 +167,24 @@ def explain_config(arguments: Namespace) -> None:
 
 def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
     """Prints the explanation of a topic, and any warnings. With `--json`, warnings go to standard error."""
+    from footplate.engine.checking.plan import RunPlan
     from footplate.tools import explain_loops, explain_optimizer
 
     data: Any
+    set_default_work_dir(cfg)
     with _showing_warnings(cfg):
+        plan = RunPlan.from_config(cfg)
         if topic == "hooks":
-            hooks = explain_loops.order_of_hooks(cfg)
-            data, text = explain_loops.hooks_as_data(*hooks), explain_loops.explain_hooks(*hooks)
+            hooks = explain_loops.order_of_hooks(plan)
+            data, text = explain_loops.hooks_as_data(hooks), f"{hooks.describe()}\n"
         elif topic == "loops":
-            data = explain_loops.loops_as_data(cfg, length_of_epoch=arguments.epoch_length)
+            data = explain_loops.loops_as_data(plan, length_of_epoch=arguments.epoch_length)
             text = explain_loops.explain_loops(data)
         elif topic == "params":
-            groups = explain_optimizer.groups_of(cfg)
+            groups = explain_optimizer.groups_of(plan)
             data, text = groups, explain_optimizer.explain_params(groups)
         else:
-            schedule = explain_optimizer.schedule_of(cfg, length_of_epoch=arguments.epoch_length)
+            schedule = explain_optimizer.schedule_of(plan, length_of_epoch=arguments.epoch_length)
             data, text = schedule, explain_optimizer.explain_schedule(schedule)
             if arguments.plot:
                 commit_image(arguments.plot, explain_optimizer.plot_schedule(schedule))

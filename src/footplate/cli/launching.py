@@ -67,7 +67,7 @@ def start_processes(arguments: Namespace) -> int | None:
         FootplateError: The config is invalid.
         ArgumentError: `--nproc` or `--max-restarts` is invalid.
     """
-    from footplate.engine.checking.run_config import check_config
+    from footplate.engine.checking.plan import RunPlan
     from footplate.engine.running.run_folder import folders_of
     from footplate.tools.collected_warnings import collect_warnings
 
@@ -83,7 +83,7 @@ def start_processes(arguments: Namespace) -> int | None:
             from footplate.tools.automatic_batch_size import with_smallest_size
 
             cfg = with_smallest_size(cfg)
-        check_config(cfg)
+        RunPlan.from_config(cfg).check()
     arguments.held_warnings = ()
     return run_in_processes(arguments, processes, home)
 

@@ -83,7 +83,7 @@ def run(arguments: Namespace) -> int:
         from footplate.tools.automatic_batch_size import choose_batch_size
 
         cfg, batch_size = choose_batch_size(cfg, **start)
-    runner = Runner.from_cfg(cfg, check=True, **start)
+    runner = Runner.from_cfg(cfg, **start)
     with runner.folder.buffered_log():
         if batch_size:
             runner.logger.info("%s", batch_size)

@@ -12,7 +12,7 @@ from footplate.data import dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.engine.checking.run_config import recordable
+from footplate.engine.checking.plan import recordable
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.messages import printable
 from footplate.metric_names import validation_label
@@ -70,7 +70,7 @@ class LoggerHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Writes the config to the visualization backends, but only in the runner's first run."""
         if is_main_process() and not self._start:  # otherwise, this is a later run of the same runner
-            runner.visualizer.add_config(runner.completed_arguments.recorded(is_plain=runner.is_plain))
+            runner.visualizer.add_config(runner.plan.recorded(is_plain=runner.is_plain))
 
     def _record_start(self, runner: Runner, start: str) -> None:
         """Writes `start.json`, which `footplate analyze` and `report` need in order to interpret the log folder.

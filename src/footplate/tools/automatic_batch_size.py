@@ -20,7 +20,7 @@ from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.distributed.process_group import find_rank_info
 from footplate.engine import Runner
-from footplate.engine.checking.run_config import runner_config
+from footplate.engine.checking.plan import second_generation
 from footplate.engine.running import process_setup
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError, Origin
@@ -28,8 +28,8 @@ from footplate.interrupts import temporary_folder
 from footplate.messages import describe_exception
 from footplate.records import memory_in_use
 from footplate.tools.memory_use import largest_batch
-from footplate.tools.partial_build import StopHook, build_trial, train_until_stopped
 from footplate.tools.run_files import config_of
+from footplate.tools.trial import StopHook, build_trial, train_until_stopped
 
 _AUTO = "auto"
 _SIZE = "train_dataloader.batch_size"
@@ -40,7 +40,7 @@ _SHARE = 0.85  # of the free memory; the rest is for workers, saves and fragment
 
 def with_smallest_size(cfg: Config) -> Config:
     """Returns a config in second-generation form with the smallest batch size to try, which is 2."""
-    return _with_size(runner_config(cfg), _SMALLEST)
+    return _with_size(second_generation(cfg), _SMALLEST)
 
 
 def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
@@ -59,7 +59,7 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
         ArgumentError: A trial with the smallest batch fails, or the batch size of the run to resume is unknown.
         FootplateError: The run cannot be built.
     """
-    cfg = runner_config(cfg)
+    cfg = second_generation(cfg)
     with located(cfg):
         recorded = _recorded_size({**cfg, **start})
         # Fork before connecting the ranks: a forked process cannot use the threads and device contexts of a connection.

@@ -1,6 +1,5 @@
 """Checks a config with a short trial run that trains, validates, saves and loads."""
 
-import copy
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from footplate.distributed import broadcast_object, gather_objects, get_world_si
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner
 from footplate.engine.checking.idle_settings import warn_about_idle_settings, warn_about_variables
+from footplate.engine.checking.plan import RunPlan
 from footplate.engine.checking.preflight import (
     check_free_space,
     checkpoint_size,
@@ -26,12 +26,11 @@ from footplate.engine.checking.preflight import (
     predict_batch,
     trial_evaluator,
 )
-from footplate.engine.checking.run_config import check_config, runner_config
-from footplate.engine.checking.sections import check_visualizer
 from footplate.engine.running import process_setup
+from footplate.engine.running.components import build_log_processor
 from footplate.engine.running.evaluation_loops import ValLoop, predicting
 from footplate.engine.stopping.requests import EarlyExitError
-from footplate.error_context import at_key, located, with_defaults
+from footplate.error_context import at_key, located
 from footplate.errors import CheckpointError, DataError, FootplateError, StorageError, is_own_module, shown_path
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks import CheckpointHook, RuntimeInfoHook
@@ -39,14 +38,14 @@ from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, list_names, pluralize
 from footplate.records import memory_in_use
 from footplate.records.base_writer import Tracker
-from footplate.registry import MODELS, VISBACKENDS
+from footplate.registry import VISBACKENDS
 from footplate.tools.collected_warnings import collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
 from footplate.tools.explain_optimizer import format_setting, groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
 from footplate.tools.model_sections import warn_about_unread_keys
-from footplate.tools.partial_build import StopHook, build_trial, train_until_stopped
+from footplate.tools.trial import StopHook, build_alone, build_trial, train_until_stopped
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
@@ -89,15 +88,15 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
     measured: dict[str, Any] = {}
     try:
         with collect_warnings() as warnings:
-            checked = runner_config(cfg) if run else check_config(cfg)  # the trial also checks the config
-            warn_about_variables(checked)
-            warn_about_unread_keys(checked)
+            plan = RunPlan.from_config(cfg)
+            plan.check()
+            warn_about_variables(plan.cfg)
+            warn_about_unread_keys(plan.cfg)
             if run:
-                with located(checked), at_key("visualizer"):  # the trial has no backends
-                    check_visualizer(checked.get("visualizer"))
-                    _check_packages_of_writers(checked.get("visualizer"))
-                with _shared_folder(checked) as folder:
-                    runner, largest, measured = _try(checked, folder)
+                with located(plan.cfg), at_key("visualizer"):  # the trial has no backends
+                    _check_packages_of_writers(plan["visualizer"])
+                with _shared_folder(plan) as folder:
+                    runner, largest, measured = _try(plan.cfg, folder)
                     _warn_about_labels(largest)
                     skipped = count_skipped(dataset_of(runner.train_dataloader))
                     if skipped:
@@ -105,14 +104,15 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                             "At least %s would be skipped.", pluralize(skipped, "unreadable training sample")
                         )
                     hooks, epoch_length = runner.hooks, length_of(runner.train_dataloader)
-                    loops = loops_as_data(checked, hooks=hooks, length_of_epoch=epoch_length)
+                    loops = loops_as_data(plan, hooks=hooks, length_of_epoch=epoch_length)
                     lines = _describe_trial(runner, largest, measured, loops)
             else:
-                _build_model(checked)
-                hooks, _ = order_of_hooks(checked)
-                if checked.get("val_cfg") is None:
-                    warn_about_idle_settings(checked, hooks)
-                loops, lines = loops_as_data(checked, hooks=hooks), []
+                hooks = order_of_hooks(plan)
+                build_log_processor(plan["log_processor"], plan.by_epoch)
+                build_alone(plan)  # checks the sections that the model builds itself
+                if plan["val_cfg"] is None:
+                    warn_about_idle_settings(plan.cfg, hooks)
+                loops, lines = loops_as_data(plan, hooks=hooks), []
     except Exception:  # log the warnings, since there is no summary to list them
         for message in warnings:
             _logger.warning("%s", message)
@@ -126,16 +126,6 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
     return Checked(text, warnings, loops, measured)
 
 
-def _build_model(cfg: Config) -> None:
-    """Builds a copy of the model's config, to check the sections that the model builds itself."""
-    model = copy.deepcopy(cfg["model"])  # a constructor may change it
-    if isinstance(model, Mapping):
-        preprocessor = cfg.get("data_preprocessor")
-        defaults = {} if preprocessor is None else {"data_preprocessor": copy.deepcopy(preprocessor)}
-        with located(cfg), at_key("model"):
-            MODELS.build(with_defaults(model, **defaults))
-
-
 def _check_packages_of_writers(visualizer: Any) -> None:
     """Builds each visualization backend that uses a library, to check that the library is installed. Starts no run."""
     backends = visualizer.get("vis_backends") if isinstance(visualizer, Mapping) else None
@@ -147,10 +137,10 @@ def _check_packages_of_writers(visualizer: Any) -> None:
 
 
 @contextmanager
-def _shared_folder(cfg: Config) -> Iterator[str]:
+def _shared_folder(plan: RunPlan) -> Iterator[str]:
     """Creates a folder that all processes share, and removes it when the last process is done."""
-    with located(cfg):
-        process_setup.prepare(cfg.get("env_cfg") or {}, launcher=cfg.get("launcher") or "none")
+    with located(plan.cfg):
+        process_setup.prepare(plan["env_cfg"], launcher=plan["launcher"] or "none")
     with temporary_folder("footplate-check-") if is_main_process() else nullcontext("") as folder:
         yield broadcast_object(folder)
         gather_objects(None)

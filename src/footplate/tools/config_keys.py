@@ -8,7 +8,7 @@ from typing import Any
 
 from footplate.data import LOADER_KEYS
 from footplate.distributed.process_group import DIST_KEYS
-from footplate.engine.checking.sections import SECOND_GENERATION_KEYS, loop_settings
+from footplate.engine.checking.arguments import SECOND_GENERATION_KEYS, loop_settings
 from footplate.engine.running.hook_list import DEFAULT_HOOKS
 from footplate.engine.running.process_setup import ENVIRONMENT_KEYS, RANDOMNESS_KEYS, WORKER_KEYS
 from footplate.engine.stopping.nonfinite import NONFINITE_DEFAULTS

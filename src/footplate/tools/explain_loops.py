@@ -1,78 +1,54 @@
 """Explains when hooks run, and when validation, log lines, checkpoints and schedule steps are due."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from footplate.checks import check_count
-from footplate.config import Config
+from footplate.data import build_dataloader, length_of
 from footplate.engine import EpochBasedTrainLoop, HookList, IterBasedTrainLoop
-from footplate.engine.checking.sections import counts_epochs, loop_settings
+from footplate.engine.checking.arguments import loop_settings
+from footplate.engine.checking.plan import RunPlan
 from footplate.engine.running.hook_list import build_hooks
 from footplate.engine.stopping.nonfinite import NonFiniteHook
 from footplate.error_context import located
-from footplate.errors import UnknownNameError
+from footplate.errors import FootplateError
 from footplate.evaluation.validation_schedule import validation_points
 from footplate.hooks import CheckpointHook, LoggerHook
-from footplate.messages import labeled, pluralize
-from footplate.registry import HOOKS
+from footplate.messages import first_line, labeled, pluralize
 from footplate.registry.arguments import arguments_of
-from footplate.tools.partial_build import find_epoch_length, prepare
 
 _MAX_POINTS = 6  # validations listed in the text
 _MAX_LENGTH = 10_000_000  # the longest run, in epochs or iterations, whose validations are enumerated
 _POINT_KEYS = ("val_begin", "val_interval", "dynamic_intervals")
 
 
-def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
-    """Builds the hooks of a config, in execution order.
-
-    Returns:
-        The hooks, and the names of hooks whose classes are not installed.
+def order_of_hooks(plan: RunPlan) -> HookList:
+    """Builds the hooks of a run, in execution order.
 
     Raises:
-        FootplateError: A hook cannot be built, or its name looks misspelled.
+        FootplateError: A hook cannot be built.
     """
-    cfg = prepare(cfg)
-    missing: list[str] = []
-
-    def is_installed(hook: Any) -> bool:
-        name = hook.get("type") if isinstance(hook, Mapping) else None
-        try:
-            if isinstance(name, str):
-                HOOKS.resolve(name, hook)
-        except UnknownNameError as error:
-            if error.suggestion is not None:
-                raise
-            missing.append(str(name))
-        return name not in missing
-
-    with located(cfg):
-        default = {name: hook for name, hook in (cfg.get("default_hooks") or {}).items() if is_installed(hook)}
-        custom = [hook for hook in cfg.get("custom_hooks") or () if is_installed(hook)]
-        hooks = build_hooks(default, custom)
-        hooks.register(NonFiniteHook(cfg.get("on_nonfinite")))
-    return hooks, missing
+    with located(plan.cfg):
+        hooks = build_hooks(plan["default_hooks"], plan["custom_hooks"])
+        hooks.register(NonFiniteHook(plan["on_nonfinite"]))
+    return hooks
 
 
-def explain_hooks(hooks: HookList, missing: Sequence[str]) -> str:
-    """Formats a table of the hooks for each event, followed by the names of hooks that are not installed."""
-    return "\n".join([hooks.describe(), *(f"not found, so not shown: {name}" for name in missing)]) + "\n"
-
-
-def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
-    """Returns the hooks and their priorities for each event, and the names of hooks that are not installed."""
-    events = {
+def hooks_as_data(hooks: HookList) -> dict[str, Any]:
+    """Returns the hooks and their priorities for each event."""
+    return {
         event: [{"hook": name, "priority": priority} for name, priority in acting] for event, acting in hooks.order()
     }
-    return {"events": events, "not_installed": list(missing)}
 
 
-def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch: int | None = None) -> dict[str, Any]:
+def loops_as_data(
+    plan: RunPlan, *, hooks: HookList | None = None, length_of_epoch: int | None = None
+) -> dict[str, Any]:
     """Returns the lengths and intervals of loops, logging, checkpoints and schedules.
 
     Args:
-        cfg: A config of either generation.
-        hooks: The hooks of the config, if they are already built.
+        plan: The plan of the run.
+        hooks: Its hooks, if they are already built.
         length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Returns:
@@ -82,18 +58,16 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
     Raises:
         FootplateError: A component cannot be built.
     """
-    cfg = prepare(cfg)
     if hooks is None:
-        hooks, _ = order_of_hooks(cfg)
-    with located(cfg):
+        hooks = order_of_hooks(plan)
+    with located(plan.cfg):
         train: dict[str, Any] | None = None
-        section = cfg.get("train_cfg")
+        section, by_epoch = plan["train_cfg"], plan.by_epoch
         if isinstance(section, Mapping):
-            by_epoch = counts_epochs(section)
-            per_epoch = find_epoch_length(cfg, length_of_epoch)[0] if by_epoch else None
+            per_epoch = find_epoch_length(plan, length_of_epoch)[0] if by_epoch else None
             key = "max_epochs" if by_epoch else "max_iters"
             length = check_count(key, section.get(key), key=f"train_cfg.{key}")
-            loader = cfg.get("train_dataloader") or {}
+            loader = plan["train_dataloader"]
             train = {
                 "type": loop_settings(section, "train")["type"],
                 "unit": "epoch" if by_epoch else "iteration",
@@ -105,13 +79,13 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
             }
         data: dict[str, Any] = {"train": train, "val": None, "test": None}
         for name in ("val", "test"):
-            section = cfg.get(f"{name}_cfg")
+            section = plan[f"{name}_cfg"]
             if isinstance(section, Mapping):
-                metrics = _metric_names(cfg.get(f"{name}_evaluator"))
+                metrics = _metric_names(plan[f"{name}_evaluator"])
                 data[name] = {"type": loop_settings(section, name)["type"], "metrics": metrics}
         if data["val"] and train:
             kind = EpochBasedTrainLoop if train["unit"] == "epoch" else IterBasedTrainLoop
-            settings = {**arguments_of(kind).defaults, **cfg["train_cfg"]}
+            settings = {**arguments_of(kind).defaults, **plan["train_cfg"]}
             if train["length"] <= _MAX_LENGTH:
                 points = {key: settings[key] for key in _POINT_KEYS}
                 data["val"]["after"] = validation_points(train["length"], **points)
@@ -125,7 +99,7 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
         "kept": saving.max_keep_ckpts,
         "best": list(saving.save_best),
     }
-    schedules = cfg.get("param_scheduler")
+    schedules = plan["param_scheduler"]
     data["schedules"] = [
         {
             "type": name_of(schedule),
@@ -196,3 +170,20 @@ def name_of(section: Any) -> str:
 def _format_interval(interval: int, noun: str) -> str:
     """Formats an interval in epochs or iterations, such as "every epoch" or "every 50 iterations"."""
     return f"every {noun if interval == 1 else pluralize(interval, noun)}"
+
+
+def find_epoch_length(plan: RunPlan, given: int | None) -> tuple[int | None, str]:
+    """Returns the number of iterations per epoch and a message.
+
+    The number is None if it is unknown. The message explains why the training data cannot be read, or is "".
+
+    Args:
+        plan: The plan of the run.
+        given: The number set by the user, which is returned as is. If None, the dataloader is built.
+    """
+    if given is not None or plan["train_dataloader"] is None:
+        return given, ""
+    try:
+        return length_of(build_dataloader(plan["train_dataloader"], seed=0)), ""
+    except (FootplateError, OSError, ImportError) as error:
+        return None, first_line(error)

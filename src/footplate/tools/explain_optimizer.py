@@ -7,13 +7,14 @@ import plotille  # type: ignore[import-untyped, unused-ignore]
 from PIL import Image
 from torch import nn
 
-from footplate.config import Config
+from footplate.engine.checking.plan import RunPlan
+from footplate.error_context import located
 from footplate.errors import ArgumentError
 from footplate.messages import list_names, pluralize
 from footplate.optim import build_optim_wrapper
-from footplate.tools.explain_loops import name_of
-from footplate.tools.partial_build import building_model, find_epoch_length, prepare
+from footplate.tools.explain_loops import find_epoch_length, name_of
 from footplate.tools.simulation import FIELDS, run_length, simulate_and_list_ignored
+from footplate.tools.trial import build_alone
 from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
 _GROUP_FIELDS = ("lr", "momentum", "betas", "weight_decay")
@@ -47,25 +48,25 @@ class Groups(NamedTuple):
     freezing: list[str]  # the settings of each FreezeHook, which freezes parameters during training
 
 
-def groups_of(cfg: Config) -> Groups:
+def groups_of(plan: RunPlan) -> Groups:
     """Builds the optimizer of a config and returns its parameter groups.
 
     Args:
-        cfg: A config of either generation.
+        plan: The plan of the run.
 
     Raises:
         FootplateError: A component cannot be built.
     """
-    cfg = prepare(cfg)
-    with building_model(cfg) as (model, description):
-        groups = groups_in(build_optim_wrapper(model, cfg.get("optim_wrapper")), model)
+    with located(plan.cfg):
+        model = build_alone(plan)
+        groups = groups_in(build_optim_wrapper(model, plan["optim_wrapper"]), model)
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     freezing = [
         ", ".join(f"{key}={value!r}" for key, value in hook.items() if key != "type")
-        for hook in cfg.get("custom_hooks") or ()
+        for hook in plan["custom_hooks"] or ()
         if isinstance(hook, Mapping) and name_of(hook).rpartition(".")[2] == "FreezeHook"
     ]
-    return Groups(description, groups, frozen, freezing)
+    return Groups(f"model {name_of(plan['model'])}", groups, frozen, freezing)
 
 
 def groups_in(wrapper: Any, model: nn.Module) -> list[GroupInfo]:
@@ -167,39 +168,39 @@ class Schedule(NamedTuple):
         return list(zip(map(float, self.iters), track.values, strict=True))
 
 
-def schedule_of(cfg: Config, *, length_of_epoch: int | None = None) -> Schedule:
+def schedule_of(plan: RunPlan, *, length_of_epoch: int | None = None) -> Schedule:
     """Simulates the schedules of a run and returns the optimizer settings.
 
     For a run of more than 512 iterations, returns the settings only at sampled iterations, and around the highest and
     lowest values.
 
     Args:
-        cfg: A config of either generation.
+        plan: The plan of the run.
         length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Raises:
         FootplateError: A component cannot be built, the run is epoch-based and the epoch length is unknown, or the run
             has more than 100 million iterations.
     """
-    cfg = prepare(cfg)
-    with building_model(cfg) as (model, description):
-        per_epoch, why = find_epoch_length(cfg, length_of_epoch)
+    with located(plan.cfg):
+        model = build_alone(plan)
+        per_epoch, why = find_epoch_length(plan, length_of_epoch)
         hints = [*([why] if why else []), "Set the iterations per epoch with --epoch-length N."]
-        _, total = run_length(cfg.get("train_cfg") or {}, per_epoch, hints)
+        _, total = run_length(plan["train_cfg"] or {}, per_epoch, hints)
         if total > _MAX_LENGTH:
             raise ArgumentError(
                 f"the run has {total:,} iterations, but at most {_MAX_LENGTH:,} can be simulated", key="train_cfg"
             )
         step = max(1, -(-total // _POINTS))
         iters = sorted({*range(0, total, step), *_round_iterations(total)})
-        tracks, ignored = _tracks(cfg, model, per_epoch, iters)
+        tracks, ignored = _tracks(plan, model, per_epoch, iters)
         if step > 1:
             # The exact extremes are close to the extremes of the sampled iterations.
             near = {iters[place] for track in tracks if track.moves for place in _extremes(track)}
             close = (range(max(at - step, 0), min(at + step, total)) for at in near)
             iters = sorted(set(iters).union(*close))
-            tracks, ignored = _tracks(cfg, model, per_epoch, iters)
-        return Schedule(total, iters, description, tracks, ignored)
+            tracks, ignored = _tracks(plan, model, per_epoch, iters)
+        return Schedule(total, iters, f"model {name_of(plan['model'])}", tracks, ignored)
 
 
 def explain_schedule(schedule: Schedule) -> str:
@@ -234,9 +235,9 @@ def plot_schedule(schedule: Schedule) -> Image.Image:
     return plot(panels, "iteration")
 
 
-def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int]) -> tuple[list[Track], list[str]]:
+def _tracks(plan: RunPlan, model: nn.Module, per_epoch: int | None, iters: list[int]) -> tuple[list[Track], list[str]]:
     tracks = []
-    trajectories, ignored = simulate_and_list_ignored(cfg, model, per_epoch, iters)
+    trajectories, ignored = simulate_and_list_ignored(plan.arguments, model, per_epoch, iters)
     for field in FIELDS:
         members: dict[tuple[float, ...], list[str]] = {}
         for name, values in trajectories.items():

@@ -14,14 +14,14 @@ from footplate.checkpoint import load_checkpoint
 from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
-from footplate.engine.checking.run_config import runner_config
+from footplate.engine.checking.plan import second_generation
 from footplate.engine.saving.captures import CAPTURE, SUFFIX, facts_of
 from footplate.engine.stopping.requests import EarlyExitError
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.interrupts import temporary_folder
 from footplate.messages import one_line
 from footplate.tools.memory_use import tensors_in
-from footplate.tools.partial_build import build_trial, train_until_stopped
+from footplate.tools.trial import build_trial, train_until_stopped
 
 _ROWS_BEFORE = 5  # rows to show before the first non-finite one
 
@@ -102,7 +102,7 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any]) -> Replay:
     Raises:
         NonFiniteError: The run stops before it reaches the iteration.
     """
-    cfg = runner_config(cfg)
+    cfg = second_generation(cfg)
     is_resumed = facts["origin"] is not None
     recorder = _RecorderHook(facts["iteration"])
     torch.set_num_threads(facts["threads"])

@@ -9,9 +9,9 @@ from torch import nn
 from footplate.checks import check_count
 from footplate.config import Config
 from footplate.distributed import unwrap_model
-from footplate.engine.checking.run_config import translate_config
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
+from footplate.extensions import translate
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.optim.schedules import collect_steps, field_key, read_field
 
@@ -48,17 +48,20 @@ def simulate(
     Raises:
         FootplateError: The config cannot be built, or does not set the length of the run.
     """
-    trajectories, ignored = simulate_and_list_ignored(cfg, model, epoch_length, iters)
+    sections = translate(cfg if isinstance(cfg, Config) else Config(cfg))
+    trajectories, ignored = simulate_and_list_ignored(sections, model, epoch_length, iters)
     for kind in ignored:
         _logger.warning("The simulation ignores %s, which changes the values during the run.", kind)
     return trajectories
 
 
 def simulate_and_list_ignored(
-    cfg: Mapping[str, Any] | Config, model: nn.Module, epoch_length: int | None, iters: Iterable[int] | None
+    sections: Any, model: nn.Module, epoch_length: int | None, iters: Iterable[int] | None
 ) -> tuple[dict[str, Trajectory], list[str]]:
-    """Returns the result of `simulate`, and the types of policies and schedules that only run during training."""
-    sections = translate_config(cfg if isinstance(cfg, Config) else Config(cfg))
+    """Returns the result of `simulate`, and the types of policies and schedules that only run during training.
+
+    `sections` contains the sections that `simulate` reads, in second-generation form.
+    """
     train_cfg = sections.get("train_cfg") or {}
     by_epoch = train_cfg.get("max_iters") is None
     epochs, total = run_length(train_cfg, epoch_length)

@@ -44,7 +44,7 @@ class RunnerMembers(Runner):
     @property
     def deterministic(self) -> bool:
         """Whether the run is restricted to deterministic algorithms."""
-        return bool(self.sections["randomness"].get("deterministic"))
+        return bool(self.plan["randomness"].get("deterministic"))
 
     @property
     def distributed(self) -> bool:
@@ -54,7 +54,7 @@ class RunnerMembers(Runner):
     @property
     def launcher(self) -> str:
         """The process launcher: "none", "pytorch", "slurm" or "mpi"."""
-        return active_launcher(self.sections["launcher"])
+        return active_launcher(self.plan["launcher"])
 
     @property
     def model_name(self) -> str:
@@ -64,12 +64,12 @@ class RunnerMembers(Runner):
     @property
     def auto_scale_lr(self) -> Mapping[str, Any] | None:
         """The settings for scaling learning rates with the global batch size."""
-        return self.sections["auto_scale_lr"]  # type: ignore[no-any-return]
+        return self.plan["auto_scale_lr"]  # type: ignore[no-any-return]
 
     @property
     def default_scope(self) -> str | None:
         """The default scope of the registries."""
-        return self.sections["default_scope"]  # type: ignore[no-any-return]
+        return self.plan["default_scope"]  # type: ignore[no-any-return]
 
     def get_hooks_info(self) -> str:
         """Returns a table of the hooks for each event."""
@@ -96,7 +96,7 @@ class RunnerMembers(Runner):
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
         """Seeds all random generators. If the seed is None, chooses a random seed."""
         settings = {"seed": seed, "diff_rank_seed": diff_rank_seed, "deterministic": deterministic}
-        self.sections["randomness"] = settings
+        self.plan = self.plan.with_changes(randomness=settings)
         self.seed = process_setup.seed_everything(settings)
 
     _hooks, _seed, _rank = map(delegate, ("hooks", "seed", "rank"))

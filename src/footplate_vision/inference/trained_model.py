@@ -22,12 +22,12 @@ from footplate.config import Config, import_modules, parse_recorded
 from footplate.data import Compose, LoadImageFromFile, build_collate
 from footplate.data.data_container import DataContainer
 from footplate.engine import Runner
-from footplate.engine.checking.run_config import translate_config
 from footplate.engine.running import process_setup
 from footplate.engine.running.model_setup import build_model
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, ConfigError, DataError, FootplateError
 from footplate.evaluation.evaluation_sets import has_several_loaders
+from footplate.extensions import translate
 from footplate.messages import one_line
 from footplate.registry import DATASETS, TRANSFORMS, using_scope
 from footplate.registry.dotted_paths import find_spec
@@ -117,7 +117,7 @@ class TrainedModel:
             raise CheckpointError(f"the checkpoint '{self.path}' contains no config", notes=notes)
         import_modules(self.cfg)
         with located(self.cfg):
-            return replace(self, cfg=translate_config(self.cfg))
+            return replace(self, cfg=translate(self.cfg))
 
     def build(self, device: torch.device) -> nn.Module:
         """Builds the model from a prepared config, loads the checkpoint's weights, and switches to evaluation mode.

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -18,6 +19,7 @@ from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import DOCUMENT_FILE
 from footplate.config import Config
+from footplate.engine.checking.plan import RunPlan
 from footplate.errors import ArgumentError
 from tests.footplate.cli.conftest import environment
 from tests.support import TINY
@@ -62,11 +64,12 @@ def test_torchrun_gets_the_command(monkeypatch: pytest.MonkeyPatch, caplog: pyte
         got.append(given)
         return 7, None
 
-    def warn(cfg: Config) -> None:
+    def warn(cfg: Config) -> Any:
         logging.getLogger("footplate.engine").warning("a warning")
+        return Mock()
 
     monkeypatch.setattr(launching, "_torchrun", torchrun)
-    monkeypatch.setattr("footplate.engine.checking.run_config.check_config", warn)
+    monkeypatch.setattr(RunPlan, "from_config", warn)
     words = ["--nproc", "2", "--max-restarts", "3"]
     assert start_processes(_arguments(*words)) == 7
     assert got == [(2, 3, ["-m", "footplate", "train", "a.py", *words], None)]
@@ -105,7 +108,7 @@ def test_json_of_several_processes_is_one_document(
         return code, error
 
     monkeypatch.setattr(launching, "_torchrun", torchrun)
-    monkeypatch.setattr("footplate.engine.checking.run_config.check_config", lambda cfg: None)
+    monkeypatch.setattr(RunPlan, "from_config", lambda cfg: Mock())
     arguments = _arguments("--nproc", "2")
     arguments.json, arguments.results = True, io.StringIO()
     assert start_processes(arguments) == code

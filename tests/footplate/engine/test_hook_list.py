@@ -134,5 +134,5 @@ def test_unknown_event_is_an_error_in_a_run(tmp_path: Path) -> None:
 def test_the_pipeline_of_a_hook_is_checked_before_the_run(tmp_path: Path) -> None:
     hook = {"type": "LatePipelineHook", "switch_pipeline": [{"type": "RandomFlipp"}]}
     with pytest.raises(FootplateError, match="unknown transform 'RandomFlipp'") as caught:
-        Runner.from_cfg(settings(tmp_path, custom_hooks=[hook]), check=True)
+        Runner.from_cfg(settings(tmp_path, custom_hooks=[hook]))
     assert caught.value.key == "custom_hooks[0].switch_pipeline[0].type"

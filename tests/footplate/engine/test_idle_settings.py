@@ -9,7 +9,7 @@ import pytest
 from footplate import Config
 from footplate.engine import Runner
 from footplate.engine.checking.idle_settings import warn_about_late_settings, warn_about_variables
-from footplate.engine.checking.run_config import runner_config
+from footplate.engine.checking.plan import second_generation
 from footplate.engine.running.hook import FunctionHook, Hook
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
@@ -98,13 +98,13 @@ def test_warning_contains_the_keys_of_a_first_generation_config(
     cfg = Config.fromfile(tmp_path / "run.py")
     apply_overrides(cfg, ["train_pipeline.0.img_scale=(96,96)"])
     key = f"data.train{'.dataset' * ('Repeat' in dataset)}.pipeline[0].img_scale"
-    warn_about_variables(runner_config(cfg))
+    warn_about_variables(second_generation(cfg))
     assert [each.partition("; ")[2] for each in warnings_of(caplog)] == [f"set {key} instead"]
 
     caplog.clear()
     cfg = Config.fromfile(tmp_path / "run.py")
     apply_overrides(cfg, [f"{key}=(96,96)"])
-    warn_about_variables(runner_config(cfg))
+    warn_about_variables(second_generation(cfg))
     assert not warnings_of(caplog)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config
-from footplate.engine.checking.run_config import check_config
+from footplate.engine.checking.plan import RunPlan
 from footplate.errors import ArgumentError
 
 FLAG = "must be True or False|must be True, False"
@@ -38,7 +38,7 @@ def test_invalid_setting_raises(tmp_path: Path, key: str, line: str, message: st
     path.write_text(RUN + line + "\n")
 
     with pytest.raises(ArgumentError, match=message) as caught:
-        check_config(Config.fromfile(path))
+        RunPlan.from_config(Config.fromfile(path)).check()
 
     assert caught.value.key == key
     assert caught.value.origin
@@ -49,4 +49,4 @@ def test_hook_of_a_base_config_is_removed(tmp_path: Path) -> None:
     (tmp_path / "base.py").write_text(RUN + "default_hooks = dict(visualization=dict(type='Hook'))\n")
     path = tmp_path / "run.py"
     path.write_text("_base_ = 'base.py'\ndefault_hooks = dict(visualization=None, timer=None)\n")
-    assert check_config(Config.fromfile(path))["default_hooks"] == {"visualization": None, "timer": None}
+    assert RunPlan.from_config(Config.fromfile(path))["default_hooks"] == {"visualization": None, "timer": None}

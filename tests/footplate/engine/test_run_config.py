@@ -9,8 +9,8 @@ import pytest
 
 from footplate.config import Config, read_recorded
 from footplate.engine import Runner
-from footplate.engine.checking.run_config import check_config
-from footplate.engine.checking.sections import SECOND_GENERATION_KEYS
+from footplate.engine.checking.arguments import SECOND_GENERATION_KEYS
+from footplate.engine.checking.plan import RunPlan
 from footplate.errors import FootplateError
 from footplate.tools.check import check
 from footplate_vision.inference.trained_model import open_trained
@@ -92,7 +92,7 @@ def test_each_mmengine_key_is_read_or_unsupported() -> None:
 @pytest.mark.parametrize(("key", "value", "path"), REFUSED)
 def test_unsupported_key_that_changes_results_raises(tmp_path: Path, key: str, value: Any, path: str) -> None:
     cfg = written(tmp_path, **{key: value})
-    for use in (check_config, Runner.from_cfg):
+    for use in (RunPlan.from_config, Runner.from_cfg):
         with pytest.raises(FootplateError) as caught:
             use(cfg)
 
@@ -112,7 +112,7 @@ def test_unsupported_key_without_effect_logs_a_warning(tmp_path: Path, key: str,
 @pytest.mark.parametrize("key", ["efficient_conv_bn_eval", "use_ddp_wrapper"])
 def test_run_logs_an_unsupported_key_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str) -> None:
     with caplog.at_level(logging.WARNING, "footplate"):
-        Runner.from_cfg(check_config(written(tmp_path, **{key: True}))).train()
+        Runner.from_cfg(written(tmp_path, **{key: True})).train()
 
     assert len([each for each in caplog.messages if f"{key} has no effect in footplate" in each]) == 1
 
@@ -136,12 +136,12 @@ def test_variable_with_the_name_of_an_unsupported_key_is_accepted(tmp_path: Path
         f"strategy = dict(type='DeepSpeedStrategy')\nomnisource = True\nmine = [strategy, omnisource]\n{lines}"
     )
 
-    assert check_config(Config.fromfile(path))["omnisource"] is True
+    assert RunPlan.from_config(Config.fromfile(path)).cfg["omnisource"] is True
 
 
 def test_unknown_runner_type_raises(tmp_path: Path) -> None:
     with pytest.raises(FootplateError) as caught:
-        check_config(written(tmp_path, runner_type="Runer"))
+        RunPlan.from_config(written(tmp_path, runner_type="Runer")).check()
 
     assert (caught.value.key, caught.value.suggestion) == ("runner_type", "Runner")
 
@@ -155,7 +155,7 @@ def test_unknown_runner_type_raises(tmp_path: Path) -> None:
 )
 def test_unknown_env_cfg_key_raises(tmp_path: Path, key: str, value: Any) -> None:
     with pytest.raises(FootplateError) as caught:
-        check_config(written(tmp_path, env_cfg=value))
+        RunPlan.from_config(written(tmp_path, env_cfg=value)).check()
 
     assert caught.value.key == key
 

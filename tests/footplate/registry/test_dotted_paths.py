@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate import Config, Runner
-from footplate.engine.checking.run_config import check_config
+from footplate.engine.checking.plan import RunPlan
 from footplate.errors import BuildError
 from footplate.registry import DATA_SAMPLERS, DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS, Registry
 from tests.docs.pages import DOCS
@@ -23,7 +23,7 @@ def test_yaml_config_unpickles_nothing(tmp_path: Path) -> None:
     cfg = settings(tmp_path / "work", train_dataloader={"dataset": dataset, "batch_size": 1})
     path = tmp_path / "config.yaml"
     Config({**cfg, "default_hooks": {}}).dump(path)
-    for act in (check_config, lambda read: Runner.from_cfg(read).train()):
+    for act in (lambda read: RunPlan.from_config(read).check(), lambda read: Runner.from_cfg(read).train()):
         with pytest.raises(BuildError, match="a config must not refer to") as caught:
             act(Config.fromfile(path))
     assert caught.value.found == DECODER

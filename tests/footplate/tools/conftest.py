@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from footplate.config import Config
+from footplate.engine.checking.plan import RunPlan
 from footplate.tools.report import write_report
 from footplate.tools.runs import Run, read_run
 from tests.browser import open_browser
@@ -32,6 +33,7 @@ default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=2, save_bes
 Show = Callable[..., Any]
 MakeRun = Callable[..., Run]
 Write = Callable[..., Config]
+Plan = Callable[..., RunPlan]
 
 
 @pytest.fixture
@@ -41,6 +43,16 @@ def write(tmp_path: Path) -> Write:
         return Config.fromfile(tmp_path / name)
 
     return write
+
+
+@pytest.fixture
+def plan(write: Write) -> Plan:
+    def plan(*text: str, **files: str) -> RunPlan:
+        cfg = write(*text, **files)
+        cfg["work_dir"] = "work"
+        return RunPlan.from_config(cfg)
+
+    return plan
 
 
 WARNING = {

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from footplate.cli.config_arguments import has_automatic_batch_size
 from footplate.config import Config
 from footplate.engine import Runner
+from footplate.engine.checking.plan import RunPlan
 from footplate.errors import ArgumentError, FootplateError
 from footplate.registry import MODELS
 from footplate.tools import automatic_batch_size
@@ -126,7 +127,7 @@ def test_config_that_cannot_be_tried_raises(tmp_path: Path, changes: dict[str, s
 
 def test_automatic_size_elsewhere_raises(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="must be an integer"):
-        Runner.from_cfg(Config.fromfile(config(tmp_path)), check=True)
+        RunPlan.from_config(Config.fromfile(config(tmp_path))).check()
 
 
 def test_ranks_use_the_smallest_of_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

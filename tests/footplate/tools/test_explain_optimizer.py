@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, UnknownNameError
 from footplate.tools.explain_optimizer import (
     explain_params,
     explain_schedule,
@@ -10,11 +10,11 @@ from footplate.tools.explain_optimizer import (
     schedule_of,
     terminal_plot,
 )
-from tests.footplate.tools.conftest import TEXT, Write
+from tests.footplate.tools.conftest import TEXT, Plan
 
 
-def test_values_equal_those_of_a_run(write: Write) -> None:
-    schedule = schedule_of(write())
+def test_values_equal_those_of_a_run(plan: Plan) -> None:
+    schedule = schedule_of(plan())
     assert (schedule.length, schedule.iters) == (30, list(range(30)))  # 6 epochs of 5 batches
     rates = {len(track.parameters): track.values for track in schedule.tracks if track.field == "lr"}
     plain = max(rates)
@@ -23,8 +23,8 @@ def test_values_equal_those_of_a_run(write: Write) -> None:
     assert rates[min(rates)][0] == pytest.approx(0.01)
 
 
-def test_text_has_plot_and_table_of_changing_fields_and_lines_for_constant_ones(write: Write) -> None:
-    text = explain_schedule(schedule_of(write()))
+def test_text_has_plot_and_table_of_changing_fields_and_lines_for_constant_ones(plan: Plan) -> None:
+    text = explain_schedule(schedule_of(plan()))
     assert text.startswith("schedule of 30 iterations, counted from 0; model SmallSegmentor\n")
     assert any("\u2801" <= character <= "\u28ff" for character in text)  # braille dots of the plot
     assert f"         29  {0.001:>11}  {0.0001:>11}\n" in text
@@ -38,31 +38,32 @@ model = dict(type='SmallSegmentor', num_classes=3, widths=(4, 8), depths=(1, 1))
 optimizer = dict(type='SGD', lr=0.1)
 lr_config = dict(policy='pow', power=2)
 runner = dict(type='IterBasedRunner', max_iters=8)
+data = dict(samples_per_gpu=2, train=dict(type='FashionScenes', split='train', length=10))
 """
 
 
-def test_policies_of_users_and_metrics_are_reported_as_not_simulated(write: Write) -> None:
+def test_policies_of_users_and_metrics_are_reported_as_not_simulated(plan: Plan) -> None:
     plateau = "param_scheduler = dict(type='ReduceOnPlateauLR', monitor='mIoU')\n"
     for changes, kind in (({"base": OWN_POLICY}, "PowLrUpdaterHook"), ({"text": plateau}, "ReduceOnPlateauLR")):
-        text = explain_schedule(schedule_of(write(**changes)))
+        text = explain_schedule(schedule_of(plan(**changes)))
         assert "\nlr 0.1 at the start: " in text
         assert text.endswith(f"\nnot simulated: {kind}, which changes the values during the run\n")
 
 
-def test_image_shows_the_schedule(write: Write) -> None:
-    picture = plot_schedule(schedule_of(write()))
+def test_image_shows_the_schedule(plan: Plan) -> None:
+    picture = plot_schedule(schedule_of(plan()))
     assert picture.width == 990
     assert len(picture.getcolors(1 << 20) or []) > 10
 
 
-def test_epoch_based_run_needs_the_epoch_length(write: Write) -> None:
-    cfg = write("train_dataloader = dict(dataset=dict(type='CityscapesDatasetThatIsNotHere'))")
+def test_epoch_based_run_needs_the_epoch_length(plan: Plan) -> None:
+    cfg = plan("train_dataloader = dict(dataset=dict(type='CityscapesDatasetThatIsNotHere'))")
     with pytest.raises(ArgumentError, match="--epoch-length N") as caught:
         schedule_of(cfg)
     assert "  unknown dataset 'CityscapesDatasetThatIsNotHere'\n" in str(caught.value)
     assert schedule_of(cfg, length_of_epoch=7).length == 42
     with pytest.raises(ArgumentError, match="does not set the length"):
-        schedule_of(write("train_cfg = dict()"))
+        schedule_of(plan("train_cfg = dict()"))
 
 
 WARMED = """
@@ -77,9 +78,9 @@ param_scheduler = [
 
 
 def test_table_has_round_iterations_and_extremes(
-    write: Write,
+    plan: Plan,
 ) -> None:
-    text = explain_schedule(schedule_of(write(WARMED, base=TEXT.partition("optim_wrapper")[0])))
+    text = explain_schedule(schedule_of(plan(WARMED, base=TEXT.partition("optim_wrapper")[0])))
     tables = [[line.split() for line in part.splitlines()] for part in text.split("\n\n") if "iteration  " in part]
     rates, momenta = (table for table in tables if table[0][0] == "iteration")
     assert (rates[0], momenta[0]) == (["iteration", "lr"], ["iteration", "momentum"])
@@ -88,7 +89,7 @@ def test_table_has_round_iterations_and_extremes(
     assert [row for row in momenta[1:] if len(row) > 2] == [["0", "0.9", "highest"], ["1000", "0.45", "lowest"]]
 
 
-def test_exact_maximum_is_found_between_sampled_iterations(write: Write) -> None:
+def test_exact_maximum_is_found_between_sampled_iterations(plan: Plan) -> None:
     length, peak = 12_345, 4115
     text = f"""
 train_cfg = dict(by_epoch=False, max_iters={length})
@@ -97,7 +98,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1.0, end_factor=0.0, begin={peak + 1}, end={length + 1}, by_epoch=False),
 ]
 """
-    schedule = schedule_of(write(text))
+    schedule = schedule_of(plan(text))
     track = next(track for track in schedule.tracks if track.field == "lr")
     values = [value or 0.0 for value in track.values]
     assert schedule.iters[values.index(max(values))] == peak
@@ -112,8 +113,8 @@ def test_plot_shows_the_extremes_and_the_last_iteration() -> None:
     assert lines[-1].endswith("iteration 10")
 
 
-def test_groups_show_settings_sizes_and_keys(write: Write) -> None:
-    found = groups_of(write())
+def test_groups_show_settings_sizes_and_keys(plan: Plan) -> None:
+    found = groups_of(plan())
     stem, plain, norms = sorted(found.groups, key=lambda group: (group.settings["lr"], -group.settings["weight_decay"]))
     assert (stem.reasons, plain.reasons, norms.reasons) == (["custom_keys.stem"], [], ["norm_decay_mult"])
     assert stem.multipliers == pytest.approx({"lr": 0.1})
@@ -131,19 +132,17 @@ class HalfFrozen(nn.Sequential):
         super().__init__(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2))
 
 
-def test_frozen_parameters_are_listed(write: Write) -> None:
-    cfg = write()
-    cfg["model"] = {"type": HalfFrozen}
-    cfg["custom_hooks"] = [{"type": "FreezeHook", "patterns": "1", "until_iter": 2}]
-    found = groups_of(cfg)
+def test_frozen_parameters_are_listed(plan: Plan) -> None:
+    hooks = [{"type": "FreezeHook", "patterns": "1", "until_iter": 2}]
+    found = groups_of(plan().with_changes(model={"type": HalfFrozen}, custom_hooks=hooks))
     assert found.frozen == ["0.weight", "0.bias"]
     text = explain_params(found)
     assert "frozen: 2 tensors: 0.weight, 0.bias" in text
     assert text.endswith("\nFreezeHook also freezes parameters during training: patterns='1', until_iter=2\n")
 
 
-def test_stand_in_replaces_a_model_that_is_not_installed(write: Write) -> None:
-    found = groups_of(write("model = dict(type='Unheard', backbone=dict(type='A'))"))
-    assert found.model.startswith("model class 'Unheard' not found; using a placeholder")
-    names = {name for group in found.groups for name in group.names}
-    assert {"backbone.conv.weight", "head.norm.bias"} <= names
+def test_model_that_is_not_installed_is_an_error(plan: Plan) -> None:
+    run = plan("model = dict(type='Unheard', backbone=dict(type='A'))")
+    for explain in (groups_of, lambda each: schedule_of(each, length_of_epoch=5)):
+        with pytest.raises(UnknownNameError, match="unknown model 'Unheard'"):
+            explain(run)

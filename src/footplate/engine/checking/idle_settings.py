@@ -7,7 +7,7 @@ from typing import Any
 
 from footplate.config import Config, find_unused_changes
 from footplate.config.config_dict import is_variable
-from footplate.engine.checking.run_config import keys_with_effect
+from footplate.engine.checking.top_level_keys import keys_with_effect
 from footplate.engine.running.base_loops import BaseTrainLoop
 from footplate.engine.running.hook_list import HookList
 from footplate.error_context import join_path, location_prefix, origin_at, walk_paths

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from footplate.engine.checking.sections import counts_epochs
+from footplate.engine.checking.arguments import counts_epochs
 from footplate.error_context import with_defaults, with_origins
 from footplate.evaluation.evaluator import copy_section, returned_numbers
 
@@ -12,7 +12,7 @@ _ALL_BUT_RATES = r"(?!(.*\.)?(base_)?lr$)"  # like losses, the values that `trai
 _SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # in iteration-based runs
 
 
-def set_plain_defaults(sections: dict[str, Any], *, saves: bool) -> None:
+def set_plain_defaults(arguments: dict[str, Any], *, saves: bool) -> None:
     """Sets the defaults for a plain module.
 
     Validation and test report the metrics or, without metrics, the numbers that `validation_step` returns. They also
@@ -20,31 +20,31 @@ def set_plain_defaults(sections: dict[str, Any], *, saves: bool) -> None:
     rates.
 
     Args:
-        sections: The Runner's arguments, keyed by name.
+        arguments: The Runner's arguments, keyed by name.
         saves: Whether a run saves after each epoch or validation interval by default, and keeps a few checkpoints.
     """
-    metrics = sections["val_evaluator"]
+    metrics = arguments["val_evaluator"]
     for mode in ("val", "test"):
-        if sections[f"{mode}_dataloader"] is None:
+        if arguments[f"{mode}_dataloader"] is None:
             continue
-        if sections[f"{mode}_evaluator"] is None:
-            sections[f"{mode}_evaluator"] = copy_section(metrics)
-        reports_loss = _reports_loss(sections, mode)
-        if sections[f"{mode}_evaluator"] is None:
+        if arguments[f"{mode}_evaluator"] is None:
+            arguments[f"{mode}_evaluator"] = copy_section(metrics)
+        reports_loss = _reports_loss(arguments, mode)
+        if arguments[f"{mode}_evaluator"] is None:
             numbers = partial(returned_numbers, required=not reports_loss)
-            sections[f"{mode}_evaluator"] = [] if sections["validation_step"] is None else [numbers]
-        settings = sections[f"{mode}_cfg"]
+            arguments[f"{mode}_evaluator"] = [] if arguments["validation_step"] is None else [numbers]
+        settings = arguments[f"{mode}_cfg"]
         if isinstance(settings, Mapping) and "type" not in settings:
-            sections[f"{mode}_cfg"] = with_defaults(settings, loss=reports_loss)
-    if sections["preflight"] is None:
-        sections["preflight"] = True
-    sections["default_hooks"] = _with_checkpoints(sections, saves=saves)
-    processor = sections["log_processor"]
+            arguments[f"{mode}_cfg"] = with_defaults(settings, loss=reports_loss)
+    if arguments["preflight"] is None:
+        arguments["preflight"] = True
+    arguments["default_hooks"] = _with_checkpoints(arguments, saves=saves)
+    processor = arguments["log_processor"]
     if isinstance(processor, Mapping):
-        sections["log_processor"] = with_defaults(processor, mean_pattern=_ALL_BUT_RATES)
+        arguments["log_processor"] = with_defaults(processor, mean_pattern=_ALL_BUT_RATES)
 
 
-def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:
+def _reports_loss(arguments: Mapping[str, Any], mode: str) -> bool:
     """Checks whether a plain module's validation or test run reports the loss. The first matching row applies.
 
     | arguments that are set | reports the loss |
@@ -54,19 +54,19 @@ def _reports_loss(sections: Mapping[str, Any], mode: str) -> bool:
     | `training_step` and `validation_step` | no: the loss of the predictions is unknown |
     | others | yes: there is nothing else to report |
     """
-    if sections["loss"] is not None:
+    if arguments["loss"] is not None:
         return True
-    has_own_steps = sections["training_step"] is not None and sections["validation_step"] is not None
-    return not (sections[f"{mode}_evaluator"] or has_own_steps)
+    has_own_steps = arguments["training_step"] is not None and arguments["validation_step"] is not None
+    return not (arguments[f"{mode}_evaluator"] or has_own_steps)
 
 
-def _with_checkpoints(sections: Mapping[str, Any], *, saves: bool) -> Any:
+def _with_checkpoints(arguments: Mapping[str, Any], *, saves: bool) -> Any:
     """Returns `default_hooks` with default checkpoint settings for a plain module; see `set_plain_defaults`."""
-    hooks = sections["default_hooks"]
+    hooks = arguments["default_hooks"]
     checkpoint = hooks.get("checkpoint", {}) if isinstance(hooks, Mapping) else None
     if not isinstance(checkpoint, Mapping) or "type" in checkpoint:
         return hooks
-    train_cfg = sections["train_cfg"]
+    train_cfg = arguments["train_cfg"]
     by_epoch = counts_epochs(train_cfg)
     defaults: dict[str, Any] = {"by_epoch": by_epoch}
     if saves:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from footplate.data import check_same_dataset
-from footplate.engine.checking.sections import counts_epochs, resolve_loop
+from footplate.engine.checking.arguments import resolve_loop
 from footplate.engine.running.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
 from footplate.error_context import at_key, with_defaults
 from footplate.errors import BuildError
@@ -67,7 +67,7 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
     # Built before the loop, so that errors have the key of the data.
     if mode == "train":
         with at_key("train_dataloader"):
-            data = {"dataloader": _build_loader(runner, runner.sections["train_dataloader"])}
+            data = {"dataloader": _build_loader(runner, runner.plan["train_dataloader"])}
             check_has_batches(data["dataloader"])
     else:
         data = _evaluation_data(runner, mode, loop_class)
@@ -80,7 +80,7 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
 
 def _evaluation_data(runner: "Runner", mode: str, loop_class: type[BaseLoop]) -> dict[str, Any]:
     """Returns the loaders and evaluators, or their config sections if the loop builds them itself."""
-    loaders, evaluators = runner.sections[f"{mode}_dataloader"], runner.sections[f"{mode}_evaluator"]
+    loaders, evaluators = runner.plan[f"{mode}_dataloader"], runner.plan[f"{mode}_evaluator"]
     if not loop_class.builds_data:
         with at_key(f"{mode}_dataloader"):
             loaders = build_loaders(loaders, partial(_build_loader, runner))
@@ -95,11 +95,11 @@ def _build_loader(runner: "Runner", section: Any) -> Any:
     return loader
 
 
-def build_log_processor(log_processor: Any, train_cfg: Any) -> LogProcessor:
+def build_log_processor(log_processor: Any, by_epoch: bool) -> LogProcessor:
     """Builds the log processor. By default, it counts epochs or iterations, like the training loop."""
     if isinstance(log_processor, LogProcessor):
         return log_processor
-    settings = with_defaults(log_processor, type="LogProcessor", by_epoch=counts_epochs(train_cfg))
+    settings = with_defaults(log_processor, type="LogProcessor", by_epoch=by_epoch)
     with at_key("log_processor"):
         built: LogProcessor = LOG_PROCESSORS.build(settings)
     return built

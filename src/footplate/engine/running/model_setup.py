@@ -32,12 +32,12 @@ _CAUSE = (
 )
 
 
-def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -> nn.Module:
+def build_model(model: Any, arguments: Mapping[str, Any], device: torch.device) -> nn.Module:
     """Builds the model, adapts it if necessary, and moves it to the device.
 
     Args:
         model: The model, a function that returns it, or its config dict.
-        sections: The runner's arguments, keyed by name.
+        arguments: The runner's arguments, keyed by name.
         device: The device of this process.
 
     Raises:
@@ -45,15 +45,15 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
     """
     if isinstance(model, Mapping):
         settings = dict(model)
-        if sections["data_preprocessor"] is not None:
-            settings.setdefault("data_preprocessor", sections["data_preprocessor"])
+        if arguments["data_preprocessor"] is not None:
+            settings.setdefault("data_preprocessor", arguments["data_preprocessor"])
         with at_key("model"):
             model = MODELS.build(with_origins(settings, model))
     elif callable(model) and not isinstance(model, nn.Module):
         model = model()
-    if sections["model_adapter"] is not None:
+    if arguments["model_adapter"] is not None:
         with at_key("model_adapter"):
-            model = MODELS.build(sections["model_adapter"], model=model)
+            model = MODELS.build(arguments["model_adapter"], model=model)
     if not isinstance(model, nn.Module):
         raise BuildError(
             "the model must be a torch.nn.Module, a function that returns one, or a config dict",
@@ -61,7 +61,7 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
             key="model",
         )
     for mode in ("train", "val", "test"):
-        is_used = sections[f"{mode}_dataloader"] is not None and not is_plain(model)
+        is_used = arguments[f"{mode}_dataloader"] is not None and not is_plain(model)
         if is_used and not hasattr(model, f"{mode}_step"):
             raise BuildError(
                 f"the model '{type(model).__name__}' has no {mode}_step",
@@ -69,11 +69,11 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
                 notes=[f"Derive it from BaseModel, or define {_SIGNATURES[mode]}."],
             )
     check_same_parameters(model)
-    if sections["activation_checkpointing"]:
-        checkpoint_activations(unwrap_model(model), sections["activation_checkpointing"])
-    model = speed_up(model.to(device), compile=sections["compile"], channels_last=sections["channels_last"])
+    if arguments["activation_checkpointing"]:
+        checkpoint_activations(unwrap_model(model), arguments["activation_checkpointing"])
+    model = speed_up(model.to(device), compile=arguments["compile"], channels_last=arguments["channels_last"])
     # Moved again, because `add_steps` adds a data preprocessor.
-    return add_steps(model, **{name: sections[name] for name in PLAIN_FUNCTIONS}).to(device)  # type: ignore[no-any-return]
+    return add_steps(model, **{name: arguments[name] for name in PLAIN_FUNCTIONS}).to(device)  # type: ignore[no-any-return]
 
 
 def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:

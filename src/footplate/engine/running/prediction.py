@@ -42,7 +42,7 @@ def _loop_with_data(runner: "Runner", loader: Any) -> Any:
     """Returns the test or validation loop with the data of a loader, or None. Loops with other data are not built."""
     data = _data_of(loader)
     for mode in ("test", "val"):
-        section = runner.sections[f"{mode}_dataloader"]
+        section = runner.plan[f"{mode}_dataloader"]
         loaders = list(section.values()) if has_several_loaders(section) else [section]
         loaders += [part.dataloader for part in sets_of(runner.built.get(f"{mode}_loop"))]
         if any(_data_of(part) is data for part in loaders):
@@ -61,7 +61,7 @@ def _data_of(loader: Any) -> Any:
 def _predictions(runner: "Runner", loader: Any, loop: Any) -> Iterator[Any]:
     """Predicts with the settings of a loop or, if it is None, of the test or validation loop in the config."""
     if loop is None:
-        loop = runner.sections["val_cfg"] if runner.sections["test_cfg"] is None else runner.sections["test_cfg"]
+        loop = runner.plan["val_cfg"] if runner.plan["test_cfg"] is None else runner.plan["test_cfg"]
     fp16 = predictor = None
     if isinstance(loop, BaseLoop):
         fp16, predictor = loop.fp16, loop.predictor

@@ -171,7 +171,7 @@ def seed_everything(randomness: Mapping[str, Any], *, choose: Callable[[int | No
 
 def warn_of_nondeterminism(runner: "Runner") -> None:
     """Warns if `randomness.deterministic` is set, but the batches depend on more than the seed."""
-    if not runner.sections["randomness"].get("deterministic"):
+    if not runner.plan["randomness"].get("deterministic"):
         return
     loader = runner.train_loop.dataloader
     if not isinstance(loader, (SampleLoader, list, tuple)):

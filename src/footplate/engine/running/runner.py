@@ -27,20 +27,14 @@ from footplate.distributed import (
     unwrap_model,
     wrap_model,
 )
+from footplate.engine.checking.arguments import PYTHON_ARGUMENTS, counts_epochs
 from footplate.engine.checking.idle_settings import (
     warn_about_idle_settings,
     warn_about_late_settings,
     warn_about_variables,
 )
+from footplate.engine.checking.plan import RunPlan, arguments_in, located_in, second_generation
 from footplate.engine.checking.preflight import preflight
-from footplate.engine.checking.run_config import (
-    CompletedArguments,
-    arguments_in,
-    located_in,
-    runner_config,
-    split_overrides,
-)
-from footplate.engine.checking.sections import check_sections, counts_epochs
 from footplate.engine.running import process_setup
 from footplate.engine.running.activity import Activity
 from footplate.engine.running.base_loops import BaseTrainLoop, Progress
@@ -168,8 +162,7 @@ class Runner:
         known_metrics: The names of the metrics that validation has computed, in the preflight check or in the run.
         activity: What the run is doing; see `Activity`.
         built: The components that have been built or assigned, keyed by name.
-        sections: All arguments except `cfg`, keyed by name, with derived values; see `CompletedArguments`.
-        completed_arguments: The config, and the sections; see `CompletedArguments`.
+        plan: All arguments, checked and completed; see `RunPlan`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
         saver: Writes the checkpoint files; see `BackgroundSaver`.
         participants: Additional objects to save, keyed by their key path in the checkpoint.
@@ -234,28 +227,26 @@ class Runner:
         validation_step: Callable[[nn.Module, Any], Any] | None = None,
         **unknown: Never,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
-        check_keys("Runner", unknown, arguments, elsewhere=ELSEWHERE)
-        # Six stages, each of which depends on the previous ones. Sections: all arguments by name, checked and
-        # completed in the default scope. The other stages read arguments only from there.
-        set_default_scope(default_scope)
-        self.completed_arguments = CompletedArguments(arguments)
-        self.cfg = self.completed_arguments.cfg
-        self.sections = sections = self.completed_arguments.sections
+        given = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
+        check_keys("Runner", unknown, given, elsewhere=ELSEWHERE)
+        # Six stages, each of which depends on the previous ones. Plan: all arguments, checked and completed. The other
+        # stages read arguments only from there.
+        self.plan = plan = RunPlan.of(given)
+        self.cfg = plan.cfg
 
         # Process: the launcher determines the rank and device, and the rank determines what is logged.
-        process_setup.prepare(sections["env_cfg"], launcher=sections["launcher"])
+        process_setup.prepare(plan["env_cfg"], launcher=plan["launcher"])
         self.rank = get_rank()
         self.world_size = get_world_size()
         self.device = process_setup.pick_device()
         self.logger = logging.getLogger("footplate")
-        set_level(sections["log_level"], screen=is_main_process())
+        set_level(plan["log_level"], screen=is_main_process())
 
         # Folder: nothing is written yet, but all ranks agree on a timestamp, which is part of the run's name.
-        self.folder = RunFolder(sections["work_dir"])
+        self.folder = RunFolder(plan["work_dir"])
         self.work_dir = self.folder.work_dir
         stem = Path(self.cfg.filename or "run").stem
-        self.experiment_name: str = sections["experiment_name"] or f"{stem}_{self.timestamp}"
+        self.experiment_name: str = plan["experiment_name"] or f"{stem}_{self.timestamp}"
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
 
@@ -266,42 +257,40 @@ class Runner:
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
         self.requests = Requests(self.device, self.activity)
         self.checkpoints = CheckpointIO(self)
-        self.saver = BackgroundSaver(sections["on_save_error"], report=self.checkpoints.report_save)
+        self.saver = BackgroundSaver(plan["on_save_error"], report=self.checkpoints.report_save)
         self.participants: dict[str, Any] = {}
         self.resume_plan = ResumePlan(
             self.folder.home,
-            sections["load_from"],
-            sections["resume"],
-            takes_settings=sections["resume_settings"] == "take",
+            plan["load_from"],
+            plan["resume"],
+            takes_settings=plan["resume_settings"] == "take",
         )
-        self.seed = process_setup.seed_everything(sections["randomness"], choose=self.resume_plan.seed)
+        self.seed = process_setup.seed_everything(plan["randomness"], choose=self.resume_plan.seed)
 
         # Hooks: their constructors may use the message hub and the visualizer, and draw seeded random numbers.
-        self.visualizer = self.build_visualizer(sections["visualizer"])
-        self.hooks = build_hooks(sections["default_hooks"], sections["custom_hooks"])
+        self.visualizer = self.build_visualizer(plan["visualizer"])
+        self.hooks = build_hooks(plan["default_hooks"], plan["custom_hooks"])
         with at_key("on_nonfinite"):
-            self.nonfinite = NonFiniteHook(sections["on_nonfinite"])
+            self.nonfinite = NonFiniteHook(plan["on_nonfinite"])
         self.hooks.register(self.nonfinite)
-        self.log_processor = self.build_log_processor(sections["log_processor"])
+        self.log_processor = self.build_log_processor(plan["log_processor"])
 
         # Model: needs the seed and the device. Built last, so that errors in hook settings are reported sooner.
-        self.model = self.wrap_model(sections["model_wrapper_cfg"], self.build_model(sections["model"]))
+        self.model = self.wrap_model(plan["model_wrapper_cfg"], self.build_model(plan["model"]))
         self.history = History(trained_model(self.model))
         self.known_metrics: set[str] = set()
         self._random = capture_rng()
         self.training_random_state: dict[str, Any] | None = None
 
     @classmethod
-    def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False, **overrides: Any) -> "Runner":
+    def from_cfg(cls, cfg: Config | Mapping[str, Any], **overrides: Any) -> "Runner":
         """Builds a runner from a complete config. Translates first-generation configs.
 
         Args:
             cfg: The config.
-            check: Whether to check all sections before building the model, as `footplate train` does. Otherwise, the
-                loops, the optimizer and the schedules are checked only when they are built on first use.
             overrides: Values to merge into the config, like `--cfg-options`, or Runner arguments that are not config
                 keys, like `max_epochs`. With `resume=True`, the config does not record `resume`, `load_from` and
-                `resume_settings`.
+                `resume_settings`, so that the recorded config still starts the original run.
 
         Raises:
             ArgumentError: An override is neither a config key nor a Runner argument.
@@ -309,18 +298,17 @@ class Runner:
             ConfigError: The config mixes optimization keys of both generations.
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
-        merged, passed = split_overrides(overrides)
+        unrecorded = PYTHON_ARGUMENTS
+        if overrides.get("resume") is True:
+            unrecorded |= {"resume", "load_from", "resume_settings"}
+        passed = {name: overrides.pop(name) for name in unrecorded & overrides.keys()}
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
-            cfg = runner_config(cfg, merged)
-            arguments = {**arguments_in(cfg), **passed}
+            cfg = second_generation(cfg, overrides)
             with located_in(cfg):
-                if check:
-                    set_default_scope(cfg.get("default_scope"))
-                    check_sections(CompletedArguments(arguments).sections)
                 build = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
-                runner: Runner = build(**arguments)  # completes them again, since a subclass may change them
+                runner: Runner = build(**{**arguments_in(cfg), **passed})
         runner.folder.records += records
         return runner
 
@@ -368,7 +356,7 @@ class Runner:
         """Builds the training components, and checks them against each other and the config."""
         with located(self.cfg), self.folder.buffered_log(), refusing_exits():
             warn_about_variables(self.cfg)
-            if reason := self.completed_arguments.unrecorded:
+            if reason := self.plan.unrecorded:
                 _logger.info("`footplate export` cannot rebuild the model of this run: %s", reason)
             self.build_training()
             for extension in extensions():
@@ -387,13 +375,17 @@ class Runner:
         self.call_hook("before_run")
         for part in self.optim_wrapper.parts.values():
             part.keeps_gradients = any(hook.reads_gradients for hook in self.hooks)
-        if self.sections["preflight"]:
+        if self.plan["preflight"]:
             preflight(self)
 
     def build_training(self) -> None:
-        """Builds the training components. Initializes weights unless the model is plain. Later calls do nothing."""
+        """Checks the plan, builds the training components, and initializes weights unless the model is plain.
+
+        Later calls do nothing. Test runs need no packages that only training needs, so they do not check the plan.
+        """
         if self._is_training_built:
             return
+        self.plan.check()
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
         for hook in implicit_hooks(self):
             self.hooks.build(hook)
@@ -448,8 +440,8 @@ class Runner:
         """
         if MessageHub.get_current_instance() is not self.message_hub:
             MessageHub.keep_instance(self.message_hub)
-            set_level(self.sections["log_level"], screen=is_main_process())
-            set_default_scope(self.sections["default_scope"])
+            set_level(self.plan["log_level"], screen=is_main_process())
+            set_default_scope(self.plan["default_scope"])
             if not (self.activity.phases or self.activity.event):
                 remember_script_seed()  # before it is overwritten
                 restore_rng(self._random)
@@ -721,24 +713,24 @@ class Runner:
     @Component
     def val_loop(self) -> ValLoop | None:
         """The validation loop, or None if the run has no validation."""
-        return self.build_val_loop(self.sections["val_cfg"])  # type: ignore[no-any-return]
+        return self.build_val_loop(self.plan["val_cfg"])  # type: ignore[no-any-return]
 
     @Component
     def test_loop(self) -> TestLoop | None:
         """The test loop, or None if the run has no test."""
-        return self.build_test_loop(self.sections["test_cfg"])  # type: ignore[no-any-return]
+        return self.build_test_loop(self.plan["test_cfg"])  # type: ignore[no-any-return]
 
     @Component
     def optim_wrapper(self) -> OptimWrapper:
         """The optimizer wrapper, including the optimizer, with learning rates scaled by `auto_scale_lr`."""
         built = self.build_optim_wrapper(self._required("optim_wrapper"))
-        self.scale_lr(built, self.sections["auto_scale_lr"])
+        self.scale_lr(built, self.plan["auto_scale_lr"])
         return built
 
     @Component
     def param_schedulers(self) -> Any:
         """The parameter schedules: a list, or a dict of lists if there are several optimizers."""
-        return self.build_param_scheduler(self.sections["param_scheduler"])
+        return self.build_param_scheduler(self.plan["param_scheduler"])
 
     def build_train_loop(self, loop: Any) -> BaseTrainLoop:
         """Builds the training loop from `train_cfg`, with the loader from `train_dataloader`.
@@ -775,7 +767,7 @@ class Runner:
 
     def build_model(self, model: Any) -> nn.Module:
         """Builds the model and moves it to the device; see `model_setup.build_model`."""
-        return build_model(model, self.sections, self.device)
+        return build_model(model, self.plan.arguments, self.device)
 
     def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wraps the model for training with several processes, unless it is already wrapped.
@@ -787,9 +779,9 @@ class Runner:
         return wrap_model(
             model,
             model_wrapper_cfg,
-            find_unused_parameters=self.sections["find_unused_parameters"] is True
-            or has_several_optimizers(self.sections["optim_wrapper"]),  # each loss uses only some of the parameters
-            sync_bn=self.sections["sync_bn"],
+            find_unused_parameters=self.plan["find_unused_parameters"] is True
+            or has_several_optimizers(self.plan["optim_wrapper"]),  # each loss uses only some of the parameters
+            sync_bn=self.plan["sync_bn"],
         )
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
@@ -815,16 +807,16 @@ class Runner:
 
     def build_log_processor(self, log_processor: Any) -> LogProcessor:
         """Builds the log processor; see `footplate.engine.running.components.build_log_processor`."""
-        return build_log_processor(log_processor, self.sections["train_cfg"])
+        return build_log_processor(log_processor, self.plan.by_epoch)
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
         """Builds the visualizer; see `footplate.visualization.build_visualizer`."""
         return build_visualizer(visualizer, name=self.experiment_name, work_dir=self.work_dir, log_dir=self.log_dir)
 
     def _required(self, name: str) -> Any:
-        if self.sections[name] is None:
+        if self.plan[name] is None:
             raise ArgumentError(f"training needs '{name}'", key=name)
-        return self.sections[name]
+        return self.plan[name]
 
     # An attrgetter is faster than a function in Python, and hooks read this several times per iteration.
     iter: int = property(attrgetter("progress.iter"))  # type: ignore[assignment]
@@ -854,7 +846,7 @@ class Runner:
     @property
     def by_epoch(self) -> bool:
         """Whether training counts epochs rather than iterations."""
-        return counts_epochs(self.built.get("train_loop", self.sections["train_cfg"]))
+        return counts_epochs(self.built.get("train_loop", self.plan["train_cfg"]))
 
     @property
     def records_validation(self) -> bool:

@@ -10,7 +10,7 @@ from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.config import as_python
 from footplate.distributed import is_main_process
-from footplate.engine.checking.run_config import recordable
+from footplate.engine.checking.plan import recordable
 from footplate.errors import CheckpointError, ConfigError, NonFiniteError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
     the beginning. If the capture cannot be saved, logs a warning. Saves nothing if the failed iteration is unknown, or
     for a run whose model is not in the config, because a replay cannot rebuild it. Captures do not slow down training.
     """
-    has_model = "model" in runner.cfg and not isinstance(runner.sections["model"], nn.Module)
+    has_model = "model" in runner.cfg and not isinstance(runner.plan["model"], nn.Module)
     if not has_model or error.iteration is None or not is_main_process():
         return
     try:

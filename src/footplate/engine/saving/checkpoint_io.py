@@ -200,7 +200,7 @@ class CheckpointIO:
         if loaded:
             model.load_state_dict(loaded, strict=False)
         if changes_trainable and isinstance(runner.model, DataParallel | DistributedDataParallel):
-            runner.model = runner.wrap_model(runner.sections["model_wrapper_cfg"], runner.model.module)
+            runner.model = runner.wrap_model(runner.plan["model_wrapper_cfg"], runner.model.module)
 
     def load_weights(
         self, name: str, map_location: str, *, strict: bool, revise_keys: Sequence[tuple[str, str]]

@@ -13,7 +13,7 @@ from footplate.checkpoint.serializable import walk
 from footplate.data import capture_rng, check_rng, metainfo_of
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
 from footplate.distributed.sharding import is_sharded, mean_gradients
-from footplate.engine.checking.run_config import recordable
+from footplate.engine.checking.plan import recordable
 from footplate.engine.running.hook import Hook
 from footplate.error_context import WEIGHTS_ALONE, restoring
 from footplate.errors import ArgumentError, CheckpointError
@@ -124,8 +124,8 @@ def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:
         meta["dataset_meta"] = dict(metainfo)
     if inputs := next((module.inputs for module in runner.model.modules() if isinstance(module, PlainModel)), None):
         meta["inputs"] = inputs
-    if runner.sections["hparams"]:
-        meta["hparams"] = runner.sections["hparams"]
+    if runner.plan["hparams"]:
+        meta["hparams"] = runner.plan["hparams"]
     return meta
 
 
@@ -153,7 +153,7 @@ def restore(
             "the checkpoint contains averaged weights, but the run has no EMAHook or schedule-free optimizer",
             notes=["Add the hook or optimizer that the original run used.", WEIGHTS_ALONE],
         )
-    _warn_of_changes(part_of(checkpoint, "meta", "hparams"), runner.sections["hparams"])
+    _warn_of_changes(part_of(checkpoint, "meta", "hparams"), runner.plan["hparams"])
     seed = part_of(checkpoint, "meta").get("seed")
     if seed not in (None, runner.seed):  # `Runner.resume` was called directly
         _logger.warning(

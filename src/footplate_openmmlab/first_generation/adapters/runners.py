@@ -16,7 +16,6 @@ from footplate.config import Config, parse_recorded
 from footplate.data.samplers import samplers_of
 from footplate.distributed import get_rank, get_world_size, unwrap_model
 from footplate.engine import Runner
-from footplate.engine.checking.run_config import translate_config
 from footplate.engine.running.hook import Priority, get_priority
 from footplate.engine.running.hook_list import HookList
 from footplate.errors import ArgumentError, FootplateError
@@ -320,7 +319,7 @@ class BaseRunner(RunnerView):
             hook.cfg for hook in self._hooks if type(hook) is TextLoggerHook or isinstance(hook, ReplacedLoggerHook)
         ]
         log_config = {"log_config": {"hooks": loggers}} if loggers else {}
-        sections = dict(translate_config(self._script_sections(length, **log_config)))
+        sections = dict(translate(self._script_sections(length, **log_config)))
         # Learning rates are recorded after the hooks that set them.
         defaults = {**sections.pop("default_hooks"), "runtime_info": {"priority": Priority.VERY_HIGH + 1}}
         if any(isinstance(hook, LegacyCheckpointHook) for hook in self._hooks):

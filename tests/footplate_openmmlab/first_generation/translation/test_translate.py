@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from footplate import Config
-from footplate.engine.checking.run_config import translate_config
+from footplate.engine.checking.plan import translate_config
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, FootplateError
 from footplate_openmmlab.first_generation.translation.draft import Kind

@@ -6,8 +6,9 @@ import pytest
 
 from footplate import Runner
 from footplate.config import Config
-from footplate.engine.checking.run_config import check_config, keys_of_both_generations
-from footplate.engine.checking.sections import ARGUMENTS, RUNNER_KEYS
+from footplate.engine.checking.arguments import ARGUMENTS, RUNNER_KEYS
+from footplate.engine.checking.plan import RunPlan
+from footplate.engine.checking.top_level_keys import keys_of_both_generations
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.hooks import CheckpointHook
 from footplate.optim.schedules import LinearLR
@@ -16,12 +17,12 @@ from footplate_openmmlab.first_generation.translation.translate import FIRST_GEN
 from tests.support import Points, ToyModel, loader, settings
 
 
-def test_check_config_uses_neither_data_nor_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_uses_neither_data_nor_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
     cfg = Config(settings(tmp_path))
     for kind, method in ((Points, "__len__"), (ToyModel, "forward")):
         monkeypatch.setattr(kind, method, lambda self, *args, **kwargs: used.append(type(self)))
-    check_config(cfg)
+    RunPlan.from_config(cfg).check()
     assert not used
 
 
@@ -32,7 +33,7 @@ def test_nested_transforms_and_datasets_are_checked(tmp_path: Path) -> None:
         ({"type": "ConcatDataset", "datasets": [inner]}, "datasets[0].pipeline[1].type"),
     ):
         with pytest.raises(FootplateError, match="did you mean 'LoadImageFromFile'") as caught:
-            check_config(Config(settings(tmp_path, train_dataloader=loader(dataset=wrapped))))
+            RunPlan.from_config(Config(settings(tmp_path, train_dataloader=loader(dataset=wrapped)))).check()
         assert caught.value.key == f"train_dataloader.dataset.{key}"
 
 
@@ -42,10 +43,10 @@ def test_each_validation_dataset_is_checked(tmp_path: Path, name: str) -> None:
         "val_dataloader": {"a": loader(8), "b": loader(8)},
         "val_evaluator": {"a": {"type": "PointAccuracy"}, "b": {"type": "PointAccuracy"}},
     }
-    check_config(Config(settings(tmp_path, **several)))
+    RunPlan.from_config(Config(settings(tmp_path, **several))).check()
     several[name]["b"]["tipe"] = 1
     with pytest.raises(FootplateError) as caught:
-        check_config(Config(settings(tmp_path, **several)))
+        RunPlan.from_config(Config(settings(tmp_path, **several))).check()
     assert caught.value.key == f"{name}.b.tipe"
 
 
@@ -70,21 +71,21 @@ def test_each_hook_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         whole(self, *args, **kwargs)
 
     monkeypatch.setattr(CheckpointHook, "__init__", count)
-    Runner.from_cfg(settings(tmp_path), check=True)
+    Runner.from_cfg(settings(tmp_path)).build_training()
     assert built == ["CheckpointHook"]
 
 
 def test_training_sections_are_checked_on_demand(tmp_path: Path) -> None:
     cfg = settings(tmp_path, optim_wrapper={"optimizer": {"type": "SDG", "lr": 0.1}})
-    Runner.from_cfg(cfg)  # `test` needs no packages that only training needs
+    runner = Runner.from_cfg(cfg)  # `test` needs no packages that only training needs
     with pytest.raises(UnknownNameError, match="SDG"):
-        Runner.from_cfg(cfg, check=True)
+        runner.train()
 
 
 def test_overrides_of_the_length_are_checked_with_the_config(tmp_path: Path) -> None:
     cfg = settings(tmp_path)
     del cfg["train_cfg"]
-    assert Runner.from_cfg(cfg, check=True, max_epochs=2).max_epochs == 2
+    assert Runner.from_cfg(cfg, max_epochs=2).max_epochs == 2
 
 
 def test_error_describes_the_accepted_values(tmp_path: Path) -> None:
@@ -106,12 +107,12 @@ class Halfway(LinearLR):  # type: ignore[misc]
 def test_schedules_are_checked_against_the_length_of_a_loop_object(tmp_path: Path) -> None:
     cfg = settings(tmp_path, param_scheduler={"type": "Halfway"})
     cfg["train_cfg"] = Runner(**settings(tmp_path)).train_loop  # three epochs
-    assert isinstance(Runner.from_cfg(cfg, check=True), Runner)
+    RunPlan.from_config(Config(cfg)).check()
 
 
 def test_items_of_a_list_are_metrics_even_with_an_argument_named_metrics(tmp_path: Path) -> None:
     metric = {"type": "LegacyMetric", "metrics": ["top_k_accuracy", "mean_class_accuracy"], "pre_eval": "True"}
-    check_config(Config(settings(tmp_path, val_evaluator=[metric, {"type": "PointAccuracy"}])))
+    RunPlan.from_config(Config(settings(tmp_path, val_evaluator=[metric, {"type": "PointAccuracy"}]))).check()
     with pytest.raises(FootplateError, match="a 'type' key") as caught:
-        check_config(Config(settings(tmp_path, val_evaluator=[{"metrics": [{"type": "PointAccuracy"}]}])))
+        RunPlan.from_config(Config(settings(tmp_path, val_evaluator=[{"metrics": [metric]}]))).check()
     assert caught.value.key == "val_evaluator[0]"

@@ -1,12 +1,7 @@
 """Defines the Runner's arguments, most of which are top-level keys of a config, with their accepted values and checks.
 
-The checks load neither data nor weights. They run in this order:
-
-| check | `Runner(...)` | `from_cfg(check=True)` | `check_config` |
-|---|---|---|---|
-| `check_structure` | yes | yes | yes |
-| `check_sections` | | yes | yes |
-| hooks and log processor | when built | when built | yes |
+`RunPlan.of` calls `check_structure`, and `RunPlan.check` calls `check_contents`. Neither loads data or weights. Hooks,
+the log processor and the model are also checked by building them, which the Runner's constructor does.
 """
 
 import logging
@@ -43,8 +38,8 @@ from footplate.registry import (
 )
 from footplate.visualization import Visualizer
 
-Sections = Mapping[str, Any]
-"""The values of the Runner's arguments, keyed by name; see `CompletedArguments`."""
+Arguments = Mapping[str, Any]
+"""The values of the Runner's arguments, keyed by name; see `RunPlan`."""
 _EPOCH_LENGTH = 1000  # arbitrary; no check depends on it
 _PHASES = {
     "training": ("train_dataloader", "train_cfg", "optim_wrapper"),
@@ -83,45 +78,45 @@ class Argument(NamedTuple):
     empty_if_unset: bool = False
 
 
-def check_structure(sections: Sections) -> None:
+def check_structure(arguments: Arguments) -> None:
     """Checks the type of each section, and that each phase has either all of its sections or none.
 
     Raises:
         ArgumentError: A value is not accepted, or only some sections of a phase are set.
     """
     for argument in ARGUMENTS:
-        name, value, accepts = argument.name, sections[argument.name], argument.accepts
+        name, value, accepts = argument.name, arguments[argument.name], argument.accepts
         is_unset = value is None and name != "work_dir"  # which has no default
         if not (is_unset or (isinstance(value, accepts) if isinstance(accepts, (type, tuple)) else accepts(value))):
             raise ArgumentError(f"'{name}' must be {argument.description}", key=name, found=value)
     for phase, names in _PHASES.items():
-        missing = [name for name in names if sections[name] is None]
+        missing = [name for name in names if arguments[name] is None]
         if missing and len(missing) < len(names):
             raise ArgumentError(f"{phase} needs '{missing[0]}'", key=missing[0], notes=_ADVICE.get(missing[0], ()))
-    if sections["param_scheduler"] is not None and sections["optim_wrapper"] is None:
+    if arguments["param_scheduler"] is not None and arguments["optim_wrapper"] is None:
         raise ArgumentError("'param_scheduler' needs 'optim_wrapper'", key="param_scheduler")
 
 
-def check_sections(sections: Sections) -> None:
+def check_contents(arguments: Arguments) -> None:
     """Checks type names, arguments and values in all sections, without loading data or weights.
 
     Raises:
         FootplateError: The first error found, with its key path.
     """
-    check_model(sections)
+    check_model(arguments)
     for argument in ARGUMENTS:
-        if argument.check is not None and sections[argument.name] is not None:
+        if argument.check is not None and arguments[argument.name] is not None:
             with at_key(argument.name):
-                argument.check(sections[argument.name])
+                argument.check(arguments[argument.name])
     for mode in ("val", "test"):
-        check_evaluation(mode, sections)
-    check_optimization(sections)
+        check_evaluation(mode, arguments)
+    check_optimization(arguments)
 
 
-def check_model(sections: Sections) -> None:
+def check_model(arguments: Arguments) -> None:
     """Checks the type names and arguments of the model and its data preprocessor."""
-    model = sections["model"]
-    preprocessor = sections["data_preprocessor"]
+    model = arguments["model"]
+    preprocessor = arguments["data_preprocessor"]
     with at_key("model"):
         MODELS.check(model, **({} if preprocessor is None else {"data_preprocessor": None}))
         if isinstance(model, Mapping):
@@ -187,9 +182,9 @@ def counts_epochs(train_cfg: Any) -> bool:
     return bool(getattr(train_cfg, "by_epoch", True))
 
 
-def check_evaluation(mode: str, sections: Sections) -> None:
+def check_evaluation(mode: str, arguments: Arguments) -> None:
     """Checks the metrics and the loop for validation ("val") or testing ("test")."""
-    evaluator, loaders, cfg = (sections[f"{mode}_{part}"] for part in ("evaluator", "dataloader", "cfg"))
+    evaluator, loaders, cfg = (arguments[f"{mode}_{part}"] for part in ("evaluator", "dataloader", "cfg"))
     are_lists = False  # of sections, for a loop that builds them
     with at_key(f"{mode}_cfg"):
         if isinstance(cfg, Mapping):
@@ -256,13 +251,13 @@ def check_visualizer(cfg: Any) -> None:
                 VISBACKENDS.check({key: backend[key] for key in backend if key != "name"}, save_dir=None)
 
 
-def check_optimization(sections: Sections) -> None:
+def check_optimization(arguments: Arguments) -> None:
     """Checks the optimizer and the schedules by building them for a small layer.
 
     If `optim_wrapper.constructor` is set, checks only the constructor's name, because constructors need the real model.
     """
-    wrapper = sections["optim_wrapper"]
-    train = sections["train_cfg"]
+    wrapper = arguments["optim_wrapper"]
+    train = arguments["train_cfg"]
     if not isinstance(wrapper, Mapping) or not isinstance(wrapper.get("optimizer"), Mapping):
         return
     if "constructor" in wrapper:
@@ -279,7 +274,7 @@ def check_optimization(sections: Sections) -> None:
     try:
         built = build_optim_wrapper(nn.Linear(1, 1), wrapper)
         build_param_schedulers(
-            sections["param_scheduler"],
+            arguments["param_scheduler"],
             built,
             epoch_length=_EPOCH_LENGTH,
             max_epochs=epochs,

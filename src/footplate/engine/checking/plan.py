@@ -1,0 +1,257 @@
+"""The plan of a run: all arguments of the Runner, checked and completed once.
+
+    a config of either generation ── second_generation ──► cfg ──┐
+                                                                 ├── RunPlan.of ──► plan ──► Runner, check, explain
+    arguments of a script: Runner(model=..., ...) ───────────────┘
+
+`RunPlan.of` checks the type of each argument and fills in derived values, and `RunPlan.check` checks the contents of
+all sections; see `arguments.py`. The rest of the engine reads only `runner.plan` and `runner.cfg`.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from footplate.config import Config, as_plain, as_python
+from footplate.config.key_paths import merge_options
+from footplate.engine.checking.arguments import (
+    ARGUMENTS,
+    LENGTHS,
+    PYTHON_ARGUMENTS,
+    RUNNER_KEYS,
+    SECOND_GENERATION_KEYS,
+    check_contents,
+    check_structure,
+    counts_epochs,
+)
+from footplate.engine.checking.plain_defaults import set_plain_defaults
+from footplate.engine.checking.top_level_keys import check_top_level_keys, keys_with_effect
+from footplate.engine.running.model_setup import describe_builder
+from footplate.error_context import located, with_origins
+from footplate.errors import ArgumentError, ConfigError, FootplateError, Origin
+from footplate.extensions import extensions, translate
+from footplate.messages import nearest
+from footplate.models import PLAIN_FUNCTIONS, is_plain
+from footplate.registry import RUNNERS, set_default_scope
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The arguments of the Runner, with their types checked and derived values filled in.
+
+    Attributes:
+        cfg: The complete config that the arguments come from. For a run built from objects, it contains only the model,
+            or nothing if another process cannot rebuild the model.
+        arguments: All arguments except `cfg`, keyed by name; also `plan[name]`. They may be objects or config dicts.
+            Unset arguments are None or {}; see `Argument.empty_if_unset`.
+        by_epoch: Whether training counts epochs rather than iterations.
+        has_cfg: Whether the arguments come from a config.
+        unrecorded: Why a model built by a function cannot be recorded in the config, or "".
+    """
+
+    cfg: Config
+    arguments: Mapping[str, Any]
+    by_epoch: bool
+    has_cfg: bool
+    unrecorded: str
+    _recorded: Mapping[str, Any]  # the values to record instead of the arguments of the same name
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "RunPlan":
+        """Checks and completes the arguments of a Runner, and activates their default scope.
+
+        Args:
+            given: The arguments, keyed by name, with or without `cfg`.
+
+        Raises:
+            ArgumentError: A value has the wrong type, two arguments conflict, or only some sections of a phase are set.
+        """
+        set_default_scope(given.get("default_scope"))  # it determines the classes of the loops
+        arguments: dict[str, Any] = {
+            argument.name: {} if (value := given.get(argument.name)) is None and argument.empty_if_unset else value
+            for argument in ARGUMENTS
+        }
+        cfg = given.get("cfg")
+        if cfg is not None and arguments["hparams"]:
+            notes = ["A config records its own settings. Add variables to it instead."]
+            raise ArgumentError("'hparams' cannot be combined with a config", key="hparams", notes=notes)
+        _complete(arguments, has_cfg=cfg is not None)
+        built, unrecorded = ({}, "") if cfg else _cfg_of_builder(arguments["model"])
+        check_structure(arguments)
+        arguments["hparams"] = as_plain(arguments["hparams"])
+        # Converted now, because a resumed run records its config only after it has restored the states of the optimizer
+        # and the schedules, and thereby their settings.
+        stateful = {} if cfg is not None else {name: arguments[name] for name in ("optim_wrapper", "param_scheduler")}
+        return cls(
+            Config(cfg or built),  # copied, because some user-defined constructors modify the dicts they are built from
+            MappingProxyType(arguments),
+            counts_epochs(arguments["train_cfg"]),
+            cfg is not None,
+            unrecorded,
+            as_plain(stateful),
+        )
+
+    @classmethod
+    def from_config(cls, cfg: Config) -> "RunPlan":
+        """Plans the run of a config of either generation.
+
+        Raises:
+            FootplateError: An unknown key resembles a known one, a key is not supported or cannot be translated, a
+                required key is missing, or see `of`.
+        """
+        cfg = second_generation(cfg)
+        with located_in(cfg):
+            return cls.of(arguments_in(cfg))
+
+    def __getitem__(self, name: str) -> Any:
+        """Returns the argument called `name`."""
+        return self.arguments[name]
+
+    def with_changes(self, **arguments: Any) -> "RunPlan":
+        """Returns a plan with other values for some arguments, which are not checked."""
+        return replace(self, arguments=MappingProxyType({**self.arguments, **arguments}))
+
+    def check(self) -> None:
+        """Checks type names, arguments and values in all sections, without loading data or weights.
+
+        Raises:
+            FootplateError: The first error found, with its key path and location.
+        """
+        with located_in(self.cfg):
+            if "runner_type" in self.cfg:
+                RUNNERS.resolve(self.cfg["runner_type"], self.cfg, key="runner_type")
+            check_contents(self.arguments)
+
+    def recorded(self, *, is_plain: bool) -> Config:
+        """Returns the config to record. Without a config, returns the arguments as plain values; see `as_plain`.
+
+        The length of the run is part of `train_cfg`. A function that builds a plain module is recorded as a model
+        config if other processes can import it.
+        """
+        if self.has_cfg:
+            return recordable(self.cfg)
+        values = {**self.arguments, **self._recorded}
+        arguments = {
+            argument.name: value
+            for argument in ARGUMENTS
+            if argument.name not in LENGTHS
+            and (value := values[argument.name]) is not None
+            and value is not False
+            and not (argument.empty_if_unset and not value)
+        }
+        return Config(as_plain({**arguments, **(self.cfg if is_plain else {})}))
+
+
+def second_generation(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Returns a second-generation config with the overrides merged in. Translates first-generation configs.
+
+    Args:
+        cfg: A config of either generation.
+        overrides: Values to merge into the translated config.
+
+    Raises:
+        ConfigKeyError: An unknown key resembles a known one.
+        ArgumentError: An override is not a config key, or a required key is missing.
+        ConfigError: A key is not supported or cannot be translated, or keys of both generations conflict.
+    """
+    check_top_level_keys(cfg)
+    for extension in extensions():
+        extension.check_config(cfg)
+    cfg = translate(cfg)
+    if overrides:
+        cfg = Config(cfg)  # a copy
+        for name, value in overrides.items():
+            if name not in SECOND_GENERATION_KEYS:
+                near = nearest(name, SECOND_GENERATION_KEYS | PYTHON_ARGUMENTS)
+                raise ArgumentError(f"unknown setting '{name}'", key=name, found=value, suggestion=near)
+            merge_options(cfg._cfg_dict, {name: value}, origin=Origin("Runner.from_cfg", 0))
+    with located_in(cfg):
+        for name in ("model", "work_dir"):
+            if cfg.get(name) is None:
+                raise ArgumentError(f"the config must set '{name}'", key=name)
+    return cfg
+
+
+def arguments_in(cfg: Config) -> dict[str, Any]:
+    """Returns the Runner's arguments in a second-generation config, and the config itself as `cfg`."""
+    return {**{key: cfg[key] for key in RUNNER_KEYS if key in cfg}, "cfg": cfg}
+
+
+@contextmanager
+def located_in(cfg: Config) -> Iterator[None]:
+    """Adds the location of the offending value to errors, or only the config file if the line is unknown."""
+    try:
+        with located(cfg):
+            yield
+    except FootplateError as error:
+        if error.origin is None and cfg.filename:
+            error.origin = Origin(os.path.relpath(cfg.filename), 0)
+        raise
+
+
+def recordable(cfg: Config) -> Config:
+    """Returns the config without the variables that cannot be written to a file, such as arrays.
+
+    A run does not use them: the sections that they were used in contain their values.
+    """
+    result = cfg.copy()
+    for name in cfg._cfg_dict.keys() - keys_with_effect(cfg):
+        try:
+            as_python(Config({name: cfg[name]}))
+        except ConfigError:
+            del result[name]
+    return result
+
+
+def _cfg_of_builder(model: Any) -> tuple[dict[str, Any], str]:
+    """Returns a config for a model built by a function, or an empty one and, if there is one, the reason."""
+    if callable(model) and not isinstance(model, nn.Module):
+        try:
+            return {"model": describe_builder(model)}, ""
+        except FootplateError as error:
+            return {}, str(error)
+    return {}, ""
+
+
+def _complete(arguments: dict[str, Any], *, has_cfg: bool) -> None:
+    """Fills in the derived values of a Runner's arguments.
+
+    `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, and for any model object in a run
+    without a config, validation and test need only a dataloader. A plain module also gets other defaults; see
+    `set_plain_defaults`.
+
+    Args:
+        arguments: The arguments, keyed by name.
+        has_cfg: Whether the arguments come from a config.
+
+    Raises:
+        ArgumentError: Two arguments conflict.
+    """
+    train_cfg = arguments["train_cfg"] or {}
+    lengths = {name: arguments[name] for name in LENGTHS if arguments[name] is not None}
+    if lengths:
+        *_, (name, length) = lengths.items()
+        if not isinstance(train_cfg, Mapping):
+            raise ArgumentError(f"'{name}' has no effect if 'train_cfg' is a loop object", key=name, found=length)
+        merged = {**train_cfg, **lengths}
+        if merged.keys() >= set(LENGTHS):
+            raise ArgumentError("'max_epochs' and 'max_iters' cannot both be set", key=name, found=length)
+        arguments["train_cfg"] = with_origins(merged, train_cfg)
+    if isinstance(arguments["work_dir"], os.PathLike):
+        arguments["work_dir"] = os.fspath(arguments["work_dir"])
+    if isinstance(arguments["model"], (DistributedDataParallel, DataParallel)):  # two wrappers would average at once
+        arguments["model"] = arguments["model"].module
+    is_from_python = callable(arguments["model"]) and not has_cfg
+    trains_plain = is_plain(arguments["model"]) or any(arguments[name] is not None for name in PLAIN_FUNCTIONS)
+    if trains_plain or is_from_python:
+        for mode in ("val", "test"):
+            if arguments[f"{mode}_dataloader"] is not None and arguments[f"{mode}_cfg"] is None:
+                arguments[f"{mode}_cfg"] = {}
+    if trains_plain:
+        set_plain_defaults(arguments, saves=is_from_python)
