@@ -296,7 +296,12 @@ class Hook:
         Raises:
             ArgumentError: The signature of a method does not match its event.
         """
-        methods = {event: _checked_method(self, event) for event in EVENTS if _handles(self, event)}
+        own = _overridden(self)
+        methods = {
+            event: _checked_method(self, event, is_own=event in own)
+            for event, (_, shared, _) in EVENTS.items()
+            if event in own or shared in own
+        }
         for event in EVENTS.values():
             if event.mode == "train":  # the shared methods take the same arguments in all modes
                 check_accepts(self, event.shared, ("runner",), keywords=(*event.arguments, "mode"))
@@ -321,7 +326,8 @@ class Hook:
     @classmethod
     def get_triggered_stages(cls) -> list[str]:
         """Returns the events that the hook handles, in the order of `stages`. Kept from MMEngine."""
-        return [event for event in EVENTS if _handles(cls, event)]
+        own = _overridden(cls)
+        return [event for event, (_, shared, _) in EVENTS.items() if event in own or shared in own]
 
 
 class SavingHook(Hook):
@@ -404,21 +410,21 @@ def similar_event(name: str) -> str | None:
     return name if name in EVENTS else nearest(name, EVENTS)
 
 
-def _handles(hook: Hook | type[Hook], event: str) -> bool:
-    shared = EVENTS[event].shared
-    return _overrides(hook, event) or (shared != "" and _overrides(hook, shared))
+def _overridden(hook: Hook | type[Hook]) -> set[str]:
+    """Returns the names of the methods of events, and of those that events share, which a hook overrides."""
+    names = {*EVENTS, *(event.shared for event in EVENTS.values() if event.shared)}
+    methods = {name: getattr(hook, name) for name in names}
+    return {name for name, method in methods.items() if getattr(method, "__func__", method) is not getattr(Hook, name)}
 
 
-def _overrides(hook: Hook | type[Hook], name: str) -> bool:
-    method = getattr(hook, name)
-    return getattr(method, "__func__", method) is not getattr(Hook, name)
+def _checked_method(hook: Hook, event: str, *, is_own: bool) -> Callable[..., Any]:
+    """Returns the hook's method for an event, wrapped to drop event arguments that the method does not take.
 
-
-def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
-    """Returns the hook's method for an event, wrapped to drop event arguments that the method does not take."""
+    `is_own` specifies whether the hook overrides it, rather than a method that events share.
+    """
     method: Callable[..., Any] = getattr(hook, event)
     arguments, shared, mode = EVENTS[event]
-    if not _overrides(hook, event) and "metrics" not in arguments:  # which the shared methods do not take
+    if not is_own and "metrics" not in arguments:  # which the shared methods do not take
         return partial(getattr(hook, shared), mode=mode)  # saves one call: the default method only calls the shared one
     parameters = inspect.signature(method).parameters
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
