@@ -71,6 +71,17 @@ def test_buffer_that_the_first_batch_sets_is_resumed(tmp_path: Path, hooks: list
     assert torch.equal(tested.model.cache, weights[0]["cache"])
 
 
+def test_checkpoint_saved_between_resume_and_training_continues_the_run_exactly(tmp_path: Path) -> None:
+    cfg = config(tmp_path / "whole", by_epoch=True, by_iteration=3)
+    whole = run(cfg)
+    resumed = Runner(**{**cfg, "work_dir": str(tmp_path / "resumed")})
+    resumed.resume(str(tmp_path / "whole/iter_6.pth"))
+    torch.rand(3)
+    copied = resumed.save_checkpoint(str(tmp_path), "copied.pth")
+    again = run(cfg, resume=True, load_from=copied, work_dir=str(tmp_path / "again"))
+    assert_same(again.model.state_dict(), whole.model.state_dict())
+
+
 def test_run_killed_before_its_first_regular_checkpoint_resumes_from_the_best_one(tmp_path: Path) -> None:
     cfg = config(tmp_path / "whole", by_epoch=True, by_iteration=10)
     cfg["default_hooks"]["checkpoint"] |= {"out_dir": str(tmp_path / "out")}

@@ -166,8 +166,9 @@ class Runner:
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
         saver: Writes the checkpoint files; see `BackgroundSaver`.
         participants: Additional objects to save, keyed by their key path in the checkpoint.
-        training_random_state: The random state that training continues with, during validation and test runs and
-            predictions, or else None: it is the present one.
+        training_random_state: The random state that training continues with, or None if that is the current one. Set
+            after a resume or an interruption until the training loop begins, and during validation and test runs and
+            predictions.
         progress: The training loop. Before it is built, the `Progress` of the loaded checkpoint.
         resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
@@ -345,7 +346,7 @@ class Runner:
                 try:
                     loop.run()
                 except Interrupted:  # another call of `train` continues with this state
-                    self.checkpoints.keep_random_state()
+                    self.training_random_state = capture_rng()
                     raise
                 start_saves(self)  # those requested in `after_train`
             self.call_hook("after_run")
@@ -703,7 +704,9 @@ class Runner:
 
         Loops call this method before training starts. Only the first call has an effect.
         """
-        self.checkpoints.restore_random_state()
+        random_state, self.training_random_state = self.training_random_state, None
+        if random_state is not None:
+            restore_rng(random_state)
 
     @TrainLoopComponent
     def train_loop(self) -> BaseTrainLoop:

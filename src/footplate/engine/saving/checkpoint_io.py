@@ -25,7 +25,6 @@ from footplate.checkpoint import (
 from footplate.checkpoint.latest import find_latest
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
-from footplate.data import capture_rng, restore_rng
 from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine.running.base_loops import Progress
@@ -93,8 +92,7 @@ class CheckpointIO:
             Runner.build_training     calls `initialize`, unless training has already been built
             Runner.load_checkpoint    reads the file, calls `after_load_checkpoint`, loads weights, resets the average
             state.restore             restores position, optimizer, schedules, message hub, history and hooks
-        Runner.restore_random_state   when the training loop begins: restores the state that `resume` read or
-                                      `keep_random_state` captured
+        Runner.restore_random_state   when the training loop begins: `resume` only sets `training_random_state`
 
     The path that they pass on is a `StartingPoint`, which contains what the search for the checkpoint has read.
     MMEngine fixes the signatures of the hooks, so they and `load_weights` read `is_resuming`.
@@ -112,7 +110,6 @@ class CheckpointIO:
         self._reference = weakref.ref(runner)
         self.report: LoadReport | None = None
         self.is_resuming = False
-        self._random_to_restore: dict[str, Any] | None = None  # None: training continues with the current state
         self._weights = WeightsState.NONE
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
 
@@ -286,7 +283,7 @@ class CheckpointIO:
             with self._reload_unless_complete(WeightsState.RESUMED):
                 keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
                 state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
-                self._random_to_restore = state.random_of(checkpoint, runner.rank)
+                runner.training_random_state = state.random_of(checkpoint, runner.rank)
         finally:
             self.is_resuming = False
         runner.saver.last = path = str(path)
@@ -295,16 +292,6 @@ class CheckpointIO:
             if key.startswith(("best_ckpt", "last_ckpt")) and isinstance(value, str):
                 infos[key] = relocate(value, storage.parent(path))
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
-
-    def keep_random_state(self) -> None:
-        """Captures the random state when training is interrupted. The next call of `Runner.train` continues with it."""
-        self._random_to_restore = capture_rng()
-
-    def restore_random_state(self) -> None:
-        """Restores the random state that training continues with; see `Runner.restore_random_state`."""
-        random_state, self._random_to_restore = self._random_to_restore, None
-        if random_state is not None:
-            restore_rng(random_state)
 
     def load_or_resume(self, *, whole_model: bool, for_training: bool) -> None:
         """Loads the checkpoint that the run starts from, or keeps the weights; see `WeightsState`.
