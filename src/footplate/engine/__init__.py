@@ -7,6 +7,7 @@ from footplate.engine.running.hook_list import HookList
 from footplate.engine.running.run_history import History
 from footplate.engine.running.runner import Runner
 from footplate.engine.running.train_loops import EpochBasedTrainLoop, IterBasedTrainLoop
+from footplate.engine.saving.resume_plan import ResumedCheckpoint
 
 __all__ = [
     "EVENTS",
@@ -18,6 +19,7 @@ __all__ = [
     "HookList",
     "IterBasedTrainLoop",
     "Priority",
+    "ResumedCheckpoint",
     "Runner",
     "SavingHook",
     "SwappingHook",

@@ -51,7 +51,7 @@ class Seen(Hook):
         self.validated.append(round(outputs[0][0], 4))
 
 
-def configured(folder: Path, *hooks: Any, epochs: int = 3, **changes: Any) -> Runner:
+def configured(folder: Path, *hooks: Any, epochs: int = 3, kind: type[Runner] = Runner, **changes: Any) -> Runner:
     """Returns a run of a counter, with three iterations per epoch."""
     cfg = settings(
         folder,
@@ -63,4 +63,4 @@ def configured(folder: Path, *hooks: Any, epochs: int = 3, **changes: Any) -> Ru
         custom_hooks=hooks,
         default_hooks={"logger": None, "checkpoint": {"interval": 1}},
     )
-    return Runner(**{**cfg, **changes})
+    return kind(**{**cfg, **changes})

@@ -7,6 +7,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
+from footplate.engine import ResumedCheckpoint
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.hooks import EMAHook, ScheduleFreeHook
 from tests.footplate.engine import test_own_loops  # noqa: F401  registers its loops
@@ -142,12 +143,10 @@ def test_invalid_arguments_are_refused_before_a_run(ema: dict[str, Any], key: st
 
 
 def test_missing_key_of_average_is_an_error_if_strict() -> None:
-    runner: Any = SimpleNamespace(model=torch.nn.Linear(1, 1), checkpoints=SimpleNamespace(is_resuming=True))
+    runner: Any = SimpleNamespace(model=torch.nn.Linear(1, 1))
     hook = EMAHook(strict_load=True)
-    checkpoint = {
-        "state_dict": {"weight": torch.full((1, 1), 5.0)},
-        "ema_state_dict": {"steps": torch.tensor(3), "module.weight": torch.full((1, 1), 4.0)},
-    }
+    state = {"steps": torch.tensor(3), "module.weight": torch.full((1, 1), 4.0)}
+    checkpoint = ResumedCheckpoint(state_dict={"weight": torch.full((1, 1), 5.0)}, ema_state_dict=state)
     with pytest.raises(CheckpointError, match=r"(?s)Missing key.*module.bias"):
         hook.after_load_checkpoint(runner, checkpoint)
 
@@ -159,6 +158,17 @@ def test_a_second_hook_that_swaps_weights_is_refused_when_it_is_registered(tmp_p
     assert caught.value.notes == (
         "custom_hooks[0] was added first. Remove one of them. To remove a ScheduleFreeHook, change the optimizer.",
     )
+
+
+def test_runner_that_reads_the_checkpoint_itself_cannot_resume_an_average(tmp_path: Path) -> None:
+    class OwnRunner(Runner):
+        def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            return super().load_checkpoint(str(filename), *args, **kwargs)
+
+    run(tmp_path, epochs=1)
+    resumed = configured(tmp_path / "work", AVERAGE, resume=True, kind=OwnRunner)
+    with pytest.raises(CheckpointError, match=r"OwnRunner\.load_checkpoint has loaded the averaged weights"):
+        resumed.train()
 
 
 @pytest.mark.parametrize("resume", ["auto", False])

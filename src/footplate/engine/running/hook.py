@@ -186,7 +186,10 @@ class Hook:
         """Called after a validation run of the training loop, when the saves that it has led to have started."""
 
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Called with a loaded checkpoint before it is used. The hook may modify it."""
+        """Called with a loaded checkpoint before it is used. The hook may modify it.
+
+        If the run resumes from it, and does not only load its weights, `checkpoint` is a `ResumedCheckpoint`.
+        """
 
     def before_train_epoch(self, runner: "Runner") -> None:
         """Called before each epoch, also when a run resumes mid-epoch.

@@ -30,7 +30,7 @@ from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine.running.base_loops import Progress
 from footplate.engine.saving import state
 from footplate.engine.saving.module_state import warn_of_lost_tensors
-from footplate.engine.saving.resume_plan import ResumePlan, StartingPoint
+from footplate.engine.saving.resume_plan import ResumedCheckpoint, ResumePlan, StartingPoint
 from footplate.engine.stopping.nonfinite import check_before_save
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
@@ -94,22 +94,21 @@ class CheckpointIO:
             state.restore             restores position, optimizer, schedules, message hub, history and hooks
         Runner.restore_random_state   when the training loop begins: `resume` only sets `training_random_state`
 
-    The path that they pass on is a `StartingPoint`, which contains what the search for the checkpoint has read.
-    MMEngine fixes the signatures of the hooks, so they and `load_weights` read `is_resuming`.
+    MMEngine fixes the signatures of these methods and of hooks. The values that they pass on therefore have classes of
+    their own: a path is a `StartingPoint`, which knows whether the run resumes and what the search has read, and the
+    checkpoint of a run that resumes is a `ResumedCheckpoint`.
 
     Args:
         runner: The runner.
 
     Attributes:
         report: A report about the most recently loaded weights, or None.
-        is_resuming: Whether `resume` is running: after the weights, it restores the rest of the run.
     """
 
     def __init__(self, runner: "Runner") -> None:
         # A weak reference, so that deleting a runner without loops frees its model at once. Loops refer to the runner.
         self._reference = weakref.ref(runner)
         self.report: LoadReport | None = None
-        self.is_resuming = False
         self._weights = WeightsState.NONE
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
 
@@ -204,17 +203,19 @@ class CheckpointIO:
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
         runner = self._runner
-        path = self._find(name)
+        start = name if isinstance(name, StartingPoint) else StartingPoint(self._find(name))
+        path = str(start)
         model = trained_model(runner.model)
-        checkpoint = path.take_content() if isinstance(path, StartingPoint) else None
-        path = str(path)
+        checkpoint = start.take_content()
         if checkpoint is None or map_location != "cpu":
-            checkpoint = load_checkpoint(path, map_location, like=model, in_place=self.is_resuming)
+            checkpoint = load_checkpoint(path, map_location, like=model, in_place=start.resuming)
+        if start.resuming:
+            checkpoint = ResumedCheckpoint(checkpoint)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         try:
             self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
         except CheckpointError as error:
-            if self.is_resuming and runner.hooks.at("before_save_checkpoint"):
+            if start.resuming and runner.hooks.at("before_save_checkpoint"):
                 error.notes += (
                     "If a hook removes weights in before_save_checkpoint, add them in after_load_checkpoint.",
                 )
@@ -222,7 +223,7 @@ class CheckpointIO:
         self._loaded.update(self.report.loaded)
         if hook := runner.hooks.swapping:
             hook.reset_average(runner)
-        if not self.is_resuming:
+        if not start.resuming:
             self._weights = max(self._weights, WeightsState.SET)
         if "train_loop" not in runner.built:  # which counts them otherwise
             meta = _meta_of(checkpoint)
@@ -276,17 +277,17 @@ class CheckpointIO:
     def resume(self, name: str, map_location: str, *, optimizer: bool, param_schedulers: bool) -> None:
         """Restores the run; see `Runner.resume`."""
         runner = self._runner
-        path = self._find(name)
-        self.is_resuming = True
-        try:
-            checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
-            with self._reload_unless_complete(WeightsState.RESUMED):
-                keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
-                state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
-                runner.training_random_state = state.random_of(checkpoint, runner.rank)
-        finally:
-            self.is_resuming = False
-        runner.saver.last = path = str(path)
+        start = name if isinstance(name, StartingPoint) else StartingPoint(self._find(name), resuming=True)
+        checkpoint = runner.load_checkpoint(start, "cpu" if map_location == "default" else map_location, True)
+        with self._reload_unless_complete(WeightsState.RESUMED):
+            if "ema_state_dict" in checkpoint and not isinstance(checkpoint, ResumedCheckpoint):
+                name = f"{type(runner).__name__}.load_checkpoint"
+                note = f"In {name}, pass `filename` unchanged to super().load_checkpoint, and return its result."
+                raise CheckpointError(f"{name} has loaded the averaged weights, not the training weights", notes=[note])
+            keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
+            state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
+            runner.training_random_state = state.random_of(checkpoint, runner.rank)
+        runner.saver.last = path = str(start)
         infos = runner.message_hub.runtime_info
         for key, value in infos.items():
             if key.startswith(("best_ckpt", "last_ckpt")) and isinstance(value, str):

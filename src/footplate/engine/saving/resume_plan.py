@@ -15,7 +15,7 @@ _logger = logging.getLogger("footplate.engine")
 
 
 class StartingPoint(str):
-    """The path or address of the checkpoint that a run starts from, with what is known about it.
+    """The path or address of a checkpoint to load, with what is known about it.
 
     It is a string, because it passes through `Runner.resume` and `Runner.load_checkpoint`, whose signatures are those
     of MMEngine and which subclasses may override.
@@ -40,6 +40,10 @@ class StartingPoint(str):
         """Returns the content of the file on the CPU, once and if the search on this rank has read it."""
         content, self._content = self._content, None
         return content
+
+
+class ResumedCheckpoint(dict[str, Any]):
+    """The content of a checkpoint that a run resumes from. If only weights are loaded, it is a plain dict."""
 
 
 class ResumePlan:

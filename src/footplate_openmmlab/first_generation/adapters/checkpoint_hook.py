@@ -16,7 +16,7 @@ from footplate.checkpoint.serializable import to_serializable
 from footplate.checkpoint_names import is_sharded_path
 from footplate.checks import check_flag
 from footplate.data import dataset_of
-from footplate.engine import Hook, Runner
+from footplate.engine import Hook, ResumedCheckpoint, Runner
 from footplate.errors import CheckpointError
 from footplate.hooks.averaged_weights_hooks import TRAINING_STATE, EMAHook
 from footplate.registry import HOOKS
@@ -65,7 +65,7 @@ class LegacyCheckpointHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """If the run is resuming, restores `hook_msgs` in `runner.meta`, and the best score and averages of mmcv."""
-        if not runner.checkpoints.is_resuming:
+        if not isinstance(checkpoint, ResumedCheckpoint):
             return
         if messages := checkpoint.get("meta", {}).get("hook_msgs"):
             view_of(runner).meta["hook_msgs"].update(messages)
