@@ -691,7 +691,7 @@ class Runner:
     def load_or_resume(self, *, whole_model: bool = False, for_training: bool = True) -> None:
         """Loads the checkpoint selected by `load_from` and `resume`, unless weights are already loaded.
 
-        Training may resume even if weights are loaded; see `WeightsState` in `checkpoint_io.py`.
+        Training may resume even if weights are loaded; see `ResumePlan`.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.

@@ -1,11 +1,9 @@
 """Saves runs and loads checkpoints."""
 
 import copy
-import enum
 import logging
 import weakref
-from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence, Set
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +28,7 @@ from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
 from footplate.engine.running.base_loops import Progress
 from footplate.engine.saving import state
 from footplate.engine.saving.module_state import warn_of_lost_tensors
-from footplate.engine.saving.resume_plan import ResumedCheckpoint, ResumePlan, StartingPoint
+from footplate.engine.saving.resume_plan import Prepared, ResumedCheckpoint, StartingPoint
 from footplate.engine.stopping.nonfinite import check_before_save
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
@@ -44,38 +42,6 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 
 
-class WeightsState(enum.IntEnum):
-    """What has been done with the model's weights, in ascending order.
-
-    This decides whether training or an evaluation loads the run's checkpoint, resumes from it, or keeps the weights:
-
-    | state | evaluation; training with `resume=True` or `False` | with `resume="auto"` | restarted by the launcher |
-    |---|---|---|---|
-    | NONE: neither loaded nor used | resumes or loads | resumes or loads | resumes |
-    | SET: loaded by the script, or used by an evaluation | keeps | resumes | resumes |
-    | RESUMED: by the script or an evaluation | keeps | keeps | resumes |
-    | TRAINED: training has started before | keeps | keeps | keeps |
-
-    With "auto" and after a restart, a job can therefore rerun a script that loads weights.
-
-    The methods of `CheckpointIO` set these values: `load_or_resume` sets SET or TRAINED at its end, `resume` sets
-    RESUMED, and `load_weights` sets SET if the script loads weights. If the weights have been loaded, but a check or
-    restoring the rest of the run fails, the value becomes NONE, so that the next attempt loads them again.
-    """
-
-    NONE = 0
-    SET = 1
-    RESUMED = 2
-    TRAINED = 3
-
-    @classmethod
-    def first_kept(cls, plan: ResumePlan, *, for_training: bool) -> "WeightsState":
-        """Returns the first state for which the table says "keeps", in the column that applies."""
-        if for_training and plan.is_restarted:
-            return cls.TRAINED
-        return cls.RESUMED if for_training and plan.resume == "auto" else cls.SET
-
-
 class CheckpointIO:
     """Saves a run, and prepares its weights: initializes them, and loads checkpoints into them.
 
@@ -86,7 +52,7 @@ class CheckpointIO:
     Subclasses may override the runner's methods, so loading goes through them. Each one calls the method here with the
     same name, and `Runner.load_checkpoint` calls `load_weights`:
 
-        Runner.load_or_resume         before training and evaluation: finds the checkpoint, unless the weights are kept
+        Runner.load_or_resume         before training and evaluation: loads what `ResumePlan.find` returns, if anything
           Runner.load_checkpoint      if the run does not resume
           Runner.resume               if it resumes
             Runner.build_training     calls `initialize`, unless training has already been built
@@ -103,13 +69,14 @@ class CheckpointIO:
 
     Attributes:
         report: A report about the most recently loaded weights, or None.
+        prepared: What the run has; see `Prepared`.
     """
 
     def __init__(self, runner: "Runner") -> None:
         # A weak reference, so that deleting a runner without loops frees its model at once. Loops refer to the runner.
         self._reference = weakref.ref(runner)
         self.report: LoadReport | None = None
-        self._weights = WeightsState.NONE
+        self.prepared: Prepared = "nothing"
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
 
     @property
@@ -223,8 +190,8 @@ class CheckpointIO:
         self._loaded.update(self.report.loaded)
         if hook := runner.hooks.swapping:
             hook.reset_average(runner)
-        if not start.resuming:
-            self._weights = max(self._weights, WeightsState.SET)
+        if self.prepared == "nothing":
+            self.prepared = "weights"
         if "train_loop" not in runner.built:  # which counts them otherwise
             meta = _meta_of(checkpoint)
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
@@ -279,14 +246,15 @@ class CheckpointIO:
         runner = self._runner
         start = name if isinstance(name, StartingPoint) else StartingPoint(self._find(name), resuming=True)
         checkpoint = runner.load_checkpoint(start, "cpu" if map_location == "default" else map_location, True)
-        with self._reload_unless_complete(WeightsState.RESUMED):
-            if "ema_state_dict" in checkpoint and not isinstance(checkpoint, ResumedCheckpoint):
-                name = f"{type(runner).__name__}.load_checkpoint"
-                note = f"In {name}, pass `filename` unchanged to super().load_checkpoint, and return its result."
-                raise CheckpointError(f"{name} has loaded the averaged weights, not the training weights", notes=[note])
-            keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
-            state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
-            runner.training_random_state = state.random_of(checkpoint, runner.rank)
+        self.prepared = "nothing"  # if restoring the rest fails, the next attempt loads the weights again
+        if "ema_state_dict" in checkpoint and not isinstance(checkpoint, ResumedCheckpoint):
+            name = f"{type(runner).__name__}.load_checkpoint"
+            note = f"In {name}, pass `filename` unchanged to super().load_checkpoint, and return its result."
+            raise CheckpointError(f"{name} has loaded the averaged weights, not the training weights", notes=[note])
+        keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
+        state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
+        runner.training_random_state = state.random_of(checkpoint, runner.rank)
+        self.prepared = "run"
         runner.saver.last = path = str(start)
         infos = runner.message_hub.runtime_info
         for key, value in infos.items():
@@ -295,17 +263,13 @@ class CheckpointIO:
         _logger.info("Resumed from %s at epoch %d, iteration %d.", path, runner.epoch, runner.iter)
 
     def load_or_resume(self, *, whole_model: bool, for_training: bool) -> None:
-        """Loads the checkpoint that the run starts from, or keeps the weights; see `WeightsState`.
+        """Loads the checkpoint that `ResumePlan.find` returns, if any.
 
         With `whole_model`, checks that the checkpoint has all tensors of the model.
         """
         runner = self._runner
         plan = runner.resume_plan
-        if self._weights >= WeightsState.first_kept(plan, for_training=for_training):
-            return
-        start = plan.find(for_training=for_training)
-        # SET weights are only replaced if the run resumes.
-        if start and (start.resuming or self._weights is WeightsState.NONE):
+        if start := plan.find(self.prepared, for_training=for_training):
             with located(runner.cfg), runner.folder.buffered_log():
                 checkpoint = {}
                 with at_key(start.key):
@@ -314,22 +278,16 @@ class CheckpointIO:
                     else:
                         checkpoint = runner.load_checkpoint(start)
                 if whole_model and self.report is not None:
-                    with self._reload_unless_complete(WeightsState.SET):
-                        with at_key(start.key):
-                            self.report.require_whole_model()
-                        trained = _meta_of(checkpoint).get("dataset_meta")
-                        check_classes(trained, sets_of(runner.built.get("test_loop")), "test")
-        self._weights = max(self._weights, WeightsState.TRAINED if for_training else WeightsState.SET)
-
-    @contextmanager
-    def _reload_unless_complete(self, reached: WeightsState) -> Iterator[None]:
-        """Sets `_weights` to NONE during the block, and then to its previous value or `reached`, whichever is higher.
-
-        After an error, `_weights` remains NONE.
-        """
-        before, self._weights = self._weights, WeightsState.NONE
-        yield
-        self._weights = max(before, reached)
+                    self.prepared = "nothing"  # if a check fails, the next attempt loads the checkpoint again
+                    with at_key(start.key):
+                        self.report.require_whole_model()
+                    trained = _meta_of(checkpoint).get("dataset_meta")
+                    check_classes(trained, sets_of(runner.built.get("test_loop")), "test")
+            self.prepared = "run" if start.resuming else "weights"
+        if for_training:
+            self.prepared, plan.is_restarted = "run", False
+        elif self.prepared == "nothing":
+            self.prepared = "weights"  # without a checkpoint, those that the evaluation uses
 
 
 def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:

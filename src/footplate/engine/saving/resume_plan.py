@@ -3,7 +3,7 @@
 import logging
 import os
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from footplate.checkpoint import list_candidates, load_latest, read_pointer
 from footplate.checkpoint.contents import read_outline
@@ -11,6 +11,13 @@ from footplate.distributed import compute_on_main
 from footplate.engine.saving.state import part_of
 from footplate.errors import CheckpointError
 
+Prepared = Literal["nothing", "weights", "run"]
+"""What a run has when training or an evaluation is about to begin:
+
+- "nothing": the weights are neither loaded nor used, or loading has failed halfway.
+- "weights": the script has loaded them, or an evaluation has used them.
+- "run": the run has resumed, or its training has begun.
+"""
 _logger = logging.getLogger("footplate.engine")
 
 
@@ -49,8 +56,14 @@ class ResumedCheckpoint(dict[str, Any]):
 class ResumePlan:
     """Selects the checkpoint that a run starts from.
 
-    If torchrun has restarted the process, training resumes from the run's last checkpoint, if it has saved one,
-    regardless of `load_from` and `resume`. All ranks must create the plan together.
+    A run that has resumed or trained continues as it is. Weights that the script has loaded, or that an evaluation has
+    used, are kept too, with two exceptions, so that a job can rerun a script that loads weights:
+
+    - If torchrun has restarted the process, training first resumes from the run's last checkpoint, if it has saved one,
+      regardless of `load_from`, `resume` and the script.
+    - With `resume="auto"`, training resumes if there is a checkpoint, even if weights are loaded.
+
+    All ranks must create the plan together.
 
     Args:
         home: The run's checkpoint folder.
@@ -61,7 +74,8 @@ class ResumePlan:
     Attributes:
         option: The option that resumes the run, for messages. First-generation runners replace it.
         key: The setting that contains `load_from`, for errors. First-generation runners replace it.
-        is_restarted: Whether torchrun has restarted the process after the run's first save.
+        is_restarted: Whether torchrun has restarted the process after the run's first save, and training has not
+            resumed yet.
     """
 
     option = "--resume (resume=True)"
@@ -85,13 +99,21 @@ class ResumePlan:
                 else "starts over, because the run has not saved a checkpoint yet",
             )
 
-    def find(self, *, for_training: bool) -> StartingPoint | None:
-        """Returns the checkpoint that the run starts from, or None to start from scratch. All ranks must call it.
+    def find(self, prepared: Prepared = "nothing", *, for_training: bool) -> StartingPoint | None:
+        """Returns the checkpoint to load, or None to keep what the run has. All ranks must call it.
 
         The search for the newest complete checkpoint has to read files to verify them (see `load_latest`). On rank 0,
         the result therefore includes the content, so that the file is not read twice.
         """
-        load_from, resume = (None, True) if self.is_restarted and for_training else (self.load_from, self.resume)
+        load_from, resume = self.load_from, self.resume
+        if for_training and self.is_restarted:
+            load_from, resume = None, True
+        elif prepared == "run":
+            return None
+        elif prepared == "weights":
+            if not (for_training and resume == "auto"):
+                return None
+            load_from = None
         configured = None if load_from is None else StartingPoint(load_from, resuming=resume is True, key=self.key)
         if not resume or (configured and configured.resuming):
             return configured
