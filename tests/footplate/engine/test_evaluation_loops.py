@@ -7,11 +7,10 @@ import torch
 from torch import nn
 
 from footplate import Hook, Runner
-from footplate.data import build_dataloader
 from footplate.engine.running import evaluation_loops
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric, build_evaluator
-from footplate.evaluation.evaluation_sets import build_loaders, map_evaluators
+from footplate.evaluation.evaluation_sets import map_evaluators
 from footplate.records import history_buffer
 from footplate.registry import METRICS
 from tests.support import PointAccuracy, json_lines, loader, settings, summation_tolerance
@@ -105,22 +104,6 @@ def test_inference_mode_gives_the_same_run(
     assert all(map(torch.equal, found.model.state_dict().values(), plain.model.state_dict().values()))
 
 
-def test_validation_in_a_training_hook_does_not_change_the_run(tmp_path: Path) -> None:
-    events: list[str] = []
-
-    def validate(runner: Any, batch_idx: int) -> None:
-        if batch_idx == 1:
-            assert runner.val()
-            events.append(f"training {runner.model.training}")
-
-    runner = Runner(**settings(tmp_path))
-    runner.on("after_train_iter", validate)
-    for event in ("before_run", "after_run"):
-        runner.on(event, lambda runner, event=event: events.append(event))
-    runner.train()
-    assert events == ["before_run", *["training True"] * 3, "after_run"]
-
-
 def test_buffers_are_broadcast_before_each_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     runner = Runner(**settings(tmp_path))
@@ -203,14 +186,3 @@ def test_evaluator_names_must_match_datasets(evaluators: Any, key: str, suggesti
     with pytest.raises(ArgumentError) as caught:
         map_evaluators(evaluators, {"clean": [], "noisy": []}, build_evaluator)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
-
-
-def test_invalid_names_raise() -> None:
-    with pytest.raises(ArgumentError, match="must be a non-empty string without '/'"):
-        build_loaders({1: [1]}, build_dataloader)
-    with pytest.raises(
-        ArgumentError, match="dataloaders must be passed as a dict, keyed by dataset name, and not as a list"
-    ):
-        build_loaders([{"dataset": [1]}, {"dataset": [2]}], build_dataloader)
-    with pytest.raises(ArgumentError, match="without '/'"):
-        build_loaders({"a/b": loader()}, build_dataloader)

@@ -10,8 +10,8 @@ import pytest
 from footplate import Hook, Runner
 from footplate.cli.main import main
 from footplate.errors import DataError, ExitError, FootplateError
-from footplate.registry import DATASETS, FUNCTIONS, HOOKS, METRICS, MODELS
-from tests.support import TINY, PointAccuracy, Points, ToyModel, loader, settings
+from footplate.registry import DATASETS, HOOKS, MODELS
+from tests.support import TINY, Points, ToyModel, loader, settings
 from tests.support_samplers import Remembering
 
 
@@ -21,26 +21,15 @@ def leave() -> None:
 
 @MODELS.register_module()
 class LeavingModel(ToyModel):
-    """Exits in its ninth forward pass, or when it is built."""
+    """Exits in its ninth forward pass."""
 
-    def __init__(self, when: str = "forward", **settings: Any) -> None:
-        super().__init__(**settings)
-        self.when, self.passes = when, 0
-        if when == "built":
-            leave()
+    passes = 0
 
     def forward(self, inputs: Any, labels: Any, mode: str = "tensor") -> Any:
         self.passes += 1
-        if self.when == "forward" and self.passes == 9:
+        if self.passes == 9:
             leave()
         return super().forward(inputs, labels, mode)
-
-
-@METRICS.register_module()
-class LeavingMetric(PointAccuracy):
-    def compute_metrics(self, results: list[float]) -> dict[str, float]:
-        leave()
-        return {}
 
 
 @HOOKS.register_module()
@@ -63,22 +52,14 @@ class LeavingSampler(Remembering):
         leave()
 
 
-@FUNCTIONS.register_module()
-def leaving_collate(samples: Any) -> Any:
-    leave()
-
-
 CASES: dict[str, tuple[type[FootplateError], dict[str, Any]]] = {
     "model": (ExitError, {"model": {"type": "LeavingModel"}}),
-    "model that is built": (ExitError, {"model": {"type": "LeavingModel", "when": "built"}}),
-    "metric": (ExitError, {"val_evaluator": {"type": "LeavingMetric"}}),
     "sampler": (ExitError, {"train_dataloader": loader(sampler=LeavingSampler())}),
     "dataset": (DataError, {"train_dataloader": loader(dataset={"type": "LeavingPoints"})}),
     "dataset of a worker": (DataError, {"train_dataloader": loader(dataset={"type": "LeavingPoints"}, num_workers=1)}),
-    "collate function": (DataError, {"train_dataloader": loader(collate_fn={"type": "leaving_collate"})}),
     **{
         event: (ExitError, {"custom_hooks": [{"type": "LeavingHook", "event": event}]})
-        for event in ("before_run", "before_train_epoch", "after_train_iter", "after_val_epoch", "after_run")
+        for event in ("before_run", "after_train_iter", "after_run")
     },
 }
 

@@ -16,7 +16,7 @@ from footplate.checkpoint.digest import Digest, verify_digest
 from footplate.config.recorded import read_recorded
 from footplate.errors import ArgumentError, FootplateError
 from footplate_vision.inference import export_run
-from tests.support import json_lines, settings
+from tests.support import json_lines
 
 _DATA = TensorDataset(torch.randn(8, 4), torch.randn(8, 1))
 
@@ -47,13 +47,6 @@ def test_weights_that_are_loaded_after_training_are_tested_rather_than_the_avera
     assert runner.test()["loss"] == pytest.approx((1 - _DATA.tensors[1]).square().mean().item())
 
 
-def test_prediction_is_suggested_for_test_data_without_labels(tmp_path: Path) -> None:
-    named: Any = [(row, "name") for row in _DATA.tensors[0]]
-    with pytest.raises(AttributeError) as caught:
-        _runner(tmp_path, test_dataloader=DataLoader(named)).test()
-    assert "call runner.predict()" in vars(caught.value)["__notes__"][-1]
-
-
 def test_wrapped_module_is_unwrapped(tmp_path: Path) -> None:
     module = nn.Linear(4, 1)
     made = _runner(tmp_path, nn.DataParallel(module))
@@ -70,11 +63,6 @@ def test_numbers_of_a_validation_step_are_metrics(tmp_path: Path) -> None:
     assert history[-1]["val/val_loss"] == pytest.approx(expected.item())
 
 
-class _Lightning(nn.Linear):
-    def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-        return _training_step(self, batch)
-
-
 _STEP: dict[str, Any] = {"loss": None, "training_step": _training_step}
 _SGD = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
 _STEP_LR = torch.optim.lr_scheduler.StepLR(_SGD, 1)
@@ -85,25 +73,13 @@ _STEP_LR = torch.optim.lr_scheduler.StepLR(_SGD, 1)
     [
         ({"callbacks": 1}, "Set custom_hooks=[...], or call runner.on(event, function)."),
         ({"default_hooks": {"checkpoint": {"save_top_k": 2}}}, "did you mean 'max_keep_best'?"),
-        ({"optim_wrapper": {"optimizer": _SGD, "accumulate_grad_batches": 2}}, "did you mean 'accumulative_counts'?"),
         ({"param_scheduler": {"scheduler": _STEP_LR, "interval": "step"}}, "Set by_epoch=False for 'step'."),
-        ({"check_val_every_n_epoch": 2}, "Set train_cfg=dict(val_interval=...)"),
-        ({"save_best": "loss"}, "Set default_hooks=dict(checkpoint=dict(save_best=...))"),
         (
             {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss", "mode": "min"}]},
             "Set rule='less' instead",
         ),
         ({**_STEP, "training_step": lambda model, batch, batch_idx: None}, "The iteration number is step.iter"),
-        (
-            {**_STEP, "training_step": _Lightning(4, 1).training_step},
-            "lambda model, batch: model.training_step(batch)",
-        ),
         ({"val_dataloader": [_loader(), _loader()]}, "must be passed as a dict, keyed by dataset name"),
-        ({**_STEP, "optim_wrapper": None}, "pass optim_wrapper=optimizer, or"),
-        (
-            {**_STEP, "validation_step": lambda model, batch: model(batch[0]), "val_dataloader": _loader()},
-            "val_evaluator={'accuracy': ...}",
-        ),
         ({"custom_hooks": [{"type": "EMAHook", "decay": 0.9}]}, "Set momentum to 1 - decay"),
     ],
 )
@@ -179,27 +155,6 @@ def test_longer_run_with_steps_causes_no_warning(tmp_path: Path, caplog: pytest.
     _runner(tmp_path, param_scheduler=schedule).train()
     _runner(tmp_path, param_scheduler={**schedule, "end": 3}, max_epochs=3, resume="auto").train()
     assert "different curve" not in caplog.text
-
-
-def test_images_of_the_wrong_type_are_rejected(tmp_path: Path) -> None:
-    visualizer = _runner(tmp_path).visualizer
-    visualizer.add_image("picture", torch.zeros(2, 2, 3, dtype=torch.uint8))
-    with pytest.raises(ArgumentError, match="a uint8 array of shape") as error:
-        visualizer.add_image("picture", np.zeros((3, 2, 2), np.float32))
-    assert "(255 * image).byte().permute(1, 2, 0)" in str(error.value)
-
-
-def test_backward_in_a_training_step_is_explained(tmp_path: Path) -> None:
-    def training_step(model: nn.Module, batch: Any) -> Tensor:
-        loss = _training_step(model, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    with pytest.raises(RuntimeError, match="second time") as error:
-        _runner(tmp_path, loss=None, training_step=training_step).train()
-    assert "Do not call it yourself, and detach tensors" in str(
-        error.value.__notes__ if hasattr(error.value, "__notes__") else error.value
-    )
 
 
 def test_stream_without_a_length_is_validated(tmp_path: Path) -> None:
@@ -319,14 +274,6 @@ def test_best_checkpoint_of_a_failed_run_is_loaded_by_name(tmp_path: Path) -> No
     assert torch.equal(later.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
 
 
-def test_plain_module_in_a_config_is_explained(tmp_path: Path) -> None:
-    cfg = settings(tmp_path, model={"type": "torch.nn.Linear", "in_features": 4, "out_features": 2})
-    cfg |= {"train_dataloader": {**cfg["train_dataloader"], "dataset": {"type": "Points", "form": "tuple"}}}
-    with pytest.raises(ArgumentError) as error:
-        Runner.from_cfg({**cfg, "preflight": False}).train()
-    assert "In a config, derive the model from BaseModel instead." in str(error.value)
-
-
 def test_own_val_cfg_keeps_the_validation_loss(tmp_path: Path) -> None:
     metrics = {"mean": lambda output, batch: output.mean()}
     settings: dict[str, Any] = {"val_dataloader": _loader(), "val_evaluator": metrics}
@@ -382,12 +329,3 @@ def test_hook_can_stop_a_run_as_in_lightning(tmp_path: Path) -> None:
     runner.train()
     assert runner.should_stop
     assert runner.epoch == 1
-
-
-@pytest.mark.parametrize(("ema", "percent"), [({}, 100), ({"momentum": 0.5, "begin_epoch": 2}, 25)])
-def test_short_average_is_reported(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, ema: dict[str, Any], percent: int
-) -> None:
-    with caplog.at_level(logging.WARNING, "footplate"):
-        _runner(tmp_path, custom_hooks=[{"type": "EMAHook", **ema}]).train()
-    assert f"EMAHook: at the end of this run, {percent}% of the average will still be initial weights." in caplog.text

@@ -6,7 +6,6 @@ import pytest
 
 from footplate import Runner
 from footplate.engine import EVENTS, Hook, HookList, Priority, get_priority
-from footplate.engine.running.hook import FunctionHook
 from footplate.errors import ArgumentError
 from tests.support import Witness, settings
 
@@ -26,20 +25,6 @@ NAMES = {
 def test_priority_names_and_numbers() -> None:
     assert {name: get_priority(name) for name in Priority.__members__} == NAMES
     assert [get_priority(each) for each in ("very_low", 55, Priority.HIGH, 0, 100)] == [90, 55, 30, 0, 100]
-
-
-@pytest.mark.parametrize(
-    ("priority", "says", "near"),
-    [
-        ("VERY_LO", "priority must be one of HIGHEST, ", "VERY_LOW"),
-        (101, "'priority' must be a name or an integer from 0 to 100", None),
-        (1.5, "'priority' must be a name or an integer", None),
-    ],
-)
-def test_invalid_priority_raises(priority: Any, says: str, near: str | None) -> None:
-    with pytest.raises(ArgumentError, match=says) as caught:
-        get_priority(priority)
-    assert (caught.value.key, caught.value.suggestion) == ("priority", near)
 
 
 def test_events_are_in_the_order_of_a_run(tmp_path: Path) -> None:
@@ -150,14 +135,3 @@ def test_misspelled_argument_raises() -> None:
         ArgumentError, match="Slip.after_train_iter has an unknown argument 'output'\n.*did you mean 'outputs'"
     ):
         HookList().register(Slip())
-
-
-def test_function_is_called_by_its_own_name() -> None:
-    def draw_curves(runner: Any, output: Any) -> None:
-        """Would be called without `outputs`."""
-
-    with pytest.raises(ArgumentError, match="draw_curves.after_train_iter does not accept the arguments"):
-        HookList().register(FunctionHook("after_train_iter", draw_curves))
-    hooks = HookList()
-    hooks.register(FunctionHook("after_run", print))
-    assert "after_run               print (NORMAL)" in hooks.describe()

@@ -71,12 +71,6 @@ def test_hook_that_is_registered_during_an_event_acts_from_the_next_one_on(tmp_p
     assert seen == [1, 2, 2]
 
 
-def test_unknown_event_suggests_the_nearest() -> None:
-    with pytest.raises(ArgumentError, match="unknown event 'before_trian'") as caught:
-        HookList().at("before_trian")
-    assert caught.value.suggestion == "before_train"
-
-
 def test_event_of_a_custom_loop_reaches_the_hooks_that_have_its_method() -> None:
     class Listener(Hook):
         def before_discriminator(self, runner: Any, loss: float) -> None:

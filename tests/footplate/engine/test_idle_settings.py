@@ -10,15 +10,13 @@ from footplate import Config
 from footplate.engine import Runner
 from footplate.engine.checking.idle_settings import warn_about_late_settings, warn_about_variables
 from footplate.engine.checking.plan import second_generation
-from footplate.engine.running.hook import FunctionHook, Hook
-from footplate.errors import ArgumentError
+from footplate.engine.running.hook import Hook
 from footplate.registry import HOOKS
 from footplate.tools.overrides import apply_overrides
 from tests.support import settings
 
 NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}
 STOPPING: dict[str, Any] = {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss"}]}
-BEST = {"default_hooks": {"checkpoint": {"save_best": "loss"}}}
 PLATEAU: dict[str, Any] = {"param_scheduler": {"type": "ReduceOnPlateauLR", "monitor": "loss"}}
 IDLE = [
     (NO_VALIDATION | PLATEAU, "param_scheduler has no effect where a schedule needs a metric"),
@@ -26,9 +24,6 @@ IDLE = [
         NO_VALIDATION | STOPPING,
         "custom_hooks[0].monitor has no effect: it needs a metric, but the run has no validation",
     ),
-    ({"loss": {"type": "MSELoss"}}, "loss has no effect: it is an argument of Runner(...). In a config, derive"),
-    (NO_VALIDATION | {"custom_hooks": [FunctionHook("after_val", id)]}, "custom_hooks[0] (after_val) is never called"),
-    (NO_VALIDATION | BEST, "default_hooks.checkpoint.save_best has no effect: it needs a metric, but the run"),
 ]
 
 
@@ -106,11 +101,3 @@ def test_warning_contains_the_keys_of_a_first_generation_config(
     apply_overrides(cfg, [f"{key}=(96,96)"])
     warn_about_variables(second_generation(cfg))
     assert not warnings_of(caplog)
-
-
-def test_preflight_raises_for_a_schedule_with_a_missing_metric(tmp_path: Path) -> None:
-    plateau = {"type": "ReduceOnPlateauLR", "monitor": "accurary"}
-    with pytest.raises(ArgumentError, match="monitor selects the metric 'accurary', which") as caught:
-        Runner.from_cfg(settings(tmp_path, preflight=True, param_scheduler=plateau)).train()
-
-    assert caught.value.suggestion == "accuracy"

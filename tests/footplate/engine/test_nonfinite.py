@@ -187,26 +187,6 @@ def test_error_states_the_iteration_if_it_has_several_losses(tmp_path: Path) -> 
     assert caught.value.iteration == 3
 
 
-def test_value_that_is_recorded_after_the_check_is_not_checked(tmp_path: Path) -> None:
-    runner = Runner(**settings(tmp_path, on_nonfinite={"interval": 1}))
-    runner.on("after_train_epoch", lambda runner: runner.message_hub.update_scalar("train/x_loss", torch.nan))
-    runner.train()
-
-
-@pytest.mark.parametrize(("interval", "where"), [(10, "one of iterations 1 to 10"), (1, "iteration 5")])
-def test_iteration_of_a_loss_that_is_not_logged_in_each_is_not_guessed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, interval: int, where: str
-) -> None:
-    def training_step(model: torch.nn.Module, batch: Any, optimizer: Any, step: Any) -> None:
-        optimizer.update_params(model(batch[0]).mean())
-        if step.iter % 5 == 4:
-            step.log("g_loss", torch.nan if step.iter == 4 else 1.0)
-
-    train_plain(tmp_path, training_step, 20, loss="warn", interval=interval)
-    warnings = [message for message in caplog.messages if "g_loss' was nan" in message]
-    assert warnings == [f"the loss 'g_loss' was nan in {where}"]
-
-
 def test_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "nan.py"
     cfg = settings(

@@ -13,7 +13,7 @@ import torch
 from footplate import LOOPS, Hook, Runner
 from footplate.engine import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
 from footplate.engine.stopping.requests import Interrupted
-from footplate.errors import ArgumentError, BuildError, FootplateError
+from footplate.errors import ArgumentError, BuildError
 from tests.support import Witness, settings, weights
 
 
@@ -291,7 +291,6 @@ def test_overridden_evaluation_loop_gives_the_same_metrics(tmp_path: Path, base:
 
 WRONG: list[tuple[Any, str, Callable[..., Any], str]] = [
     (EpochBasedTrainLoop, "run_iter", lambda self, data_batch: None, "run_iter(self, idx, data_batch)"),
-    (IterBasedTrainLoop, "run_iter", lambda self, idx, data_batch: None, "run_iter(self, data_batch)"),
     (ValLoop, "run_iter", lambda self, data_batch: None, "run_iter(self, idx, data_batch)"),
 ]
 
@@ -346,18 +345,3 @@ def test_loop_can_be_created_with_the_sections_of_its_data(tmp_path: Path) -> No
     runner.load_or_resume()
     metrics = ValLoop(runner, {"left": cfg["val_dataloader"]}, cfg["val_evaluator"]).run()
     assert metrics["left/accuracy"] == runner.val()["accuracy"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "key"),
-    [
-        ({"val_dataloader": {"dataset": {"type": "NoSuchDataset"}}}, "val_dataloader.dataset.type"),
-        ({"val_evaluator": [{"type": "NoSuchMetric"}]}, "val_evaluator[0].type"),
-    ],
-)
-def test_error_in_the_data_of_a_loop_has_the_key_of_its_section(
-    tmp_path: Path, changes: dict[str, Any], key: str
-) -> None:
-    with pytest.raises(FootplateError) as caught:
-        Runner(**settings(tmp_path, **changes)).val()
-    assert caught.value.key == key

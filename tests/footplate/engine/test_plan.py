@@ -6,14 +6,11 @@ import pytest
 
 from footplate import Runner
 from footplate.config import Config
-from footplate.engine.checking.arguments import ARGUMENTS, RUNNER_KEYS
+from footplate.engine.checking.arguments import ARGUMENTS
 from footplate.engine.checking.plan import RunPlan
-from footplate.engine.checking.top_level_keys import keys_of_both_generations
-from footplate.errors import ArgumentError, FootplateError, UnknownNameError
-from footplate.hooks import CheckpointHook
+from footplate.errors import FootplateError, UnknownNameError
 from footplate.optim.schedules import LinearLR
 from footplate.registry import PARAM_SCHEDULERS
-from footplate_openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS
 from tests.support import Points, ToyModel, loader, settings
 
 
@@ -57,24 +54,6 @@ def test_table_lists_the_arguments_of_the_runner() -> None:
     ]
 
 
-def test_known_keys_of_both_generations() -> None:
-    assert {*RUNNER_KEYS, *FIRST_GENERATION_KEYS, "custom_imports", "runner_type"} <= keys_of_both_generations()
-    assert not {"models", "gallery_dataloader", "val_evaluator_dice", "train_dataloder"} & keys_of_both_generations()
-
-
-def test_each_hook_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built: list[str] = []
-    whole = CheckpointHook.__init__
-
-    def count(self: CheckpointHook, *args: Any, **kwargs: Any) -> None:
-        built.append(type(self).__name__)
-        whole(self, *args, **kwargs)
-
-    monkeypatch.setattr(CheckpointHook, "__init__", count)
-    Runner.from_cfg(settings(tmp_path)).build_training()
-    assert built == ["CheckpointHook"]
-
-
 def test_training_sections_are_checked_on_demand(tmp_path: Path) -> None:
     cfg = settings(tmp_path, optim_wrapper={"optimizer": {"type": "SDG", "lr": 0.1}})
     runner = Runner.from_cfg(cfg)  # `test` needs no packages that only training needs
@@ -86,13 +65,6 @@ def test_overrides_of_the_length_are_checked_with_the_config(tmp_path: Path) -> 
     cfg = settings(tmp_path)
     del cfg["train_cfg"]
     assert Runner.from_cfg(cfg, max_epochs=2).max_epochs == 2
-
-
-def test_error_describes_the_accepted_values(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        Runner(**settings(tmp_path, resume="last.pth"))
-    message = "'resume' must be True, False or 'auto'; for a path, set resume=True and load_from=path"
-    assert str(caught.value).split("\n") == [message, "  key resume", "  found: 'last.pth'"]
 
 
 @PARAM_SCHEDULERS.register_module()

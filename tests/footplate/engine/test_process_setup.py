@@ -1,11 +1,8 @@
-import ctypes
 import multiprocessing
 import os
 import random
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +12,6 @@ import torch
 from footplate import Runner
 from footplate.engine.running.process_setup import (
     check_environment,
-    keep_freed_memory,
     prepare,
     seed_everything,
 )
@@ -87,15 +83,6 @@ def test_invalid_seed_raises(seed: Any) -> None:
     assert (caught.value.key, caught.value.found) == ("randomness.seed", seed)
 
 
-def test_unknown_key_suggests_the_nearest() -> None:
-    with pytest.raises(ArgumentError, match="unknown key 'sed' in randomness") as caught:
-        seed_everything({"sed": 1})
-    assert (caught.value.key, caught.value.suggestion) == ("randomness.sed", "seed")
-    with pytest.raises(ArgumentError, match="unknown key 'cudnn_benchmrk' in env_cfg") as caught:
-        prepare({"cudnn_benchmrk": True}, launcher="none")
-    assert (caught.value.key, caught.value.suggestion) == ("env_cfg.cudnn_benchmrk", "cudnn_benchmark")
-
-
 def test_prepare_applies_env_cfg(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(multiprocessing, "set_start_method", lambda method, force: calls.append((method, force)))
@@ -119,13 +106,6 @@ def test_unused_launcher_causes_a_warning(monkeypatch: pytest.MonkeyPatch, caplo
         monkeypatch.setenv(name, "2")
     prepare({}, launcher="none")
     assert "(--launcher slurm)" in caplog.text
-
-
-def test_unset_number_of_opencv_threads_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(setNumThreads=calls.append))
-    prepare({"mp_cfg": {"opencv_num_threads": None}}, launcher="none")
-    assert calls == []
 
 
 def test_cudnn_benchmark_ends_with_the_run_that_set_it() -> None:
@@ -163,27 +143,3 @@ def test_settings_that_break_determinism_log_a_warning(tmp_path: Path, caplog: p
     runner.train()
     assert any("the batches of train_dataloader" in each for each in caplog.messages)
     assert not torch.backends.cudnn.benchmark
-
-
-CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def malloc_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Returns the recorded calls of mallopt."""
-    calls: list[tuple[int, int]] = []
-
-    def mallopt(option: int, value: int) -> int:
-        calls.append((option, value))
-        return 1
-
-    monkeypatch.setattr(ctypes, "pythonapi", SimpleNamespace(mallopt=mallopt))
-    monkeypatch.setattr(sys, "platform", "linux")
-    for name in [each for each in os.environ if each.startswith("MALLOC_") or each == "GLIBC_TUNABLES"]:
-        monkeypatch.delenv(name)
-    return calls
-
-
-def test_malloc_keeps_memory_when_training_on_a_cpu(malloc_calls: list[tuple[int, int]]) -> None:
-    keep_freed_memory(CPU)
-    assert malloc_calls == [(-3, 1 << 25), (-1, (1 << 31) - 1)]

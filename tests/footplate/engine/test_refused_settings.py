@@ -11,15 +11,12 @@ from footplate.errors import ArgumentError
 FLAG = "must be True or False|must be True, False"
 SETTINGS = [
     ("randomness.deterministic", "randomness = dict(deterministic='no')", FLAG),
-    ("preflight", "preflight = 'no'", FLAG),
-    ("auto_scale_lr.enable", "auto_scale_lr = dict(enable='no', base_batch_size=2)", FLAG),
     ("train_dataloader.pin_memory", "train_dataloader['pin_memory'] = 'no'", FLAG),
     (
         "optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult",
         "optim_wrapper['paramwise_cfg'] = dict(custom_keys=dict(head=dict(lr_mult=-1)))",
         "must be a finite number",
     ),
-    ("optim_wrapper.clip_grad.max_norm", "optim_wrapper['clip_grad'] = dict(max_norm=0)", "must be a positive number"),
 ]
 
 RUN = """

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from footplate import RUNNERS, Config, Runner
-from footplate.errors import ArgumentError, BuildError, ConfigKeyError
+from footplate.errors import ArgumentError, BuildError
 from footplate.evaluation import build_evaluator
 from footplate.hooks import LoggerHook
 from footplate.optim import build_optim_wrapper, build_param_schedulers
@@ -115,16 +115,6 @@ def test_incomplete_phase_raises(tmp_path: Path, missing: str, says: str) -> Non
     with pytest.raises(ArgumentError, match=says) as caught:
         Runner(**{**settings(tmp_path), missing: None})
     assert caught.value.key == missing
-
-
-def test_from_cfg_checks_keys(tmp_path: Path) -> None:
-    cfg = settings(tmp_path)
-    cfg["train_dataloder"] = cfg.pop("train_dataloader")
-    with pytest.raises(ConfigKeyError) as caught:
-        Runner.from_cfg(cfg)
-    assert (caught.value.key, caught.value.suggestion) == ("train_dataloder", "train_dataloader")
-    with pytest.raises(ArgumentError, match="the config must set 'work_dir'"):
-        Runner.from_cfg({key: value for key, value in settings(tmp_path).items() if key != "work_dir"})
 
 
 def test_runner_type_selects_the_class(tmp_path: Path) -> None:

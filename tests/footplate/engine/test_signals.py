@@ -34,14 +34,6 @@ def _hearing() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_process_group_of_one_process_needs_no_exchange() -> None:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
-    try:
-        assert Requests(torch.device("cpu"), Activity()).is_single_process
-    finally:
-        dist.destroy_process_group()
-
-
 WHEN = [("before_train_epoch", 0), ("before_train_iter", 7), ("before_val_iter", 8), ("after_train_epoch", 12)]
 
 
@@ -92,14 +84,6 @@ def test_second_signal_exits_at_once(tmp_path: Path, capfd: pytest.CaptureFixtur
         "SIGTERM: finishing the iteration, then saving. Send SIGTERM again to exit at once.",
         "Another stop signal (SIGTERM): exiting at once without saving.",
     ]
-
-
-def test_stop_on_a_terminal_refers_to_the_key(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(os, "isatty", lambda descriptor: True)
-    Requests(torch.device("cpu"), Activity()).announce_stop(signal.SIGINT)
-    assert capfd.readouterr().err.endswith(" Press Ctrl-C again to exit now.\n")
 
 
 def test_second_interrupt_of_a_notebook_keeps_the_kernel(

@@ -22,16 +22,11 @@ KNOWN = NAMES.split()
     [
         ("train_dataloder", "train_dataloader"),
         ("trian_dataloader", "train_dataloader"),
-        ("traindataloader", "train_dataloader"),
-        ("default_hook", "default_hooks"),
         ("Model", "model"),
-        ("modle", "model"),
         ("workdir", "work_dir"),
         ("models", None),
         ("eval_dataloader", None),
-        ("gallery_dataloader", None),
         ("conv_cfg", None),
-        ("hooks", None),
     ],
 )
 def test_typos_are_distinguished_from_other_keys(key: str, near: str | None) -> None:

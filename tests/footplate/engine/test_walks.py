@@ -1,63 +1,14 @@
 """The walks of a save and of a resume: how many frames of footplate they pass through, and what they read."""
 
-import os
-import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
-
-import pytest
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.checkpoint.digest import DigestSink
 from footplate.records import MessageHub
 from footplate.visualization import Visualizer
 from tests.support import settings
-
-_MOST_FRAMES = 10  # from the loop's start of requested saves to the write, in both threads
-_PACKAGE = os.sep + os.path.join("src", "footplate") + os.sep
-
-
-def own_frames(frame: FrameType | None) -> list[str]:
-    """Returns the functions of footplate on a stack, outermost first."""
-    found: list[str] = []
-    while frame is not None:
-        if _PACKAGE in frame.f_code.co_filename:
-            found.insert(0, f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_code.co_name}")
-        frame = frame.f_back
-    return found
-
-
-@pytest.mark.parametrize("elements", [10, 100_000])  # smaller and larger than the buffer of the file
-def test_save_has_few_stack_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
-    begun: list[list[str]] = []
-    walks: list[list[str]] = []
-    start, forward = threading.Thread.start, DigestSink._forward
-
-    def traced_start(thread: threading.Thread) -> None:
-        if thread.name == "footplate-checkpoint":
-            begun.append(own_frames(sys._getframe(1)))
-        start(thread)
-
-    def traced_forward(sink: DigestSink, data: Any) -> None:
-        if threading.current_thread().name == "footplate-checkpoint":
-            walk = begun[-1] + own_frames(sys._getframe(1))
-            walks.append(walk[walk.index("request_handling.py:start_saves") :])
-        forward(sink, data)
-
-    monkeypatch.setattr(threading.Thread, "start", traced_start)
-    monkeypatch.setattr(DigestSink, "_forward", traced_forward)
-    hooks = {"logger": None, "checkpoint": {"by_epoch": False, "interval": 1, "save_last": False}}
-    runner = Runner(**settings(tmp_path, default_hooks=hooks, train_cfg={"by_epoch": False, "max_iters": 1}))
-    runner.participants["run.ballast"] = Ballast(elements)
-    runner.train()
-    archives = [walk for walk in walks if "saver.py:commit_checkpoint" in walk]
-    assert archives
-    longest = max(archives, key=len)
-    assert len(longest) <= _MOST_FRAMES, longest
 
 
 class Ballast:
