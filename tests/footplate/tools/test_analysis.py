@@ -1,5 +1,4 @@
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +62,6 @@ def test_text_contains_the_summary(run: Run) -> None:
     text = "(mean of the logged windows; median 0.2, longest 0.3), 50.0% of it waiting for data, 0:00:06 for all"
     assert text in explain_runs([run])
     assert "best        mIoU 40 at iteration 10 (epoch 2)" in explain_runs([run._replace(epoch_length=5)])
-
-
-def test_text_lists_the_hyperparameters_that_differ(run: Run) -> None:
-    runs = [run._replace(config=Config({"hparams": {"lr": lr, "width": 16}})) for lr in (0.1, math.inf)]
-    text = explain_runs([*runs, run])
-    assert "hparams     lr 0.1, width 16\n" in text  # the last run has none
-    assert "hparams     lr 0.1\n" in explain_runs(runs)
-    assert "hparams" not in explain_runs([runs[0]])
 
 
 def test_figures_of_a_partly_logged_run_name_the_logged_iterations(tmp_path: Path) -> None:

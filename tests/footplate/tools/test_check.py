@@ -12,7 +12,6 @@ from footplate.engine import EpochBasedTrainLoop, Hook
 from footplate.errors import DataError, MissingExtraError
 from footplate.registry import DATASETS, HOOKS, LOOPS, MODELS
 from footplate.tools.check import check
-from footplate.tools.explain_optimizer import GroupInfo
 from footplate.tools.failing_module import ComponentError
 from tests.footplate.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.support import TINY, Points, ToyModel, settings
@@ -60,12 +59,6 @@ def test_check_shows_the_memory_of_each_part(tmp_path: Path) -> None:
     assert weights * 2 < optimizer <= weights * 2 + 64  # two moments, and the number of steps of each tensor
     assert weights < averages <= weights + 64  # and the number of updates
     assert activations > 0
-
-
-def test_check_shows_a_learning_rate_that_the_optimizer_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    group = GroupInfo("Adafactor", {"lr": None, "weight_decay": 0.5}, {}, ["a"], 1, [])
-    monkeypatch.setattr("footplate.tools.check.groups_in", lambda *_: [group])
-    assert "\ngroup       Adafactor lr None, weight_decay 0.5: 1 tensor\n" in check(written(tmp_path, TINY)).text
 
 
 @HOOKS.register_module()
@@ -117,33 +110,6 @@ def test_failure_before_the_first_epoch_is_that_of_a_hook(tmp_path: Path, by_epo
     with pytest.raises(ComponentError, match="before_train_epoch of a hook fails: AssertionError: 3 classes") as caught:
         check(Config(cfg))
     assert caught.value.key == "custom_hooks"
-
-
-@HOOKS.register_module()
-class PerSetHook(Hook):
-    """Counts the samples of each validation set, as the loop names it."""
-
-    def before_val(self, runner: Any) -> None:
-        self.counts: dict[str, int] = {}
-
-    def after_val_iter(self, runner: Any, outputs: Any) -> None:  # type: ignore[override]
-        assert runner.activity.is_validating
-        name = runner.val_loop.current
-        self.counts[name] = self.counts.get(name, 0) + len(outputs) + len(runner.val_loop.dataloader.dataset)
-
-    def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
-        assert self.counts == {"one": 12, "two": 10}
-
-
-def test_hooks_of_a_check_see_the_validation_set_in_use(tmp_path: Path) -> None:
-    text = TINY.replace('dict(type="Witness")', 'dict(type="PerSetHook")').replace(
-        "test_cfg = dict()", "test_cfg = None"
-    )
-    sets = "val_dataloader = dict(one=val_dataloader, two={**val_dataloader, 'dataset': dict(type='Points', size=6)})"
-    end = "test_dataloader = None\ntest_evaluator = None"
-    cfg = written(tmp_path, f"{text}\n{sets}\n{end}\n")
-    lines = check(cfg).text.splitlines()
-    assert {line[:7] for line in lines} >= {"val one", "val two"}
 
 
 def test_check_finds_a_hook_that_fails_after_a_validation(tmp_path: Path) -> None:
@@ -237,14 +203,6 @@ class PointModel(ToyModel):
         return super().forward(inputs, labels, mode)
 
 
-@MODELS.register_module()
-class FailingModel(PointModel):
-    def forward(self, *args: Any, mode: str = "tensor", **kwargs: Any) -> Any:
-        if mode == "loss":
-            raise IndexError("Target 5 is out of bounds.")
-        return super().forward(*args, mode=mode, **kwargs)  # type: ignore[misc]
-
-
 def test_check_shows_the_labels_and_warns_about_them(tmp_path: Path) -> None:
     text = TINY.replace('"Points"', '"LabeledPoints"').replace('"ToyModel"', '"PointModel"')
     cfg = written(tmp_path, text)
@@ -254,14 +212,6 @@ def test_check_shows_the_labels_and_warns_about_them(tmp_path: Path) -> None:
         "Some labels are not between 0 and 1: label 5 in '3'.",
         "These classes have no samples in 'LabeledPoints': right.",
     ]
-
-
-def test_check_warns_about_labels_even_if_the_trial_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    text = TINY.replace('"Points"', '"LabeledPoints"').replace('"ToyModel"', '"FailingModel"')
-    cfg = written(tmp_path, text)
-    with pytest.raises(ComponentError, match="IndexError: Target 5 is out of bounds"):
-        check(cfg)
-    assert "Some labels are not between 0 and 1: label 5 in '3'." in caplog.messages
 
 
 def test_check_finds_a_missing_package_of_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

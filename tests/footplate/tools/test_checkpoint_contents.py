@@ -43,11 +43,7 @@ def test_unknown_classes_are_listed(tmp_path: Path) -> None:
     [
         ({"lr": 1, "end": 2}, "lr, end"),
         ([1, {}], "2 values"),
-        ({}, "empty"),
-        (None, "None"),
-        (3, "3"),
         (History(), f"an object of class {__name__}.History"),
-        ({"w": torch.ones(1)}, ""),
     ],
 )
 def test_entry_without_tensors_describes_its_content(tmp_path: Path, value: Any, text: str) -> None:

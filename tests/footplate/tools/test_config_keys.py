@@ -15,14 +15,9 @@ from footplate.tools.config_keys import accepted_keys
         ("", {"randomness", "compile", "custom_imports"}, {"optimizer", "foo"}),
         ("train_cfg", {"type", "by_epoch", "val_begin", "max_iters"}, {"runner", "dataloader", "max_epochs"}),
         ("val_dataloader.day", {"num_workers"}, {"dataset_meta"}),
-        ("train_dataloader.sampler", {"shuffle"}, {"dataset"}),
-        ("default_hooks.checkpoint", {"save_best", "priority"}, {"foo"}),
         ("optim_wrapper", {"optimizer", "paramwise_cfg", "clip_grad"}, {"foo"}),
-        ("optim_wrapper.optimizer", {"nesterov"}, {"params", "amsgrad"}),
         ("param_scheduler.1", {"power", "eta_min"}, {"optimizer"}),
         ("model", {"widths"}, {"self"}),
-        ("model.init_cfg", {"prefix", "override"}, {"layer"}),
-        ("unknown.section", set(), {"type"}),
     ],
 )
 def test_section_accepts_the_arguments_of_its_class(path: str, known: set[str], unknown: set[str]) -> None:

@@ -46,9 +46,3 @@ def test_newest_config_of_a_work_dir_is_read(tmp_path: Path) -> None:
         path.write_text(f"a = 'age {age}'\n")
         os.utime(path, (100 - age, 100 - age))
     assert read_either(str(older.parent)).a == "age 0"
-
-
-def test_scope_that_a_base_from_a_package_adds_is_not_a_difference(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("_base_ = 'footplate::fashion-seg.py'\ntrain_cfg = dict(max_iters=3)\n")
-    found = compare(Config.fromfile(tmp_path / "mine.py"), read_either("fashion-seg"))
-    assert [each.path for each in found] == ["train_cfg.max_iters"]

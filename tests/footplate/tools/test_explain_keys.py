@@ -64,17 +64,6 @@ def test_key_is_shown_with_its_history(cfg: Config) -> None:
     assert explain_key(cfg, "hook").endswith("  # set at base.py:3\n  # items changed by --set\n")
 
 
-def test_history_of_a_long_value_fits_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "60")
-    Path("a.py").write_text(f"names = {['abc'] * 9}\n")
-    Path("b.py").write_text(f"_base_ = 'a.py'\nnames = {['abc'] * 8}\n")
-    first, second = explain_key(Config.fromfile("b.py"), "names").splitlines()[-2:]
-    assert (len(first), len(second)) == (60, 60)
-    assert second.endswith(" ...  # b.py:2")
-    assert explain_key(Config.fromfile("a.py"), "names").splitlines()[-1] == "  # set at a.py:1"
-
-
 def test_nearest_key_is_suggested_for_an_unknown_key(cfg: Config) -> None:
     with pytest.raises(ConfigKeyError, match="'hook.every' has no key 'm'"):
         explain_key(cfg, "hook.every.m")
@@ -96,8 +85,8 @@ def test_recipe_is_shown_by_the_name_that_configs_use(tmp_path: Path, monkeypatc
     assert explain_key(cfg, "optim_wrapper.optimizer.lr").endswith("\n  # set at footplate::fashion-seg.py:45\n")
 
 
-@pytest.mark.parametrize("values", ["[1, 2, 3]", "(1, 2, 3)"])
-def test_list_item_set_by_an_override_has_its_origin(tmp_path: Path, values: str) -> None:
+def test_list_item_set_by_an_override_has_its_origin(tmp_path: Path) -> None:
+    values = "[1, 2, 3]"
     (tmp_path / "a.py").write_text(f"sizes = {values}\nsteps = [dict(type='A', size={values})]\n")
     config = Config.fromfile(tmp_path / "a.py")
     apply_overrides(config, ["sizes.1=7", "steps.0.size.2=8"], strict=False)

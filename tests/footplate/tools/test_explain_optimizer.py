@@ -6,9 +6,7 @@ from footplate.tools.explain_optimizer import (
     explain_params,
     explain_schedule,
     groups_of,
-    plot_schedule,
     schedule_of,
-    terminal_plot,
 )
 from tests.footplate.tools.conftest import TEXT, Plan
 
@@ -48,12 +46,6 @@ def test_policies_of_users_and_metrics_are_reported_as_not_simulated(plan: Plan)
         text = explain_schedule(schedule_of(plan(**changes)))
         assert "\nlr 0.1 at the start: " in text
         assert text.endswith(f"\nnot simulated: {kind}, which changes the values during the run\n")
-
-
-def test_image_shows_the_schedule(plan: Plan) -> None:
-    picture = plot_schedule(schedule_of(plan()))
-    assert picture.width == 990
-    assert len(picture.getcolors(1 << 20) or []) > 10
 
 
 def test_epoch_based_run_needs_the_epoch_length(plan: Plan) -> None:
@@ -102,15 +94,6 @@ param_scheduler = [
     track = next(track for track in schedule.tracks if track.field == "lr")
     values = [value or 0.0 for value in track.values]
     assert schedule.iters[values.index(max(values))] == peak
-
-
-def test_plot_shows_the_extremes_and_the_last_iteration() -> None:
-    lines = terminal_plot([[(0.0, 1.0), (10.0, 1.0)], [(0.0, 0.4), (10.0, 0.4)]])
-    assert [line.split("┤")[0].strip() for line in lines if "┤" in line] == ["1", "0"]
-    drawn = [number for number, line in enumerate(lines) if any("\u2801" <= letter <= "\u28ff" for letter in line)]
-    assert drawn == [0, 7]
-    assert {len(lines[number]) for number in drawn} == {3 + 48}
-    assert lines[-1].endswith("iteration 10")
 
 
 def test_groups_show_settings_sizes_and_keys(plan: Plan) -> None:

@@ -3,11 +3,8 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config
-from footplate.error_context import at_key
-from footplate.errors import BuildError, Origin, UnknownNameError
-from footplate.registry import HOOKS
+from footplate.errors import BuildError, Origin
 from footplate.tools.key_equivalents import original_key, restore_key
-from footplate_openmmlab.first_generation.translation.translate import translate
 
 
 def test_key_of_a_nested_section_is_found_by_its_location(tmp_path: Path) -> None:
@@ -19,30 +16,6 @@ def test_key_of_a_nested_section_is_found_by_its_location(tmp_path: Path) -> Non
     error = BuildError("head 'B' takes no argument 'width'", key="model.width", origin=Origin(str(path), 3))
     restore_key(error, Config.fromfile(path))
     assert error.key == "model.head.width"
-
-
-def test_key_of_a_logger_is_not_that_of_the_custom_hook_at_the_same_index(tmp_path: Path) -> None:
-    path = tmp_path / "run.py"
-    path.write_text("custom_hooks = [dict(type='A')]\nlog_config = dict(hooks=[dict(type='TextLogger')])\n")
-    error = UnknownNameError("unknown", key="custom_hooks[0].type", origin=Origin(str(path), 2))
-    restore_key(error, Config.fromfile(path))
-    assert error.key == "log_config.hooks[0].type"
-
-
-@pytest.mark.parametrize(("field", "hook"), [("lr", "CosineLrUpdaterHook"), ("momentum", "CosineMomentumUpdaterHook")])
-def test_unknown_policy_is_reported_with_its_key_and_a_similar_policy(tmp_path: Path, field: str, hook: str) -> None:
-    path = tmp_path / "run.py"
-    path.write_text(f"{field}_config = dict(\n    policy='cosine', min_lr=0)\n")
-    cfg = Config.fromfile(path)
-    with pytest.raises(UnknownNameError) as caught, at_key("custom_hooks[0]"):
-        HOOKS.check(translate(cfg).custom_hooks[0])
-    restore_key(caught.value, cfg)
-    assert str(caught.value).splitlines() == [
-        f"unknown hook '{hook}'",
-        f"  at {path}:2, key {field}_config.policy",
-        "  A policy that is not built in needs a registered hook with this name. "
-        "Did you mean the policy 'CosineAnnealing'?",
-    ]
 
 
 @pytest.mark.parametrize(

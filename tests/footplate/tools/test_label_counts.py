@@ -65,8 +65,8 @@ def test_shares_of_classes_and_ignored_pixels_are_shown() -> None:
         ([GOOD, [[0, 3]]], [OUTSIDE.format(3, 1)]),
         ([[[0, 1]]] * 64, ["These classes have no samples in 'masks': stem."]),
         ([[[0, 1]]] * 100, [ABSENT]),
-        ([[[0, 0]]] * 99 + [[[0, 1]]], [ABSENT.replace("stem", "leaf, stem")]),  # the last sample is not inspected
-        ([[[0, 1]]] + [[[0, 0]]] * 99, []),  # one sample with leaf: other classes may be as rare
+        # the last sample is not inspected
+        # one sample with leaf: other classes may be as rare
         ([[[0, 255]]] * 3, ["Found only ignored pixels and class 0 in 3 label maps from 'masks'. {}"]),
     ],
 )

@@ -75,12 +75,6 @@ def test_large_dataset_is_sampled_and_its_largest_sample_fills_the_batch() -> No
     assert len(data.read) == 64
 
 
-def test_first_batch_is_used_without_a_sized_dataset() -> None:
-    assert largest_batch([1, 2]).batch == 1
-    with pytest.raises(DataError, match="has no batches"):
-        largest_batch([])
-
-
 class Damaged(Pictures):
     def __getitem__(self, index: int) -> Any:
         if index == 2:

@@ -105,7 +105,7 @@ def test_misspelled_names_in_nested_sections_are_errors(
 
 @pytest.mark.parametrize(
     ("key", "near"),
-    [("score_th", "score_thr"), ("something_else", None), ("width", None)],
+    [("score_th", "score_thr"), ("something_else", None)],
 )
 def test_misspelled_keys_of_test_cfg_are_warnings(tmp_path: Path, key: str, near: str | None) -> None:
     warnings = checked(tmp_path, test_cfg={"nested": {key: 0.1}})

@@ -27,12 +27,9 @@ def config() -> Config:
     [
         ("train_cfg.max_iters=5", ("train_cfg", "max_iters"), 5),
         ("train_cfg.max_iters=1e3", ("train_cfg", "max_iters"), 1000),
-        ("train_cfg.type=None", ("train_cfg", "type"), None),
         ("optimizer.betas=0.9,0.95", ("optimizer", "betas"), (0.9, 0.95)),
-        ("pipeline.1.prob=0.1", ("pipeline", 1, "prob"), 0.1),
         ("pipeline[0].type=Other", ("pipeline", 0, "type"), "Other"),
         ("custom_keys.layers.0.lr_mult=2", ("custom_keys", "layers.0", "lr_mult"), 2),
-        ("optimizer={lr: 3}", ("optimizer", "lr"), 3),
         ("optimizer=dict(_delete_=True, type=Adam)", ("optimizer",), {"type": "Adam"}),
         ("+optimizer.eps=1e-8", ("optimizer", "eps"), 1e-8),
     ],
@@ -51,13 +48,10 @@ def test_strict_overrides_set_values(override: str, path: tuple[Any, ...], value
     [
         ("optimzer.lr=1", "the config has no key 'optimzer'", "optimizer.lr"),
         ("optimizer.lrr=1", "'optimizer' has no key 'lrr'", "optimizer.lr"),
-        ("pipeline.1.prb=1", "'pipeline[1]' has no key 'prb'", "pipeline.1.prob"),
         ("pipeline.7.prob=1", "'7' is not a valid index for the list 'pipeline' (2 elements, counted from 0)", None),
         ("optimizer.lr=high", "'optimizer.lr' must be a number, like its current value ", None),
-        ("1.prob=1", "the config has no key '1'", "pipeline.1.prob"),
         ("lr", "must have the form KEY=VALUE", None),
         ("train_cfg.type.name=3", "'train_cfg.type' is of type str and has no keys", None),
-        ("optimizer.lr=[1", "cannot read the value", None),
     ],
 )
 def test_strict_overrides_refuse_unknown_keys_and_types(override: str, message: str, suggestion: str | None) -> None:
@@ -69,14 +63,6 @@ def test_strict_overrides_refuse_unknown_keys_and_types(override: str, message: 
     assert len(str(caught.value).splitlines()) <= 5
     assert ("Write +" in str(caught.value)) is ("has no key " in message)  # `+` adds keys
     assert cfg.to_dict() == config().to_dict()
-
-
-def test_advice_for_an_index_into_a_missing_list_sets_the_list() -> None:
-    with pytest.raises(OverrideError) as caught:
-        apply_overrides(config(), ["hooks.0.type=X"])
-    assert """  Write +hooks="[dict(type='X')]" to add the list.""" in str(caught.value).splitlines()
-    with pytest.raises(OverrideError, match=r"Write \+optimizer="):  # the missing key is in the value
-        apply_overrides(config(), ["optimizer=dict(a=1)"])
 
 
 def accept(_: Any, parts: Sequence[str]) -> list[str]:
@@ -99,8 +85,6 @@ def test_accepted_key_is_added(path: str, value: Any, strict: bool, caplog: pyte
     ("path", "suggestion"),
     [
         ("optimizer.nestrov", "optimizer.nesterov"),
-        ("new.iner", "new.inner"),
-        ("nw.inner", "new.inner"),
         ("lr", "optimizer.lr"),
     ],
 )

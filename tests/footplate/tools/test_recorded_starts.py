@@ -12,8 +12,7 @@ from footplate.engine.running.run_folder import locked
 from footplate.tools.analysis import explain_runs, run_state, summarize
 from footplate.tools.report_curves import arrange_charts
 from footplate.tools.runs import read_run, read_runs
-from footplate.visualization import Visualizer
-from tests.support import json_lines, loader, settings
+from tests.support import loader, settings
 
 
 def run_in(folder: Path, **changes: Any) -> Runner:
@@ -84,17 +83,6 @@ def test_validation_in_the_folder_of_a_run_adds_nothing_to_its_training_curves(t
     assert after.scalars("train")["loss"] == before.scalars("train")["loss"]
 
 
-def test_visualizer_with_the_arguments_of_mmengine_records_the_iterations_of_metrics(tmp_path: Path) -> None:
-    class Own(Visualizer):
-        def add_scalars(self, scalar_dict: Any, step: int = 0, file_path: str | None = None) -> None:  # type: ignore[override]
-            super().add_scalars(scalar_dict, step, file_path)
-
-    folder = str(tmp_path / "vis")
-    run_in(tmp_path, visualizer=Own(vis_backends=[{"type": "LocalVisBackend"}], save_dir=folder)).train()
-    lines = json_lines(tmp_path / "vis/vis_data/scalars.json")
-    assert [line["iteration"] for line in lines if "accuracy" in line] == [4, 8, 12]
-
-
 def test_early_stop_is_recorded_until_the_run_is_resumed(tmp_path: Path) -> None:
     runner = run_in(tmp_path)
     runner.on("after_train_epoch", lambda runner: setattr(runner.train_loop, "stop_training", True))
@@ -153,17 +141,3 @@ def test_records_before_a_change_of_the_batch_size_are_kept(tmp_path: Path, capl
     run_in(tmp_path, train_dataloader=loader(40, batch_size=8), **longer).train()
     assert iterations(tmp_path, "accuracy") == [5, 10, 15, 20, 25]
     assert "The iteration is now 15 instead of 30" in caplog.text
-
-
-def test_derived_facts_of_other_engines_are_named(tmp_path: Path) -> None:
-    lines = [{"lr": 0.1, "loss": 1.0, "epoch": at // 99 + 1, "iter": at, "step": at} for at in (50, 149, 248)]
-    file = tmp_path / "20260101_000000/vis_data/scalars.json"
-    file.parent.mkdir(parents=True)
-    file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"acc": 0.5, "step": 1, "iteration": 99}]))
-    run = read_run(tmp_path)
-    assert run.derived == ["the epoch length"]
-    assert "note        derived from the log, not recorded by the run: the epoch length" in explain_runs([run])
-    (tmp_path / "20260101_000000/start.json").write_text(
-        '{"kind": "train", "time": "2026-01-01T00:00:00+00:00", "iteration": 0, "epoch_length": 99}'
-    )
-    assert (read_run(tmp_path).derived, iterations(tmp_path, "acc")) == ([], [99])

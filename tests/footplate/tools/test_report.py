@@ -6,13 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from footplate.tools.report import embed_images, write_report
-from footplate.tools.runs import Run, RunImage
+from footplate.tools.runs import Run
 from tests.footplate.tools.conftest import MakeRun
 
 
@@ -80,19 +79,6 @@ def test_no_text_of_a_run_ends_or_opens_a_script(make_run: MakeRun, tmp_path: Pa
     assert data["runs"][0]["config"].startswith(text[:1])
     assert page.count("<script") == page.count("</script>") == 2
     assert not re.search("<!--|[<>&\u2028\u2029]", json_of(page))
-
-
-def test_many_images_keep_several_steps_and_the_omitted_ones_are_counted(make_run: MakeRun, tmp_path: Path) -> None:
-    pixels, images = np.random.default_rng(0), []
-    for name in range(16):
-        for step in range(4):
-            path = tmp_path / f"val_{name}_{step}.png"
-            Image.fromarray(pixels.integers(0, 256, (64, 64, 3), np.uint8)).save(path)
-            images.append(RunImage(f"val_{name}", step, path))
-    run = make_run()._replace(images=images[:-1])
-    page, _ = embed_images([run], 32)
-    assert [[frame["step"] for frame in each["frames"]] for each in page["images"]] == [[0, 3]] * 15 + [[0]]
-    assert page["imagesLeftOut"] == 32
 
 
 def test_unreadable_image_is_reported_and_left_out(make_run: MakeRun) -> None:

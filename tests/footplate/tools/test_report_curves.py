@@ -28,12 +28,6 @@ def test_scalar_that_equals_another_is_drawn_once_and_named() -> None:
     assert names(charts["metrics"]) == [("", "acc")]
 
 
-def test_metrics_that_differ_by_rounding_errors_are_drawn_once() -> None:
-    dice, f_score = [(10.0, 50.0), (20.0, 59.540400708348564)], [(10.0, 50.0), (20.0, 59.54040070834856)]
-    charts = arrange_charts([run_of(val__mDice=dice, val__mFscore=f_score)], None)
-    assert [(chart["name"], chart["equal"]) for chart in charts["metrics"]] == [("mDice", ["mFscore"])]
-
-
 def test_training_and_validation_loss_share_a_chart() -> None:
     run = run_of(train__loss=POINTS, val__day__loss=OTHERS, val__night__loss=[(20.0, 5.0)])
     charts = arrange_charts([run], None)
@@ -78,15 +72,6 @@ def test_history_of_each_set_has_the_best_and_the_last_step() -> None:
         }
     ]
     assert (night["set"], night["runs"][0]["best"], night["runs"][0]["values"]) == ("night", None, [[[7]]])
-
-
-def test_tables_have_fewer_steps_with_the_first_the_best_and_the_last() -> None:
-    run = run_with(*(table(step, *[1.5] * 10) for step in range(500)))
-    (found,) = class_history([run], [123])
-    steps = found["runs"][0]["steps"]
-    assert 50 <= len(steps) <= 51
-    assert {0, 123, 499} <= {*steps}
-    assert steps[found["runs"][0]["best"]] == 123
 
 
 def test_classes_that_were_recorded_only_as_scalars_become_tables() -> None:

@@ -70,12 +70,6 @@ def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
             "warning",
             "The mIoU went from 40 at iteration 50 to 20, while the training loss fell from 0.04413 to 0.02096.",
         ),
-        (
-            (10, 40, 40, 20),
-            "unknown",
-            "Only the last validation run is worse: the mIoU went from 40 at iteration 50 to 20.",
-        ),
-        ((10, 40), "unknown", "At least three validation runs are needed."),
         ((10, 40, 5), "unknown", "Only the last validation run is worse: the mIoU went from 40 at iteration 50 to 5."),
         ((10, 40, 5, 4), "bad", "The mIoU went from 10 to 4."),
     ],
@@ -108,14 +102,6 @@ def test_validation_loss_decides_about_overfitting() -> None:
     )
 
 
-def test_metric_without_a_rule_is_not_judged() -> None:
-    series = val("quality", 20, 10, 5)
-    run = run_of(series)
-    assert judge_fit(run._replace(never_finite=["loss"]), None)["answer"] == "not finite"
-    found = describe_run(run, (series, None))
-    assert (found["fit"]["kind"], found["metric"]["value"], found["metric"]["highest"]) == ("unknown", 5, 20)
-
-
 @pytest.mark.parametrize(
     ("cfg", "length", "state"),
     [
@@ -141,12 +127,6 @@ def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> 
     assert found["checkpoints"] == {folder.name: 6}
     assert (found["use"]["best"], found["use"]["name"], found["use"]["size"]) == (True, folder.name, "6 B")
     assert found["state"]["finished"]
-
-
-@pytest.mark.parametrize(("values", "step"), [((5, 6, 9), 0), ((9, 6, 5), 0), ((5, 9, 6), 3)])
-def test_progress_of_a_metric_is_not_noise(values: Sequence[float], step: float) -> None:
-    series = val("mIoU", *values)
-    assert describe_run(run_of(series), (series, "greater"))["metric"]["step"] == step
 
 
 def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from footplate.errors import DataError
-from footplate.tools import runs
 from footplate.tools.runs import read_run, read_runs
 
 Lines = list[dict[str, Any]]
@@ -20,13 +19,6 @@ def write(path: Path, lines: Lines) -> Path:
 def points(path: Path, name: str, mode: str) -> list[tuple[float, float]]:
     series = read_run(path).scalars(mode).get(name)
     return series.points if series else []
-
-
-def test_validation_set_may_have_the_name_val(tmp_path: Path) -> None:
-    metrics = {"val/loss": 0.5, "val/acc": 0.75, "hard/loss": 1.0, "hard/acc": 0.25, "val/time": 0.1}
-    file = write(tmp_path / "1/vis_data/scalars.json", [{"loss": 1.0, "lr": 0.1, "step": 4}, {**metrics, "step": 4}])
-    names = [series.name for series in read_run(file).series if series.mode == "val"]
-    assert names == ["val/loss", "val/acc", "hard/loss", "hard/acc"]
 
 
 def test_minus_one_of_coco_metrics_is_left_out(tmp_path: Path) -> None:
@@ -72,16 +64,6 @@ def test_losses_before_the_first_validation_of_a_resumed_run_are_kept(tmp_path: 
     write(tmp_path / "20260102_000000/vis_data/scalars.json", again)
     assert points(tmp_path, "loss", "train") == [(10, 10), (20, 20), (30, -30)]
     assert points(tmp_path, "mIoU", "val") == [(20, 0.5)]
-
-
-def test_images_of_one_validation_of_mmdetection_have_its_iteration(tmp_path: Path) -> None:
-    train: Lines = [{"lr": 0.1, "loss": 1.0, "iter": at, "step": at} for at in (20, 40)]
-    file = write(tmp_path / "1/vis_data/scalars.json", [*train, *({"score": 0.1, "step": at} for at in (20, 40))])
-    (file.parent / "vis_image").mkdir()
-    for step in (24, 40, 48):
-        (file.parent / f"vis_image/val_img_{step}.png").write_bytes(b"")
-    images = [(image.name, image.step) for image in read_run(tmp_path).images]
-    assert images == [("val_img, batch 1", 40), ("val_img, batch 5", 20), ("val_img, batch 9", 40)]
 
 
 def test_images_config_environment_warnings_and_checkpoints_are_found(tmp_path: Path) -> None:
@@ -153,15 +135,6 @@ def test_per_class_results_of_all_steps_are_read_and_later_ones_replace_earlier_
     ]
 
 
-def test_lines_without_per_class_results_are_left_out_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    _text(tmp_path / "scalars.json", '{"loss": 1, "step": 1}\n')
-    _text(tmp_path / "per_class.jsonl", f"{json.dumps(TABLE)}\n{{\n")
-    assert [table.rows for table in read_run(tmp_path).per_class] == [[["bag", 5.5]]]
-    assert caplog.messages == ["Skipped 1 unreadable line in the per-class results."]
-
-
 @pytest.mark.parametrize(
     ("text", "says"),
     [('{"loss": 1, "step": "one"}', "'step' in line 1"), ('{"loss": NaN, "step": 1}', "no finite scalars in")],
@@ -193,18 +166,3 @@ def test_files_next_to_runs_are_skipped_with_a_warning(tmp_path: Path, caplog: p
     assert caplog.messages == [f"Skipping a path that cannot be read as a run: {found}"]
     with pytest.raises(DataError, match="is not valid JSON"):
         read_runs([str(tmp_path / "notes.txt")])
-
-
-def test_a_checkpoint_that_a_live_run_removes_meanwhile_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(tmp_path / "20260101_000000/vis_data/scalars.json", [{"lr": 0.1, "loss": 1.0, "iter": 1, "step": 1}])
-    for number in (1, 2):
-        (tmp_path / f"epoch_{number}.pth").write_bytes(b"weights")
-
-    def removing(file: Path) -> float:
-        (tmp_path / "epoch_1.pth").unlink(missing_ok=True)  # after the folder was listed
-        return 0
-
-    monkeypatch.setattr(runs, "modification_time", removing)
-    assert read_run(tmp_path).checkpoints == {tmp_path / "epoch_2.pth": 7}
