@@ -13,10 +13,6 @@ from footplate.errors import ArgumentError
 from tests.footplate.cli.conftest import Command
 from tests.support import TINY
 
-_LINEAR = 'dict(type="LinearLR", start_factor=0.5, end=4, by_epoch=False)'
-_LR = "        lr=0.1"
-_TRAIN_DATA = 'dataset=dict(type="Points", size=16)'
-
 
 class Mistake(NamedTuple):
     """A line of the config, its replacement, and the expected message."""
@@ -30,19 +26,9 @@ class Mistake(NamedTuple):
 
 MISTAKES = [
     Mistake('type="ToyModel"', 'type="ToyModl"', "unknown model 'ToyModl'", "model.type", "ToyModel"),
-    Mistake('type="Witness"', 'type="no.such.Witness"', "unknown hook 'no.such.Witness'", "custom_hooks[0].type"),
     Mistake("dropout=0.1", "droput=0.1", "model 'ToyModel' takes no argument 'droput'", "model.droput", "dropout"),
     Mistake("max_iters=8", "max_iters='8'", '"max_iters" must be an integer', "train_cfg.max_iters"),
-    Mistake(_LR, "        lr=-0.1", '"lr" must be a finite number >= 0', "optim_wrapper.optimizer.lr"),
-    Mistake(
-        _LINEAR,
-        'dict(type="MultiStepLR", milestones="4", by_epoch=False)',
-        '"milestones" must be a list of integers',
-        "param_scheduler[0].milestones",
-    ),
     Mistake("val_cfg = dict()", "val_cgf = dict()", "unknown key 'val_cgf'", "val_cgf", "val_cfg"),
-    Mistake("logger=dict(interval=2)", "loger=dict(interval=2)", "has no 'type' key", "default_hooks.loger", "logger"),
-    Mistake(_TRAIN_DATA, 'dataset="Points"', "'dataset' must be a dataset, or a dict", "train_dataloader.dataset"),
     Mistake(
         "    batch_size=4,",
         "    batch_size=64, drop_last=True,",
@@ -118,15 +104,6 @@ def test_check_shows_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
     assert not (tiny.parent / "work").exists()
 
 
-def test_lines_of_a_check_fit_the_terminal(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
-    code, text, _ = footplate("check", "tiny.py", "--no-run")
-    lines = text.splitlines()
-    assert (code, [line for line in lines if len(line) > 60]) == (0, [])
-    assert any(line.startswith("hooks       Witness, RuntimeInfoHook,") for line in lines)
-    assert any(line.startswith(" " * 12) for line in lines)
-
-
 def test_every_validation_set_is_tried_with_its_largest_batch(tiny: Path, footplate: Command) -> None:
     text = TINY.replace(
         "test_dataloader = val_dataloader", "val_dataloader = dict(a=val_dataloader, b={**val_dataloader})"
@@ -142,24 +119,6 @@ def test_every_validation_set_is_tried_with_its_largest_batch(tiny: Path, footpl
     for line in ("val a data  6 samples, batches of 4", "val b data  6 samples, batches of 4"):
         assert line in text
     assert "metrics     a/loss, a/accuracy, b/loss, b/accuracy" in text
-
-
-def test_change_of_a_variable_without_effect_is_a_warning(tiny: Path, footplate: Command) -> None:
-    (tiny.parent / "base.py").write_text("steps = 8\n" + tiny.read_text().replace("max_iters=8", "max_iters=steps"))
-    tiny.write_text("_base_ = 'base.py'\nsteps = 6\n")
-    _, text, _ = footplate("check", "tiny.py", "--no-run")
-    assert text.splitlines()[0].endswith(", 1 warning")
-    sentence = "tiny.py:2: 'steps' has no effect, because other keys already use the previous value; set"
-    assert [line for line in text.splitlines() if "has no effect" in line] == [f"warning     {sentence}"]
-
-
-def test_settings_without_effect_are_a_warning(tiny: Path, footplate: Command) -> None:
-    multiplied = "optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(layers=dict(lr_mul=0.1))),"
-    text = TINY.replace("optim_wrapper = dict(", multiplied)
-    tiny.write_text(text.replace("val_interval=4", "val_interval=4, val_begin=9"))
-    text = footplate("check", "tiny.py")[1]
-    assert "never during training" in text
-    assert 'unknown key "lr_mul" in the custom key "layers" of paramwise_cfg' in text
 
 
 @pytest.mark.parametrize(("rank", "told"), [("0", "warning     one\n"), ("1", "")])

@@ -121,8 +121,3 @@ def test_files_within_a_sharded_input_are_inputs(files: list[str], tmp_path: Pat
         with pytest.raises(ArgumentError, match="must not be an input"):
             run(*map(str, arguments), "-o", str(state))
     assert {each.name: each.read_bytes() for each in folder.iterdir()} == before
-
-
-def test_suffixes_of_other_formats_are_errors(files: list[str], tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"must end in \.pth, \.pt(,| or) \.ckpt"):
-        run("average", files[0], "-o", str(tmp_path / "w.onnx"))

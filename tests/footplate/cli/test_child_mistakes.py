@@ -58,14 +58,6 @@ def test_error_about_sizes_names_the_module_and_the_changed_keys(
     ]
 
 
-@_without_rounding
-def test_debug_shows_the_traceback_of_a_module(footplate: Command) -> None:
-    child = write_child("fashion-cls", "model = dict(head=dict(in_channels=100))")
-    with pytest.raises(Exception, match=r"fails in head\.fc") as caught:
-        footplate("train", child, "--work-dir", "work", "--debug")
-    assert isinstance(caught.value.__cause__, RuntimeError)
-
-
 @pytest.mark.parametrize("recipe", ["fashion-cls", "fashion-seg"])
 def test_data_preprocessor_without_type_is_that_of_the_task(footplate: Command, recipe: str) -> None:
     lines = "model = dict(data_preprocessor=dict(_delete_=True, mean=[72.0], std=[90.0], num_classes=10))"
@@ -95,14 +87,6 @@ def test_data_preprocessor_without_type_is_that_of_the_task(footplate: Command, 
             [],
             "child.py:3, key lr_config.warmup",
         ),
-        (
-            "fashion-cls",
-            ".py",
-            "model = dict(backbone=dict(init_cfg=dict(type='Kaimin', layer='Conv2d')))",
-            [],
-            "child.py:2, key model.backbone.init_cfg.type",
-        ),
-        ("fashion-det", ".py", "", ["model.num_classes=5"], "--set, key model.num_classes"),
     ],
 )
 def test_location_is_that_of_the_value(
@@ -112,9 +96,3 @@ def test_location_is_that_of_the_value(
     code, _, errors = footplate("check", write_child(recipe, lines, suffix), "--work-dir", "work", *overrides)
     told = errors.splitlines()
     assert (code, f"  at {place}" in told, len(told) <= 5) == (2, True, True), errors
-
-
-def test_error_of_an_inherited_value_names_the_changed_keys(footplate: Command) -> None:
-    child = write_child("fashion-cls", "")
-    code, _, errors = footplate("check", child, "--work-dir", "work", "--set", "model.backbone.widths=32,64")
-    assert (code, errors.splitlines()[-1]) == (2, "  changed from the base: widths (--set)")

@@ -1,17 +1,14 @@
 """Errors in user code: their messages, and which keep their traceback."""
 
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import footplate as package
 from footplate.cli.error_messages import describe_error, user_frames
-from footplate.errors import FootplateError
 from tests.footplate.cli.conftest import Command
 from tests.support import TINY
 
@@ -102,22 +99,6 @@ def test_error_of_a_hook_shows_its_lines_and_the_progress(tiny: Path, own: Comma
         footplate("train", "tiny.py", "--work-dir", "again", "--debug")
 
 
-@pytest.mark.parametrize(
-    ("options", "progress"),
-    [
-        ([], "during preflight validation"),
-        (["--no-preflight"], "during validation after 4 of 8 iterations; the last checkpoint is .*iter_4.pth"),
-    ],
-)
-def test_error_of_a_validation_shows_where_it_failed(
-    own: Command, footplate: Command, options: list[str], progress: str
-) -> None:
-    own('dict(type="PointAccuracy")', 'dict(type="Divides")')
-    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work", *options)
-    assert code == 1
-    assert re.search(f"^  {progress}$", errors, re.MULTILINE), errors
-
-
 def test_check_reports_the_error_of_a_hook_and_its_warnings(own: Command, footplate: Command) -> None:
     own('dict(type="Witness")', 'dict(type="Measures", first=0), dict(type="Misspelt")')
     code, told, errors = footplate("check", "tiny.py", "--work-dir", "work")
@@ -128,22 +109,6 @@ def test_check_reports_the_error_of_a_hook_and_its_warnings(own: Command, footpl
     assert told == ("warning     Misspelt.after_train_itr is never called: did you mean after_train_iter?\n")
     with pytest.raises(KeyError, match="los"):
         footplate("check", "tiny.py", "--debug")
-
-
-@pytest.mark.parametrize(
-    ("error", "advice"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory."), "Use a smaller batch size or fewer workers; "),
-        (RuntimeError("CUDA error: an illegal memory access"), "The GPU reports such an error late: "),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "Use a smaller batch size or fewer workers; "),
-    ],
-)
-def test_device_errors_in_modules_of_torch_have_advice_and_no_traceback(error: Exception, advice: str) -> None:
-    message, code = describe_error(error) or ("", 0)
-    first, second, *rest = message.splitlines()
-    assert (first, code) == (f"error: {type(error).__name__}: {error}", 1)
-    assert second.startswith(f"  {advice}")
-    assert rest == ["  --debug shows the whole traceback"]
 
 
 def test_missing_file_of_a_constructor_is_an_error_of_the_config(tiny: Path, own: Command, footplate: Command) -> None:
@@ -178,25 +143,6 @@ def test_error_of_a_worker_shows_the_lines_in_its_text() -> None:
         "  --debug shows the whole traceback\n",
         1,
     )
-
-
-def test_error_that_shows_its_cause_points_to_the_line_and_the_option() -> None:
-    error = FootplateError("cannot be built", shows_cause=True)
-    with pytest.raises(ZeroDivisionError) as caught:
-        exec(compile("1 / 0", "own/loss.py", "exec"), {})
-    error.__cause__ = caught.value
-    assert describe_error(error) == (
-        "error: cannot be built\n  raised at own/loss.py:1; --debug shows the traceback\n",
-        2,
-    )
-
-
-def test_code_that_needs_a_process_group_gets_the_option() -> None:
-    with pytest.raises(ValueError, match="init_process_group") as caught:
-        exec(compile("import torch.distributed as dist\ndist.get_rank()", "own/loss.py", "exec"), {})
-    described = describe_error(caught.value)
-    assert described is not None
-    assert "pass --nproc 1." in described[0]
 
 
 def test_bug_of_footplate_keeps_its_traceback() -> None:
@@ -235,29 +181,3 @@ def test_errors_of_the_operating_system(error: OSError, says: str) -> None:
 
 def _without_this_frame(error: Exception) -> Exception:
     return error.with_traceback(None)
-
-
-@pytest.mark.parametrize(
-    ("text", "advice"),
-    [
-        ("Torch not compiled with CUDA enabled", "Commands with the option --cpu, such as train, can run it"),
-        ("Found no NVIDIA driver on your system. Please check.", "Commands with the option --cpu, such as train"),
-        ("operator torchvision::nms does not exist", "Install both from the same index."),
-    ],
-)
-def test_known_cause_has_advice(text: str, advice: str) -> None:
-    try:
-        raise AssertionError(text)
-    except AssertionError as error:
-        wrapped = FootplateError("cannot be built", shows_cause=True)
-        wrapped.__cause__ = error
-        for each in (error, wrapped):
-            message, _ = describe_error(each) or ("", 0)
-            assert advice in message
-
-
-def test_conversion_of_bfloat16_names_the_mixed_precision_of_a_cpu(own: Command, footplate: Command) -> None:
-    own('dict(type="PointAccuracy")', 'dict(type="Converts")')
-    code, _, errors = footplate("check", "tiny.py", "--cpu", "--set", "+optim_wrapper.type=AmpOptimWrapper")
-    assert code == 1
-    assert "  On a CPU, mixed precision (fp16, AmpOptimWrapper or --amp) uses bfloat16, which NumPy does not" in errors

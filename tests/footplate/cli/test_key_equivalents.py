@@ -59,12 +59,6 @@ def test_first_generation_keys_are_corrected_for_a_second_generation_config(
     assert errors.splitlines()[-1] == f"  did you mean '{word}'?"
 
 
-@pytest.mark.parametrize("written", ["optimizr.lr=0.2", "optimizer_configs.x=1"])
-def test_key_unknown_in_both_generations_is_an_error(tiny: Path, footplate: Command, written: str) -> None:
-    code, _, errors = footplate("train", "tiny.py", "--set", written)
-    assert (code, errors.startswith("error: cannot set '"), "generation" in errors) == (2, True, False)
-
-
 @pytest.mark.parametrize(
     "written",
     [
@@ -78,18 +72,6 @@ def test_known_first_generation_key_is_added_without_a_plus(tmp_path: Path, foot
     code, output, errors = footplate("explain", tmp_path / "old.py", "--set", written)
     assert (code, errors) == (0, "")
     assert "# --set" in output
-
-
-@pytest.mark.parametrize(
-    ("written", "meant"), [("evaluation.strt=3", "evaluation.start"), ("optimizer.nestrov=1", "optimizer.nesterov")]
-)
-def test_misspelt_first_generation_key_is_corrected(
-    tmp_path: Path, footplate: Command, written: str, meant: str
-) -> None:
-    (tmp_path / "old.py").write_text(FIRST)
-    code, _, errors = footplate("explain", tmp_path / "old.py", "--set", written)
-    assert code == 2
-    assert f"did you mean '{meant}'?" in errors
 
 
 def test_explain_shows_translated_keys_of_a_first_generation_config(tmp_path: Path, footplate: Command) -> None:

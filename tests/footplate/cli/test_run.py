@@ -20,15 +20,6 @@ def python(*words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, *words], env=environment(), capture_output=True, text=True)
 
 
-def test_several_processes_run_the_script(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    line = "f\"{os.environ['RANK']} {os.environ['WORLD_SIZE']} {sys.argv[1:]}\\n\""  # written at once by each process
-    script.write_text(f"import os, sys\nsys.stdout.write({line})\n")
-    done = python("-m", "footplate", "run", "--nproc", "2", str(script), "--steps", "5")
-    assert sorted(done.stdout.splitlines()) == ["0 2 ['--steps', '5']", "1 2 ['--steps', '5']"]
-    assert done.returncode == 0
-
-
 def test_option_after_the_script_is_reported(tmp_path: Path, footplate: Command) -> None:
     (tmp_path / "script.py").write_text("import sys\nprint(sys.argv[1:])\n")
     code, out, errors = footplate("run", str(tmp_path / "script.py"), "--nproc=2")
@@ -58,13 +49,12 @@ def test_a_script_sees_what_python_would_give_it(tmp_path: Path) -> None:
     assert shown[1] == shown[0]
 
 
-@pytest.mark.parametrize("prefix", [["-m", "footplate"], ["-c", "from footplate.cli.main import main; main()"]])
-def test_script_imports_the_package_in_the_current_folder(tmp_path: Path, prefix: list[str]) -> None:
+def test_script_imports_the_package_in_the_current_folder(tmp_path: Path) -> None:
     (tmp_path / "tools").mkdir()
     (tmp_path / "project.py").write_text("value = 3\n")
     (tmp_path / "json.py").write_text("raise ImportError\n")  # does not replace an installed module
     (tmp_path / "tools/script.py").write_text("import json, project\nprint(project.value)\n")
-    done = python("-P", *prefix, "run", "tools/script.py")
+    done = python("-P", "-c", "from footplate.cli.main import main; main()", "run", "tools/script.py")
     assert done.stdout == "3\n", done.stderr
 
 
@@ -129,17 +119,6 @@ def test_the_traceback_of_a_script_has_only_its_own_lines(tmp_path: Path, footpl
         "return 1 / 0",
         "ZeroDivisionError: division by zero",
     ]
-
-
-def test_error_has_the_line_of_the_script_and_the_option_of_the_command(tmp_path: Path, footplate: Command) -> None:
-    (tmp_path / "script.py").write_text("from footplate import Config\n\nConfig({}).model\n")
-    assert footplate("run", "script.py") == (
-        2,
-        "",
-        "error: the config has no key 'model'\n"
-        "  Set it in the config, or in the script before it is read.\n"
-        "  raised at script.py:3; footplate run --debug shows the traceback\n",
-    )
 
 
 def test_names_removed_from_python_are_restored_in_the_script(tmp_path: Path, footplate: Command) -> None:

@@ -1,11 +1,9 @@
-import argparse
 import os
 import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ import torch
 
 from footplate import Config
 from footplate.checkpoint import saver
-from footplate.cli.train import print_resume_command, resume_command
+from footplate.cli.train import resume_command
 from footplate.errors import CheckpointError
 from tests.footplate.cli.conftest import Command, environment
 from tests.support import TINY
@@ -98,24 +96,6 @@ def test_resuming_a_finished_run_changes_nothing(tiny: Path, footplate: Command)
         assert (tree(tiny.parent / "work"), sorted((tiny.parent / "work").rglob("*"))) == (before, names)
 
 
-KILLED = "custom_hooks = [dict(type='Witness'), dict(type='KillForTest', iteration=4, priority='LOWEST')]"
-
-
-def test_killed_command_is_resumed(tiny: Path, trained: Path, footplate: Command) -> None:
-    tiny.write_text(TINY.replace('custom_hooks = [dict(type="Witness")]', KILLED))
-    found = subprocess.run(
-        [sys.executable, "-m", "footplate", "train", "tiny.py", "--work-dir", "work"],
-        env=environment(),
-        capture_output=True,
-        check=False,
-    )
-    assert found.returncode == -signal.SIGKILL
-    assert {each.name for each in (tiny.parent / "work").glob("*.pth")} == {"iter_4.pth"}
-    tiny.write_text(TINY)
-    assert footplate("train", "tiny.py", "--work-dir", "work", "--resume")[0] == 0
-    assert weights(tiny.parent / "work/iter_8.pth") == weights(trained / "run/iter_8.pth")
-
-
 def test_exit_code_of_a_run_whose_last_save_failed(
     tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,19 +155,6 @@ def test_override_missing_at_resume_is_reported(tiny: Path, footplate: Command) 
     )
     assert warning in said
     assert sum(each.read_text().count(warning) for each in Path("work").glob("*/*.log")) == 1
-    assert "The config differs" not in footplate("train", "tiny.py", "--work-dir", "fresh", "--resume")[1]
-
-
-def test_new_length_of_a_first_generation_run_is_the_only_change(tiny: Path, footplate: Command) -> None:
-    tiny.write_text(
-        'custom_imports = dict(imports=["tests.support"])\nmodel = dict(type="ToyModel")\n'
-        'optimizer = dict(type="SGD", lr=0.1)\nlr_config = dict(policy="step", step=[1])\n'
-        'runner = dict(type="EpochBasedRunner", max_epochs=1)\n'
-        'data = dict(samples_per_gpu=4, workers_per_gpu=0, train=dict(type="Points", size=8))\n'
-    )
-    footplate("train", "tiny.py")
-    said = footplate("train", "tiny.py", "--resume", "--seed", "1", "--set", "runner.max_epochs=2")[1]
-    assert "The config has changed since the run was last started: runner.max_epochs. To keep" in said
 
 
 def test_stopped_run_prints_the_resume_command(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,11 +168,6 @@ def test_stopped_run_prints_the_resume_command(tiny: Path, footplate: Command, m
     assert (code, told) == (130, [go_on])
 
 
-def test_resuming_without_a_run_is_a_warning(tiny: Path, footplate: Command) -> None:
-    said = footplate("train", "tiny.py", "--work-dir", "mistyped", "--resume")[1]
-    assert f"WARNING - Found no checkpoint to resume from in {tiny.parent / 'mistyped'}. The run starts from" in said
-
-
 @pytest.mark.parametrize(
     ("words", "command"),
     [
@@ -216,20 +178,3 @@ def test_resuming_without_a_run_is_a_warning(tiny: Path, footplate: Command) -> 
 )
 def test_resume_command_repeats_the_arguments(words: str, command: str) -> None:
     assert resume_command(["train", *shlex.split(words)]) == f"footplate train {command}"
-
-
-@pytest.mark.parametrize(
-    ("world_size", "nproc", "last", "told"),
-    [(1, None, "a.pth", True), (2, "2", "a.pth", True), (2, None, "a.pth", False), (1, None, None, False)],
-)
-def test_resume_command_is_printed_only_for_runs_started_here(
-    capsys: pytest.CaptureFixture[str], world_size: int, nproc: str | None, last: str | None, told: bool
-) -> None:
-    runner: Any = SimpleNamespace(rank=0, world_size=world_size, saver=SimpleNamespace(last=last))
-    print_resume_command(runner, argparse.Namespace(nproc=nproc, argv=["train", "a.py"]))
-    assert capsys.readouterr().out == ("resume:          footplate train a.py --resume\n" if told else "")
-
-
-def test_settings_of_a_run_that_is_not_resumed_are_an_error(tiny: Path, footplate: Command) -> None:
-    code, _, said = footplate("train", "tiny.py", "--resume-settings", "take")
-    assert (code, said.splitlines()[0]) == (2, "error: --resume-settings needs --resume")
