@@ -101,12 +101,6 @@ def test_save_on_request_goes_to_the_folder_of_the_first_hook(tmp_path: Path) ->
     assert (tmp_path / "work/on_signal.pth").exists()
 
 
-def test_iteration_based_run_is_saved_at_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(tmp_path, iterations(10), interval=2)
-    assert names(tmp_path) == "iter_10"
-    assert [each for each in caplog.messages if "counts epochs, but training counts iterations" in each]
-
-
 def told(**values: list[float]) -> dict[str, Any]:
     return {"type": "Told", "values": values}
 
@@ -149,28 +143,6 @@ def test_auto_keeps_its_metric_after_a_resume(tmp_path: Path) -> None:
     assert names(tmp_path) == "best_loss_a_epoch_1 epoch_1 epoch_2"
 
 
-def test_auto_needs_a_metric_whose_direction_is_known(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="cannot tell whether a higher or lower 'speed' is better"):
-        run(tmp_path, epochs(2), val_evaluator=told(speed=[1, 2]), save_best="auto")
-
-
-def test_best_checkpoints_and_a_metric_that_is_nan_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run(tmp_path, epochs(2), val_evaluator=told(acc=[math.nan, 0.0056149]), save_best="acc", log_level="INFO")
-    assert [message for message in caplog.messages if "best checkpoint" in message] == [
-        "The metric 'acc' is NaN, so no best checkpoint is saved for it.",
-        "Saved the best checkpoint with 0.005615 acc to best_acc_epoch_2.pth",
-    ]
-
-
-@pytest.mark.parametrize("changes", [{}, {"published_keys": ["state_dict"]}])
-def test_the_save_that_marks_the_end_is_not_logged_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
-) -> None:
-    run(tmp_path, epochs(2), interval=1, log_level="INFO", **changes)
-    messages = [message for message in caplog.messages if message.startswith("Saving checkpoint")]
-    assert messages == ["Saving checkpoint at 1 epochs", "Saving checkpoint at 2 epochs"]
-
-
 def test_content_of_best_checkpoint(tmp_path: Path) -> None:
     runner, _ = run(tmp_path, epochs(3), val_evaluator=told(score=[1, 5, 2]), save_best="score", rule="greater")
     path = str(tmp_path / "work/best_score_epoch_2.pth")
@@ -190,21 +162,6 @@ def test_previous_best_is_removed_after_the_new_one_is_saved(tmp_path: Path, mon
     monkeypatch.setattr("footplate.hooks.checkpoint_hook.remove_checkpoint", look)
     run(tmp_path, epochs(2), val_evaluator=told(acc=[1, 2]), save_best="acc", interval=1, max_keep_ckpts=1)
     assert seen == ["best_acc_epoch_1 epoch_1 epoch_2", "best_acc_epoch_1 best_acc_epoch_2 epoch_2"]
-
-
-# The rule that mmengine's hook infers for each metric; None if it cannot be inferred.
-RULES = {
-    **dict.fromkeys(["acc", "accuracy/top1", "coco/bbox_mAP", "mIoU", "aAcc", "AR@100", "AUC"], "greater"),
-    # mmengine's hook raises an error for all of these but the losses.
-    **dict.fromkeys(["AP50", "single-label/f1-score", "PSNR"], "greater"),
-    **dict.fromkeys(["Loss", "val_loss", "NME", "pa-mpjpe", "swd/avg"], "less"),
-    "acc_loss": None,  # "greater" in mmengine
-    "speed": None,
-}
-
-
-def test_rule_from_metric_name() -> None:
-    assert {metric: CheckpointHook(save_best=metric).monitored[0].rule for metric in RULES} == RULES
 
 
 @pytest.mark.parametrize(
@@ -351,8 +308,3 @@ def test_early_stop_is_saved(tmp_path: Path) -> None:
     resumed = Runner(**settings(tmp_path, default_hooks=saving, resume=True))
     resumed.train()
     assert resumed.epoch == 3
-
-
-def test_each_epoch_is_saved_if_the_config_does_not_mention_checkpoints(tmp_path: Path) -> None:
-    Runner(**settings(tmp_path / "work", train_cfg=epochs(3), default_hooks={"logger": None})).train()
-    assert names(tmp_path) == "epoch_1 epoch_2 epoch_3"

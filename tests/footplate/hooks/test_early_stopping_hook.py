@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from footplate import Runner
-from footplate.errors import ArgumentError
 from footplate.hooks import EarlyStoppingHook
 from tests.support import settings
 
@@ -41,13 +40,6 @@ def test_training_ends_after_patience(
 ) -> None:
     assert run(tmp_path, values, **hook).epoch == epochs
     assert "min_delta" not in caplog.text
-
-
-def test_rule_that_the_metric_does_not_determine_is_required_before_training(tmp_path: Path) -> None:
-    runner = Runner(**settings(tmp_path, custom_hooks=[{"type": "EarlyStoppingHook", "monitor": "speed"}]))
-    with pytest.raises(ArgumentError, match="cannot tell whether a higher or lower 'speed' is better") as caught:
-        runner.train()
-    assert (caught.value.key, runner.iter) == ("custom_hooks[0].monitor", 0)
 
 
 def test_resumed_run_continues_counting(tmp_path: Path) -> None:
@@ -114,16 +106,3 @@ def test_only_validation_runs_of_the_loop_count(tmp_path: Path, event: str) -> N
     assert (runner.epoch, stopping_hook(runner).wait_count) == (4, 3)
     schedules: Any = runner.param_schedulers
     assert schedules[0].num_bad_epochs == 3
-
-
-def test_validation_loop_that_a_hook_runs_counts_as_in_mmengine(tmp_path: Path) -> None:
-    cfg = settings(
-        tmp_path,
-        val_evaluator={"type": "Told", "values": {"acc": [1.0] * 30}},
-        custom_hooks=[{"type": "EarlyStoppingHook", "monitor": "acc", "patience": 9}],
-    )
-    runner = Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": 4}})
-    loop: Any = runner.val_loop
-    runner.on("after_train_epoch", lambda runner: loop.run())
-    runner.train()
-    assert stopping_hook(runner).wait_count == 7

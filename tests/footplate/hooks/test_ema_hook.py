@@ -1,5 +1,4 @@
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,8 +6,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.engine import ResumedCheckpoint
-from footplate.errors import ArgumentError, CheckpointError, FootplateError
+from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks import EMAHook, ScheduleFreeHook
 from tests.footplate.engine import test_own_loops  # noqa: F401  registers its loops
 from tests.footplate.hooks.runs import Seen, configured
@@ -128,29 +126,6 @@ def test_test_uses_the_average_of_the_checkpoint(tmp_path: Path) -> None:
     assert runner.model.weight.item() == pytest.approx(3.8742, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("ema", "key"),
-    [
-        ({"begin_iter": 1, "begin_epoch": 1}, "begin_iter"),
-        ({"momentumm": 0.1}, "momentumm"),
-        ({"ema_type": "ExponentialMovingAvrage"}, "ema_type"),
-    ],
-)
-def test_invalid_arguments_are_refused_before_a_run(ema: dict[str, Any], key: str) -> None:
-    with pytest.raises(FootplateError) as caught:
-        EMAHook(**ema)
-    assert caught.value.key == key
-
-
-def test_missing_key_of_average_is_an_error_if_strict() -> None:
-    runner: Any = SimpleNamespace(model=torch.nn.Linear(1, 1))
-    hook = EMAHook(strict_load=True)
-    state = {"steps": torch.tensor(3), "module.weight": torch.full((1, 1), 4.0)}
-    checkpoint = ResumedCheckpoint(state_dict={"weight": torch.full((1, 1), 5.0)}, ema_state_dict=state)
-    with pytest.raises(CheckpointError, match=r"(?s)Missing key.*module.bias"):
-        hook.after_load_checkpoint(runner, checkpoint)
-
-
 def test_a_second_hook_that_swaps_weights_is_refused_when_it_is_registered(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="^ScheduleFreeHook and EMAHook both swap the model's weights") as caught:
         Runner(**settings(tmp_path, custom_hooks=[EMAHook(), ScheduleFreeHook()]))
@@ -185,23 +160,6 @@ def test_an_average_starts_from_the_weights_that_are_loaded(tmp_path: Path, resu
     assert average.module.weight.item() == pytest.approx(2.3144 + 1 + 0.29, abs=1e-4)
 
 
-def test_a_validation_uses_weights_that_a_hook_has_loaded(tmp_path: Path) -> None:
-    run(tmp_path, epochs=2)
-    seen: list[float] = []
-
-    class LoadsBeforeValidation(Hook):
-        priority = "VERY_HIGH"
-
-        def after_train_epoch(self, runner: Any) -> None:
-            runner.load_checkpoint(str(tmp_path / "work/epoch_2.pth"))
-
-        def after_val_iter(self, runner: Any) -> None:  # type: ignore[override]
-            seen.append(runner.model.weight.item())
-
-    configured(tmp_path / "new", AVERAGE, LoadsBeforeValidation(), epochs=1).train()
-    assert seen[-1] == pytest.approx(2.3144, abs=1e-4)
-
-
 def test_weights_that_are_loaded_after_training_are_saved_instead_of_the_average(tmp_path: Path) -> None:
     runner, _ = run(tmp_path)
     loaded = runner.load_checkpoint(str(tmp_path / "work/epoch_1.pth"))["state_dict"]
@@ -221,13 +179,6 @@ def test_changed_average_contains_only_weights_from_its_begin(tmp_path: Path, be
     saved = load_checkpoint(str(tmp_path / "epoch_3.pth"))
     assert saved["state_dict"]["weight"].item() == (7 + 8 + 9) / 3
     assert int(saved["ema_state_dict"]["steps"]) == 3
-
-
-def test_changed_ema_type_starts_a_new_average(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    configured(tmp_path, AVERAGE, epochs=2).train()
-    configured(tmp_path, {**SWA, "begin_epoch": 0}, epochs=3, resume=True).train()
-    assert "saved with ema_type 'ExponentialMovingAverage', and this run uses 'StochasticWeightAverage'" in caplog.text
-    assert load_checkpoint(str(tmp_path / "epoch_3.pth"))["state_dict"]["weight"].item() == (7 + 8 + 9) / 3
 
 
 def test_average_of_iterations_survives_another_batch_size(tmp_path: Path) -> None:
@@ -265,17 +216,3 @@ def test_training_continues_with_the_training_weights_after_a_failed_validation(
     assert runner.model.weight.item() == runner.iter == 3
     runner.train()
     assert runner.model.weight.item() == runner.iter == 9
-
-
-class ValidatesItself(Hook):
-    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        if runner.iter == 1:
-            with pytest.raises(RuntimeError, match="no metric"):
-                runner.val()
-            assert runner.model.training
-
-
-def test_hook_that_catches_a_failed_validation_has_the_training_weights(tmp_path: Path) -> None:
-    runner = configured(tmp_path, AVERAGE, FailsOnce(), ValidatesItself())
-    runner.train()
-    assert runner.model.weight.item() == 9

@@ -10,41 +10,10 @@ from typing import Any
 import pytest
 
 from footplate import Runner
-from footplate.engine.running.process_setup import is_notebook
 from footplate.hooks import ProgressHook
-from footplate.hooks.live_display import loss_text, metric_text, text_line
+from footplate.hooks.live_display import loss_text
 from footplate.records import get_logger
 from tests.support import settings
-
-
-@pytest.mark.parametrize(
-    ("values", "curve"),
-    [
-        ([0.0, float("nan"), 7.0, 3.5], "▁█▅"),
-        ([float("nan")], ""),
-        ([7.0, 6.0, 5.0, 4e4, 3.0, 2.0, 1.0, 0.0], "█▇▆█▄▃▂▁"),  # an outlier does not flatten the curve
-    ],
-)
-def test_curve_of_a_loss(values: list[float], curve: str) -> None:
-    assert loss_text("loss", values).plain == f"loss {values[-1]:.4g} {curve}"
-
-
-@pytest.mark.parametrize(
-    ("latest", "shown", "styles"),
-    [
-        (8.0, "mIoU 8 at 40", ["green"]),
-        (6.0, "mIoU 8 at 40, now 6", ["yellow"]),
-        (float("nan"), "mIoU 8 at 40, now nan", ["red"]),
-    ],
-)
-def test_worse_metric_is_not_green(latest: float, shown: str, styles: list[str]) -> None:
-    text = metric_text("mIoU", latest, 8.0, 40)
-    assert (text.plain, [str(span.style) for span in text.spans if span.style]) == (shown, styles)
-
-
-def test_parts_that_do_not_fit_are_left_out_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "30")
-    assert text_line("best", "mIoU 8 at 40", "mAcc 11.5 at 40").plain == "best  mIoU 8 at 40"
 
 
 def test_control_characters_are_escaped() -> None:
@@ -113,15 +82,6 @@ def test_training_continues_if_the_front_end_fails(
     shell.fails = True
     train(tmp_path)
     assert capsys.readouterr().out.count("Epoch(train)") == 12
-
-
-def test_no_notebook_outside_of_a_kernel(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_notebook()
-    shell.kernel = None  # IPython in a terminal
-    assert not is_notebook()
-    monkeypatch.delitem(sys.modules, "IPython")
-    assert not is_notebook()
-    assert "IPython" not in sys.modules
 
 
 BEGIN = """

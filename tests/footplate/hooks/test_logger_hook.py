@@ -1,7 +1,5 @@
 import json
-import logging
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,22 +7,9 @@ import pytest
 
 from footplate import Config, Runner
 from footplate.evaluation import BaseMetric
-from footplate.hooks import LoggerHook, RecordHook
 from footplate.storage import read_bytes
 from footplate.tools.runs import read_run
 from tests.support import settings
-
-ITERATIONS = {"by_epoch": False, "max_iters": 10, "val_interval": 5}
-
-
-def test_the_name_of_the_experiment(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    hooks = {"checkpoint": None, "logger": {"interval": 2, "interval_exp_name": 3}}
-    cfg = settings(tmp_path, train_cfg=ITERATIONS, default_hooks=hooks, experiment_name="first", log_level="INFO")
-    Runner(**cfg).train()
-    lines = [each for each in caplog.messages if each.startswith(("Exp name: first", "Iter(train)"))]
-    heads = [int(lines[at + 1][13:15]) for at, each in enumerate(lines) if each == "Exp name: first"]
-    assert heads == [4, 6, 10]
-    assert len(lines) - len(heads) == 5
 
 
 def test_values_that_are_not_recorded_again_are_logged_once(tmp_path: Path) -> None:
@@ -45,21 +30,6 @@ def test_values_that_are_not_recorded_again_are_logged_once(tmp_path: Path) -> N
         "norm": [6, 10],
     }
     assert [row.get("first") for row in runner.history] == [7, None, None]
-
-
-def test_skipped_samples_are_reported_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    class Data(list[int]):
-        skipped = 3
-
-    runner: Any = SimpleNamespace(
-        train_dataloader=SimpleNamespace(dataset=Data(range(12))),
-        train_loop=SimpleNamespace(stop_training=False),
-        logger=logging.getLogger(),
-    )
-    LoggerHook().after_train(runner)
-    (record,) = caplog.records
-    assert record.levelname == "WARNING"
-    assert record.getMessage().startswith("Unreadable samples were skipped and replaced with others: 3 (25% of the")
 
 
 def test_evaluation_progress_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -121,9 +91,3 @@ def test_config_of_earlier_run_is_replaced_unless_edited(tmp_path: Path, edited:
         if edited and seed == 1:
             written.write_text(written.read_text() + "mine = 1\n")
     assert Config.fromfile(written).randomness.seed == (1 if edited else 2)
-
-
-def test_text_is_written_to_the_run_folder(tmp_path: Path) -> None:
-    runner: Any = SimpleNamespace(log_dir=str(tmp_path))
-    RecordHook("explained.txt", lambda: "a = 1  # x.py:1\n").before_run(runner)
-    assert (tmp_path / "explained.txt").read_text() == "a = 1  # x.py:1\n"

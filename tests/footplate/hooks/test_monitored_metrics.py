@@ -65,10 +65,3 @@ def test_validation_without_the_metric_is_skipped(tmp_path: Path, caplog: Any, a
     assert factor == pytest.approx(0.1)
     assert [path.name for path in tmp_path.glob("best_*")] == ["best_acc_epoch_5.pth"]
     assert f"{'only detections' if found else 'no metrics'}, so no value of 'acc' is available." in caplog.text
-
-
-def test_first_validation_may_lack_all_values_of_a_prefix(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    metrics = [OnceWithout({"acc": [0.0, 1.0, 2.0, 2.0, 3.0]}, prefix="coco"), Told({"count": [1.0] * 5})]
-    monitoring(tmp_path, "coco/acc", val_evaluator=metrics, preflight=False)  # as with several processes
-    assert [path.name for path in tmp_path.glob("best_*")] == ["best_coco_acc_epoch_5.pth"]
-    assert "Validation returned only count, so no value of 'coco/acc' is available." in caplog.messages

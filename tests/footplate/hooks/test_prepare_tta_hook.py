@@ -4,14 +4,11 @@ from typing import Any
 import pytest
 import torch
 
-from footplate import LOOPS, Config, Runner
-from footplate.data import Compose
-from footplate.engine import BaseLoop
-from footplate.errors import ArgumentError, BuildError
-from footplate.hooks import PrepareTTAHook
+from footplate import Runner
+from footplate.errors import ArgumentError
 from footplate.models import BaseModel
 from footplate_vision.structures import PixelData
-from tests.support import loader, settings
+from tests.support import settings
 
 VIEWS = [
     {
@@ -100,22 +97,6 @@ def test_phases(tmp_path: Path) -> None:
     assert list(state) == ["weight"]
 
 
-def test_a_transform_that_writes_into_its_config_does_not_change_that_of_the_run(tmp_path: Path) -> None:
-    class Writing:  # as TestTimeAug of mmcv
-        def __init__(self, transforms: list[Any]) -> None:
-            transforms[0] = None
-            self.views = Compose(VIEWS)
-
-        def __call__(self, results: Any) -> Any:
-            return self.views(results)
-
-    pipeline = [{"type": Writing, "transforms": [{"type": "RandomFlip"}]}]
-    runner = build(tmp_path, {}, cfg=Config({"tta_model": {"type": "SegTTAModel"}, "tta_pipeline": pipeline}))
-    runner.test()
-    assert runner.model.seen == 12
-    assert runner.cfg.tta_pipeline[0].transforms == [{"type": "RandomFlip"}]
-
-
 @pytest.mark.parametrize(
     ("hook", "changes", "key"),
     [
@@ -127,24 +108,3 @@ def test_missing_settings_are_named(tmp_path: Path, hook: Any, changes: Any, key
     with pytest.raises(ArgumentError) as caught:
         build(tmp_path, hook, **changes).test()
     assert caught.value.key == key
-
-
-def test_missing_pipeline_and_invalid_phase_are_refused(tmp_path: Path) -> None:
-    hook = {"type": "PrepareTTAHook", "tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS}
-    with pytest.raises(BuildError, match="'Points' has no pipeline to replace"):
-        Runner(**settings(tmp_path, custom_hooks=[hook], test_dataloader=loader(8))).test()
-    with pytest.raises(ArgumentError, match="a phase must be one of test, val"):
-        PrepareTTAHook(phases="train")
-
-
-@LOOPS.register_module()
-class OwnTestLoop(BaseLoop):
-    def __init__(self, runner: Any, dataloader: Any, evaluator: Any) -> None:
-        super().__init__(runner, dataloader)
-
-
-def test_loop_must_have_a_predictor(tmp_path: Path) -> None:
-    hook = {"tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS}
-    with pytest.raises(BuildError, match="the loop must be derived from TestLoop") as caught:
-        build(tmp_path, hook, test_cfg={"type": "OwnTestLoop"}).test()
-    assert caught.value.key == "test_cfg.type"

@@ -67,10 +67,3 @@ def test_invalid_arguments(hook: dict[str, Any], key: str, suggestion: str | Non
     with pytest.raises(ArgumentError) as caught:
         ProfilerHook(**hook)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
-
-
-def test_counting_epochs_is_refused_in_iteration_based_training(tmp_path: Path) -> None:
-    runner = Runner(**settings(tmp_path, by_epoch=False, custom_hooks=[{"type": "ProfilerHook"}]))
-    with pytest.raises(ArgumentError, match="ProfilerHook counts epochs, but training counts iterations") as caught:
-        runner.train()
-    assert caught.value.key == "by_epoch"
