@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any
 
 import pytest
 import torch
@@ -32,25 +31,10 @@ def first_of_two(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return names
 
 
-def test_unknown_launcher_suggests_nearest() -> None:
-    with pytest.raises(ArgumentError, match="launcher must be one of none, pytorch, mpi, slurm") as caught:
-        initialize("pytorh")
-    assert (caught.value.key, caught.value.suggestion) == ("launcher", "pytorch")
-
-
-@pytest.mark.parametrize(
-    ("settings", "message", "key", "near"),
-    [
-        ({"bakend": "gloo"}, "unknown key 'bakend' in dist_cfg", "bakend", "backend"),
-        ({"timeout": "1h"}, "timeout must be a positive number of seconds", "timeout", None),
-        ({"port": 70000}, "port must be at most 65,535", "port", None),
-        ({"init_backend": "deepspeed"}, "init_backend must be 'torch'", "init_backend", None),
-    ],
-)
-def test_invalid_dist_cfg_raises(settings: dict[str, Any], message: str, key: str, near: str | None) -> None:
-    with pytest.raises(ArgumentError, match=message) as caught:
-        initialize("none", settings)
-    assert (caught.value.key, caught.value.suggestion) == (f"env_cfg.dist_cfg.{key}", near)
+def test_invalid_dist_cfg_raises() -> None:
+    with pytest.raises(ArgumentError, match="unknown key 'bakend' in dist_cfg") as caught:
+        initialize("none", {"bakend": "gloo"})
+    assert (caught.value.key, caught.value.suggestion) == ("env_cfg.dist_cfg.bakend", "backend")
 
 
 def test_missing_rank_raises_rank_error(first_of_two: dict[str, str]) -> None:
@@ -87,7 +71,6 @@ def test_backend_matches_devices(
         (1, 4, "pytorch", "cuda:nccl", 1),
         (3, 1, "slurm", "cuda:nccl", 0),  # srun shows each process only its own device
         (3, 2, "slurm", "cuda:nccl", None),
-        (2, 2, "pytorch", "cuda:nccl", None),
         (2, 2, "pytorch", "gloo", 0),
     ],
 )
@@ -133,17 +116,10 @@ def _not_launched(monkeypatch: pytest.MonkeyPatch) -> None:
     ("launcher", "env", "port", "seat"),
     [
         ("pytorch", _TORCHRUN, None, RankInfo(2, 4, 0, "here", 29400)),
-        ("none", _TORCHRUN, None, RankInfo(2, 4, 0, "here", 29400)),
         ("pytorch", {"RANK": "0", "WORLD_SIZE": "1"}, 3000, RankInfo(0, 1, 0, "127.0.0.1", 3000)),
         ("slurm", _SLURM, None, RankInfo(5, 8, 1, "gpu07", 19711)),
         ("slurm", {**_SLURM, "MASTER_ADDR": "a", "MASTER_PORT": "7"}, 29501, RankInfo(5, 8, 1, "a", 7)),
         ("mpi", _OPEN_MPI, None, RankInfo(3, 4, 3, "127.0.0.1", 29500)),
-        (
-            "mpi",
-            {**_OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "MASTER_ADDR": "b"},
-            1234,
-            RankInfo(3, 4, 3, "b", 1234),
-        ),
         (
             "mpi",
             {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "0", "MASTER_ADDR": "c"},
@@ -170,9 +146,7 @@ def test_rank_info_from_launcher_environment(
     ("launcher", "env", "text"),
     [
         ("pytorch", {}, "launcher 'pytorch' needs torchrun to start the processes"),
-        ("slurm", {}, "launcher 'slurm' needs srun"),
         ("slurm", {"SLURM_PROCID": "0"}, "Not set in the environment: SLURM_STEP_NUM_TASKS, SLURM_NTASKS"),
-        ("mpi", {}, "launcher 'mpi' needs mpirun or mpiexec"),
         ("mpi", {"PMI_RANK": "0", "PMI_SIZE": "2"}, "launcher 'mpi' does not provide the address of rank 0"),
     ],
 )

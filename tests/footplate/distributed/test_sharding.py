@@ -240,20 +240,6 @@ def test_channels_last_weights_are_made_contiguous(on_ranks: OnRanks) -> None:
         assert found == (True, pytest.approx(expected, rel=summation_tolerance(27)))
 
 
-def without_gradients() -> list[bool]:
-    model = wrap_model(Stack(), {"type": "FullyShard"})
-    found = []
-    for grad in (False, True):
-        with torch.set_grad_enabled(grad):
-            model(torch.ones(2, 4))
-        found.append(is_dtensor(model.head.weight))  # type: ignore[arg-type, union-attr]
-    return found
-
-
-def test_forward_without_gradients_reshards(on_ranks: OnRanks) -> None:
-    assert on_ranks(2, without_gradients) == [[True, False]] * 2
-
-
 def precise(cfg: dict[str, Any]) -> list[str]:
     model = wrap_model(Stack(), {"type": "FullyShard", "mixed_precision": cfg})
     seen: list[str] = []
@@ -284,17 +270,13 @@ def test_forward_methods(on_ranks: OnRanks) -> None:
     ("cfg", "key", "near", "message"),
     [
         ({"shard": {"clases": ["Block"]}}, "shard.clases", "classes", "unknown key 'clases' in the selection"),
-        ({"shard": {"classes": ["Blok"]}}, "shard.classes", "Block", "no module of class 'Blok' can be selected"),
         ({"shard": {"names": ["haed"]}}, "shard.names", "head", "no module name matches 'haed'"),
-        ({"shard": {"names": ["blocks"]}}, "shard.names", None, "select its submodules instead"),
         (
             {"mixed_precision": {"param_dtype": "bfloat61"}},
             "mixed_precision.param_dtype",
             "bfloat16",
             "param_dtype must be one of float16, bfloat16",
         ),
-        ({"offload": "disk"}, "offload", "cpu", "'cpu' or None"),
-        ({"forward_methods": ["lose"]}, "forward_methods", None, "no sharded module has a method with this name"),
     ],
 )
 def test_invalid_argument_reports_suggestion(cfg: dict[str, Any], key: str, near: str | None, message: str) -> None:
@@ -315,17 +297,9 @@ class Tied(nn.Module):
         self.head.weight = shared.weight
 
 
-@pytest.mark.parametrize(
-    ("names", "message", "separate"),
-    [
-        (["first", "second"], "'first' and 'second' share the weight 'second.1.weight'", "'first' or 'second'"),
-        (["first"], "'first' and the rest of the model share the weight 'second.1.weight'", "'first'"),
-        (["head"], "the rest of the model and 'head' share the weight 'head.weight'", "'head'"),
-    ],
-)
-def test_weight_of_two_groups_raises(names: list[str], message: str, separate: str) -> None:
-    with pytest.raises(ArgumentError, match=message) as caught:
-        wrap_model(Tied(), {"type": "FullyShard", "shard": {"names": names}})
+def test_weight_of_two_groups_raises() -> None:
+    with pytest.raises(ArgumentError, match="'first' and 'second' share the weight 'second.1.weight'") as caught:
+        wrap_model(Tied(), {"type": "FullyShard", "shard": {"names": ["first", "second"]}})
     assert caught.value.key == "model_wrapper_cfg.shard"
-    assert caught.value.notes[0].endswith(f"or do not select {separate}.")
+    assert caught.value.notes[0].endswith("or do not select 'first' or 'second'.")
     wrap_model(Tied(), {"type": "FullyShard"})

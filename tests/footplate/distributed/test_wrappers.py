@@ -108,19 +108,6 @@ def test_parts_that_a_loss_does_not_use_are_allowed_as_in_mmengine(on_ranks: OnR
     assert on_ranks(2, train) == [expected, expected]
 
 
-def step_sharded_gan() -> str:
-    model: Any = wrap_model(Gan(), {"type": "FullyShard"})
-    sections = {name: {"optimizer": {"type": "SGD", "lr": 0.01}} for name in ("generator", "discriminator")}
-    with pytest.raises(ArgumentError) as caught:
-        model.train_step(INPUTS, build_optim_wrapper(model, sections))
-    return caught.value.message
-
-
-def test_part_of_a_sharded_model_called_outside_forward_raises(on_ranks: OnRanks) -> None:
-    message = "there are no gradients, possibly because a part of the sharded model was called outside `forward`"
-    assert on_ranks(2, step_sharded_gan) == [message] * 2
-
-
 class FirstGenerationLine(nn.Module):
     """Runs the backward pass and steps the optimizer in `train_step`."""
 
@@ -267,13 +254,6 @@ def test_unused_parameter_is_reported_with_module(on_ranks: OnRanks) -> None:
         assert "Set find_unused_parameters=True, or freeze them" in lines[2]
         assert len(lines) <= 5
     assert on_ranks(2, train_forked, True) == ["trained"] * 2
-
-
-def test_parameter_that_was_frozen_after_wrapping_is_reported(on_ranks: OnRanks) -> None:
-    for found in on_ranks(2, train_forked, False, "trunk"):
-        lines = found.splitlines()
-        assert lines[0].startswith("the loss of the previous iteration did not use these parameters: trunk.weight, ")
-        assert lines[2] == "  Set find_unused_parameters=True, or freeze them before the model is wrapped."
 
 
 def misspelt(cfg: dict[str, Any]) -> tuple[str, Any]:
