@@ -10,7 +10,7 @@ import torch
 from numpy._core.numeric import _frombuffer  # type: ignore[attr-defined]
 
 from footplate.data import BaseDataset, annotations
-from footplate.data.annotations import join_root, load_annotations, load_data_file, read_file
+from footplate.data.annotations import load_annotations, load_data_file, read_file
 from footplate.errors import DataError, StorageError
 
 CONTENT = {"metainfo": {"classes": ["a"]}, "data_list": [{"img_path": "1.png"}]}
@@ -117,20 +117,6 @@ def test_unreadable_annotation_files_are_reported(name: str, text: str | None, m
         (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
         load_annotations(str(tmp_path / name))
-
-
-@pytest.mark.parametrize(
-    ("root", "path", "expected"),
-    [
-        ("root", "a/b", "root/a/b"),
-        ("root", "/a", "/a"),
-        ("root", "C:/a", "C:/a"),
-        ("root", "s3://bucket/a", "s3://bucket/a"),
-        ("s3://bucket/root", "a", "s3://bucket/root/a"),
-    ],
-)
-def test_paths_are_joined_to_the_root(root: str, path: str, expected: str) -> None:
-    assert join_root(root, path) == expected
 
 
 def test_references_are_resolved(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from footplate.data import (
     WebDataset,
     metainfo_of,
 )
-from footplate.data.dataset_wrappers import combined_digest, innermost_datasets
+from footplate.data.dataset_wrappers import combined_digest
 from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
 from tests.footplate.data.shards import write_shards
@@ -107,12 +107,8 @@ def test_samples_of_rare_categories_are_repeated(threshold: float) -> None:
     "convert",
     [
         int,
-        np.int64,
-        np.array,
         torch.tensor,
-        lambda cat: torch.tensor([[cat]]),
         lambda cat: [torch.tensor(cat), np.array(cat)],
-        lambda cat: {cat},
         lambda cat: f"class {cat}",
     ],
 )
@@ -183,8 +179,3 @@ def test_wrappers_know_the_shards_of_their_samples(tmp_path: Path) -> None:
 def test_a_window_without_shards_is_an_error_that_names_the_inner_dataset() -> None:
     with pytest.raises(ArgumentError, match="requires a dataset with shards, but 'CategoriesForTest' has none"):
         DefaultSampler(ConcatDataset([RepeatDataset(build([1], [2]), 2)]), shard_window=2)
-
-
-def test_dataset_may_have_an_attribute_datasets_of_its_own() -> None:
-    dataset = SimpleNamespace(datasets=np.zeros(3))
-    assert innermost_datasets(dataset) == [dataset]

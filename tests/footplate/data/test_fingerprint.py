@@ -40,13 +40,9 @@ def set_dataset(loader: Any) -> None:
 
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "attribute": lambda loader: setattr(loader.dataset, "shift", 1.0),
-    "function": lambda loader: setattr(loader.dataset, "transform", lambda inputs: inputs + 1),
     "array in place": lambda loader: loader.dataset.array.fill(1.0),
-    "tensor in place": lambda loader: loader.dataset.table.fill_(1.0),
-    "size": lambda loader: setattr(loader.dataset, "size", 24),
     "dataset": set_dataset,
     "batch size": lambda loader: setattr(loader.batch_sampler, "batch_size", 8),
-    "collate_fn": lambda loader: setattr(loader, "collate_fn", lambda samples: samples[:1]),
 }
 
 

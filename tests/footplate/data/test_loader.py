@@ -234,11 +234,6 @@ def test_any_iterable_can_be_read() -> None:
     assert list(islice(endless_batches(Unsized(), start=start), 4)) == ([1, 2, 3] * 5)[start : start + 4]
 
 
-def test_a_loader_without_batches_is_an_error() -> None:
-    with pytest.raises(DataError, match="has no batches"):
-        next(endless_batches([]))
-
-
 class PrivateError(Exception):
     """Cannot be unpickled, since its constructor needs two arguments."""
 
@@ -309,11 +304,6 @@ def test_samples_that_cannot_be_collated_are_reported(bad: Any, note: str) -> No
     loader = SampleLoader([torch.ones(2), bad, torch.ones(2)], batch_size=3, collate_fn=default_collate)
     with pytest.raises(DataError, match=rf"samples 0, 1, 2 cannot be collated into a batch: .*\n  {note}"):
         list(loader)
-
-
-def test_a_dataset_that_exits_is_an_error() -> None:
-    with pytest.raises(DataError, match="sample 3 of the dataset 'Failing' cannot be read: SystemExit: 0"):
-        list(SampleLoader(Failing(SystemExit(0)), num_workers=1, timeout=10))
 
 
 def test_interrupts_are_not_caught() -> None:

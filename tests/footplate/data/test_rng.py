@@ -1,5 +1,4 @@
 import contextlib
-import logging
 import random
 import sys
 from pathlib import Path
@@ -143,11 +142,3 @@ def test_generators_go_on_where_they_stood(tmp_path: Path, draws: int) -> None:
     torch.manual_seed(1)
     restore_rng(load_checkpoint(tmp_path / "a.pth")["random"])
     assert [_draw(), _draw()] == expected
-
-
-def test_missing_devices_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    state = capture_rng()
-    state["devices"] = {"tpu": [torch.zeros(1, dtype=torch.uint8)] * 2}
-    with caplog.at_level(logging.WARNING):
-        restore_rng(state)
-    assert caplog.messages == ["The checkpoint was saved with 2 device(s) of type 'tpu', but this machine has 0."]

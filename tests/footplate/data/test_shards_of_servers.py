@@ -1,7 +1,6 @@
 """Shards on an HTTP server without range requests."""
 
 import contextlib
-import errno
 import functools
 import signal
 import socket
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock
 
 import pytest
 
@@ -130,20 +128,6 @@ def test_an_interrupted_download_is_repeated(server: Server, tmp_path: Path, cap
     assert sorted(sum(numbers(server.shards, tmp_path / "cache"), [])) == list(range(37))
     assert len(server.handler.downloads) == 8
     assert len(retries(caplog, server.url)) == 4
-
-
-@pytest.mark.parametrize("reason", ["No space left on device", "Not a directory"])
-def test_an_unusable_cache_is_not_a_failed_download(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reason: str
-) -> None:
-    cache = tmp_path / "cache"
-    if reason == "Not a directory":
-        cache.touch()
-    full = AsyncMock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
-    monkeypatch.setattr("fsspec.implementations.http.HTTPFileSystem._get_file", full)
-    with pytest.raises(StorageError, match=f"train-000.tar' cannot be read: .*{reason}"):
-        WebDataset(server.url + "/train-000.tar", cache_dir=str(cache))
-    assert not retries(caplog, server.url)
 
 
 def test_samples_are_not_skipped_if_the_server_cannot_be_reached(

@@ -1,11 +1,8 @@
 import gc
 import multiprocessing
 import os
-import sys
-from multiprocessing.queues import Queue
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +13,8 @@ from torch.utils.data import Dataset
 
 from footplate.data import RecordStore, SampleLoader
 from footplate.data.batches import pseudo_collate
-from footplate.data.shared_memory import _LARGE, SentBatch
+from footplate.data.shared_memory import SentBatch
 from footplate.errors import DataError
-from footplate.torch_internals import speed_up_queues
 
 
 def test_records_are_read_unchanged() -> None:
@@ -145,35 +141,6 @@ def test_small_batches_need_no_shared_memory() -> None:
     copy = received(value)
     assert torch.equal(copy, value)
     copy += 1  # writable
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can enlarge a pipe")
-def test_a_worker_writes_a_small_batch_at_once() -> None:
-    read, write = os.pipe()
-    with open(read, "rb") as reader, open(write, "wb") as writer:
-        os.set_blocking(write, False)
-        results = SimpleNamespace(_reader=reader)
-        speed_up_queues(SimpleNamespace(_worker_result_queue=results, _index_queues=[None]), 2)
-        assert writer.raw.write(bytes(_LARGE)) == _LARGE
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="footplate changes only the queues of Linux")
-@pytest.mark.parametrize(("limit", "by_thread"), [(1 << 15, 2), (0, 9)])
-def test_small_requests_for_batches_are_written_by_the_main_thread(
-    monkeypatch: pytest.MonkeyPatch, limit: int, by_thread: int
-) -> None:
-    monkeypatch.setattr("footplate.torch_internals._REQUESTS_SIZE", limit)
-    put_by_thread: list[Any] = []
-    put = Queue.put
-
-    def record(queue: Any, request: Any) -> None:
-        put_by_thread.append(request)
-        put(queue, request)
-
-    monkeypatch.setattr(Queue, "put", record)
-    loader = SampleLoader(Tensors(), batch_size=1, num_workers=1, prefetch_factor=2, collate_fn=pseudo_collate)
-    assert len(list(loader)) == len(Tensors()) > 2
-    assert len(put_by_thread) == by_thread  # the first two, before the queues are changed
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")

@@ -60,16 +60,6 @@ class Fatal(Dataset[Any]):
         return {"inputs": torch.zeros(4), "labels": index % 2}
 
 
-class Scheduled(Dataset[Any]):
-    """The sample is the scheduling policy of the process."""
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> int:
-        return os.sched_getscheduler(0)
-
-
 def make(deed: str, **options: Any) -> SampleLoader:
     return SampleLoader(Fatal(deed), batch_size=2, num_workers=2, **options)
 
@@ -169,22 +159,6 @@ def test_an_interrupted_run_continues_in_the_same_process(tmp_path: Path, event:
     assert all(torch.equal(state, states[0]) for state in states)
 
 
-def test_the_signal_is_read_from_the_cause_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    loader, nobody = make("nothing"), 1 << 30
-    assert loader.worker_progress is not None
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "getpid", lambda: nobody)
-        loader.worker_progress.begin(1)
-    loader.worker_progress.record(1, 3)
-    cause = RuntimeError(f"DataLoader worker (pid {nobody}) is killed by signal: Bus error. ")
-    with pytest.raises(DataError, match="last sample begun: 3") as caught, explain_worker_deaths([loader]):
-        raise RuntimeError(f"DataLoader worker (pid(s) {nobody}) exited unexpectedly") from cause
-    assert caught.value.notes == (
-        f"process {nobody}: killed by a signal: Bus error",
-        "Shared memory (/dev/shm) may be full. Use fewer workers or a lower prefetch_factor.",
-    )
-
-
 def read(loader: SampleLoader) -> None:
     with explain_worker_deaths([loader]):
         list(loader)
@@ -203,13 +177,6 @@ def test_workers_have_a_default_timeout() -> None:
 
 def test_workers_ignore_signals_for_the_run() -> None:
     assert len(list(make("signal"))) == 8
-
-
-@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="only Linux has this policy")
-def test_workers_do_not_preempt_the_main_process() -> None:
-    loader = SampleLoader(Scheduled(), num_workers=1)
-    own = os.sched_getscheduler(0)
-    assert list(loader) == [os.SCHED_BATCH if own == os.SCHED_OTHER else own]
 
 
 @pytest.mark.slow

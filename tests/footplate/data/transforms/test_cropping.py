@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from footplate.data.transforms.cropping import crop_sample
-from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
 
@@ -85,16 +84,3 @@ def test_padding_is_added_at_the_right_and_at_the_bottom(arguments: dict[str, An
         assert transform("Pad", **arguments)["gt_seg_map"][-1, -1] == 255
         colored = transform("Pad", **arguments, pad_val={"img": (1, 2, 3)})["img"]
         assert (colored[-1, -1].tolist(), colored[2, 1].tolist()) == ([1, 2, 3], [200] * 3)
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "key"),
-    [
-        ("RandomCrop", {"crop_size": 0}, "crop_size"),
-        ("Pad", {}, "size"),
-    ],
-)
-def test_invalid_arguments_are_reported_with_their_key(kind: str, arguments: dict[str, Any], key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        transform(kind, **arguments)
-    assert caught.value.key == key

@@ -103,9 +103,6 @@ def test_random_sizes_are_within_their_range() -> None:
     ("cfg", "message"),
     [
         ({"type": "Resize"}, "either scale or scale_factor"),
-        ({"type": "Resize", "scale": (8, 0)}, "must be a finite number > 0"),
-        ({"type": "RandomResize", "scale": (4, 4)}, "ratio_range is required if scale is a single size"),
-        ({"type": "RandomFlip", "prob": 2}, "prob must be a number from 0 to 1"),
         ({"type": "RandomFlip", "direction": "horizontl"}, "did you mean 'horizontal'"),
     ],
 )

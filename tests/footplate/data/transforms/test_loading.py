@@ -170,12 +170,6 @@ def test_a_label_map_that_differs_in_size_from_its_image_is_an_error(tmp_path: P
     assert "EXIF" not in str(caught.value)
 
 
-def test_a_label_map_of_swapped_height_and_width_is_explained(tmp_path: Path) -> None:
-    path = save_label_map(tmp_path, np.zeros((30, 20), np.uint8))
-    with pytest.raises(DataError, match="differs in size(.*\n)*.*EXIF orientation .*color_ignore_orientation"):
-        load_annotations({"seg_map_path": path, "ori_shape": (20, 30)})
-
-
 @pytest.mark.parametrize(("height", "width"), [(20, 30), (30, 20), (None, None)])
 def test_boxes_for_an_image_of_another_orientation_are_an_error(height: int | None, width: int | None) -> None:
     instances = [{"bbox": [1, 2, 3, 4], "bbox_label": 0}]
