@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from footplate.checks import check_count, check_fraction, check_keys
+from footplate.checks import check_count, check_fraction
 from footplate.errors import ArgumentError
 
 
@@ -19,12 +19,3 @@ def test_numpy_numbers_become_plain_numbers() -> None:
     assert [type(number) for number in numbers] == [int, float, float]
     with pytest.raises(ArgumentError, match="an integer >= 1"):
         check_count("interval", np.float64(3))
-
-
-def test_check_keys_lists_the_known_keys_if_none_is_similar() -> None:
-    with pytest.raises(ArgumentError) as caught:
-        check_keys("style", {"zzz": 1}, ("place", "max_gb"))
-    assert str(caught.value) == "unknown key 'zzz' in style\n  key zzz\n  found: 1\n  valid keys: place, max_gb"
-    with pytest.raises(ArgumentError) as caught:
-        check_keys("style", {"zzz": 1}, [f"key{number}" for number in range(20)])
-    assert caught.value.notes[0].endswith("key11 and 8 more")

@@ -1,15 +1,9 @@
-import fcntl
-import io
-import os
-import pty
 import re
-import struct
-import termios
 from pathlib import Path
 
 import pytest
 
-from footplate.messages import nearest, printable, terminal_width
+from footplate.messages import nearest, printable
 
 SOURCE = Path(__file__).parents[2] / "src/footplate"
 
@@ -33,9 +27,7 @@ def test_control_characters_are_escaped(text: str, shown: str) -> None:
     ("word", "candidate", "is_near"),
     [
         ("train_loader", "train_dataloader", True),
-        ("PollyLrUpdaterHook", "PolyLrUpdaterHook", True),
         ("work_dirs/e4", "work_dirs/e3", True),
-        ("work_dirs/nope", "work_dirs/e3", False),
         ("CosineLrUpdaterHook", "InvLrUpdaterHook", False),
         ("warmup_ratio", "warmup_iters", False),
     ],
@@ -57,14 +49,3 @@ def test_commands_print_only_through_streams() -> None:
         'arguments.py: sys.stdout.write(json.dumps({"error": error}, indent=2) + "\\n")',
         'main.py: sys.stderr.write("interrupted\\n")',
     ]
-
-
-def test_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert terminal_width(io.StringIO()) is None
-    assert terminal_width(object()) is None
-    ours, theirs = pty.openpty()
-    with os.fdopen(ours, "wb"), os.fdopen(theirs, "w") as screen:
-        monkeypatch.setenv("COLUMNS", "47")
-        assert terminal_width(screen) == 47  # as the terminal reports no size
-        fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 33, 0, 0))
-        assert terminal_width(screen) == 33

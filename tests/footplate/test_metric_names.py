@@ -2,8 +2,7 @@ import math
 
 import pytest
 
-from footplate.errors import ArgumentError
-from footplate.metric_names import check_rule, find_rule, is_better, order_metrics
+from footplate.metric_names import is_better, order_metrics
 
 
 @pytest.mark.parametrize(
@@ -17,15 +16,6 @@ from footplate.metric_names import check_rule, find_rule, is_better, order_metri
 )
 def test_rule_of_known_metrics(value: float, than: float, rule: str, by: float, better: bool) -> None:
     assert is_better(value, than, rule, by) is better
-
-
-def test_unknown_name_determines_no_rule() -> None:
-    assert find_rule("speed", greater=["speed"]) == "greater"
-    assert [find_rule(name) for name in ("speed", "recall_error", "iou_loss", "neg_mae")] == [None] * 4
-    assert [find_rule(name) for name in ("MAPE", "top1_error", "val/error", "stop_loss")] == ["less"] * 4
-    assert [find_rule(name) for name in ("val/top1", "mIoU", "accuracy_top-1")] == ["greater"] * 3
-    with pytest.raises(ArgumentError, match="rule must be one of greater, less"):
-        check_rule("larger")
 
 
 def test_metrics_of_save_best_come_first() -> None:

@@ -33,11 +33,8 @@ def test_nothing_is_compiled_by_default() -> None:
     ("given", "key"),
     [
         ("no", "compile"),
-        ({"bakend": "eager"}, "compile.bakend"),
         ({"backend": "tvm"}, "compile.backend"),
-        ({"mode": "fast"}, "compile.mode"),
         ({"fullgraph": "no"}, "compile.fullgraph"),
-        ({"options": ["max_autotune"]}, "compile.options"),
         ({"options": {"max_autotune": "no"}}, "compile.options.max_autotune"),
         ({"options": {"cpp.cxx": ["sh"]}}, "compile.options.cpp.cxx"),
     ],

@@ -34,12 +34,3 @@ def test_safetensors_file_is_not_reported_as_damaged(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="is a safetensors file") as caught:
             read(path)
         assert not isinstance(caught.value, CheckpointDamagedError)
-
-
-def test_config_file_is_not_reported_as_a_damaged_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "run.py"
-    path.write_text("a = 1\n")
-    for read in (verify, read_contents):
-        with pytest.raises(CheckpointError, match="is a config file, not a checkpoint") as caught:
-            read(path)
-        assert not isinstance(caught.value, CheckpointDamagedError)

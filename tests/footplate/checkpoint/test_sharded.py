@@ -14,7 +14,6 @@ from footplate.checkpoint import (
     find_latest,
     load_checkpoint,
     remove_checkpoint,
-    save_checkpoint,
     saver,
     sharded,
     verify,
@@ -317,9 +316,3 @@ def test_damage_is_not_passed_on(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointDamagedError, match="rank_0"):
         consolidate(folder, tmp_path / "a.pth")
     assert {each.name for each in tmp_path.iterdir()} == {"iter_8.sharded"}
-
-
-def test_file_is_not_accepted_as_a_folder(folder: Path, tmp_path: Path) -> None:
-    save_checkpoint(example(), tmp_path / "c.pth")
-    with pytest.raises(CheckpointError, match="does not have the format"):
-        consolidate(tmp_path / "c.pth", tmp_path / "b.pth")

@@ -71,13 +71,6 @@ def test_unsupported_values_are_refused(suffix: str, value: dict[str, Any], mess
         write_config(value, suffix)
 
 
-def test_unsupported_value_is_reported_with_key_and_origin(write: Write) -> None:
-    cfg = Config.fromfile(write({"main.py": "a = 1\nb = dict(\n    c=[{1}])\n"}))
-    with pytest.raises(ConfigError) as caught:
-        write_config(cfg._cfg_dict, ".json")
-    assert (caught.value.key, caught.value.origin) == ("b.c[0]", Origin(str(cfg.filename), 3))
-
-
 def test_tuples_become_lists_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "footplate.config"):
         text = write_config({"a": (1, (2, 3))}, ".json")

@@ -1,6 +1,5 @@
 import copy
 import pickle
-from pathlib import Path
 
 from footplate.config import Config, KeyOrigin
 from footplate.config.config_dict import Replaced, value_history
@@ -22,12 +21,6 @@ def test_loop_that_sets_a_key_adds_one_value_to_the_history() -> None:
     for value in range(1000):
         origin = KeyOrigin("a.py", 2, Replaced(value, origin))
     assert [link.value for link in value_history(1000, origin)] == [0, 1000]
-
-
-def test_files_below_the_current_folder_are_shown_short(current_folder: Path) -> None:
-    assert str(KeyOrigin(str(current_folder / "configs/a.py"), 3)) == "configs/a.py:3"
-    assert str(KeyOrigin(str(current_folder.parent / "a.py"), 3)) == f"{current_folder.parent / 'a.py'}:3"
-    assert str(KeyOrigin("--set", 0)) == "--set"
 
 
 def test_unpacked_key_has_the_line_of_its_dict(write: Write) -> None:

@@ -1,4 +1,3 @@
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,11 +59,6 @@ def test_config_reads_and_changes_its_base(write: Write, text: str, changed: dic
     assert load_child(write, text).to_dict() == expected
 
 
-def test_local_dicts_have_no_attributes_while_the_config_runs(write: Write) -> None:
-    with pytest.raises(ConfigError, match="'TracedDict' object has no attribute 'b'"):
-        Config.fromfile(write({"main.py": "a = dict(b=1)\nc = a.b\n"}))
-
-
 def test_paths_of_bases_are_joined_from_variables(write: Write) -> None:
     text = "root = 'bases/'\nname = f'{root}model'\n_base_ = [f'{name}.py', root + 'data.py']\n"
     main = write({"main.py": text, "bases/model.py": "depth = 18\n", "bases/data.py": "size = 2\n"})
@@ -88,15 +82,6 @@ def test_circular_bases_are_reported_in_order(write: Write) -> None:
     with pytest.raises(ConfigError, match=r"circular inheritance: .*a\.py -> .*b\.py -> .*a\.py") as caught:
         Config.fromfile(main)
     assert caught.value.origin == Origin(str(main.with_name("b.py")), 2)
-
-
-def test_deprecated_config_warns_once(write: Write, caplog: pytest.LogCaptureFixture) -> None:
-    main = write({"old.py": "_deprecation_ = dict(expected='new.py', reference='docs')\na = 1\n"})
-    with caplog.at_level(logging.WARNING, "footplate.config"):
-        assert Config.fromfile(main).to_dict() == {"a": 1}
-    assert [record.getMessage() for record in caplog.records] == [
-        f"The config '{main}' is deprecated; expected: new.py; reference: docs"
-    ]
 
 
 def test_read_variables_are_marked(write: Write) -> None:

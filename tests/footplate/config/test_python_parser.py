@@ -188,16 +188,8 @@ def test_origins_lead_through_bases(write: Write) -> None:
     ("text", "message", "line"),
     [
         ("with read_base():\n    from . import base\n", "may contain only imports such as `from .file import *`", 2),
-        ("with read_base():\n    from .nope import *\n", "does not exist", 2),
         ("with read_base():\n    from .base import nope\n", "the base 'base' does not define 'nope'", 2),
-        (
-            "with read_base():\n    from fp_nope.configs.x import *\n",
-            "in the package 'fp_nope', which is not installed",
-            2,
-        ),
         ("from fp_nope import *\n", "is allowed only inside `with read_base():`", 1),
-        ("from fp_nope import X\na = X(1)\n", "'fp_nope.X' is imported lazily and cannot be called", 2),
-        ("from fp_nope import X\nimport json.nope\n", "raised ModuleNotFoundError", 2),
         ("with read_base():\n    from .main import *\n", "circular", 2),
     ],
 )

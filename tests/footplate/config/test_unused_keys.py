@@ -38,7 +38,6 @@ def base(current_folder: Path) -> Path:
             "size = (32, 32)",
             [f"child.py:2: 'size' has no effect, {READ}; set model.size instead"],
         ),
-        ("names = ['c']", [f"child.py:2: 'names' has no effect, {READ}; set model.classes instead"]),
         (
             "epochs = 3",
             [
@@ -51,8 +50,6 @@ def base(current_folder: Path) -> Path:
             [f"child.py:3: 'optimizer.lr' has no effect, {READ}; set optim_wrapper.optimizer.lr instead"],
         ),
         ("size = (32, 32)\nmodel = dict(size=size)", []),
-        ("optimizer = dict(lr=0.1)", []),
-        ("optim_wrapper = dict(optimizer=dict(lr=0.2))", []),
         ("unread = 4\nown = 5", []),
     ],
 )

@@ -139,12 +139,6 @@ def test_per_class_results_are_json_lines(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_is_recorded_without_a_run_or_in_a_trial(current_folder: Path) -> None:
-    evaluate()
-    evaluate(folder=str(current_folder), is_trial=True)
-    assert list(current_folder.iterdir()) == []
-
-
 def test_a_file_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "vis_data").write_text("a file")
     evaluate(folder=str(tmp_path), step=lambda: 20)

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from footplate.errors import ArgumentError, BuildError, CheckpointError
 from footplate.models import BaseModule, ModuleDict, ModuleList, Sequential
 from footplate_openmmlab.first_generation.adapters.base_module import BaseModule as ModuleOfMmcv
 
@@ -98,27 +97,6 @@ def test_revise_keys_are_applied_and_matches_are_logged(tmp_path: Path, caplog: 
     assert "missing from the file" in message
     assert "linear.bias" in message
     assert "extra" in message
-
-
-@pytest.mark.parametrize(
-    ("init_cfg", "kind", "message"),
-    [
-        (
-            {**LINEAR, "val": 1, "override": {"name": "scor"}},
-            ArgumentError,
-            "init_cfg.override.name\n.*'scor'\n.*'score'",
-        ),
-        ([{**LINEAR, "val": 1}, {**LINEAR, "val": 1, "vall": 1}], BuildError, r"key init_cfg\[1\]\.vall\n.*\n.*'val'"),
-        (
-            {"type": "Pretrained", "checkpoint": "/nowhere/a.pth"},
-            CheckpointError,
-            "/nowhere/a.pth' does not exist\n  key init_cfg.checkpoint\n  the folder '/' has no 'nowhere'",
-        ),
-    ],
-)
-def test_invalid_init_cfg_is_refused(init_cfg: Any, kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=message):
-        Net(init_cfg).init_weights()
 
 
 @pytest.mark.parametrize(("base", "is_initialized"), [(BaseModule, True), (ModuleOfMmcv, False)])

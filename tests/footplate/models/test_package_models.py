@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from footplate.cli.main import main
-from footplate.errors import ArgumentError, FootplateError, MissingExtraError, UnknownNameError
+from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.models.package_models import SegmentationModels, TimmModels, TransformersModels, check_offline
 from footplate.registry import MODELS
 from footplate.registry.root import PackageModels
@@ -40,11 +39,6 @@ def package(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return timm  # type: ignore[no-any-return]
 
 
-def test_unknown_model_has_a_suggestion(package: ModuleType) -> None:
-    with pytest.raises(UnknownNameError, match="timm has no model 'resnet81'\n.*\n  did you mean 'timm.resnet18'"):
-        MODELS.build({"type": "timm.resnet81"})
-
-
 @pytest.mark.parametrize("key", ["checkpoint_path", "pretrained_cfg_overlay"])
 def test_config_may_not_choose_files(package: ModuleType, key: str) -> None:
     with pytest.raises(ArgumentError, match=f"a config must not set '{key}'"):
@@ -54,13 +48,6 @@ def test_config_may_not_choose_files(package: ModuleType, key: str) -> None:
 def test_dotted_path_into_the_package_stays_forbidden(package: ModuleType) -> None:
     with pytest.raises(FootplateError, match="a config must not refer to 'timm.models.resnet.ResNet'"):
         MODELS.build({"type": "timm.models.resnet.ResNet"})
-
-
-def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(vars(child("timm")), "source", raising=False)
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingExtraError, match=r"needs the package 'timm'.*\n.*\.\[models\]"):
-        MODELS.build({"type": "timm.resnet18"})
 
 
 @pytest.mark.slow
@@ -125,16 +112,3 @@ def test_encoders_of_timm_may_not_choose_files() -> None:
     assert models.build("Unet", encoder_name="tu-resnet18") == {"encoder_name": "tu-resnet18", "encoder_weights": None}
     with pytest.raises(ArgumentError, match="a config must not set 'checkpoint_path'"):
         models.build("Unet", encoder_name="tu-resnet18", checkpoint_path="a.pth")
-
-
-def test_command_lists_models_with_a_line_of_help(package: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["models", "timm.res"]) == 0
-    assert capsys.readouterr().out == "timm.resnet18  timm  A small model.\n"
-    assert main(["models"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in lines if line.startswith("timm")] == [
-        ["timm.*", "timm", "run", "`footplate", "models", "timm`", "to", "list", "its", "models"]
-    ]
-    assert any(line.startswith("SmallResNet ") and " footplate_vision " in line for line in lines)
-    assert main(["models", "no such model"]) == 1
-    assert capsys.readouterr().err == "no model matches 'no such model'\n"

@@ -65,18 +65,6 @@ def test_batch_augments_are_applied_only_in_training() -> None:
     assert (trained["inputs"].max().item(), trained["data_samples"]) == (4.0, "changed")
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ({"inputs": torch.zeros(3, 2, 2)}, "a list of tensors"),
-        ({"inputs": [torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)]}, "images of shape \\(3, H, W\\)"),
-    ],
-)
-def test_invalid_batches_are_refused(data: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        ImgDataPreprocessor(bgr_to_rgb=True)(data)
-
-
 def test_preprocessors_of_code_bases_find_the_settings_under_the_names_of_mmengine() -> None:
     found, plain = ImgDataPreprocessor(mean=[1, 2, 3], std=[1, 1, 1], bgr_to_rgb=True), ImgDataPreprocessor()
     assert (found._channel_conversion, found._enable_normalize) == (True, True)

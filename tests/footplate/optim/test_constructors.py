@@ -131,20 +131,6 @@ def test_each_submodule_has_its_wrapper() -> None:
     assert wrappers.get_lr() == {"generator.lr": [1.0, 2.0], "discriminator.lr": [3.0]}
 
 
-@pytest.mark.parametrize(
-    ("section", "key", "near"),
-    [
-        ({"generatr": {"optimizer": PLAIN_SGD}}, "generatr", "generator"),
-        ({"type": "OptimWrapper", "optimiser": PLAIN_SGD}, "optimiser", "optimizer"),
-        ({"generator": {"optimizer": {**PLAIN_SGD, "lr": ""}}}, "generator.optimizer.lr", None),
-    ],
-)
-def test_invalid_sections_of_several_optimizers_are_refused(section: Any, key: str, near: str | None) -> None:
-    with pytest.raises((ArgumentError, BuildError)) as caught:
-        build_optim_wrapper(model(), section)
-    assert (caught.value.key, caught.value.suggestion) == (f"optim_wrapper.{key}", near)
-
-
 def test_wrapper_that_is_not_registered_is_unwrapped() -> None:
     class Wrapper(nn.Module):
         def __init__(self) -> None:

@@ -60,12 +60,3 @@ def test_excluded_groups_step_like_sgd() -> None:
         plain.step()
     for parameter, expected in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(parameter, expected)
-
-
-def test_buffers_are_allocated_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    weight = nn.Parameter(torch.ones(3))
-    weight.grad = torch.ones(3)
-    optimizer = LARS([weight], lr=0.1, momentum=0.9)
-    optimizer.step()
-    monkeypatch.delattr(torch, "zeros_like")
-    optimizer.step()

@@ -41,14 +41,6 @@ def test_optimizers_with_their_own_step_size_are_not_scaled(caplog: pytest.LogCa
     assert "Prodigy computes its own step size" in caplog.text
 
 
-def test_torch_scheduler_cannot_be_scaled() -> None:
-    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
-    torch.optim.lr_scheduler.StepLR(optimizer, 2)
-    cfg = {"enable": True, "base_batch_size": 2}
-    with pytest.raises(ArgumentError, match="which a torch scheduler or an earlier run has set"):
-        scale_learning_rates(OptimWrapper(optimizer), SimpleNamespace(batch_size=8), cfg)
-
-
 def test_optimizer_is_scaled_only_once() -> None:
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
     cfg = {"enable": True, "base_batch_size": 4}
@@ -67,18 +59,3 @@ def test_several_optimizers_and_tensor_rates() -> None:
     assert [float(group["lr"]) for part in wrapper.parts.values() for group in part.param_groups] == pytest.approx(
         [0.1, 0.1]
     )
-
-
-@pytest.mark.parametrize(
-    ("cfg", "message", "key"),
-    [
-        ({"enable": True, "base_batchsize": 2}, "unknown key 'base_batchsize' in auto_scale_lr", "base_batchsize"),
-        ({"enable": True, "base_batch_size": 0}, "base_batch_size", "base_batch_size"),
-        ({"enable": True, "base_batch_size": 2}, "batch sampler have no batch_size", "enable"),
-    ],
-)
-def test_invalid_auto_scale_lr_raises(cfg: dict[str, Any], message: str, key: str) -> None:
-    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": {"type": "SGD", "lr": 0.2}})
-    with pytest.raises(ArgumentError, match=message) as caught:
-        scale_learning_rates(wrapper, [1, 2], cfg)
-    assert caught.value.key == key

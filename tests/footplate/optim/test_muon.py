@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.errors import CheckpointError
 from footplate.optim import OptimWrapper, build_optim_wrapper
 from footplate.optim.muon import Muon
 
@@ -111,12 +111,6 @@ def test_steps_agree_with_the_two_optimizers_of_torch(settings: dict[str, Any]) 
         for each in (hybrid, muon, adamw):
             each.step()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-
-
-def test_added_group_without_use_muon_is_refused() -> None:
-    optimizer = Muon([{"params": [nn.Parameter(torch.ones(3, 3))], "use_muon": True}])
-    with pytest.raises(ArgumentError, match="must set `use_muon` to True or False"):
-        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2, 2))]})
 
 
 def train(model: nn.Module, wrapper: OptimWrapper, steps: range) -> None:

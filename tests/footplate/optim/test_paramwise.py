@@ -6,7 +6,6 @@ import pytest
 from torch import nn
 
 from footplate.config import Config
-from footplate.errors import ArgumentError
 from footplate.optim import build_optim_wrapper, paramwise
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
 from footplate.optim.paramwise import ParamLocation, ParamwiseRules
@@ -139,16 +138,3 @@ def test_entries_without_effect_are_warned_about(
     paramwise_cfg: dict[str, Any], optimizer: dict[str, Any], line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert warnings_of(caplog, paramwise_cfg, optimizer) == [line]
-
-
-@pytest.mark.parametrize(
-    ("paramwise_cfg", "key"),
-    [
-        ({"custom_keys": {"backbone": {"lr_mult": "10"}}}, "paramwise_cfg.custom_keys.backbone.lr_mult"),
-        ({"norm_decay_mult": "0"}, "paramwise_cfg.norm_decay_mult"),
-    ],
-)
-def test_invalid_entries_are_refused_with_their_key(paramwise_cfg: Any, key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        DefaultOptimWrapperConstructor({"optimizer": SGD}, paramwise_cfg)
-    assert caught.value.key == key

@@ -111,12 +111,6 @@ def test_statistics_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         history.statistics("median")
 
 
-def test_history_does_not_keep_the_graph_of_a_value_on_a_device() -> None:
-    history = HistoryBuffer()
-    history.append(torch.zeros((), device="meta", requires_grad=True) * 2)
-    assert not any(value.requires_grad for value in history._unread)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 def test_a_resumed_history_moves_to_the_accelerator() -> None:
     history = HistoryBuffer()

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.errors import ArgumentError
 from footplate.records import LogProcessor, MessageHub
 
 VECTORS = Path(__file__).parents[2] / "data" / "vectors" / "log_processor.jsonl"  # what mmengine 0.10.7 wrote
@@ -119,40 +118,6 @@ def test_eta_covers_the_whole_run(runner: Any) -> None:
     assert "  eta: 2 days, 1:51:00  " in processor.get_log_after_iter(runner, 0, "train")[1]
     runner.max_iters = 10**23
     assert "  eta: 115740740 days, 17:46:40  " in processor.get_log_after_iter(runner, 0, "train")[1]
-
-
-@pytest.mark.parametrize(
-    ("rules", "key", "says"),
-    [
-        (
-            [{"data_src": "loss", "method_name": "mean", "window_sise": 3}],
-            "custom_cfg[0].window_sise",
-            "unknown key 'window_sise' in a rule of custom_cfg\n.*\n.*\n.*did you mean 'window_size'",
-        ),
-        (
-            [{"data_src": "loss", "method_name": "men"}],
-            "custom_cfg[0].method_name",
-            "method_name must be one of mean, min, max, current\n.*\n.*\n.*did you mean 'mean'",
-        ),
-        (
-            [{"data_src": "loss", "method_name": "mean", "window_size": "all"}],
-            "custom_cfg[0].window_size",
-            "window_size must be an integer >= 1",
-        ),
-        ([{"log_name": "loss", "method_name": "mean"}], "custom_cfg[0]", "a rule in custom_cfg needs 'data_src'"),
-    ],
-)
-def test_malformed_rule_is_refused(rules: Any, key: str, says: str) -> None:
-    with pytest.raises(ArgumentError, match=says) as caught:
-        LogProcessor(custom_cfg=rules)
-    assert caught.value.key == key
-
-
-def test_unmatched_rule_is_a_single_warning(runner: Any, caplog: pytest.LogCaptureFixture) -> None:
-    processor = LogProcessor(custom_cfg=[{"data_src": "los", "method_name": "mean"}])
-    for _ in range(2):
-        processor.get_log_after_iter(runner, 9, "train")
-    assert caplog.messages == ["A rule in custom_cfg reads 'los', which training does not record. Did you mean 'loss'?"]
 
 
 def recorded(count: int) -> MessageHub:

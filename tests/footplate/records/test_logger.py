@@ -72,66 +72,6 @@ def test_terminal_shows_losses_first_and_wraps_between_terms_but_not_the_file(
     )
 
 
-@pytest.mark.parametrize(
-    ("columns", "shown"), [(160, "lr: 1e-3  eta: 1 day, 0:01  memory: 9"), (56, "lr: 1e-3"), (50, "")]
-)
-def test_progress_on_a_narrow_terminal_omits_what_the_live_display_shows(
-    monkeypatch: pytest.MonkeyPatch, columns: int, shown: str
-) -> None:
-    screen = Screen()
-    monkeypatch.setattr("sys.stdout", screen)
-    monkeypatch.setattr("footplate.records.logger.live_rows", 2)
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", str(columns))
-    set_level("INFO")
-    get_logger().info("Iter(train) [10/30]  lr: 1e-3  eta: 1 day, 0:01  memory: 9  loss: 0.5")
-    assert screen.getvalue().partition("Iter")[2] == f"(train) [10/30]  loss: 0.5  {shown}".rstrip() + "\n"
-
-
-def test_table_on_a_narrow_terminal_loses_whole_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = Screen()
-    monkeypatch.setattr("sys.stdout", screen)
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "30")
-    set_level("INFO")
-    get_logger().info("per-class results:\nclass         IoU     Acc\nankle boot   0.00    0.57")
-    assert screen.getvalue().splitlines()[1:] == ["class         IoU     Acc", "ankle boot   0.00    0.57"]
-    monkeypatch.setenv("COLUMNS", "25")
-    get_logger().info("per-class results:\nclass         IoU     Acc\nankle boot   0.00    0.57")
-    assert screen.getvalue().splitlines()[4:] == ["class         IoU", "ankle boot   0.00"]
-
-
-@pytest.mark.parametrize("is_plain", [False, True])
-def test_terminal_shows_warnings_errors_and_the_headline_in_color(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_plain: bool
-) -> None:
-    screen = Screen()
-    monkeypatch.setattr("sys.stdout", screen)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("NO_COLOR", "1" if is_plain else "")
-    monkeypatch.setenv("COLUMNS", "80")
-    set_level("INFO")
-    with logging_to(str(tmp_path / "a.log")):
-        get_logger().warning("one")
-        get_logger().error("two")
-        get_logger().info("Iter(val) [2/2]    wait_time: 90.0  mIoU: 54.3  time: 0.1", extra={"headline": "mIoU"})
-        get_logger().info("per-class results:\nclass   IoU    Acc\nbag    0.00   9.00\nboot   9.00   0.00")
-    colored = re.findall(
-        r"\x1b\[(\d+)m([^\x1b]+)\x1b\[0m", re.sub(r"\d\d:\d\d:\d\d( - \w+ - )?", "", screen.getvalue())
-    )
-    styles = [
-        ("33", "one"),
-        ("31", "two"),
-        ("36", "90.0"),
-        ("36", "54.3"),
-        ("2", "time: 0.1"),
-        ("31", "bag    0.00   9.00"),
-    ]
-    assert colored == ([] if is_plain else styles)
-    assert is_plain or "  \x1b[1mmIoU: \x1b[36m54.3\x1b[0m" in screen.getvalue()
-    assert "\x1b" not in (tmp_path / "a.log").read_text()
-
-
 def test_each_run_has_a_log_file(tmp_path: Path) -> None:
     set_level("INFO", screen=False)
     with logging_to(str(tmp_path / "a.log")):

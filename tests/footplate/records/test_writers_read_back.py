@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-import footplate_openmmlab as openmmlab
 from footplate import Config, Runner
 from footplate.errors import ArgumentError
 from footplate.records import BaseVisBackend
 from footplate.registry import VISBACKENDS
 from tests.footplate.records.seclusion import needed
-from tests.footplate.records.stores import READERS, Found, read_swanlab
+from tests.footplate.records.stores import READERS, Found
 from tests.support import settings
 
 # Ignores warnings of libraries about their own dependencies and unclosed files.
@@ -109,25 +108,6 @@ def test_a_resumed_run_continues_the_same_run(kind: str, tmp_path: Path) -> None
     assert steps["accuracy"] == [4, 8, 12, 14]
     for name, values in before.scalars.items():
         assert found.scalars[name][: len(values)] == values
-
-
-@pytest.mark.parametrize("kind", ["SwanlabVisBackend"], indirect=True)
-def test_swanlabs_own_writer_needs_one_import_in_the_config(kind: str, tmp_path: Path) -> None:
-    import swanlab  # type: ignore[import-not-found, unused-ignore]
-
-    openmmlab.install()
-    (tmp_path / "swan.py").write_text("custom_imports = dict(imports=['swanlab.integration.mmengine'])\n")
-    store = tmp_path / "work/store"
-    writer = {"type": kind, "save_dir": "store", "init_kwargs": {"mode": "offline"}}
-    visualizer = {"vis_backends": [writer]}
-    runner = run_to(8, kind, tmp_path / "work", store, **Config.fromfile(tmp_path / "swan.py"), visualizer=visualizer)
-    runner.visualizer.add_image("scene", PICTURE, step=20)
-    swanlab.finish()
-    found = read_swanlab(store)
-    steps = {name: [step for step, _ in values] for name, values in found.scalars.items()}
-    assert (steps["loss"], steps["accuracy"]) == ([2, 4, 6, 8], [4, 8])
-    assert found.config["train_cfg/max_iters"] == 8
-    check_picture(found)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
 
-from footplate import Runner
 from footplate.config import Config, ConfigDict, LazyObject
 from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
 from footplate.registry import ROOT_REGISTRIES, Registry
@@ -144,21 +142,6 @@ class Keeps(Base):
         self.rest = rest
 
 
-class Tiled(Base):
-    """Passes on arguments by another name than `settings`, as code bases do."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-
-
-def test_argument_that_a_base_class_does_not_take_has_a_suggestion() -> None:
-    source = Traced({"type": Tiled, "size": 2, "color": "blue"})
-    source._origins = {"type": Origin("a.py", 7), "color": Origin("a.py", 9)}
-    with pytest.raises(BuildError, match="shape 'Tiled' takes no argument 'color'") as caught:
-        Registry("shape", scope="main").build(source)
-    assert (caught.value.key, caught.value.suggestion, caught.value.origin) == ("color", "colour", Origin("a.py", 9))
-
-
 class UserGlazed(Glazed):
     def __init__(self, count: int = 2, **settings: Any) -> None:
         super().__init__(**settings)
@@ -234,16 +217,3 @@ def test_value_that_cannot_be_the_annotated_number_is_rejected(key: str, value: 
 )
 def test_numbers_and_values_of_other_types_are_accepted(key: str, value: Any) -> None:
     assert Registry("number").build({"type": TakesNumbers, key: value}).given[key] == value
-
-
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda folder: Runner(nn.Linear(1, 1), folder, max_epoch=3),  # type: ignore[arg-type]
-        lambda folder: Runner.from_cfg({"model": {}, "work_dir": str(folder)}, max_epoch=3),
-    ],
-)
-def test_unknown_argument_of_the_runner_gets_a_suggestion(tmp_path: Path, build: Any) -> None:
-    with pytest.raises(ArgumentError, match="unknown (key|setting) 'max_epoch'") as caught:
-        build(tmp_path)
-    assert caught.value.suggestion == "max_epochs"

@@ -102,15 +102,6 @@ def test_errors_of_remote_files_tell_whether_the_file_is_missing(
         assert kind_of(caught.value) is expected
 
 
-def test_missing_path_raises(folder: str) -> None:
-    with pytest.raises(FileNotFoundError):
-        storage.read_bytes(storage.join(folder, "nope"))
-    with pytest.raises(FileNotFoundError):
-        storage.status(storage.join(folder, "nope"))
-    with pytest.raises(FileNotFoundError):
-        storage.list_dir(storage.join(folder, "nope"))
-
-
 def test_failed_remote_move_keeps_old_file(monkeypatch: pytest.MonkeyPatch) -> None:
     path = f"memory://{uuid.uuid4()}/a"
     storage.commit_bytes(path, b"one")

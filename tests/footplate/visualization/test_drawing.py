@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +23,6 @@ def painted(drawing: Drawing) -> npt.NDArray[np.bool_]:
 def test_values_are_clipped_to_bytes() -> None:
     image = Drawing(torch.tensor([[[-5.0, 300.0, 12.0]]])).get_image()
     assert image.tolist() == [[[0, 255, 12]]]
-
-
-def test_an_image_of_another_shape_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="an image must have the shape"):
-        Drawing(np.zeros((3, 4, 4)))
 
 
 def test_a_box_is_drawn_as_an_outline() -> None:
@@ -99,14 +93,6 @@ def test_letters_of_many_scripts_are_drawn() -> None:
     assert black(64).draw_texts("\ue000", [5, 5], font_sizes=40).get_image().any()  # a box, as no font has this letter
 
 
-@pytest.mark.parametrize("kind", [list, torch.tensor])
-def test_a_single_polygon_may_be_a_list_or_an_array(kind: Any) -> None:
-    corners = kind([[2, 2], [12, 2], [12, 9], [2, 9]])
-    one = painted(black().draw_polygons(corners, face_colors="g"))
-    assert (one == painted(black().draw_polygons([corners], face_colors="g"))).all()
-    assert one.sum() == 11 * 8
-
-
 @pytest.mark.parametrize(
     ("color", "expected"),
     [("red", (255, 0, 0)), ("g", (0, 128, 0)), ("#0a0b0c", (10, 11, 12)), ([1, 2, 3], (1, 2, 3))],
@@ -115,31 +101,6 @@ def test_colors_are_names_letters_codes_or_numbers(color: str | list[int], expec
     assert as_rgb(color) == expected
     with pytest.raises(ArgumentError, match="a color must be a name or three numbers from 0 to 255"):
         as_rgb("purpel" if isinstance(color, str) else [1, 2, 256])
-
-
-def test_boxes_under_texts_sizes_and_alignments_are_one_for_each_text() -> None:
-    drawing = black(64).draw_texts(
-        ["a", "b"],
-        [[2, 10], [60, 40]],
-        font_sizes=[10, 20],
-        colors=["k", "k"],
-        horizontal_alignments=["left", "right"],
-        bboxes=[{"facecolor": "red", "alpha": 0.5, "pad": 0.7, "edgecolor": "none"}, {"facecolor": (0, 0, 255)}],
-    )
-    image = drawing.get_image()
-    reds, blues = image[..., 0] > 0, image[..., 2] > 0
-    assert image[reds].max(axis=0).tolist() == [127, 0, 0]
-    assert image[blues].max(axis=0).tolist() == [0, 0, 255]
-    assert (np.flatnonzero(reds.any(0)).min(), np.flatnonzero(blues.any(0)).max()) == (2, 60)
-    assert blues.sum() > reds.sum() > 20
-
-
-def test_line_widths_are_one_for_each_shape() -> None:
-    boxes = [[1, 1, 14, 6], [1, 8, 14, 14]]
-    found = painted(black().draw_bboxes(boxes, "r", "-", [1, 3], "none", 1.0))
-    assert [found[1:7, 7].sum(), found[8:15, 7].sum()] == [2, 6]
-    found = painted(black().draw_lines([[0, 15], [0, 15]], [[2, 2], [9, 9]], "w", "--", np.array([1, 4])))
-    assert [found[:6, 7].sum(), found[6:, 7].sum()] == [1, 4]
 
 
 def test_axes_draw_on_the_image() -> None:

@@ -1,5 +1,4 @@
 import itertools
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +6,6 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
-from footplate.config import Config
 from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError
 from footplate.optim import schedules
 from footplate.optim.schedules import (
@@ -19,7 +17,6 @@ from footplate.optim.schedules import (
 from footplate.optim.schedules.base_curve import ENDLESS
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import PARAM_SCHEDULERS
-from footplate_openmmlab.first_generation.translation.translate import translate
 
 CURVES = (
     "Constant",
@@ -49,11 +46,6 @@ def test_each_curve_is_registered_for_each_field() -> None:
 def test_begin_and_end_are_converted_to_iterations() -> None:
     schedule = LinearLR(sgd(), start_factor=0.5, begin=1, end=3, convert_to_iter_based=True, epoch_length=10)
     assert (schedule.begin, schedule.end, schedule.by_epoch) == (10, 30, False)
-
-
-def test_invalid_conversions_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="convert_to_iter_based"):
-        LinearLR(sgd(), end=3, convert_to_iter_based=True)
 
 
 STEP = {"type": "StepLR", "step_size": 1}
@@ -103,20 +95,6 @@ def warnings_of(caplog: pytest.LogCaptureFixture, cfg: Any, **lengths: Any) -> l
 
 def entry(family: str, **settings: Any) -> dict[str, Any]:
     return {"type": f"{family}LR", "by_epoch": False, **settings}
-
-
-def test_warnings_have_the_locations_of_first_generation_settings(
-    current_folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    Path("old.py").write_text(
-        "total_epochs = 12\nlr_config = dict(policy='step', warmup='linear', warmup_iters=500, step=[8])\n"
-    )
-    Path("new.py").write_text("_base_ = './old.py'\n\nlr_config = dict(step=[14])\n")
-    cfg = translate(Config.fromfile("new.py"))
-    assert warnings_of(caplog, cfg.param_scheduler) == [
-        "old.py:2: LinearLR (by iteration) ends at 501, after the end of training at 120",
-        "new.py:3: MultiStepLR (by epoch) has a milestone at 14, at or after the end of training at 12",
-    ]
 
 
 @pytest.mark.parametrize(

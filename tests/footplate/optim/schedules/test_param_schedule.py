@@ -35,13 +35,6 @@ def rates(optimizer: Optimizer) -> list[float]:
     return [group["lr"] for group in optimizer.param_groups]
 
 
-def test_multipliers_that_one_cycle_ignores_are_reported(caplog: pytest.LogCaptureFixture) -> None:
-    optimizer = sgd(1.0, 0.1)
-    ParamSchedule(optimizer, OneCycle(2.5, 5))
-    assert rates(optimizer) == pytest.approx([0.1, 0.1])
-    assert "gives all parameter groups the same lr" in caplog.text
-
-
 def test_one_cycle_sets_the_base_value_of_later_schedules() -> None:
     optimizer = sgd()
     before = ParamSchedule(optimizer, CosineRestart([2, 1], [1, 1]))
@@ -121,13 +114,6 @@ def test_last_step_continues_a_schedule() -> None:
         whole.step()
         assert rates(stopped) == rates(straight)
         second.step()
-
-
-def test_last_step_needs_the_initial_values() -> None:
-    with pytest.raises(KeyError, match="'initial_lr' is not specified"):
-        ParamSchedule(sgd(0.1), Step(step_size=2), last_step=3)
-    with pytest.raises(TypeError, match="should be an Optimizer"):
-        ParamSchedule("SGD", Step(step_size=2))  # type: ignore[arg-type]
 
 
 def test_rewound_schedules_start_from_loaded_base_values() -> None:

@@ -9,7 +9,6 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from footplate import Runner
-from footplate.errors import ArgumentError
 from footplate.optim.schedules.plateau import ReduceOnPlateau, ReduceOnPlateauLR
 from tests.support import settings
 
@@ -64,17 +63,3 @@ def test_loaded_schedule_is_bit_equal_and_a_resumed_one_keeps_its_settings() -> 
     assert (second.patience, second.factor, second.best) == (5, 0.2, first.best)
     second.load_state_dict(first.state_dict())
     assert step_with_losses(second, again, LOSSES[4:]) == step_with_losses(first, straight, LOSSES[4:])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "key"),
-    [
-        ({"factor": 1.0}, "factor"),
-        ({"min_value": [0.1, 0.2]}, "min_value"),
-        ({"min_value": None}, "min_value"),
-    ],
-)
-def test_invalid_settings_are_refused(arguments: dict[str, Any], key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        ReduceOnPlateauLR(sgd(), **arguments)
-    assert caught.value.key == key

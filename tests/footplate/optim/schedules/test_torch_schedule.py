@@ -3,11 +3,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
-    CosineAnnealingLR,
     LambdaLR,
     LinearLR,
     LRScheduler,
@@ -102,22 +100,6 @@ def one_cycle(steps: int) -> tuple[SGD, OneCycleLR]:
     return optimizer, OneCycleLR(optimizer, 0.1, total_steps=steps)
 
 
-def test_one_cycle_must_have_the_steps_of_the_run(caplog: pytest.LogCaptureFixture) -> None:
-    optimizer, scheduler = one_cycle(9)
-    with pytest.raises(ArgumentError, match="has 9 steps, but the run needs 10: one per iteration") as error:
-        build_param_schedulers(scheduler, optimizer, max_iters=10)
-    assert error.value.key == "param_scheduler.total_steps"
-    for steps in (10, 20):
-        optimizer, scheduler = one_cycle(steps)
-        build_param_schedulers(scheduler, optimizer, max_iters=10)
-    build_param_schedulers(CosineAnnealingLR(optimizer, 40), optimizer, epoch_length=20, max_epochs=2)
-    assert caplog.messages == [
-        "OneCycleLR (by iteration) ends at 20, after the end of training at 10",
-        "CosineAnnealingLR (by epoch) ends at 40, after the end of training at 2. If it counts iterations, set "
-        "param_scheduler=dict(scheduler=..., by_epoch=False).",
-    ]
-
-
 def test_schedules_with_accumulation_count_iterations(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     optimizer, scheduler = one_cycle(20)
@@ -146,9 +128,3 @@ def test_settings_that_the_state_replaces_are_reported(caplog: pytest.LogCapture
 def test_rule_is_the_mode_of_a_plateau_scheduler() -> None:
     optimizer, _ = made(LambdaLR)
     assert TorchSchedule(optimizer, ReduceLROnPlateau(optimizer)).rule == "min"
-
-
-def test_state_of_the_torch_scheduler_of_the_same_name_does_not_match() -> None:
-    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    (own,) = build_param_schedulers({"type": "MultiStepLR", "milestones": [1]}, optimizer)
-    assert own.changes(TorchSchedule(optimizer, MultiStepLR(optimizer, [1])).state_dict()) == ["type=MultiStepLR"]  # type: ignore[union-attr]

@@ -140,15 +140,6 @@ def test_state_of_another_optimizer_class_is_refused() -> None:
     wrapper.load_state_dict({key: value for key, value in saved.items() if key != "optimizer_type"})
 
 
-def test_resume_without_accumulated_gradients_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
-    model = nn.Sequential(net(), nn.BatchNorm1d(2))  # whose statistics accumulation does not change: no warning
-    OptimWrapper(SGD(model.parameters(), lr=0.1), 4).initialize_count_status(model, 6, 100)
-    assert [record.getMessage() for record in caplog.records] == [
-        "Resumed at iteration 6 during gradient accumulation (accumulative_counts=4) without accumulated "
-        "gradients, so the first optimizer step will use fewer gradients."
-    ]
-
-
 def test_gradients_of_another_number_of_losses_are_discarded(caplog: pytest.LogCaptureFixture) -> None:
     def wrapper_of(layer: nn.Linear, count: int) -> OptimWrapper:
         return OptimWrapper(SGD(layer.parameters(), lr=1.0), count)
@@ -233,11 +224,3 @@ def test_loss_without_trainable_parameters_is_refused() -> None:
     model = net()
     with pytest.raises(ArgumentError, match="the loss does not depend on any trainable parameter"):
         OptimWrapper(SGD(model.parameters(), lr=0.1)).update_params(model(data(2)).detach().mean())
-
-
-def test_backward_forwards_the_arguments_of_torch() -> None:
-    model = net()
-    first, *_, last = model.parameters()
-    OptimWrapper(SGD(model.parameters(), lr=0.1)).backward(model(data(2)).sum(), inputs=[last])
-    assert first.grad is None
-    assert last.grad is not None
