@@ -11,7 +11,7 @@ from tests.docs.pages import DOCS, blocks_of
 from tests.footplate_openmmlab.environment import ENVIRONMENT, create_environment
 
 LIGHTNING = ["lightning==2.6.6", "pytorch-lightning==2.6.6", "lightning-utilities==0.15.3", "torchmetrics==1.9.0"]
-TRANSFORMERS = ["accelerate==1.15.0", "transformers==5.23.0", "huggingface_hub==2.4.0", "tokenizers==0.23.3"]
+TRANSFORMERS = ["accelerate==1.15.0"]  # Transformers itself is in this environment
 # The engines shuffle differently, so the programs read the samples in order. The rest is what a machine without
 # accelerators needs. accelerate keeps the precision of the Trainer for a later program in the same process.
 IN_ORDER = {

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,22 +12,40 @@ from footplate.registry import DATASETS, METRICS, MODELS
 from tests.footplate.cli.conftest import footplate  # noqa: F401 - a fixture
 from tests.footplate_openmmlab.environment import COMMON, MMPRETRAIN, create_environment, write_scenes
 
-PACKAGES = ["mmcv-lite==2.1.0", "mmsegmentation==1.2.2", "mmdet==3.3.0", "ftfy", "wcwidth", "regex", "prettytable"]
-PACKAGES += ["pycocotools", "shapely", "terminaltables", "scipy"]
+PACKAGES = [
+    "mmcv-lite==2.1.0",
+    "mmsegmentation==1.2.2",
+    "mmdet==3.3.0",
+    "ftfy",
+    "prettytable",
+    "shapely",
+    "terminaltables",
+]
 WritePackage = Callable[[str, Mapping[str, str]], Path]
 
 
 @pytest.fixture(scope="session")
-def python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The interpreter of an environment with MMSegmentation, MMDetection and MMPretrain, for all processes of xdist."""
-    folder = tmp_path_factory.getbasetemp()
+def common(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The interpreter of an environment with what all code bases import."""
+    return _create_once(tmp_path_factory, "common", COMMON)
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory, common: str) -> str:
+    """The interpreter of an environment with MMSegmentation, MMDetection and MMPretrain."""
+    return _create_once(tmp_path_factory, "environment", [*PACKAGES, *MMPRETRAIN], common)
+
+
+def _create_once(factory: pytest.TempPathFactory, name: str, packages: Sequence[str], *below: str) -> str:
+    """Creates an environment once for all processes of xdist."""
+    folder = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    with FileLock(folder / "environment.lock"):
-        if not (folder / "complete").exists():
-            create_environment(folder / "environment", [*PACKAGES, *MMPRETRAIN, *COMMON])
-            (folder / "complete").touch()
-    return str(folder / "environment/bin/python")
+    with FileLock(folder / f"{name}.lock"):
+        if not (folder / f"{name}.complete").exists():
+            create_environment(folder / name, packages, *below)
+            (folder / f"{name}.complete").touch()
+    return str(folder / name / "bin/python")
 
 
 @pytest.fixture

@@ -17,22 +17,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-# What mmcv-lite and the code bases import, installed without further dependencies.
-COMMON = ["mmengine==0.10.7", "termcolor"]
-COMMON += [
-    "addict",
-    "yapf",
-    "platformdirs",
-    "opencv-python-headless",
-    "matplotlib",
-    "contourpy",
-    "cycler",
-    "kiwisolver",
-]
-COMMON += ["pyparsing", "python-dateutil", "six", "fonttools"]
+# What mmcv-lite and the code bases import besides the packages of this environment.
+COMMON = ["mmengine==0.10.7", "termcolor", "addict", "yapf", "opencv-python-headless"]
 # MMPretrain, and what it imports.
 MMPRETRAIN = ["setuptools<70", "mmpretrain==1.2.0", "torchvision==0.28.*", "transformers<4.50", "tokenizers<0.22"]
-MMPRETRAIN += ["huggingface_hub<1", "einops", "mat4py", "model-index", "ordered-set", "termcolor", "markdown"]
+MMPRETRAIN += ["huggingface_hub<1", "einops", "mat4py", "model-index", "ordered-set", "markdown"]
 MMPRETRAIN += ["importlib_metadata", "zipp", "lazy_importer"]
 
 _OPERATORS = '''
@@ -54,18 +43,30 @@ sys.meta_path.insert(0, Declaration())
 '''
 
 
-def create_environment(folder: Path, packages: Sequence[str]) -> str:
-    """Creates an environment with packages from PyPI, over those of this environment; returns its interpreter."""
+def create_environment(folder: Path, packages: Sequence[str], *below: str) -> str:
+    """Creates an environment with packages from PyPI; returns its interpreter.
+
+    Args:
+        folder: The folder of the environment.
+        packages: The packages, which are installed without their dependencies.
+        below: Interpreters of environments whose packages it has too, as it has those of this environment.
+    """
     venv.create(folder, symlinks=True)
     interpreter = str(folder / "bin" / "python")
     install = [sys.executable, "-m", "pip", "--python", interpreter, "install", "-q", "--no-compile", "--no-deps"]
     subprocess.run([*install, *packages], check=True)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    site = folder / "lib" / version / "site-packages"
-    (site / "zz_parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    site = packages_of(interpreter)
+    parents = [*map(str, map(packages_of, below)), sysconfig.get_path("purelib")]
+    (site / "zz_parent.pth").write_text("".join(f"{parent}\n" for parent in parents))
     (site / "torchvision_operators.py").write_text(_OPERATORS)
     (site / "torchvision_operators.pth").write_text("import torchvision_operators\n")
     return interpreter
+
+
+def packages_of(interpreter: str) -> Path:
+    """Returns the folder of the packages of an environment."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return Path(interpreter).parents[1] / "lib" / version / "site-packages"
 
 
 def write_scenes(folder: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.footplate_openmmlab.environment import COMMON, create_environment, resume_bit_for_bit, run, train
+from tests.footplate_openmmlab.environment import create_environment, resume_bit_for_bit, run, train
 
 pytestmark = [pytest.mark.xdist_group("first generation"), pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -76,18 +76,11 @@ runner = dict(max_epochs=1)
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> str:
+def python(tmp_path_factory: pytest.TempPathFactory, common: str) -> str:
     """The interpreter of an environment with the code bases."""
-    packages = [
-        "mmcv-lite==2.1.0",
-        "mmcls==0.25.0",
-        "mmsegmentation==0.30.0",
-        "mmdet==2.28.2",
-        "prettytable",
-        "wcwidth",
-    ]
-    packages += ["pycocotools", "terminaltables", "scipy"]
-    return create_environment(tmp_path_factory.mktemp("environment"), [*packages, *COMMON])
+    packages = ["mmcv-lite==2.1.0", "mmcls==0.25.0", "mmsegmentation==0.30.0", "mmdet==2.28.2"]
+    packages += ["prettytable", "terminaltables"]
+    return create_environment(tmp_path_factory.mktemp("environment"), packages, common)
 
 
 def published(python: str, package: str) -> Path:
