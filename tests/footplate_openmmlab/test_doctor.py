@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from footplate.cli.main import main
-from footplate.errors import ConfigError, UnknownNameError
+from footplate.errors import UnknownNameError
 from footplate.registry import MODELS
-from footplate_openmmlab import use_code_bases
 from footplate_openmmlab.requirements import explain_installation, explain_unmet, extra_of
 from tests.footplate_openmmlab.conftest import WritePackage
 
@@ -87,33 +86,6 @@ def test_a_module_that_cannot_be_imported_does_not_stop_a_code_base(
     assert MODELS.get("Good").__name__ == "Good"
     with pytest.raises(UnknownNameError, match="could not be imported. ModuleNotFoundError"):
         MODELS.get("Lost")
-
-
-def test_a_model_package_that_cannot_be_imported_is_a_problem(
-    package: WritePackage, site: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    package("torchvision", {"__init__": "raise RuntimeError('operator torchvision::nms does not exist')"})
-    assert main(["doctor", "--json"]) == 2
-    (row,) = [row for row in json.loads(capsys.readouterr().out) if row["name"] == "models"]
-    assert row["problems"] == [
-        "Cannot import torchvision: RuntimeError: operator torchvision::nms does not exist",
-        "torchvision was built for a different build of torch. Install both from the same index.",
-    ]
-
-
-def test_a_missing_package_is_reported_with_the_whole_list(
-    package: WritePackage, site: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("footplate_openmmlab.installation.is_user_module", lambda name: False)
-    write_metadata(site, "mmtrack", "1.0", ["Requires-Dist: no-such-tables", "Requires-Dist: no-such-boxes"])
-    registry = "from mmengine.registry import Registry, MODELS as ROOT\n"
-    registry += "MODELS = Registry('model', parent=ROOT, locations=['mmtrack.heads'])"
-    heads = {"heads/__init__": "from .lost import Lost", "heads/lost": "import no_such_tables"}
-    package("mmtrack", {"__init__": "from .registry import MODELS", "registry": registry, **heads})
-    use_code_bases({"default_scope": "mmtrack"})
-    with pytest.raises(ConfigError, match=r"cannot be imported: ModuleNotFoundError") as caught:
-        MODELS.get("mmtrack.Lost")
-    assert "Run: pip install no-such-tables no-such-boxes" in caught.value.notes
 
 
 def test_doctor_finds_the_code_base_of_a_first_generation_config(

@@ -69,22 +69,6 @@ def test_an_mmcv_that_is_imported_first_gets_its_names(package: WritePackage) ->
     assert mmcv.runner.Hook is Hook
 
 
-def only(**versions: str) -> Any:
-    def version(name: str) -> str:
-        if name not in versions:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return versions[name]
-
-    return version
-
-
-def test_complete_packages_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", only(**{"mmcv-full": "1.7.2", "mmsegmentation": "1.2.2"}))
-    assert "no names are added to mmcv, mmseg" in str(openmmlab.install())
-    with pytest.raises(ImportError):
-        importlib.import_module("mmcv.runner")
-
-
 @pytest.fixture
 def without_mmengine() -> Iterator[None]:
     """Forgets the modules of mmengine before and after a test that writes a package of this name, or needs none."""
@@ -198,12 +182,6 @@ def test_a_first_generation_code_base_that_registers_its_classes_in_another_one(
     assert built == ["mmrotate.models", "mmdet.models"]
 
 
-def test_a_file_with_the_name_of_a_code_base_is_a_user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mmpose.py").write_text("raise RuntimeError")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert openmmlab.use_code_bases({"default_scope": "mmpose"}) == ()
-
-
 @pytest.mark.parametrize(
     ("modules", "message"),
     [
@@ -221,20 +199,6 @@ def test_an_unusable_code_base_is_an_error(package: WritePackage, modules: dict[
     package("mmrotate", modules)
     with pytest.raises(ConfigError, match=message):
         openmmlab.use_code_bases({"default_scope": "mmrotate"})
-
-
-def test_missing_requirements_of_a_code_base_are_listed_at_once(package: WritePackage) -> None:
-    about = package("mmrazor", {"__init__": "import no_such_package"}).parent / "mmrazor-1.0.dist-info"
-    about.mkdir()
-    needed = ("no-such-package>=1", "numpy", "no-such-tables", "mmcv-full", "no-such-tests ; extra == 'tests'")
-    lines = ["Name: mmrazor", "Version: 1.0", *(f"Requires-Dist: {each}" for each in needed)]
-    (about / "METADATA").write_text("\n".join(lines))
-    with pytest.raises(ConfigError) as caught:
-        openmmlab.use_code_bases({"default_scope": "mmrazor"})
-    assert caught.value.notes == (
-        "Missing: no-such-package>=1, no-such-tables.",
-        "Run: pip install 'no-such-package>=1' no-such-tables",
-    )
 
 
 PLUGIN = """

@@ -85,28 +85,8 @@ def test_color_masks_are_reported_with_their_file(tmp_path: Path, masks: Path) -
     build(tmp_path, CONFIG.replace("\n]", '\n    dict(type="ColorsToIndices"),\n]'))
 
 
-def test_a_label_map_that_cannot_be_read_is_left_to_the_run(tmp_path: Path, masks: Path) -> None:
-    (masks / "a.png").write_bytes(b"broken")
-    assert build(tmp_path, CONFIG).dataset
-
-
 def test_datasets_of_the_first_generation_are_not_checked() -> None:
     class Maps(list[Any]):
         reduce_zero_label, pipeline = False, Compose([LoadMaps(reduce_zero_label=True)])
 
     assert build_dataloader({"dataset": Maps([1])}).dataset == [1]
-
-
-@TRANSFORMS.register_module()
-class CachedMix(LoadMaps):
-    """As MMDetection's CachedMosaic."""
-
-    results_cache: tuple[Any, ...] = ()
-
-
-def test_transforms_that_mix_in_earlier_samples_are_named(
-    tmp_path: Path, masks: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    Image.new("L", (2, 2)).save(masks / "a.png")
-    build(tmp_path, CONFIG.replace("LoadMaps", "CachedMix"))
-    assert "CachedMix: images of earlier samples are mixed in, which checkpoints do not contain." in caplog.text

@@ -108,14 +108,3 @@ def test_saved_weights_have_no_prefixes_of_wrappers(tmp_path: Path) -> None:
     functions.save_checkpoint(MMDataParallel(model), str(tmp_path / "a.pth"))
     names = ["0.weight", "0.bias", "1.weight", "1.bias"]
     assert sorted(load_checkpoint(tmp_path / "a.pth")["state_dict"]) == sorted(names)
-
-
-def test_scatter_of_tensors_and_lists() -> None:
-    first, second = torch.zeros(2), torch.ones(3)
-    assert functions.scatter_tensors([first, [second]], [-1])[1][0] is second
-    assert functions.Scatter.forward([-1], first) == (first,)
-    assert len(functions.Scatter.forward([-1], [first, second])) == 2
-    assert functions.get_input_device([first, second]) == -1
-    for call in (functions.get_input_device, lambda data: functions.scatter_tensors(data, [-1])):
-        with pytest.raises(TypeError, match="expected a tensor or a list of tensors, found int"):
-            call([first, 5])

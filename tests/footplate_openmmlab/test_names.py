@@ -6,7 +6,7 @@ from pkgutil import resolve_name
 import pytest
 
 import footplate_openmmlab as openmmlab
-from footplate_openmmlab.names import DISTRIBUTIONS, NAMES, PATCHED_NAMES, names_of
+from footplate_openmmlab.names import NAMES, PATCHED_NAMES
 
 
 def test_every_name_resolves_to_footplate_torch_or_python() -> None:
@@ -19,11 +19,6 @@ def test_every_name_resolves_to_footplate_torch_or_python() -> None:
             if inspect.isclass(found) or inspect.isfunction(found):
                 is_of_python = found.__module__ in sys.stdlib_module_names
                 assert is_of_python or found.__module__.startswith(("footplate", "torch.", "yaml.")), f"{module}.{name}"
-
-
-def test_parent_modules_of_known_modules_exist() -> None:
-    assert {title.partition(".")[0] for title in NAMES} == set(DISTRIBUTIONS)
-    assert all(names_of(title.rpartition(".")[0]) is not None for title in NAMES if "." in title)
 
 
 @pytest.fixture

@@ -25,18 +25,6 @@ def test_a_registry_without_a_parent_joins_the_tree() -> None:
         removed(TRANSFORMS, "joins")
 
 
-def test_other_registries_stand_alone() -> None:
-    assert Registry("iou calculator").parent is None
-    sources = Registry("dataset source")
-    assert sources.scope == "tests"
-
-    @sources.register_module
-    class Folder:
-        pass
-
-    assert isinstance(sources.build({"type": "Folder"}), Folder)
-
-
 def test_registries_of_one_scope_share_their_entries() -> None:
     models = Registry("models", parent=MODELS, scope="shares")
     try:
@@ -92,10 +80,3 @@ def test_members_for_code_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert found.SHAPES.build_func({"type": "Round"}, registry=found.SHAPES).__name__ == "Round"
     assert found.SHAPES._module_dict.pop("Round").__name__ == "Round"
     assert "Round" not in found.SHAPES
-
-
-def test_unknown_first_generation_model_names_its_code_base() -> None:
-    with pytest.raises(UnknownNameError) as caught:
-        MODELS.get("TopDown")
-    advice = "For a first-generation config, see docs/first-generation.md. Otherwise, set default_scope = 'mmpose'."
-    assert caught.value.notes == (f"It is a model of MMPose. {advice}",)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from footplate.engine import EpochBasedTrainLoop, Hook, Runner
+from footplate.engine import Hook, Runner
 from footplate.models import BaseModel
 from tests.support import settings
 
@@ -72,18 +72,6 @@ def test_plain_module_with_old_code_trains(tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     runner = Runner(model, tmp_path, batches, max_epochs=1, loss=F.cross_entropy, optim_wrapper=optimizer)
     assert runner.train()[-1]["iter"] == 2
-
-
-def test_loop_with_an_own_iteration_trains_old_code(tmp_path: Path) -> None:
-    class OwnIteration(EpochBasedTrainLoop):
-        def run_iter(self, idx: int, data_batch: Any) -> None:
-            self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
-            self._iter += 1
-
-    cfg = settings(tmp_path, train_cfg={"type": OwnIteration, "max_epochs": 1}, default_hooks={"logger": None})
-    runner = Runner(**{**cfg, "model": OldPyramid(adds=True, repaired=False)})
-    runner.train()
-    assert runner.iter == 4
 
 
 @pytest.mark.parametrize("repaired", [False, True])

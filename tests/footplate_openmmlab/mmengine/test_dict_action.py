@@ -1,7 +1,5 @@
 import argparse
 
-import pytest
-
 from footplate_openmmlab.mmengine.dict_action import DictAction
 
 
@@ -15,9 +13,3 @@ def test_pairs_are_collected_over_several_flags() -> None:
     arguments = ["--cfg-options", "a=1", "b.c=x=y", "--cfg-options", "d=[1,(2,3)]", "a=2"]
     assert parser().parse_args(arguments).cfg_options == {"a": 2, "b.c": "x=y", "d": [1, (2, 3)]}
     assert parser().parse_args([]).cfg_options is None
-
-
-@pytest.mark.parametrize("pair", ["noequals", "=3", "a=[1,2"])
-def test_invalid_pairs_are_argument_errors(pair: str) -> None:
-    with pytest.raises(argparse.ArgumentError):
-        parser().parse_args(["--cfg-options", pair])

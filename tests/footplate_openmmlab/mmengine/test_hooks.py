@@ -71,13 +71,6 @@ def test_run_that_starts_from_a_checkpoint_with_an_average_begins_with_the_avera
     assert started[0] == 1.0
 
 
-def test_average_that_a_subclass_does_not_load_starts_with_the_loaded_weights(tmp_path: Path) -> None:
-    torch.save({"state_dict": {"weight": torch.full((1,), 7.0)}, "meta": {}}, tmp_path / "start.pth")
-    hook, seen = Swapping(momentum=0.1), Seen()
-    configured(tmp_path, hook, seen, load_from=str(tmp_path / "start.pth")).val()
-    assert set(seen.validated) == {7.0}
-
-
 class Extended(EMAHook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         super().after_load_checkpoint(runner, checkpoint)

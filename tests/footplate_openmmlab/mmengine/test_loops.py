@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 import footplate_openmmlab as openmmlab
 from footplate import Runner
 from footplate.data import DefaultSampler
-from footplate.errors import FootplateError
 from tests.support import loader, settings, weights
 
 CODE_BASE = """
@@ -261,21 +260,6 @@ def test_iteration_based_loop_of_a_code_base_resumes(tmp_path: Path) -> None:
     resumed = Runner.from_cfg({**cfg, "train_cfg": {"type": "StepTrainLoop", "max_iters": 6}, "resume": True})
     resumed.train()
     assert resumed.iter == 6
-
-
-@pytest.mark.parametrize(
-    ("changes", "key"),
-    [
-        ({"evaluator": [{"metrics": [{"type": "PointAccuray"}]}, [METRIC]]}, "val_evaluator[0].metrics[0].type"),
-        ({"evaluator": [[METRIC], {"type": "SamplingEvaluater", "metrics": []}]}, "val_evaluator[1].type"),
-        ({"dataloader": [loader(8), {**loader(8), "batch_sise": 2}]}, "val_dataloader[1].batch_sise"),
-        ({"cfg": {"type": "MultiValLop"}}, "val_cfg.type"),
-    ],
-)
-def test_a_typo_in_one_of_several_sections_is_found_before_the_run(tmp_path: Path, changes: Any, key: str) -> None:
-    with pytest.raises(FootplateError) as caught:
-        Runner.from_cfg(settings(tmp_path, **several(**changes)), check=True)
-    assert caught.value.key == key
 
 
 def test_an_endless_loader_starts_again_in_a_new_order() -> None:

@@ -6,13 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from footplate import Runner
 from footplate.errors import ArgumentError
 from footplate.records.logger import get_logger, logging_to, set_level
 from footplate_openmmlab.mmengine import logging as logs
 from footplate_openmmlab.mmengine.runner import turn_on_activation_checkpointing
 from footplate_openmmlab.mmengine.weights import constant_init
-from tests.support import PointAccuracy, settings
 
 
 def test_an_initializer_drops_no_argument() -> None:
@@ -21,19 +19,6 @@ def test_an_initializer_drops_no_argument() -> None:
     assert (layer.weight[0, 0].item(), layer.bias[0].item()) == (3.0, 1.0)
     with pytest.raises(ValueError, match="longer"):
         constant_init(layer, 3.0, 1.0, 2.0)
-
-
-class LoggingAccuracy(PointAccuracy):
-    def compute_metrics(self, results: list[float]) -> dict[str, float]:
-        logs.MMLogger.get_current_instance().info("a table")
-        return super().compute_metrics(results)
-
-
-def test_a_metric_that_was_silent_in_the_preflight_logs_afterwards(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    Runner(**{**settings(tmp_path, preflight=True), "val_evaluator": LoggingAccuracy()}).train()
-    assert caplog.messages.count("a table") == 3
 
 
 @pytest.mark.parametrize("names", ["1.0", ["0", "1.0"]])

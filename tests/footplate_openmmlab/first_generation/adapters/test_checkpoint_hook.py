@@ -1,6 +1,5 @@
 """Checkpoints of first-generation runs contain what first-generation code expects in them."""
 
-import logging
 import signal
 from pathlib import Path
 from typing import Any
@@ -71,18 +70,6 @@ def test_averages_saved_by_mmcv_are_resumed(tmp_path: Path) -> None:
         assert all(torch.equal(value, resumed[part][name]) for name, value in whole[part].items())
 
 
-def test_metadata_that_cannot_be_saved_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class MetaHook(Hook):
-        def before_run(self, runner: Any) -> None:
-            runner.meta.update(note="a", function=print)
-
-    with caplog.at_level(logging.WARNING):
-        meta = train(tmp_path, MetaHook(), log_level="INFO")
-    assert meta["note"] == "a"
-    assert "function" not in meta
-    assert "without meta['function']" in caplog.text
-
-
 def test_labels_and_the_metadata_of_the_config_are_saved(tmp_path: Path) -> None:
     saving = {"interval": 1, "meta": {"mmdet_version": "2.28.2"}}
     meta = train(tmp_path, checkpoint_config=saving)
@@ -107,9 +94,3 @@ def test_latest_pth_is_a_link_to_the_newest_checkpoint(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
     train(tmp_path / "other", checkpoint_config={"create_symlink": False})
     assert not (tmp_path / "other" / "latest.pth").exists()
-
-
-def test_gradients_are_freed_in_a_run_without_first_generation_hooks(tmp_path: Path) -> None:
-    runner = Runner.from_cfg(Config(old_config(tmp_path)))
-    runner.train()
-    assert all(parameter.grad is None for parameter in runner.model.parameters())

@@ -9,7 +9,6 @@ from torch.utils.data import Dataset
 from footplate.config import Config
 from footplate.data import SampleLoader, batch_plan, build_dataloader, samplers
 from footplate.engine import Runner
-from footplate.errors import DataError
 from footplate.registry import DATASETS
 from tests.footplate.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.footplate_openmmlab.first_generation.adapters.support import OldPoints, old_config
@@ -126,8 +125,3 @@ def test_dataset_without_groups_is_batched_as_before() -> None:
 def test_config_that_needs_no_groups_has_no_batch_sampler(changes: dict[str, Any]) -> None:
     data = {"samples_per_gpu": 2, "train": {"type": "A"}, **changes.pop("data", {})}
     assert "batch_sampler" not in sections({**EPOCHS, **changes, "data": data})["train_dataloader"]
-
-
-def test_flag_of_another_length_is_an_error() -> None:
-    with pytest.raises(DataError, match="has 11 samples, but its `flag` has 3 entries"):
-        loader(flag=FLAGS[:3])

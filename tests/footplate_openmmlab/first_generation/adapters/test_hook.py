@@ -257,15 +257,6 @@ def test_gradients_are_kept_after_the_step_and_not_accumulated(tmp_path: Path) -
         assert torch.equal(ours, theirs)
 
 
-def test_hook_before_the_optimizer_logs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    train(
-        tmp_path, {"type": "WeightRecorder", "priority": "HIGH"}, {"type": "WeightRecorder", "priority": "ABOVE_NORMAL"}
-    )
-    assert [record.getMessage() for record in caplog.records if "WeightRecorder" in record.getMessage()] == [
-        "WeightRecorder has a higher priority than the optimizer, but its after_train_iter runs after optimizer.step()."
-    ]
-
-
 def test_late_hook_is_called_before_a_signal_during_validation_ends_the_run(tmp_path: Path) -> None:
     """Hooks after `EvalHook` wait for the validation. The resumed run does not repeat it."""
     epochs: list[int] = []

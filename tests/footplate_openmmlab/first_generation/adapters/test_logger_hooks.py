@@ -17,8 +17,7 @@ from footplate_openmmlab.first_generation.adapters.logger_hooks import (
     TextLoggerHook,
     WandbLoggerHook,
 )
-from footplate_openmmlab.first_generation.translation.draft import Kind
-from footplate_openmmlab.first_generation.translation.translate import translate, translate_sections
+from footplate_openmmlab.first_generation.translation.translate import translate
 from tests.footplate_openmmlab.first_generation.adapters.support import old_config
 from tests.support import json_lines
 
@@ -130,25 +129,6 @@ def test_logger_settings_become_writer_settings(hook: Any, backend: Any) -> None
     assert cfg["visualizer"]["vis_backends"] == [{"type": "LocalVisBackend"}, backend]
     arguments = {key: value for key, value in backend.items() if key != "type"}
     inspect.signature(VISBACKENDS.get(backend["type"])).bind(**arguments)
-
-
-@pytest.mark.parametrize(
-    ("hook", "warning"),
-    [
-        (
-            {"type": "MMDetWandbHook", "log_checkpoint": True, "num_eval_images": 100},
-            "these settings have no counterpart: log_checkpoint=True, num_eval_images=100",
-        ),
-        (
-            {"type": "SegmindLoggerHook"},
-            "SegmindLoggerHook has no counterpart and was removed: {'type': 'SegmindLoggerHook'}",
-        ),
-    ],
-    ids=lambda value: value["type"] if isinstance(value, dict) else "",
-)
-def test_unsupported_logger_setting_is_noted(hook: dict[str, Any], warning: str) -> None:
-    found = translate_sections(old_config("", log_config={"interval": 5, "hooks": [hook]})).notes
-    assert [note.text for note in found if note.kind is Kind.WARNING] == [warning]
 
 
 class ResearchTextLogger(TextLoggerHook):

@@ -10,17 +10,13 @@ from footplate import Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.data.data_container import DataContainer
 from footplate.distributed import initialize_weights, unwrap_model
-from footplate.errors import BuildError
-from footplate.models import BaseModel
 from footplate_openmmlab.first_generation.adapters.model import (
     LegacyModel,
     MMDataParallel,
-    adapt_model,
     collate,
     scatter,
 )
 from tests.footplate_openmmlab.first_generation.adapters.support import OldModel, OldModelWithSteps, old_config
-from tests.support import ToyModel
 
 
 def test_collate_containers() -> None:
@@ -146,20 +142,6 @@ def test_checkpoint_has_the_keys_of_the_model(tmp_path: Path) -> None:
     again = Runner.from_cfg(old_config(tmp_path / "again", load_from=str(tmp_path / "epoch_3.pth")))
     again.load_or_resume()
     assert torch.equal(unwrap_model(again.model).head.weight, saved["state_dict"]["head.weight"])  # type: ignore[arg-type, union-attr]
-
-
-def test_second_generation_model_is_returned_unchanged() -> None:
-    class Duck(nn.Module):
-        def train_step(self, data: Any, optim_wrapper: Any) -> Any: ...
-
-    for model in (ToyModel(), Duck()):
-        assert adapt_model(model) is model
-
-
-def test_model_without_train_step_or_return_loss_raises(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="'Linear' has neither train_step"):
-        Runner.from_cfg(old_config(tmp_path, model={"type": "torch.nn.Linear", "in_features": 1, "out_features": 1}))
-    assert issubclass(LegacyModel, BaseModel)
 
 
 def test_weights_that_a_constructor_has_loaded_are_kept() -> None:

@@ -14,7 +14,7 @@ from footplate.data import BaseTransform
 from footplate.data.data_container import DataContainer
 from footplate.registry import MODELS, TRANSFORMS
 from footplate_openmmlab.first_generation.adapters.results import as_data_element
-from footplate_vision.inference import ExportError, Predictor, export_model
+from footplate_vision.inference import Predictor, export_model
 from footplate_vision.inference.predicted_files import describe_prediction
 from footplate_vision.inference.trained_model import open_trained
 
@@ -59,11 +59,6 @@ def test_keypoints_become_instances() -> None:
     line = describe_prediction(as_data_element(result, {"ori_shape": (8, 9)}), {})
     instance = {"keypoints": [[1, 2], [3, 4]], "keypoint_scores": [0.5, 0.25]}
     assert line == {"height": 8, "width": 9, "instances": [instance]}
-
-
-@pytest.mark.parametrize("result", [{"pts_bbox": 1}, [np.zeros((1, 7), np.float32)]])
-def test_other_results_stay(result: Any) -> None:
-    assert as_data_element(result) is result
 
 
 @TRANSFORMS.register_module()
@@ -119,11 +114,6 @@ class OldClassifier(nn.Module):
         scores = torch.stack([self.level - img[:, 0].mean((1, 2)), img[:, 0].mean((1, 2)) - self.level], dim=1)
         scores = scores.softmax(1) if softmax else scores
         return list(scores.numpy()) if post_process else scores
-
-
-@MODELS.register_module()
-class OldDetector(OldThreshold):
-    encode_decode = property()  # as if the class did not have it
 
 
 @TRANSFORMS.register_module(name="Normalize")
@@ -183,24 +173,6 @@ def test_classes_and_colors_may_be_those_of_the_first_generation(tmp_path: Path)
     assert found == {"classes": ["dark", "bright"], "palette": [[255, 0, 0], [0, 255, 0]]}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "classes"),
-    [
-        ("type='Points', classes=['dark', 'bright'],", ["dark", "bright"]),
-        ("type='OldPoints',", ("left", "right")),
-        ("type='OldPoints', classes='names.txt',", None),
-    ],
-)
-def test_classes_that_the_checkpoint_lacks_are_those_of_the_config(
-    tmp_path: Path, arguments: str, classes: Any
-) -> None:
-    config = CONFIG.replace("type='Points',", arguments)
-    config = config.replace("imports=[", "imports=['tests.footplate_openmmlab.first_generation.adapters.support', ")
-    path = tmp_path / "config.py"
-    path.write_text(config)
-    assert Predictor(save(tmp_path, {"cfg": ""}, torch.save), config=path).metainfo.get("classes") == classes
-
-
 @pytest.mark.parametrize("is_file", [True, False], ids=["file", "pixels"])
 def test_first_generation_model_predicts_and_draws(checkpoint: Path, tmp_path: Path, is_file: bool) -> None:
     pixels = np.zeros((4, 6, 3), np.uint8)
@@ -229,9 +201,3 @@ def test_segmentors_and_classifiers_are_exported_with_their_normalization(tmp_pa
     probabilities, labels = torch.export.load(tmp_path / "old.pt2").module()(images)
     assert labels.tolist() == ([[[0] * 4 + [1] * 4] * 6] if model == "OldThreshold" else [0])
     assert torch.equal(probabilities.argmax(1), labels)
-
-
-def test_other_models_of_the_first_generation_are_not_exported(tmp_path: Path) -> None:
-    detector = save(tmp_path, {"cfg": CONFIG.replace("OldThreshold", "OldDetector")}, torch.save)
-    with pytest.raises(ExportError, match="only segmentors and classifiers can be exported to torch-export"):
-        export_model(open_trained(detector), str(tmp_path / "w.pt2"), "torch-export")

@@ -109,21 +109,6 @@ def test_ema_hook_of_a_script_warms_up(tmp_path: Path, build: Any) -> None:
         build(warmup=2)
 
 
-def test_batches_may_be_tensors(tmp_path: Path) -> None:
-    class Scale(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = nn.Parameter(torch.ones(()))
-
-        def train_step(self, data: torch.Tensor, optimizer: Any) -> dict[str, Any]:
-            loss = (self.scale * data).square().mean()
-            return {"loss": loss, "log_vars": {"loss": loss.item()}, "num_samples": len(data)}
-
-    runner, _ = script(tmp_path, BY_EPOCH, Scale())
-    runner.run([DataLoader(torch.ones(8, 2), 4)])  # type: ignore[arg-type]
-    assert runner.outputs["num_samples"] == 4
-
-
 def test_resume_is_bit_equal(tmp_path: Path) -> None:
     whole, _ = script(tmp_path / "whole", BY_EPOCH, checkpoint_config={"interval": 1})
     whole.run([loader()])
@@ -199,24 +184,6 @@ def test_hooks_find_the_dataset_of_iterations_and_a_loss_may_be_an_integer(tmp_p
     data = loader()
     runner.run([data], [("train", 1)])
     assert found == [data.dataset] * 2
-
-
-def test_runner_without_work_dir_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    runner, _ = script(tmp_path, BY_EPOCH)
-    runner.work_dir = None
-    before = sums(runner.model)
-    runner.run([loader()], max_epochs=1)
-    between = sums(runner.model)
-    runner.run([loader()], max_epochs=2)
-    assert len({tuple(before), tuple(between), tuple(sums(runner.model))}) == 3
-    assert runner.epoch == 2
-    assert list(tmp_path.iterdir()) == []
-    runner.register_checkpoint_hook({"interval": 1})
-    with pytest.raises(ArgumentError, match="needs work_dir to save checkpoints"):
-        runner.run([loader()], max_epochs=3)
 
 
 def test_batch_processor_replaces_the_steps_of_the_model(tmp_path: Path) -> None:
@@ -304,14 +271,6 @@ def test_interrupted_epoch_resumes_with_the_seed_of_the_checkpoint(
     again.run([loader_of(8)])
     assert sums(again.model) == sums(whole.model)
     assert "The run resumes with the checkpoint's seed 7 instead of 8." in caplog.text
-
-
-def test_messages_contain_the_options_of_scripts(tmp_path: Path) -> None:
-    script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 1})[0].run([loader()])
-    runner, _ = script(tmp_path, BY_EPOCH, checkpoint_config={"interval": 1})
-    with pytest.raises(ArgumentError, match="contains checkpoints from another run") as caught:
-        runner.run([loader()])
-    assert caught.value.notes[0] == "To resume that run, pass --auto-resume or --resume-from (runner.resume)."
 
 
 @pytest.mark.parametrize("in_hook", [False, True])
@@ -415,21 +374,6 @@ def test_several_optimizers_are_stepped_by_the_model(tmp_path: Path) -> None:
     runner = build_runner({"type": "EpochBasedRunner", "max_epochs": 1}, default_args=given)
     runner.run([loader()])
     assert not any(map(torch.equal, model.parameters(), before))
-
-
-def test_unsupported_runner_feature_raises() -> None:
-    model = OldModelWithSteps()
-    with pytest.raises(BuildError, match="takes no argument 'max_epoch'"):
-        build_runner({"type": "EpochBasedRunner", "max_epoch": 3}, default_args={"model": model})
-    with pytest.raises(AttributeError, match="EpochBasedRunner has no 'message_hub' before run"):
-        _ = EpochBasedRunner(model).message_hub
-
-    class Own(EpochBasedRunner):
-        def train(self, data_loader: Any) -> None:
-            """Never called."""
-
-    with pytest.raises(ArgumentError, match="Own overrides train, but the engine does not call it"):
-        Own(model)
 
 
 def test_user_defined_runner_and_constructor(tmp_path: Path) -> None:

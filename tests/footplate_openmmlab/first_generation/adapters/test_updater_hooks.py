@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from footplate import Runner
-from footplate.errors import BuildError
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS
 from footplate_openmmlab.first_generation.adapters import Hook
@@ -109,11 +108,3 @@ class OwnRates(LrUpdaterHook):
 
 def test_a_subclass_may_set_the_rates_of_an_epoch_itself() -> None:
     assert rates_by_epoch(OwnRates()) == rates_by_epoch(OwnRates(warmup="constant", warmup_iters=1)) == [0.5] * 4
-
-
-def test_invalid_settings() -> None:
-    kind: Any = HOOKS.get("ExpLrUpdaterHook")
-    with pytest.raises(ValueError, match="longer"):
-        kind(0.5, 0.5)
-    with pytest.raises(BuildError, match="needs the argument 'gamma'"):
-        rates_by_epoch(kind())

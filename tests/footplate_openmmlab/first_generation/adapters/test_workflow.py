@@ -5,11 +5,9 @@ import pytest
 import torch
 
 from footplate import Runner
-from footplate.errors import ArgumentError, DataError
-from footplate.registry import DATASETS, MODELS
 from footplate_openmmlab.first_generation.adapters.workflow import WorkflowHook
 from tests.footplate_openmmlab.first_generation.adapters.recorder import Recorder
-from tests.footplate_openmmlab.first_generation.adapters.support import OldModelWithSteps, OldPoints, old_config
+from tests.footplate_openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config
 from tests.support import settings, summation_tolerance
 
 
@@ -62,35 +60,6 @@ def test_validation_does_not_change_the_model_and_weights_means_by_samples(tmp_p
     assert validated.message_hub.get_scalar("val/loss").current() == pytest.approx(expected, rel=summation_tolerance(8))
 
 
-@DATASETS.register_module()
-class UnevenPoints(OldPoints):
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"img": torch.zeros(index + 1), "label": 0}
-
-
-def test_unreadable_validation_data_has_the_key_of_the_workflow(tmp_path: Path) -> None:
-    config = old_config(tmp_path, workflow=[("train", 1), ("val", 1)], evaluation=None)
-    config["data"]["val"] = {"type": "UnevenPoints", "size": 8}
-    with pytest.raises(DataError, match="samples 0, 1, 2, 3 cannot be collated") as caught:
-        Runner.from_cfg(config).train()
-    assert caught.value.key.endswith("workflow")
-
-
-@MODELS.register_module()
-class MarkingModel(OldModelWithSteps):
-    """Marks values in validation, as MMDetection 2.x does."""
-
-    def val_step(self, data: dict[str, Any], optimizer: Any = None) -> dict[str, Any]:
-        outputs = self.train_step(data, optimizer)
-        return {**outputs, "log_vars": {f"{name}_val": value for name, value in outputs["log_vars"].items()}}
-
-
-def test_marked_values_keep_their_names(tmp_path: Path) -> None:
-    runner, _ = train(tmp_path, [("train", 1), ("val", 1)], model={"type": "MarkingModel"})
-    names = {key for key in runner.message_hub.log_scalars if key.startswith("val/")}
-    assert names == {"val/loss_cls_val", "val/acc_val", "val/loss_val"}
-
-
 def test_second_generation_model(tmp_path: Path) -> None:
     cfg = settings(tmp_path, val_dataloader=None, val_cfg=None, val_evaluator=None)
     loader = {**cfg["train_dataloader"], "dataset": {"type": "Points", "size": 8}}
@@ -98,9 +67,3 @@ def test_second_generation_model(tmp_path: Path) -> None:
     runner = Runner(**{**cfg, "custom_hooks": [hook]})
     runner.train()
     assert runner.message_hub.get_scalar("val/loss").data[0].shape == (3,)
-
-
-@pytest.mark.parametrize("workflow", [[("val", 1)], [("val", 1), ("train", 1)]])
-def test_other_phases_raise(workflow: Any) -> None:
-    with pytest.raises(ArgumentError, match=r"must be \[\('train', n\), \('val', m\)\]"):
-        WorkflowHook(workflow, None)

@@ -37,10 +37,7 @@ def test_momentum_of_adam_is_the_first_beta() -> None:
     ("settings", "error", "key", "suggestion"),
     [
         ({"policy": "stpe", "step": 1}, ArgumentError, "policy", "step"),
-        ({"policy": "step", "steps": 1}, BuildError, "steps", "step"),
-        ({"policy": "fixed", "warmup_itres": 1}, BuildError, "warmup_itres", "warmup_iters"),
         ({"policy": "exp"}, BuildError, "gamma", None),
-        ({"policy": "fixed", "warmup": "linear"}, ArgumentError, "warmup_iters", None),
         ({"policy": "YOLOX", "min_lr": 0, "num_last_epochs": 2}, ArgumentError, "num_last_epochs", None),
     ],
 )

@@ -2,8 +2,7 @@ from typing import Any
 
 import pytest
 
-from footplate_openmmlab.first_generation.translation.draft import Kind
-from tests.footplate_openmmlab.first_generation.translation.support import EPOCHS, notes, sections
+from tests.footplate_openmmlab.first_generation.translation.support import EPOCHS, sections
 
 
 def test_top_level_model_settings_move_into_the_model() -> None:
@@ -24,10 +23,3 @@ def test_top_level_model_settings_move_into_the_model() -> None:
 def test_resume(resume: dict[str, Any], expected: dict[str, Any]) -> None:
     found = sections({**EPOCHS, **resume})
     assert {key: found[key] for key in ("load_from", "resume") if key in found} == expected
-
-
-@pytest.mark.parametrize(
-    ("total", "kind", "text"), [(12, Kind.BECAME, "train_cfg.max_epochs"), (9, Kind.WARNING, "9 is ignored")]
-)
-def test_duplicate_run_length_is_noted(total: int, kind: Kind, text: str) -> None:
-    assert [note for note in notes({**EPOCHS, "total_epochs": total}, kind) if note.startswith(f"total_epochs: {text}")]

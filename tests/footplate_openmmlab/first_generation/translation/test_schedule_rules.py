@@ -44,12 +44,9 @@ def test_policy_becomes_native_schedules(cfg: dict[str, Any], run: Draft, made: 
     "cfg",
     [
         {"policy": "poly", "min_lr": 1e-4, **WARM},  # a minimum is not multiplicative
-        {"policy": "CosineAnnealing", "min_lr": 1e-4, **WARM},
         {"policy": "step", "step": [8], "min_lr": 1e-4},
         {"policy": "step", "step": [11, 8]},
-        {"policy": "step", "step": [8], "warmup": "linear", "warmup_iters": 5, "warmup_by_epoch": True},
         {"policy": "poly", "by_epoch": False},
-        {"policy": "step", "step": [8], "warmup": "constant", "warmup_iters": 5},
         {"policy": "cyclic"},
     ],
 )

@@ -1,4 +1,3 @@
-import logging
 from typing import Any
 
 import pytest
@@ -6,12 +5,11 @@ import pytest
 from footplate import Config
 from footplate.engine.checking.plan import translate_config
 from footplate.error_context import origin_of
-from footplate.errors import ConfigError, FootplateError
+from footplate.errors import ConfigError
 from footplate_openmmlab.first_generation.translation.draft import Kind
 from footplate_openmmlab.first_generation.translation.translate import (
     is_first_generation,
     translate,
-    warn_about_leftovers,
 )
 from tests.footplate_openmmlab.first_generation.translation.support import DATA, EPOCHS, notes, sections
 
@@ -33,14 +31,6 @@ WRAPPER = {"optimizer": SGD}
 )
 def test_generation_is_detected(cfg: dict[str, Any], first: bool) -> None:
     assert is_first_generation(cfg) is first
-
-
-def test_leftovers_are_reported_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "footplate")
-    warn_about_leftovers({"optim_wrapper": WRAPPER, "runner": {}, "fp16": {}, "data": {}, "evaluation": {}})
-    assert [record.message for record in caplog.records] == [
-        "First-generation keys in a second-generation config have no effect: fp16, runner, evaluation, data"
-    ]
 
 
 def test_sections_keep_the_origins_of_their_keys() -> None:
@@ -74,32 +64,6 @@ WARNED: list[tuple[dict[str, Any], str, str]] = [
 def test_setting_that_cannot_be_kept_is_one_warning(cfg: dict[str, Any], device: str, warning: str) -> None:
     found = [note for note in notes({**EPOCHS, **cfg}, Kind.WARNING, device=device) if note.startswith(warning)]
     assert len(found) == 1
-
-
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    (
-        {"runner": {"max_iters": "many"}, "lr_config": {"policy": "poly"}},
-        "the length of a run must be an integer >= 1",
-    ),
-    ({"workflow": [("train", 1), ("val", 1)]}, "there is no data.val"),
-]
-
-
-@pytest.mark.parametrize(("cfg", "message"), REFUSED)
-def test_invalid_setting_raises(cfg: dict[str, Any], message: str) -> None:
-    with pytest.raises(FootplateError, match=message):
-        translate({**EPOCHS, **cfg})
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("optimizer_config", 5), ("optimizer", {"a": 1})],
-)
-def test_value_of_wrong_type_raises_with_its_key(key: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"the first-generation key '{key}' cannot be translated") as caught:
-        translate({**EPOCHS, "optimizer": {"type": "SGD", "lr": 0.1}, key: value})
-    assert (caught.value.key, caught.value.found) == (key, value)
-    assert len(str(caught.value).splitlines()) <= 5
 
 
 FIRST: dict[str, Any] = {
