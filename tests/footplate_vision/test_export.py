@@ -35,9 +35,3 @@ def test_export_prints_the_largest_difference(footplate: Command) -> None:
     shown = json.loads(said)
     assert shown["inputs"]["images"][0] == ["N", 1, "H", "W"]
     assert shown["outputs"] == {"probabilities": ["N", 10], "labels": ["N"]}
-
-
-def test_wrong_suffix_is_an_error(footplate: Command) -> None:
-    code, said, errors = footplate("export", "model.pth", "--to", "onnx", "-o", "a.pth")
-    assert (code, said) == (2, "")
-    assert "the output file name must end in .onnx" in errors

@@ -49,11 +49,6 @@ def test_classes_of_both_generations(dataset: Any, classes: Any) -> None:
     assert classes_of(dataset) == classes
 
 
-def test_class_string_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="must be a sequence, not a string"):
-        classes_of(SimpleNamespace(CLASSES="person"))
-
-
 def test_different_labels_of_ignored_pixels_are_named_with_their_keys(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from footplate.errors import ArgumentError
 from footplate.optim import build_optim_wrapper
 
 
@@ -125,17 +124,3 @@ def test_layer_decay_optimizer_constructor_is_layer_wise() -> None:
     old, _ = settings(BEiT(), "LayerDecayOptimizerConstructor", layer_decay_rate=0.9, num_layers=6)
     new, _ = settings(BEiT(), decay_rate=0.9, decay_type="layer_wise", num_layers=6)
     assert old == new
-
-
-@pytest.mark.parametrize(
-    ("backbone", "paramwise", "key"),
-    [
-        (BEiT, {"decay_rate": 0.9}, "num_layers"),
-        (BEiT, {"decay_rate": 0.9, "num_layers": 6, "decay_type": "stage_wise"}, "decay_type"),
-        (nn.Identity, {"decay_rate": 0.9, "num_layers": 6}, "decay_type"),
-    ],
-)
-def test_invalid_settings_are_refused(backbone: type[nn.Module], paramwise: dict[str, Any], key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        settings(backbone(), **paramwise)
-    assert caught.value.key == f"optim_wrapper.paramwise_cfg.{key}"

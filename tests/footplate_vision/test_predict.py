@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.footplate.cli.conftest import Command
-from tests.footplate_vision.inference.models import recipe, save_untrained, save_untrained_recipe
+from tests.footplate_vision.inference.models import save_untrained_recipe
 from tests.support import json_lines
 
 
@@ -51,13 +51,6 @@ def test_augmentation_at_test_time_is_not_applied(footplate: Command, caplog: py
     assert "PrepareTTAHook has no effect on predictions." in caplog.text
 
 
-def test_wrong_argument_is_one_error(footplate: Command) -> None:
-    code, said, errors = footplate("predict", "model.pth", "images", "--score", "2", "--out", "c")
-    assert (code, said) == (2, "")
-    assert "argument --score: must be a number from 0 to 1, not 2" in errors.splitlines()[0]
-    assert len(errors.splitlines()) <= 5
-
-
 def test_pictures_of_a_batch_are_predicted_despite_a_damaged_one(footplate: Command) -> None:
     Path("mixed").mkdir()
     for name in ("000", "001", "002"):
@@ -74,14 +67,3 @@ def test_pictures_of_a_batch_are_predicted_despite_a_damaged_one(footplate: Comm
     _, said, _ = footplate("predict", "model.pth", "mixed", "--out", "d", "--device", "cpu", "--no-pictures", "--json")
     failures = json.loads(said)["failures"]
     assert [each["input"] for each in failures] == ["mixed/001.png", "mixed/003.png"]
-
-
-def test_missing_instances_are_explained_by_the_threshold_of_the_model(footplate: Command, tmp_path: Path) -> None:
-    cfg = recipe("fashion-det", tmp_path / "work")
-    cfg["model"]["test_cfg"]["score_thr"] = 0.9
-    save_untrained(cfg, tmp_path / "model.pth")
-    predict = ("predict", str(tmp_path / "model.pth"), "images/000.png", "--device", "cpu", "--no-pictures")
-    assert "Use a lower --score" in footplate(*predict, "--score", "1")[1]
-    said = footplate(*predict, "--score", "0")[1]
-    assert "Pass --set model.test_cfg.score_thr=0.0 to show more." in said
-    assert "No instance" not in footplate(*predict, "--score", "0", "--set", "model.test_cfg.score_thr=0.0")[1]

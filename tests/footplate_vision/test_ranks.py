@@ -115,4 +115,4 @@ def test_several_processes_measure_what_one_does(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_up_to_eight_processes_measure_what_one_does(tmp_path: Path) -> None:
-    check([1, 4, 8], [1, 2, 3, 7, 8, 9, 31, 50], tmp_path, every=True, seconds=280)
+    check([4, 8], [1, 7, 8, 9, 31], tmp_path, every=True, seconds=280)

@@ -67,13 +67,6 @@ def test_fields_of_own_classes_only_need_slices_and_cat() -> None:
     assert InstanceData.cat([found, found[1]]).polygons.corners == [3, 4, 5, 4]
 
 
-def test_invalid_index_is_refused() -> None:
-    with pytest.raises(IndexError, match="out of range"):
-        _ = instances()[3]
-    with pytest.raises(ArgumentError, match="must consist of integers or bools"):
-        _ = instances()[torch.tensor([0.9, 0.2, 0.7])]
-
-
 def test_fields_must_have_the_same_length() -> None:
     found = instances()
     with pytest.raises(ArgumentError, match="but 'scores' has 2 and 'bboxes' has 3"):
@@ -91,18 +84,6 @@ def test_cat_concatenates_tensors_arrays_lists_and_strings() -> None:
     assert found.bboxes[3].tolist() == [0.0, 1.0, 2.0, 3.0]
     assert found.labels.tolist() == [7, 8, 9, 7]
     assert (found.names, found.word, found.img_path) == (["x", "y", "z", "x"], "abca", "a.png")
-
-
-@pytest.mark.parametrize(
-    ("several", "message"),
-    [
-        ([], "at least one element, all with the same fields"),
-        ([InstanceData(a=[1]), InstanceData(b=[1])], "with the same fields"),
-    ],
-)
-def test_cat_refuses_invalid_input(several: list[InstanceData], message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        InstanceData.cat(several)
 
 
 def test_channel_dimension_is_added() -> None:

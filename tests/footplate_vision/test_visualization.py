@@ -1,4 +1,3 @@
-import colorsys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +10,7 @@ from PIL import ExifTags, Image
 
 from footplate import Runner
 from footplate.data.data_element import BaseDataElement
-from footplate.evaluation import Evaluator
-from footplate.evaluation.evaluation_sets import EvaluationSet
-from footplate_vision.visualization import BaseVisualizationHook, distinct_colors, sample_image
+from footplate_vision.visualization import BaseVisualizationHook, sample_image
 from tests.footplate_vision.recording import RUNNER, Recorder, batch
 from tests.support import loader, settings
 
@@ -34,17 +31,6 @@ def test_every_nth_batch_is_drawn(event: str, arguments: dict[str, Any], expecte
     for batch_idx in range(4):
         getattr(hook, event)(RUNNER, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
     assert recorder.names == expected
-
-
-def test_a_dataset_too_small_for_an_image_is_reported(caplog: pytest.LogCaptureFixture) -> None:
-    sets = [EvaluationSet(name, range(size), Evaluator([])) for name, size in (("day", 10), ("night", 3))]
-    runner: Any = SimpleNamespace(val_loop=SimpleNamespace(sets=sets))
-    for draw in (False, True):
-        BaseVisualizationHook(draw, 10).before_train(runner)
-    assert caplog.messages == [
-        "BaseVisualizationHook does not draw any images from the dataset 'night': "
-        "the number of batches, 3, is less than interval=10."
-    ]
 
 
 class Choosy(BaseVisualizationHook):
@@ -87,11 +73,6 @@ def test_a_batch_without_images_costs_only_its_images(caplog: pytest.LogCaptureF
     hook.after_val_iter(RUNNER, 0, {"inputs": torch.zeros(2, 7)}, [BaseDataElement()])
     assert "The image '0_0' cannot be drawn and is skipped: DataError: the batch contains no image" in caplog.text
     assert recorder.names == []
-
-
-def test_no_color_of_a_class_is_the_red_of_errors() -> None:
-    hues = [colorsys.rgb_to_hsv(*(channel / 255 for channel in color))[0] for color in distinct_colors(60)]
-    assert 0.06 < min(hues) < max(hues) < 0.92
 
 
 def test_test_images_are_drawn_at_the_interval(tmp_path: Path) -> None:

@@ -110,13 +110,6 @@ def test_the_loss_needs_one_class_of_every_image(given: Any, message: str) -> No
         head().loss(FEATURES, given)
 
 
-def test_invalid_arguments_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="topk must be at most 3"):
-        head(topk=(1, 4))
-    with pytest.raises(ArgumentError, match="Set neck=dict"):
-        classifier(neck=None)(torch.zeros(2, 1, 12, 12))
-
-
 def by_hand(scores: torch.Tensor, target: torch.Tensor, smoothing: float) -> float:
     """Returns the loss, computed by loops over images and classes."""
     total = 0.0

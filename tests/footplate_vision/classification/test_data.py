@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import DataError
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate_vision.classification import ClsDataSample
 from footplate_vision.classification.data import labels_of
@@ -106,16 +106,10 @@ def test_classes_without_samples_are_reported(folder: Path, caplog: pytest.LogCa
     ("arguments", "message"),
     [
         ({"data_prefix": "nowhere"}, "nowhere' does not exist\n  key data_prefix\n  .* has no 'nowhere'"),
-        ({"data_prefix": "pictures/bag/deep/er"}, "no class folders"),
-        ({"data_prefix": "pictures", "extensions": [".gif"]}, "there are no images in"),
         # By the order of the folders the pictures of a bag would be called shoes.
         (
             {"data_prefix": "pictures", "classes": ["shoe", "coat", "bagg"]},
             "the class names do not match the folders in .*: 3 names, 3 folders",
-        ),
-        (
-            {"data_prefix": "pictures", "ann_file": "none.txt"},
-            "none.txt' does not exist\n  key ann_file\n  .* has no 'none",
         ),
     ],
 )
@@ -124,32 +118,11 @@ def test_missing_input_is_reported(folder: Path, arguments: dict[str, Any], mess
         dataset(data_root=str(folder), **arguments)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "the file '.*list.txt' lists no images"),
-        ("a.png 1\nb.png x\n", "line 2 of"),
-        ("a.png 3\n", "line 1 of .* one class index below 3"),
-        ("\udcff 1\n", "cannot be read"),
-    ],
-)
-def test_a_list_that_cannot_be_read_is_reported(folder: Path, text: str, message: str) -> None:
-    (folder / "list.txt").write_text(text, errors="surrogateescape")
-    with pytest.raises(DataError, match=message):
-        dataset(data_root=str(folder), data_prefix="pictures", ann_file="list.txt", classes=["a", "b", "c"])
-
-
 @pytest.mark.parametrize("value", [3, np.array([3]), torch.tensor([3], dtype=torch.int8)])
 def test_one_label_can_have_many_types(value: Any) -> None:
     sample = ClsDataSample().set_gt_label(value).set_pred_label(value)
     assert sample.gt_label.tolist() == sample.pred_label.tolist() == [3]
     assert sample.gt_label.dtype == torch.int64
-
-
-@pytest.mark.parametrize("value", [0.5, [[1]], True])
-def test_invalid_labels_are_refused(value: Any) -> None:
-    with pytest.raises(ArgumentError, match="labels must be an integer"):
-        ClsDataSample().set_gt_label(value)
 
 
 def test_labels_in_range_need_no_check_of_a_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,9 +166,3 @@ def test_training_mixes_images_and_truth() -> None:
 def test_truth_may_be_written_as_scores() -> None:
     found = preprocessor(num_classes=3, to_onehot=True)(batch([1, [0, 2]]))
     assert [each.gt_score.tolist() for each in found["data_samples"]] == [[0, 1, 0], [1, 0, 1]]
-
-
-@pytest.mark.parametrize("arguments", [{"to_onehot": True}, {"batch_augments": [swap]}])
-def test_scores_need_the_number_of_classes(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match="need num_classes"):
-        preprocessor(**arguments)

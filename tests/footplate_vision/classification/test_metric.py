@@ -106,33 +106,6 @@ def test_samples_without_an_accuracy_are_refused(
         METRICS.build({"type": "Accuracy", **arguments}).process(None, [sample.to_dict()])
 
 
-@pytest.mark.parametrize(
-    ("kind", "arguments", "message"),
-    [
-        ("Accuracy", {"topk": 0}, "topk must be an integer >= 1"),
-        ("Accuracy", {"thrs": "high"}, "must be a number or None"),
-        ("SingleLabelMetric", {"items": ["recal"]}, "did you mean 'recall'"),
-        ("SingleLabelMetric", {"average": "mean"}, "average must be one of macro, micro"),
-    ],
-)
-def test_invalid_arguments_are_refused(kind: str, arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        METRICS.build({"type": kind, **arguments})
-
-
-@pytest.mark.parametrize(
-    ("samples", "given", "words"),
-    [
-        ([{"pred_score": [0.1] * 4}], 5, r"found: \[4, 5\]"),
-        ([{"pred_score": [0.1] * 4}, {"pred_score": [0.1] * 3}], None, r"found: \[3, 4\]"),
-        ([{"pred_label": [1]}], None, "the number of classes is unknown"),
-    ],
-)
-def test_an_unknown_number_of_classes_is_refused(samples: Any, given: int | None, words: str) -> None:
-    with pytest.raises(DataError, match=words):
-        ConfusionMatrix(given).process(None, [{"gt_label": [0], **sample} for sample in samples])
-
-
 def single_label_values(predicted: list[int], truth: list[int], **arguments: Any) -> dict[str, Any]:
     evaluator = Evaluator(METRICS.build({"type": "SingleLabelMetric", "items": ITEMS, **arguments}))
     evaluator.process(
@@ -188,11 +161,6 @@ def test_under_a_threshold_nothing_is_predicted() -> None:
     assert found["single-label/precision_thr-0.70_classwise"] == [100, 100]
     assert found["single-label/recall_thr-0.70_classwise"] == [50, 50]
     assert "single-label/support_thr-0.70_classwise" not in found
-
-
-def test_samples_without_precision_and_recall_are_refused() -> None:
-    with pytest.raises(DataError, match="the prediction contains class 4"):
-        single_label_values([4], [0], num_classes=3)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -25,19 +25,6 @@ def test_bars_are_as_long_as_scores_and_the_truth_is_blue() -> None:
     assert pixels_of(wrong, BLUE) < 40 < pixels_of(wrong, ORANGE)
 
 
-@pytest.mark.parametrize(("draw_gt", "draw_pred", "panels"), [(True, True, 2), (True, False, 1), (False, True, 2)])
-def test_disabled_panels_are_omitted(draw_gt: bool, draw_pred: bool, panels: int) -> None:
-    sample = ClsDataSample().set_gt_label(1).set_pred_score([0.2, 0.8, 0.0])
-    picture = rendered(sample, draw_gt=draw_gt, draw_pred=draw_pred)
-    assert picture.shape[1] == panels * 266 + 10
-    assert (pixels_of(picture, BLUE) > 0) == (draw_gt and draw_pred)
-
-
-def test_images_of_any_size_fit() -> None:
-    picture = rendered(ClsDataSample().set_gt_label(0), np.full((20, 80, 3), 120, np.uint8))
-    assert pixels_of(picture, (120, 120, 120)) == pytest.approx(256 * 64, rel=0.01)
-
-
 def labelled(count: int = 3) -> tuple[dict[str, Any], list[ClsDataSample]]:
     """Returns samples with the predicted class 1; the true class of the first is 0."""
     data_batch, outputs = batch(ClsDataSample, count, channels=1)

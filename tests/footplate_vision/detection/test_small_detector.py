@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate.errors import ArgumentError
 from footplate.optim import build_optim_wrapper
 from footplate.registry import MODELS
 from footplate_vision.detection import DetDataSample, SmallDetector, small_detector
@@ -110,11 +109,6 @@ def test_every_position_of_every_level_has_a_prediction() -> None:
     assert (grid.scores.shape, grid.boxes.shape) == ((2, 6 + 24, 3), (2, 30, 4))
     assert grid.points[:7].tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12], [2, 2]]
     assert grid.points[-1].tolist() == [22, 14]
-
-
-def test_invalid_stages_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="levels must be at most 2"):
-        network(levels=3)
 
 
 def grid(seed: int = 0, classes: int = 3) -> Grid:

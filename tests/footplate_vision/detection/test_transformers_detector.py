@@ -1,11 +1,9 @@
-import sys
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from footplate.errors import ArgumentError, MissingExtraError
 from footplate.optim import build_optim_wrapper
 from footplate_vision.detection import DetDataSample, TransformersDetector
 from footplate_vision.structures import InstanceData
@@ -99,23 +97,3 @@ def test_scores_and_boxes_are_those_of_the_image(config: Any) -> None:
     assert shared == (config is DETR)
     chance = raw.logits.softmax(-1)[..., :3] if shared else raw.logits.sigmoid()
     assert torch.equal(scores, chance)
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"model_type": "rt_dert"}, "did you mean 'rt_detr'"),
-        ({}, "config.model_type must be one of"),
-        ({**DETR, "backbone_config": {"model_type": "resnett"}}, "rejected the config of 'detr'"),
-    ],
-)
-def test_an_invalid_config_is_refused(config: Any, message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        model(config)
-
-
-@pytest.mark.parametrize("package", ["transformers", "scipy"])
-def test_a_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=rf"'{package}'.*\n.*\.\[transformers\]"):
-        model(DETR)

@@ -2,7 +2,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
@@ -67,21 +66,6 @@ def test_masks_are_drawn() -> None:
     given.gt_instances.masks = masks
     _, truth, _ = panels(visualizer(alpha=0.5).render(grey(), given))
     assert truth[120, 120].tolist() == [172, 45, 45]
-
-
-def test_colors_can_be_set() -> None:
-    for chosen in ("green", (0, 128, 0), [(0, 128, 0), (9, 9, 9)]):
-        _, truth, _ = panels(visualizer(bbox_color=chosen).render(grey(), sample()))
-        assert truth[180, 40].tolist() == [0, 128, 0]
-    made = visualizer()
-    made.dataset_meta = {}
-    assert panels(made.render(grey(), sample()))[1][180, 40].tolist() != [90] * 3
-
-
-@pytest.mark.parametrize(("box", "ink"), [("yellow", [0, 0, 0]), ("navy", [255] * 3)])
-def test_labels_contrast_with_the_color_of_the_box(box: str, ink: list[int]) -> None:
-    _, truth, _ = panels(visualizer(bbox_color=box).render(grey(), sample()))
-    assert ink in truth[60:76, 40:70].reshape(-1, 3).tolist()
 
 
 def test_predictions_with_low_scores_are_not_drawn(tmp_path: Path) -> None:

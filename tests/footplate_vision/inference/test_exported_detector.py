@@ -18,7 +18,6 @@ from footplate_vision.inference.exported_detector import (
     OPSET,
     ExportedDetector,
     _adaptive_max_pool2d,
-    _length,
     _Limit,
     _max_pool2d,
     _Minimum,
@@ -26,7 +25,6 @@ from footplate_vision.inference.exported_detector import (
     _paste_masks,
     register_operators,
 )
-from footplate_vision.structures import InstanceData
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
@@ -137,15 +135,6 @@ def test_pooling_is_exported_for_other_sizes(tmp_path: Path) -> None:
     images = torch.rand(1, 2, 26, 48, generator=torch.Generator().manual_seed(0))
     (output,) = onnxruntime.InferenceSession(path).run(None, {"images": images.numpy()})
     assert output.tolist() == reference(images).tolist()
-
-
-def test_lengths_are_traced() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing is deprecated
-        traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
-            lambda boxes: torch.zeros(_length(InstanceData(boxes=boxes))), torch.zeros(3, 4)
-        )
-    assert len(traced(torch.zeros(5, 4))) == 5
 
 
 def test_instances_are_compared_in_any_order() -> None:

@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import json
-import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,10 +28,8 @@ from footplate_vision.inference import (
     output_path_of,
 )
 from footplate_vision.inference.export_formats import largest_difference
-from footplate_vision.inference.exported_model import ExportedModel, run_for_export
-from footplate_vision.inference.module_export import Export
+from footplate_vision.inference.exported_model import ExportedModel
 from footplate_vision.segmentation.data import SegDataSample
-from footplate_vision.selfsup import SelfSupDataPreprocessor
 from tests.footplate_vision.inference.models import recipe, save_pictures, save_untrained
 
 HAS_ONNX = all(importlib.util.find_spec(each) for each in ("onnx", "onnxscript", "onnxruntime"))
@@ -73,37 +70,11 @@ class OddSizesModel(TwoWayModel):
 
 
 @MODELS.register_module()
-class OneImageModel(TwoWayModel):
-    """A model that accepts only one image, as MaskFormer in MMSegmentation."""
-
-    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
-        return [inputs * self.scale][len(inputs) - 1]
-
-
-@MODELS.register_module()
 class RandomModel(TwoWayModel):
     """A model that draws random numbers in every prediction, as SegNeXt in MMSegmentation."""
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
         return inputs * torch.rand_like(inputs)
-
-
-@MODELS.register_module()
-class ShapeModel(TwoWayModel):
-    """A model that converts a shape to a tensor, as deformable attention in MMDetection."""
-
-    __module__ = "mmdet.layers"
-
-    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
-        return inputs * self.scale * torch._shape_as_tensor(inputs)[2]
-
-
-@MODELS.register_module()
-class NoneFromEval(ListModel):
-    """A model whose `eval` returns nothing, as that of MMDetection's detectors with a teacher."""
-
-    def eval(self) -> None:  # type: ignore[override]
-        super().eval()
 
 
 @MODELS.register_module()
@@ -243,16 +214,6 @@ def test_sizes_are_tested_with_odd_and_even_features(tmp_path: Path) -> None:
     assert exported.outputs == {"output": ("N", 1, "?", "?")}
 
 
-def test_self_supervised_model_gets_a_list_of_views() -> None:
-    model: Any = TwoWayModel()
-    model.data_preprocessor, model.forward = SelfSupDataPreprocessor(), lambda inputs, mode: len(inputs)
-    assert run_for_export(model, torch.zeros(3, 1, 4, 4)) == 1
-
-
-def test_model_for_one_image_is_exported(tmp_path: Path) -> None:
-    assert exported_as(tmp_path, "OneImageModel").inputs["images"][0] == (1, 1, "H", "W")
-
-
 def test_model_with_random_predictions_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="the model's outputs differ between two runs on the same input"):
         exported_as(tmp_path, "RandomModel")
@@ -272,24 +233,6 @@ def test_channel_order_and_transforms_are_in_the_output_and_in_the_file(tmp_path
     metainfo = json.loads(files["metainfo.json"])
     assert metainfo["channel_order"] == order
     assert json.loads(metainfo["pipeline"]) == [{**resize, "scale": [96, 64]}]
-
-
-@pytest.mark.parametrize(
-    ("detections", "compared", "line"),
-    [
-        (7, 3, "compared    3 of 7 instances, those with a score above 0.3"),
-        (7, 0, "note        no instance in the example scores above 0.3, so only the best were compared"),
-        (0, 0, "note        nothing is detected in the example, so nothing was compared"),
-    ],
-)
-def test_number_of_compared_detections_is_shown(detections: int, compared: int, line: str) -> None:
-    outputs = {"boxes": ("K", 4), "masks": ("K", "H", "W")}
-    export = Export("a.onnx", outputs, [(1, 3, 64, 96)], 0.0, detections=detections, compared=compared)
-    lines = describe_export(export).splitlines()
-    assert lines[1:3] == ["output      boxes (K, 4)", "output      masks (K, H, W)"]
-    assert lines[-2] == line + ("" if compared else "; pass an image with objects: --image FILE")
-    assert lines[-1] == f"K           the number of detections; {detections} in the example"
-    assert (lines[3] == "difference  at most 0, tested with inputs of 1x3x64x96") is (detections > 0)
 
 
 class _Pooled(torch.nn.Module):
@@ -325,35 +268,6 @@ def test_segmentor_of_mmsegmentation_is_exported_for_any_size(tmp_path: Path, mo
     assert exported.multiple == 1
 
 
-class _Windows(torch.nn.Module):
-    """Pads features to a multiple of seven and halves their number, as a Swin Transformer does."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        padded = F.pad(features, (0, -features.shape[1] % 7))
-        return padded.view(len(features), -1, 7).flatten(1)[:, ::2]
-
-
-def test_model_whose_sizes_are_long_formulas_is_exported_for_one_size(tmp_path: Path) -> None:
-    module = torch.nn.Sequential(*[_Windows() for _ in range(3)])
-    exported = export_module(module, tmp_path / "a.pt2", torch.rand(2, 224))
-    program = torch.export.load(tmp_path / "a.pt2")
-    assert exported.outputs == {"output": (2, 28)}
-    assert not program.range_constraints
-
-
-@pytest.mark.slow
-def test_the_multiple_that_sizes_must_have_is_reported(tmp_path: Path) -> None:
-    cfg = recipe("fashion-seg", tmp_path / "work")
-    cfg["model"].update(widths=(8, 16), depths=(1, 1))
-    save_untrained(cfg, tmp_path / "model.pth")
-    exported = export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt2"), "torch-export")
-    run = torch.export.load(tmp_path / "a.pt2").module()
-    (multiple,) = map(int, re.findall(r"height and width must be multiples of (\d+)\n", describe_export(exported)))
-    run(torch.zeros(1, 3, 5 * multiple, 7 * multiple))
-    with pytest.raises(Exception, match="Guard failed|must be|divisible|Runtime assertion"):
-        run(torch.zeros(1, 3, 97, 131))
-
-
 def test_differences_are_found() -> None:
     values, labels = torch.tensor([1.0, 2.0, float("inf")]), torch.tensor([1, 2, 3, 4])
     assert largest_difference([values, labels], [values, labels]) == 0
@@ -381,15 +295,6 @@ def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monke
         export_model(trained_as(tmp_path, "TwoWayModel"), str(target), "torch-export")
     assert target.read_bytes() == b"of an earlier export"
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted([target.name, "model.pth"])
-
-
-@needs_onnx
-@pytest.mark.slow
-def test_unsupported_opset_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(ArgumentError, match=r"the model cannot be exported with opset 99"):
-        export_model(untrained(tmp_path), str(tmp_path / "a.onnx"), "onnx", opset=99)
-    assert not (tmp_path / "a.onnx").exists()
-    assert not any(record.exc_info for record in caplog.records)
 
 
 @pytest.mark.parametrize("test_cfg", [{"size_divisor": 48}, {"size": (80, 96)}])
@@ -427,29 +332,6 @@ def test_preprocessing_that_cannot_be_exported_is_an_error(tmp_path: Path) -> No
         export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt2"), "torch-export")
 
 
-def test_model_that_needs_more_than_images_names_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ExportedModel, "named_outputs", lambda self, images: len(None))  # type: ignore[arg-type]
-    with pytest.raises(ExportError, match="the model cannot be run on an example input: TypeError") as raised:
-        export_model(untrained(tmp_path), str(tmp_path / "a.pt2"), "torch-export")
-    assert raised.value.key == "model"
-    assert "--size" not in str(raised.value)
-
-
-def test_size_that_the_model_does_not_support_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Any, images: Tensor) -> dict[str, Tensor]:
-        raise ValueError("too large")
-
-    monkeypatch.setattr(ExportedModel, "named_outputs", fail)
-    with pytest.raises(ExportError, match="ValueError: too large") as raised:
-        export_model(untrained(tmp_path), str(tmp_path / "a.pt2"), "torch-export", size=(40, 40))
-    assert raised.value.key == "--size"
-
-
-def test_model_is_built_if_its_eval_returns_nothing(tmp_path: Path) -> None:
-    model = trained_as(tmp_path, "NoneFromEval", "head.scale").prepared().build(torch.device("cpu"))
-    assert not model.training
-
-
 def test_model_that_cannot_be_exported_names_the_line(tmp_path: Path) -> None:
     with pytest.raises(ExportError) as raised:
         export_model(trained_as(tmp_path, "ListModel", "head.scale"), str(tmp_path / "a.pt2"), "torch-export")
@@ -459,26 +341,10 @@ def test_model_that_cannot_be_exported_names_the_line(tmp_path: Path) -> None:
     assert ".numpy()" in text
 
 
-@needs_onnx
-def test_model_with_parts_of_mmdetection_is_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(request: Any) -> None:  # as `write_traced`, which needs MMDetection
-        export: Any = torch.onnx.export
-        axes = {"images": {2: "H", 3: "W"}}
-        export(
-            request.module, request.inputs.args, request.path, dynamo=False, input_names=["images"], dynamic_axes=axes
-        )
-
-    monkeypatch.setattr("footplate_vision.inference.exporting.write_traced", write)
-    exported = export_model(trained_as(tmp_path, "ShapeModel"), str(tmp_path / "a.onnx"), "onnx")
-    assert exported.outputs == {"output": (1, 1, "H", "W")}
-
-
 @pytest.mark.parametrize(
     ("target", "to", "options", "message"),
     [
-        ("a.onnx", "openvino", {}, "--to must be"),
         ("a.pt2", "torch-export", {"opset": 18}, "an opset can be set only for ONNX"),
-        ("a.pt2", "torch-export", {"size": (0, 4)}, "--size must be"),
         ("a.pt2", "torch-export", {"image": "no.png"}, r"the file 'no\.png' does not exist"),
     ],
 )

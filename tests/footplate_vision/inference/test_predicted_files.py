@@ -8,9 +8,8 @@ import torch
 from PIL import Image
 
 from footplate.data.data_element import BaseDataElement
-from footplate.data.transforms import BaseTransform
 from footplate.errors import ArgumentError, DataError
-from footplate.registry import TRANSFORMS, VISUALIZERS
+from footplate.registry import VISUALIZERS
 from footplate.visualization import Visualizer
 from footplate_vision.classification.data import ClsDataSample
 from footplate_vision.detection.data import DetDataSample
@@ -19,7 +18,6 @@ from footplate_vision.inference.predicted_files import describe_prediction
 from footplate_vision.inference.predictor import restored_image
 from footplate_vision.selfsup import SelfSupDataSample
 from footplate_vision.structures import InstanceData
-from footplate_vision.visualization import distinct_colors
 from tests.footplate_vision.inference.models import recipe, save_pictures, save_untrained, save_untrained_recipe
 from tests.support import json_lines
 
@@ -164,23 +162,6 @@ def _inputs(path: Path) -> list[str]:
     return [Path(line["input"]).name for line in json_lines(path)]
 
 
-def test_an_image_that_a_loader_of_a_code_base_cannot_read_is_named(tmp_path: Path, classifier: Path) -> None:
-    cfg = recipe("fashion-cls", tmp_path / "work")
-    cfg["test_dataloader"]["dataset"]["pipeline"].insert(0, {"type": "LoadImageAsserting"})
-    predictor = Predictor(classifier / "model.pth", config=cfg, device="cpu")
-    wanted = "the image '.*000.png' cannot be read: AssertionError: failed to load image"
-    with pytest.raises(DataError, match=wanted):
-        predict_files(predictor, [str(classifier / "images" / "000.png")], str(tmp_path / "out"))
-
-
-@TRANSFORMS.register_module()
-class LoadImageAsserting(BaseTransform):
-    """Fails for files that are no images, as that of mmcv."""
-
-    def transform(self, results: Any) -> Any:
-        raise AssertionError("failed to load image")
-
-
 def test_frames_of_a_video_have_a_line_each(tmp_path: Path, classifier: Path, predictor: Predictor) -> None:
     cv2 = pytest.importorskip("cv2", reason="needs opencv-python-headless")
     (tmp_path / "films").mkdir()
@@ -200,32 +181,6 @@ def test_frames_of_a_video_have_a_line_each(tmp_path: Path, classifier: Path, pr
     assert failure.error == f"OpenCV cannot decode any frame of the video '{failure.input}'"
     with pytest.raises(DataError, match=r"the video '.*b.avi' cannot be read"):
         predict_files(predictor, [str(tmp_path / "films/b.avi")], str(tmp_path / "out"))
-
-
-def test_a_label_map_has_colors_without_a_palette(tmp_path: Path) -> None:
-    runner = save_untrained(recipe("fashion-seg", tmp_path / "work"), tmp_path / "model.pth")
-    (path, *_) = save_pictures(runner.test_dataloader.dataset, tmp_path / "images")
-    content = torch.load(tmp_path / "model.pth", weights_only=True)
-    content["meta"]["dataset_meta"] = {"classes": ["background", "a", "b"]}
-    torch.save(content, tmp_path / "model.pth")
-    cfg = recipe("fashion-seg", tmp_path / "work")
-    cfg["visualizer"] = {"type": "NeedsPalette"}
-    predictor = Predictor(tmp_path / "model.pth", config=cfg, device="cpu")
-    prediction = predictor(path)
-    prediction.pred_sem_seg.data[:] = 2
-    assert predictor.draw(path, prediction)[0, 0].tolist() == list(distinct_colors(3)[2])
-    predictor.metainfo.clear()
-    assert predictor.draw(path, prediction)[0, 0].tolist() == list(distinct_colors(3)[2])
-
-
-@VISUALIZERS.register_module()
-class NeedsPalette(Visualizer):
-    """Draws label maps with the classes and the palette of `dataset_meta`, as that of MMSegmentation."""
-
-    def add_datasample(self, name: str, image: Any, data_sample: Any = None, *args: Any, **settings: Any) -> None:
-        labels = data_sample.pred_sem_seg.data[0].numpy()
-        assert len(self.dataset_meta["classes"]) == 3
-        self.set_image(np.array(self.dataset_meta["palette"], dtype=np.uint8)[labels])
 
 
 @VISUALIZERS.register_module()

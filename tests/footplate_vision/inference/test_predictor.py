@@ -21,7 +21,6 @@ from footplate_vision.inference import Predictor
 from footplate_vision.inference.predictor import load_rgb
 from footplate_vision.segmentation.data import PackSegInputs
 from tests.footplate_vision.inference.models import recipe, save_pictures, save_untrained
-from tests.support import settings
 
 # The fields of the ground truth that the metrics of each recipe need.
 _TRUTH = {
@@ -153,47 +152,14 @@ def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, l
     assert drawn.shape[1] > 2 * 64
 
 
-@DATASETS.register_module()
-class SevenFrames(BaseDataset):
-    """A dataset whose samples have several frames, as in video super-resolution."""
-
-
-def _load_key(key: str) -> dict[str, str]:
-    return {"type": "LoadImageFromFile", "key": key}
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda cfg: cfg.pop("test_dataloader"), None),
         (lambda cfg: [cfg.pop("test_dataloader"), cfg.pop("val_dataloader")], "no test or validation data"),
         (
-            lambda cfg: [cfg.update(default_scope="mmseg"), cfg.pop("test_dataloader"), cfg.pop("val_dataloader")],
-            "Self-supervised models of OpenMMLab packages are not supported",
-        ),
-        (
             lambda cfg: cfg["test_dataloader"]["dataset"].update(pipeline=[{"type": "LoadPointsFromFile"}]),
             "do not support point clouds",
-        ),
-        (
-            lambda cfg: cfg.update(
-                test_dataloader={
-                    "batch_size": 50,
-                    "dataset": {
-                        "type": "FashionScenes",
-                        "pipeline": [{"type": "LoadImageFromFile"}, _load_key("gt"), {"type": "PackSegInputs"}],
-                    },
-                }
-            ),
-            None,
-        ),
-        (
-            lambda cfg: cfg["test_dataloader"]["dataset"].update(type="SevenFrames", pipeline=[_load_key("img")]),
-            "only support models whose input is a single image",
-        ),
-        (
-            lambda cfg: cfg["test_dataloader"]["dataset"].update(data_source={}),
-            "do not support the datasets of MMSelfSup 0.x",
         ),
     ],
 )
@@ -259,13 +225,6 @@ def test_averaged_weights_are_those_that_a_test_uses(tmp_path: Path) -> None:
     assert all(torch.equal(value, tested[key]) for key, value in used.items())
     latest = trained.model.state_dict()
     assert any(not torch.equal(value, latest[key]) for key, value in used.items())
-
-
-def test_dataset_without_a_pipeline_is_explained(tmp_path: Path) -> None:
-    Runner.from_cfg(settings(tmp_path)).train()
-    with pytest.raises(ArgumentError, match="the test data in the config has no pipeline") as error:
-        Predictor(str(tmp_path / "epoch_3.pth"))
-    assert "Then call the model to predict" in error.value.notes[-1]
 
 
 @TRANSFORMS.register_module()

@@ -63,11 +63,6 @@ def test_label_maps_may_be_in_the_folder_of_the_images(root: Path) -> None:
     assert labels(made(root, data_prefix={"img_path": "images", "seg_map_path": "images"})) == [0, 2]
 
 
-def test_images_without_truth(root: Path) -> None:
-    dataset = made(root, data_prefix={"img_path": "images"}, test_mode=True)
-    assert "gt_sem_seg" not in dataset[0]["data_samples"]
-
-
 def test_some_of_the_classes(root: Path) -> None:
     dataset = made(root, metainfo={"classes": ("tree", "road")})
     assert (labels(dataset), dataset.metainfo["classes"]) == ([1, 255, 0], ("tree", "road"))
@@ -99,9 +94,7 @@ def test_a_label_out_of_range_is_reported(root: Path) -> None:
             DataError,
             "the folder '.*image' does not exist\n.*\n  .* has no 'image'",
         ),
-        ({"ann_file": "train.txt"}, DataError, "train.txt' does not exist\n  key ann_file\n  .* has no 'train.txt'"),
         ({"data_prefix": {**FOLDERS, "seg_map_path": "images"}}, DataError, "no label map in .* for 2 of 3 images"),
-        ({"img_suffix": ".bmp"}, DataError, "there are no images in '.*images'"),
         ({"metainfo": {"classes": ("rode",)}}, ArgumentError, "metainfo.classes must be one of road, car, tree"),
     ],
 )
@@ -156,28 +149,6 @@ def test_palettes_that_differ_are_reported(root: Path, caplog: pytest.LogCapture
     made(root).warn_about_labels()
     message = f"label 0 has the color {red} in '{first}' and {blue} in '{third}'"
     assert f"The palettes of label maps differ: {message}." in caplog.text
-
-
-def test_suffixes_may_have_capitals(root: Path) -> None:
-    (root / "images/b.png").rename(root / "images/b_leftImg8bit.png")
-    (root / "masks/b.png").rename(root / "masks/b_labelTrainIds.png")
-    suffixes: dict[str, Any] = {"img_suffix": "_leftImg8bit.png", "seg_map_suffix": "_labelTrainIds.png"}
-    assert labels(made(root, **suffixes)) == [1]
-
-
-def test_label_maps_with_another_suffix_are_found_or_shown(root: Path) -> None:
-    (root / "images/a.jpg").rename(root / "images/a.JPG")
-    for path in list((root / "masks").rglob("*.png")):
-        path.rename(path.with_suffix(".PNG"))
-    assert labels(made(root)) == [0, 1, 2]
-    assert labels(made(root, img_suffix=".jpg")) == [0]
-    (root / "masks/b.PNG").rename(root / "masks/b_mask.png")
-    with pytest.raises(DataError, match="for 1 of 3 images") as caught:
-        made(root)
-    assert caught.value.notes[0].startswith(
-        "The first missing file is 'b.png'. The folder contains b_mask.png, a.PNG, deep/c.PNG."
-    )
-    assert "seg_map_suffix" in caught.value.notes[1]
 
 
 def test_an_image_and_its_truth_are_packed() -> None:
@@ -252,17 +223,3 @@ def test_augmentations_act_on_padded_batches_in_training_only() -> None:
     data = preprocessor(batch((3, 6), (3, 6)), True)
     assert seen == [(2, 3, 8, 8)]
     assert (data["inputs"][0, 0, 0, 0], len(data["data_samples"])) == (11, 1)
-
-
-def test_training_refuses_label_maps_that_were_not_resized_with_their_image() -> None:
-    data = batch((3, 6))
-    data["data_samples"][0].set_metainfo({"ori_shape": (3, 6), "img_shape": (6, 12)})
-    data["inputs"] = [torch.zeros(3, 6, 12)]
-    SegDataPreProcessor()(data)
-    with pytest.raises(DataError, match="6x3, but the image is 12x6'\n  .*, put LoadAnnotations before Resize"):
-        SegDataPreProcessor()(data, training=True)
-
-
-def test_size_and_divisor_exclude_each_other() -> None:
-    with pytest.raises(ArgumentError, match="size and size_divisor cannot both be set"):
-        SegDataPreProcessor(size=(8, 8), size_divisor=4)

@@ -1,4 +1,3 @@
-import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.engine.checking.preflight import trial_evaluator
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import DataError
 from footplate.evaluation import EvaluationContext, Evaluator
 from footplate.registry import METRICS
 from footplate_vision.segmentation import IoUMetric, SegDataSample
@@ -88,14 +86,6 @@ def test_per_class_values_have_the_prefix() -> None:
     assert found == {f"val/{name}": value for name, value in expected.items()}
 
 
-def test_table_leaves_out_the_fscore_if_it_equals_dice(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="footplate"):
-        for beta in (1, 2):
-            assert "mFscore" in evaluated([(np.array([[0, 0]]), np.array([[0, 1]]))], 2, beta=beta)
-    assert ["Fscore" in message for message in caplog.messages[::2]] == [False, True]
-    assert "mFscore excludes 1 of 2 classes, because none of their pixels was predicted correctly: c1." in caplog.text
-
-
 def test_predictions_may_be_written_instead(tmp_path: Path) -> None:
     metric = METRICS.build({"type": "IoUMetric", "format_only": True, "output_dir": str(tmp_path / "out")})
     evaluator = Evaluator(metric)
@@ -120,13 +110,6 @@ def test_names_of_files_do_not_depend_on_the_process_or_the_order(tmp_path: Path
     assert [path.name for path in tmp_path.glob("day/*")] == ["south_0.png"]
 
 
-def test_a_trial_leaves_no_predictions(tmp_path: Path) -> None:
-    metric = IoUMetric(format_only=True, output_dir=str(tmp_path / "new" / "out"))
-    with trial_evaluator(Evaluator(metric)) as evaluator:
-        evaluator.process([sample([[0, 3]], [[0, 0]])])
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("predicted", "truth", "message"),
     [
@@ -140,12 +123,3 @@ def test_samples_that_do_not_fit_are_reported(predicted: Any, truth: Any, messag
     metric.dataset_meta = {"classes": ["a", "b"]}
     with pytest.raises(DataError, match=message):
         metric.process(None, [sample(predicted, truth).to_dict()])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [({"iou_metrics": ["mIou"]}, "did you mean 'mIoU'"), ({"format_only": True}, "requires output_dir")],
-)
-def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        IoUMetric(**arguments)

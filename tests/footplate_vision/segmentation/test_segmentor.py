@@ -1,4 +1,3 @@
-import sys
 from typing import Any
 
 import pytest
@@ -7,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from footplate.engine.running.evaluation_loops import MeanLosses
-from footplate.errors import ArgumentError, DataError, MissingExtraError
+from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS
 from footplate_vision.segmentation import BaseSegmentor, SegDataSample, SegTTAModel, SmallSegmentor
 from footplate_vision.segmentation.segmentor import stack_label_maps
@@ -195,18 +194,6 @@ def test_every_pixel_has_scores_and_learns() -> None:
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
     assert all(each.requires_grad for each in model.parameters())
-
-
-def test_a_misspelt_key_of_its_config_is_reported() -> None:
-    with pytest.raises(ArgumentError) as caught:
-        build(config={"hiden_sizes": [8]})
-    assert (caught.value.key, caught.value.suggestion) == ("config.hiden_sizes", "hidden_sizes")
-
-
-def test_without_transformers_the_extra_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingExtraError, match=r"\.\[transformers\]"):
-        build()
 
 
 def view(scores: list[float], *, flip: bool) -> SegDataSample:

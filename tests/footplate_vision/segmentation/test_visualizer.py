@@ -7,12 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.errors import ArgumentError
 from footplate.registry import VISUALIZERS
 from footplate.visualization import Visualizer
 from footplate_vision.segmentation import SegDataSample, SegLocalVisualizer, SegVisualizationHook
 from footplate_vision.structures import PixelData
-from footplate_vision.visualization import distinct_colors
 from tests.footplate_vision.recording import RUNNER, Recorder, pixels_of
 
 GREY = np.full((64, 64, 3), 100, np.uint8)
@@ -55,11 +53,6 @@ def test_wrong_pixels_are_red_in_the_error_map() -> None:
     assert pixels_of(rendered(data), (230, 30, 60)) == 256 * 64
 
 
-def test_background_without_a_palette_is_gray() -> None:
-    visualizer = SegLocalVisualizer(classes=["background", "shoe"])
-    assert [visualizer.class_color(0), visualizer.class_color(1)] == [(128, 128, 128), distinct_colors(2)[1]]
-
-
 @pytest.mark.parametrize("palette", [PALETTE, None])
 def test_the_ignored_label_shows_the_image(palette: Any) -> None:
     picture = SegLocalVisualizer(palette=palette, alpha=1.0).render(GREY, sample(gt_sem_seg=255))
@@ -70,11 +63,6 @@ def test_names_and_colors_come_from_the_dataset() -> None:
     visualizer = VISUALIZERS.build({"type": "SegLocalVisualizer", "alpha": 1.0})
     visualizer.dataset_meta = {"classes": ["a", "b", "c"], "palette": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}
     assert pixels_of(visualizer.render(GREY, sample(gt_sem_seg=2)), (7, 8, 9)) > 256 * 128
-
-
-def test_an_invalid_opacity_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="from 0 to 1"):
-        SegLocalVisualizer(alpha=1.5)
 
 
 class AsPublished(SegVisualizationHook):

@@ -6,10 +6,8 @@ import pytest
 import torch
 
 from footplate.engine import BaseLoop
-from footplate.errors import ArgumentError
 from footplate.registry import HOOKS, MODELS
 from footplate_vision.selfsup import SelfSupDataSample
-from footplate_vision.visualization import planes_to_image
 from tests.footplate_vision.recording import Recorder
 from tests.footplate_vision.selfsup.model_configs import MAE_CFG
 
@@ -48,12 +46,6 @@ def test_test_images_are_next_to_their_nearest_train_images() -> None:
     assert frames == [[[255] * 3, BLUE, BLUE], [[255] * 3, ORANGE, ORANGE]]
 
 
-def test_without_parts_nothing_is_drawn() -> None:
-    hook = HOOKS.build({"type": "NeighborPictureHook"})
-    samples = outputs([[1.0, 0]], [0], ["test"])
-    assert validated(hook, ([torch.zeros(1, 28, 28)], samples)) == []
-
-
 def test_reconstructions_are_the_same_for_the_same_weights() -> None:
     model = MODELS.build({**MAE_CFG, "data_preprocessor": {"type": "SelfSupDataPreprocessor", "mean": [9], "std": [5]}})
     runner = SimpleNamespace(iter=3, unwrapped_model=model.eval())
@@ -68,13 +60,6 @@ def test_reconstructions_are_the_same_for_the_same_weights() -> None:
     first, second = (image for _, image, _ in recorder.drawn)
     assert (first == second).all()
     assert {10, 50, 128} & set(first[..., 0].ravel().tolist()) >= {50, 128}
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_planes_become_images(channels: int) -> None:
-    picture = planes_to_image(torch.tensor([-5.0, 20.4, 300.0]).view(1, 1, 3).expand(channels, 2, 3))
-    assert picture.shape == (2, 3, 3)
-    assert picture[0, :, 1].tolist() == [0, 20, 255]
 
 
 def hook(**arguments: Any) -> Any:
@@ -108,13 +93,6 @@ def test_gains_are_added_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_only_some_metrics_may_be_compared() -> None:
-    watching, later = hook(keys=["a"]), {"a": 3.0, "b": 4.0}
-    watching.after_val_epoch(runner(0), {"a": 1.0, "b": 1.0})
-    watching.after_val_epoch(runner(1), later)
-    assert later == {"a": 3.0, "b": 4.0, "gain/a": 2.0}
-
-
 def test_a_resumed_run_knows_the_start() -> None:
     watching, resumed, later = hook(), hook(), {"a": 3.0}
     watching.after_val_epoch(runner(0), {"a": 1.0})
@@ -124,12 +102,3 @@ def test_a_resumed_run_knows_the_start() -> None:
     unknown = {"a": 3.0}
     hook().after_val_epoch(runner(5), unknown)
     assert unknown == {"a": 3.0}
-
-
-def test_missing_input_is_reported() -> None:
-    with pytest.raises(ArgumentError, match="did you mean 'knn/top1'"):
-        hook(keys=["knn/top"]).after_val_epoch(runner(0), {"knn/top1": 1.0})
-    run = runner()
-    run.val_loop = None
-    with pytest.raises(ArgumentError, match="needs a val_dataloader"):
-        hook().before_train(run)

@@ -3,9 +3,7 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.errors import ArgumentError
 from footplate.registry import MODELS
-from footplate_vision.selfsup import MAEViT
 from footplate_vision.selfsup.vit import position_codes
 
 SMALL: dict[str, Any] = {"img_size": 12, "patch_size": 3, "in_channels": 1, "embed_dims": 8, "num_layers": 2}
@@ -50,15 +48,3 @@ def test_position_embeddings_differ() -> None:
     distances = torch.cdist(codes, codes) + 10 * torch.eye(25)
     assert distances.min() > 0.1
     assert torch.equal(codes[0], torch.tensor([0.0, 0, 1, 1, 0, 0, 1, 1]))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"patch_size": 5}, "img_size .* is not divisible by patch_size 5"),
-        ({"mask_ratio": 0.0}, "mask at least one"),
-    ],
-)
-def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        MAEViT(**{**SMALL, "num_heads": 2, **arguments})
