@@ -118,11 +118,12 @@ def _read_git() -> dict[str, Any] | None:
 
 def _untracked(top: str) -> dict[str, str]:
     """Returns the beginning of the SHA-256 of each imported module in a repository that git does not track."""
-    imported = {os.path.realpath(getattr(module, "__file__", None) or "") for module in [*sys.modules.values()]}
     with suppress(OSError, subprocess.SubprocessError):  # git takes long if there are many other files
         names = _lines(top, "ls-files", "--others", "--exclude-standard", "*.py")
-        files = {name: Path(top, name) for name in names if str(Path(top, name)) in imported}
-        return {name: _hash(file) for name, file in files.items()}
+        if names:  # the files of all modules take a while to resolve
+            imported = {os.path.realpath(getattr(module, "__file__", None) or "") for module in [*sys.modules.values()]}
+            files = {name: Path(top, name) for name in names if str(Path(top, name)) in imported}
+            return {name: _hash(file) for name, file in files.items()}
     return {}
 
 
