@@ -1,3 +1,4 @@
+import functools
 import logging
 import multiprocessing.spawn
 import os
@@ -94,6 +95,18 @@ def _take_back_import_names() -> None:
             parent, _, child = title.rpartition(".")
             del sys.modules[title]
             vars(sys.modules.get(parent, module)).pop(child, None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _packages_are_read_once() -> Iterator[None]:
+    """Every run records the versions of all packages, which takes longer than the training of most tests."""
+    from footplate.records import environment
+
+    read = environment.installed_packages
+    packages = functools.cache(lambda path: read())
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(environment, "installed_packages", lambda: dict(packages(tuple(sys.path))))
+        yield
 
 
 @pytest.fixture
