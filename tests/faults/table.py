@@ -29,7 +29,7 @@ _ALL = (
         "bit-equal",
         interrupting(signal.SIGKILL),
         long=range(1000),
-        short=range(8),
+        short=range(5),
         planted=control.KILLED,
     ),
     Row(
@@ -38,7 +38,7 @@ _ALL = (
         "bit-equal",
         interrupting(signal.SIGTERM),
         long=range(200),
-        short=range(4),
+        short=range(3),
         planted=control.TOLD,
     ),
     Row(
@@ -47,7 +47,7 @@ _ALL = (
         "bit-equal",
         interrupting(signal.SIGINT),
         long=range(200),
-        short=range(4),
+        short=range(3),
         planted=control.STOPPED,
     ),
     Row(
@@ -122,7 +122,7 @@ _ALL = (
         "went on or stopped cleanly, no checkpoint lost, resumed bit-equal",
         disk.begin_disk,
         long=range(3700),
-        short=range(0, 3600, 400),
+        short=range(0, 3600, 600),
         planted=control.STARVED,
         controls=(609, 1508, 986, *range(0, 2500, 29)),  # the first ones find all planted faults
     ),
