@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from footplate.engine import Hook, Runner
+from footplate.engine import EpochBasedTrainLoop, Hook, Runner
 from footplate.models import BaseModel
 from tests.support import settings
 
@@ -91,3 +91,15 @@ def test_hook_can_wrap_the_training_step(tmp_path: Path, repaired: bool) -> None
     model = OldPyramid(adds=True, repaired=repaired)
     Runner(**{**settings(tmp_path, custom_hooks=[Wrapping()]), "model": model}).train()
     assert calls == list(range(12))
+
+
+def test_loop_with_an_own_iteration_trains_old_code(tmp_path: Path) -> None:
+    class OwnIteration(EpochBasedTrainLoop):
+        def run_iter(self, idx: int, data_batch: Any) -> None:
+            self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
+            self._iter += 1
+
+    cfg = settings(tmp_path, train_cfg={"type": OwnIteration, "max_epochs": 1}, default_hooks={"logger": None})
+    runner = Runner(**{**cfg, "model": OldPyramid(adds=True, repaired=False)})
+    runner.train()
+    assert runner.iter == 4

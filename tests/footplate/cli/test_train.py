@@ -178,3 +178,33 @@ def test_stopped_run_prints_the_resume_command(tiny: Path, footplate: Command, m
 )
 def test_resume_command_repeats_the_arguments(words: str, command: str) -> None:
     assert resume_command(["train", *shlex.split(words)]) == f"footplate train {command}"
+
+
+KILLED = "custom_hooks = [dict(type='Witness'), dict(type='KillForTest', iteration=4, priority='LOWEST')]"
+
+
+def test_killed_command_is_resumed(tiny: Path, trained: Path, footplate: Command) -> None:
+    tiny.write_text(TINY.replace('custom_hooks = [dict(type="Witness")]', KILLED))
+    found = subprocess.run(
+        [sys.executable, "-m", "footplate", "train", "tiny.py", "--work-dir", "work"],
+        env=environment(),
+        capture_output=True,
+        check=False,
+    )
+    assert found.returncode == -signal.SIGKILL
+    assert {each.name for each in (tiny.parent / "work").glob("*.pth")} == {"iter_4.pth"}
+    tiny.write_text(TINY)
+    assert footplate("train", "tiny.py", "--work-dir", "work", "--resume")[0] == 0
+    assert weights(tiny.parent / "work/iter_8.pth") == weights(trained / "run/iter_8.pth")
+
+
+def test_new_length_of_a_first_generation_run_is_the_only_change(tiny: Path, footplate: Command) -> None:
+    tiny.write_text(
+        'custom_imports = dict(imports=["tests.support"])\nmodel = dict(type="ToyModel")\n'
+        'optimizer = dict(type="SGD", lr=0.1)\nlr_config = dict(policy="step", step=[1])\n'
+        'runner = dict(type="EpochBasedRunner", max_epochs=1)\n'
+        'data = dict(samples_per_gpu=4, workers_per_gpu=0, train=dict(type="Points", size=8))\n'
+    )
+    footplate("train", "tiny.py")
+    said = footplate("train", "tiny.py", "--resume", "--seed", "1", "--set", "runner.max_epochs=2")[1]
+    assert "The config has changed since the run was last started: runner.max_epochs. To keep" in said

@@ -165,3 +165,8 @@ def test_assignments_record_their_lines_and_the_replaced_values() -> None:
         (1, ("main.py", 1)),
         (3, ("main.py", 3)),
     ]
+
+
+def test_local_dicts_have_no_attributes_while_the_config_runs(write: Write) -> None:
+    with pytest.raises(ConfigError, match="'TracedDict' object has no attribute 'b'"):
+        Config.fromfile(write({"main.py": "a = dict(b=1)\nc = a.b\n"}))

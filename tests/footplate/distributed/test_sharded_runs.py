@@ -333,3 +333,9 @@ def test_replicas_of_shards_resume_from_one_sharded_checkpoint(tmp_path: Path, o
     fewer = partial(train, case, model_wrapper_cfg={**SHARDED, "mesh": None}, **again)
     found = on_ranks(3, fewer, tmp_path / "fewer")[0]
     assert difference(found, whole) < 1e-12
+
+
+def test_replicas_of_shards_train_the_same_weights_as_one_process(tmp_path: Path, on_ranks: OnRanks) -> None:
+    alone = train(Case("DDP", "LARS"), tmp_path / "alone")
+    found = on_ranks(4, partial(train, Case("FSDP2", "LARS"), model_wrapper_cfg=HYBRID), tmp_path / "four")
+    assert difference(found[0], alone) < 1e-12

@@ -186,3 +186,19 @@ def test_evaluator_names_must_match_datasets(evaluators: Any, key: str, suggesti
     with pytest.raises(ArgumentError) as caught:
         map_evaluators(evaluators, {"clean": [], "noisy": []}, build_evaluator)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
+
+
+def test_validation_in_a_training_hook_does_not_change_the_run(tmp_path: Path) -> None:
+    events: list[str] = []
+
+    def validate(runner: Any, batch_idx: int) -> None:
+        if batch_idx == 1:
+            assert runner.val()
+            events.append(f"training {runner.model.training}")
+
+    runner = Runner(**settings(tmp_path))
+    runner.on("after_train_iter", validate)
+    for event in ("before_run", "after_run"):
+        runner.on(event, lambda runner, event=event: events.append(event))
+    runner.train()
+    assert events == ["before_run", *["training True"] * 3, "after_run"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, lr_scheduler
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from footplate import Config, Hook, Runner
 from footplate.checkpoint import load_checkpoint
@@ -816,3 +816,12 @@ def test_modes_that_users_hardly_intend_are_named(tmp_path: Path, caplog: pytest
     assert not model.training
     runner(tmp_path / "c", model.train()).train()
     assert "evaluation mode" not in caplog.text
+
+
+@pytest.mark.parametrize("is_section", [False, True])
+def test_validation_data_is_predicted_with_the_precision_of_validation(tmp_path: Path, is_section: bool) -> None:
+    data = DataLoader(Subset(loader().dataset, range(8)), 8)
+    section = {"dataset": data.dataset, "batch_size": 8} if is_section else data
+    changes: dict[str, Any] = {"val_dataloader": {"a": loader(), "b": section}, "val_cfg": {"fp16": True}}
+    predictor = runner(tmp_path, test_dataloader=loader(), **changes)
+    assert predictor.predict(data)[0].dtype == torch.bfloat16  # the loader that the runner converts

@@ -9,6 +9,7 @@ from footplate.config import Config
 from footplate.engine.checking.arguments import ARGUMENTS
 from footplate.engine.checking.plan import RunPlan
 from footplate.errors import FootplateError, UnknownNameError
+from footplate.hooks import CheckpointHook
 from footplate.optim.schedules import LinearLR
 from footplate.registry import PARAM_SCHEDULERS
 from tests.support import Points, ToyModel, loader, settings
@@ -88,3 +89,16 @@ def test_items_of_a_list_are_metrics_even_with_an_argument_named_metrics(tmp_pat
     with pytest.raises(FootplateError, match="a 'type' key") as caught:
         RunPlan.from_config(Config(settings(tmp_path, val_evaluator=[{"metrics": [metric]}]))).check()
     assert caught.value.key == "val_evaluator[0]"
+
+
+def test_each_hook_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    whole = CheckpointHook.__init__
+
+    def count(self: CheckpointHook, *args: Any, **kwargs: Any) -> None:
+        built.append(type(self).__name__)
+        whole(self, *args, **kwargs)
+
+    monkeypatch.setattr(CheckpointHook, "__init__", count)
+    Runner.from_cfg(settings(tmp_path)).build_training()
+    assert built == ["CheckpointHook"]

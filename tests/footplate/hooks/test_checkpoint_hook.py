@@ -308,3 +308,14 @@ def test_early_stop_is_saved(tmp_path: Path) -> None:
     resumed = Runner(**settings(tmp_path, default_hooks=saving, resume=True))
     resumed.train()
     assert resumed.epoch == 3
+
+
+def test_iteration_based_run_is_saved_at_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(tmp_path, iterations(10), interval=2)
+    assert names(tmp_path) == "iter_10"
+    assert [each for each in caplog.messages if "counts epochs, but training counts iterations" in each]
+
+
+def test_each_epoch_is_saved_if_the_config_does_not_mention_checkpoints(tmp_path: Path) -> None:
+    Runner(**settings(tmp_path / "work", train_cfg=epochs(3), default_hooks={"logger": None})).train()
+    assert names(tmp_path) == "epoch_1 epoch_2 epoch_3"

@@ -106,3 +106,16 @@ def test_only_validation_runs_of_the_loop_count(tmp_path: Path, event: str) -> N
     assert (runner.epoch, stopping_hook(runner).wait_count) == (4, 3)
     schedules: Any = runner.param_schedulers
     assert schedules[0].num_bad_epochs == 3
+
+
+def test_validation_loop_that_a_hook_runs_counts_as_in_mmengine(tmp_path: Path) -> None:
+    cfg = settings(
+        tmp_path,
+        val_evaluator={"type": "Told", "values": {"acc": [1.0] * 30}},
+        custom_hooks=[{"type": "EarlyStoppingHook", "monitor": "acc", "patience": 9}],
+    )
+    runner = Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": 4}})
+    loop: Any = runner.val_loop
+    runner.on("after_train_epoch", lambda runner: loop.run())
+    runner.train()
+    assert stopping_hook(runner).wait_count == 7

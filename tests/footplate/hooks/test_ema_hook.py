@@ -216,3 +216,34 @@ def test_training_continues_with_the_training_weights_after_a_failed_validation(
     assert runner.model.weight.item() == runner.iter == 3
     runner.train()
     assert runner.model.weight.item() == runner.iter == 9
+
+
+def test_a_validation_uses_weights_that_a_hook_has_loaded(tmp_path: Path) -> None:
+    run(tmp_path, epochs=2)
+    seen: list[float] = []
+
+    class LoadsBeforeValidation(Hook):
+        priority = "VERY_HIGH"
+
+        def after_train_epoch(self, runner: Any) -> None:
+            runner.load_checkpoint(str(tmp_path / "work/epoch_2.pth"))
+
+        def after_val_iter(self, runner: Any) -> None:  # type: ignore[override]
+            seen.append(runner.model.weight.item())
+
+    configured(tmp_path / "new", AVERAGE, LoadsBeforeValidation(), epochs=1).train()
+    assert seen[-1] == pytest.approx(2.3144, abs=1e-4)
+
+
+class ValidatesItself(Hook):
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        if runner.iter == 1:
+            with pytest.raises(RuntimeError, match="no metric"):
+                runner.val()
+            assert runner.model.training
+
+
+def test_hook_that_catches_a_failed_validation_has_the_training_weights(tmp_path: Path) -> None:
+    runner = configured(tmp_path, AVERAGE, FailsOnce(), ValidatesItself())
+    runner.train()
+    assert runner.model.weight.item() == 9

@@ -117,3 +117,20 @@ def test_hooks_that_count_epochs_refuse_an_endless_sampler(tmp_path: Path, hook:
     cfg["train_dataloader"]["sampler"] = {"type": "InfiniteSampler"}
     with pytest.raises(ArgumentError, match="_epoch counts epochs"):
         Runner(**cfg).train()
+
+
+def test_overlapping_hooks_freeze_until_the_last_one_ends(tmp_path: Path) -> None:
+    look = Look()
+    hooks = [FreezeHook(r"layers\.[01]", until_iter=3), FreezeHook(r"layers\.0", until_iter=7), look]
+    Runner(**settings(tmp_path, model=Normed(), custom_hooks=hooks)).train()
+    assert moved(look.weights) == list(range(8, 13))
+
+
+@pytest.mark.parametrize("pattern", ["twin", "tied"])
+def test_a_pattern_may_match_the_second_name_of_shared_parameters(tmp_path: Path, pattern: str) -> None:
+    model = Normed()
+    model.twin = model.layers[0]
+    model.tied = nn.Linear(1, 1)
+    model.tied.weight = model.layers[0].weight
+    _, look = run(tmp_path, model, patterns=pattern)
+    assert moved(look.weights) == []

@@ -1,10 +1,13 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from footplate import Hook, Runner
-from footplate.hooks import housekeeping_hooks
+from footplate.hooks import SyncBuffersHook, housekeeping_hooks
 from tests.support import loader, settings
 
 QUIET: dict[str, Any] = {"checkpoint": None, "logger": None}
@@ -67,3 +70,23 @@ def test_cache_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     )
     Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": 2}}).train()
     assert len(calls) == 2 + 2 + 2 * 4 + 2 * 2  # epochs, then iterations, each of training and validation
+
+
+@pytest.mark.parametrize(("distributed", "mean"), [(True, 2.0), (False, 1.0)])
+def test_buffers_are_averaged_over_ranks(monkeypatch: pytest.MonkeyPatch, distributed: bool, mean: float) -> None:
+    model = nn.BatchNorm1d(1)
+    assert model.running_mean is not None
+    assert model.num_batches_tracked is not None
+    model.running_mean.fill_(1.0)
+    model.num_batches_tracked.fill_(4)
+
+    def all_reduce(tensor: torch.Tensor) -> None:
+        tensor.add_(3.0)  # adds the value of the other rank
+
+    monkeypatch.setattr(housekeeping_hooks, "is_distributed", lambda: True)
+    monkeypatch.setattr(housekeeping_hooks, "get_world_size", lambda: 2)
+    monkeypatch.setattr("torch.distributed.all_reduce", all_reduce)
+    runner: Any = SimpleNamespace(model=model)
+    SyncBuffersHook(distributed=distributed).after_train_epoch(runner)
+    assert model.running_mean.item() == mean
+    assert model.num_batches_tracked.item() == 4

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 import torch
 
-from footplate import Runner
+from footplate import Config, Runner
+from footplate.data import Compose
 from footplate.errors import ArgumentError
 from footplate.models import BaseModel
 from footplate_vision.structures import PixelData
@@ -108,3 +109,19 @@ def test_missing_settings_are_named(tmp_path: Path, hook: Any, changes: Any, key
     with pytest.raises(ArgumentError) as caught:
         build(tmp_path, hook, **changes).test()
     assert caught.value.key == key
+
+
+def test_a_transform_that_writes_into_its_config_does_not_change_that_of_the_run(tmp_path: Path) -> None:
+    class Writing:  # as TestTimeAug of mmcv
+        def __init__(self, transforms: list[Any]) -> None:
+            transforms[0] = None
+            self.views = Compose(VIEWS)
+
+        def __call__(self, results: Any) -> Any:
+            return self.views(results)
+
+    pipeline = [{"type": Writing, "transforms": [{"type": "RandomFlip"}]}]
+    runner = build(tmp_path, {}, cfg=Config({"tta_model": {"type": "SegTTAModel"}, "tta_pipeline": pipeline}))
+    runner.test()
+    assert runner.model.seen == 12
+    assert runner.cfg.tta_pipeline[0].transforms == [{"type": "RandomFlip"}]

@@ -12,7 +12,8 @@ from footplate.engine.running.run_folder import locked
 from footplate.tools.analysis import explain_runs, run_state, summarize
 from footplate.tools.report_curves import arrange_charts
 from footplate.tools.runs import read_run, read_runs
-from tests.support import loader, settings
+from footplate.visualization import Visualizer
+from tests.support import json_lines, loader, settings
 
 
 def run_in(folder: Path, **changes: Any) -> Runner:
@@ -141,3 +142,14 @@ def test_records_before_a_change_of_the_batch_size_are_kept(tmp_path: Path, capl
     run_in(tmp_path, train_dataloader=loader(40, batch_size=8), **longer).train()
     assert iterations(tmp_path, "accuracy") == [5, 10, 15, 20, 25]
     assert "The iteration is now 15 instead of 30" in caplog.text
+
+
+def test_visualizer_with_the_arguments_of_mmengine_records_the_iterations_of_metrics(tmp_path: Path) -> None:
+    class Own(Visualizer):
+        def add_scalars(self, scalar_dict: Any, step: int = 0, file_path: str | None = None) -> None:  # type: ignore[override]
+            super().add_scalars(scalar_dict, step, file_path)
+
+    folder = str(tmp_path / "vis")
+    run_in(tmp_path, visualizer=Own(vis_backends=[{"type": "LocalVisBackend"}], save_dir=folder)).train()
+    lines = json_lines(tmp_path / "vis/vis_data/scalars.json")
+    assert [line["iteration"] for line in lines if "accuracy" in line] == [4, 8, 12]

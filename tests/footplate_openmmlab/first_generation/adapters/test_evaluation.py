@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from footplate import Runner
+from footplate.config import Config
 from footplate.data import ConcatDataset, dataset_of
 from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
+from footplate.tools.check import check
 from footplate_openmmlab.first_generation.adapters.evaluation import EvalHook, LegacyMetric, adapt_dataset
 from footplate_openmmlab.first_generation.adapters.model import BatchResult
 from footplate_vision.segmentation import IoUMetric
@@ -244,3 +246,60 @@ def test_a_subclass_evaluates_in_its_own_way(tmp_path: Path) -> None:
     assert len(runner.message_hub.scalar("val/accuracy")) == 2
     assert "train/accuracy" not in runner.message_hub.log_scalars
     assert len(list(tmp_path.glob("best_accuracy_epoch_*.pth"))) == 1
+
+
+@DATASETS.register_module()
+class Silent(OldPoints):
+    """Returns metrics only from its second evaluation, as MMDetection's datasets do without any detection."""
+
+    def evaluate(self, results: list[Any], **options: Any) -> Any:  # type: ignore[override]
+        self.evaluations.append({})
+        return {"accuracy": 0.5, "copypaste": "0.5 0.4"} if len(self.evaluations) == 2 else {}
+
+
+def test_log_line_has_no_metrics_of_an_earlier_validation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = old_config_with_evaluation(tmp_path, metric="accuracy")
+    cfg["data"]["val"]["type"], cfg["log_level"] = "Silent", "INFO"
+    Runner.from_cfg(cfg).train()
+    lines = [line for line in caplog.messages if line.startswith("Epoch(val)") and "eta" not in line]
+    assert [("accuracy" in line, "copypaste: 0.5 0.4" in line) for line in lines] == [
+        (False, False),
+        (True, True),
+        (False, False),
+    ]
+
+
+@DATASETS.register_module()
+class WithKeys(OldPoints):
+    """Holds keys of a dict, which cannot be copied, as datasets of nuScenes do."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.names = {"car": 1, "truck": 2}.keys()
+
+
+def test_a_trial_does_not_copy_the_dataset(tmp_path: Path) -> None:
+    cfg = old_config_with_evaluation(tmp_path, metric="accuracy")
+    cfg["data"]["val"]["type"] = "WithKeys"
+    assert "no problems found" in check(Config(cfg)).text
+
+
+def test_unknown_option_of_evaluate_raises() -> None:
+    class Boxes:
+        def evaluate(self, results: Any, logger: Any = None) -> dict[str, float]:
+            return {}
+
+    class Own(Boxes):
+        def evaluate(self, results: Any, score_thr: float = 0.5, **options: Any) -> Any:  # type: ignore[override]
+            return super().evaluate(results, **options) | {"score_thr": score_thr}
+
+    def evaluate(**options: Any) -> dict[str, Any]:
+        metric = LegacyMetric(**options)
+        metric.attach(Own())
+        metric.process(None, [0])
+        return metric.evaluate(1)
+
+    assert evaluate(score_thr=0.25) == {"score_thr": 0.25}
+    with pytest.raises(ArgumentError, match="'Own.evaluate' does not accept the option 'score_th'") as caught:
+        evaluate(score_th=0.25)
+    assert (caught.value.key, caught.value.suggestion) == ("score_th", "score_thr")

@@ -201,3 +201,21 @@ def test_segmentors_and_classifiers_are_exported_with_their_normalization(tmp_pa
     probabilities, labels = torch.export.load(tmp_path / "old.pt2").module()(images)
     assert labels.tolist() == ([[[0] * 4 + [1] * 4] * 6] if model == "OldThreshold" else [0])
     assert torch.equal(probabilities.argmax(1), labels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "classes"),
+    [
+        ("type='Points', classes=['dark', 'bright'],", ["dark", "bright"]),
+        ("type='OldPoints',", ("left", "right")),
+        ("type='OldPoints', classes='names.txt',", None),
+    ],
+)
+def test_classes_that_the_checkpoint_lacks_are_those_of_the_config(
+    tmp_path: Path, arguments: str, classes: Any
+) -> None:
+    config = CONFIG.replace("type='Points',", arguments)
+    config = config.replace("imports=[", "imports=['tests.footplate_openmmlab.first_generation.adapters.support', ")
+    path = tmp_path / "config.py"
+    path.write_text(config)
+    assert Predictor(save(tmp_path, {"cfg": ""}, torch.save), config=path).metainfo.get("classes") == classes
