@@ -3,7 +3,6 @@ from typing import Any
 import pytest
 
 from footplate import Config
-from footplate.engine.checking.plan import translate_config
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError
 from footplate_openmmlab.first_generation.translation.draft import Kind
@@ -77,7 +76,7 @@ FIRST: dict[str, Any] = {
 def test_keys_of_both_generations_raise() -> None:
     text = "optim_wrapper = dict(optimizer=dict(type='SGD'))\ndefault_hooks = dict()\nlr_config = dict()"
     with pytest.raises(ConfigError) as caught:
-        translate_config(Config.fromstring(text, ".py"))
+        translate(Config.fromstring(text, ".py"))
     assert str(caught.value).splitlines()[:4] == [
         "the config mixes optimization keys of both generations",
         "  at <string>.py:3, key lr_config",
@@ -95,5 +94,5 @@ def test_keys_of_both_generations_raise() -> None:
 )
 def test_misspelt_key_of_a_section_raises(section: str, value: dict[str, Any], wrong: str, right: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        translate_config(Config({**FIRST, "data": {"val": {"type": "D"}}, section: value}))
+        translate(Config({**FIRST, "data": {"val": {"type": "D"}}, section: value}))
     assert (caught.value.key, caught.value.suggestion) == (f"{section}.{wrong}", right)
