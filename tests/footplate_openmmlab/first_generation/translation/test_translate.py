@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from footplate import Config
+from footplate import Config, extensions
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError
 from footplate_openmmlab.first_generation.translation.draft import Kind
@@ -76,7 +76,7 @@ FIRST: dict[str, Any] = {
 def test_keys_of_both_generations_raise() -> None:
     text = "optim_wrapper = dict(optimizer=dict(type='SGD'))\ndefault_hooks = dict()\nlr_config = dict()"
     with pytest.raises(ConfigError) as caught:
-        translate(Config.fromstring(text, ".py"))
+        extensions.translate(Config.fromstring(text, ".py"))
     assert str(caught.value).splitlines()[:4] == [
         "the config mixes optimization keys of both generations",
         "  at <string>.py:3, key lr_config",
@@ -94,5 +94,5 @@ def test_keys_of_both_generations_raise() -> None:
 )
 def test_misspelt_key_of_a_section_raises(section: str, value: dict[str, Any], wrong: str, right: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        translate(Config({**FIRST, "data": {"val": {"type": "D"}}, section: value}))
+        extensions.translate(Config({**FIRST, "data": {"val": {"type": "D"}}, section: value}))
     assert (caught.value.key, caught.value.suggestion) == (f"{section}.{wrong}", right)
