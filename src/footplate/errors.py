@@ -4,6 +4,7 @@
     ├── ConfigError                   an invalid config file or value (also a ValueError)
     │   ├── ConfigSyntaxError         the file cannot be parsed
     │   ├── ConfigKeyError            a key is missing, misspelled or not allowed (also a KeyError)
+    │   ├── ConfigIndexError          a list has no such index (also a KeyError)
     │   ├── ConfigAttributeError      a key accessed as an attribute is missing (also an AttributeError)
     │   ├── ConfigTypeError           a value has the wrong type (also a TypeError)
     │   └── OverrideError             an override from the command line

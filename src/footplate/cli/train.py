@@ -127,7 +127,8 @@ def _resume_options(arguments: Namespace) -> dict[str, Any]:
         if arguments.resume_settings is not None:
             raise ArgumentError("--resume-settings needs --resume", key="--resume-settings")
         return {}
-    options = {"resume": True, "load_from": None if arguments.resume == "auto" else arguments.resume}
+    # The first start of a job that always passes --resume takes the weights of the config's `load_from`.
+    options = {"resume": "auto"} if arguments.resume == "auto" else {"resume": True, "load_from": arguments.resume}
     if arguments.resume_settings is not None:
         options["resume_settings"] = arguments.resume_settings
     return options

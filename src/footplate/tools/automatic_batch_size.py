@@ -93,7 +93,7 @@ def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
     size = loader.get("batch_size") if isinstance(loader, Mapping) else None
     if isinstance(size, int):
         return size
-    if cfg.get("load_from") is None:  # there may be nothing to resume
+    if cfg.get("resume") == "auto" or cfg.get("load_from") is None:  # there may be nothing to resume
         return None
     message = f"the batch size of the run to resume is not recorded in '{cfg['work_dir']}'"
     raise ArgumentError(message, key=_SIZE, found=_AUTO, notes=["Set the batch size that the run started with."])

@@ -84,12 +84,15 @@ class RunPlan:
         _complete(arguments, has_cfg=cfg is not None)
         built, unrecorded = ({}, "") if cfg else _cfg_of_builder(arguments["model"])
         check_structure(arguments)
+        recorded = Config(cfg or built)  # copied: some user-defined constructors modify the dicts they are built from
+        if cfg is not None and any(arguments[name] is not None for name in LENGTHS):
+            recorded["train_cfg"] = arguments["train_cfg"]
         arguments["hparams"] = as_plain(arguments["hparams"])
         # Converted now, because a resumed run records its config only after it has restored the states of the optimizer
         # and the schedules, and thereby their settings.
         stateful = {} if cfg is not None else {name: arguments[name] for name in ("optim_wrapper", "param_scheduler")}
         return cls(
-            Config(cfg or built),  # copied, because some user-defined constructors modify the dicts they are built from
+            recorded,
             MappingProxyType(arguments),
             counts_epochs(arguments["train_cfg"]),
             cfg is not None,

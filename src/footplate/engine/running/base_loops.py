@@ -183,7 +183,7 @@ class BaseTrainLoop(BaseLoop):
         self._validated_iter: int | None = 0  # the completed iterations, or None if they are unknown after a resume
         self._data_position = track_position(self.dataloader)
         self.batches_read = 0
-        self._repeats_iteration = False  # because a hook has failed after the step
+        self._failed_in = ""  # "hook": after the step of an iteration, which is repeated; "step": during the step
         self._random_at_epoch_start: dict[str, Any] | None = None
         self._is_overridden = self.overrides("run") or self.overrides("run_epoch")
         if self._is_overridden:
@@ -216,14 +216,18 @@ class BaseTrainLoop(BaseLoop):
         self.began_at = self._iter
         self.plain_tensors = plain_tensors(self.runner.model)
         self.ended = False
-        if self._repeats_iteration:
-            self._repeats_iteration = False
+        if self._failed_in:
+            if self._failed_in == "step":
+                self.runner.optim_wrapper.zero_grad()
+                what = "The step of iteration %d failed, so training repeats it, without the gradients that it left."
+            else:
+                what = "A hook failed after the step of iteration %d, so training repeats it: its batch is used twice."
             _logger.warning(
-                "A hook failed after the step of iteration %d, so training repeats this iteration: its batch is used "
-                "twice. To continue exactly from the last checkpoint, if there is one, create a new Runner with "
+                f"{what} To continue exactly from the last checkpoint, if there is one, create a new Runner with "
                 "resume=True.",
                 self._iter + 1,
             )
+            self._failed_in = ""
         self.runner.requests.exchange()  # a `before_train` hook may have requested a stop
 
     def _begin_epoch(self) -> None:
@@ -254,8 +258,10 @@ class BaseTrainLoop(BaseLoop):
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
         try:
             outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
-        except Exception as error:
-            if not isinstance(error, FootplateError) or isinstance(error, NonFiniteError):
+        except BaseException as error:
+            self._failed_in = "step"
+            is_explained = isinstance(error, FootplateError) and not isinstance(error, NonFiniteError)
+            if isinstance(error, Exception) and not is_explained:
                 for note in self.describe_samples(self._iter, error):
                     add_note(error, note)
             raise
@@ -325,12 +331,17 @@ class BaseTrainLoop(BaseLoop):
         if runner.val_loop is None or not self.validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
+        before = self._validated_at, self._validated_iter
         self._validated_at = self.units_done
         self._validated_iter = self.completed.iter
         runner.requests.agreed.validation = False
         start_saves(runner)  # of a loop that overrides `run_epoch`
-        with runner.phase("val"):
-            runner.val_loop.run()
+        try:
+            with runner.phase("val"):
+                runner.val_loop.run()
+        except BaseException:  # another call of `train` repeats the validation
+            self._validated_at, self._validated_iter = before
+            raise
         runner.requests.exchange()
         start_saves(runner)  # of the best checkpoint, before late hooks change the run
         runner.call_hook("after_validation")
@@ -436,7 +447,7 @@ class BaseTrainLoop(BaseLoop):
 
     def on_hook_error(self) -> None:
         """No longer counts an iteration or epoch, one of whose hooks has failed, in `completed`."""
-        self._repeats_iteration = self._completed_iter != self._counted_iter
+        self._failed_in = "hook" if self._completed_iter != self._counted_iter else ""
         self._completed_iter, self._completed_epoch = self._counted_iter, self._counted_epoch
 
     iter = property(attrgetter("_counted_iter"), doc="The number of completed iterations.")

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 
 
 class MeanLosses:
-    """Averages losses over all validation samples. The sums stay on the same device as the losses."""
+    """Averages each loss over the samples of the batches that have it. The sums stay on the device of the losses."""
 
     def __init__(self) -> None:
         self._sums: Any = Counter()
+        self._weights: Any = Counter()
+        self._has_batches = False
 
     def add(self, losses: Mapping[str, Any], count: int) -> None:
         """Adds a batch's mean losses, weighted by "num_samples" or, if the model does not return it, by `count`.
@@ -45,11 +47,12 @@ class MeanLosses:
         """
         if not count:  # the mean loss of an empty batch is NaN
             return
+        self._has_batches = True
         weight = losses.get("num_samples", count)
-        self._sums["num_samples"] = self._sums["num_samples"] + _as_float(weight)
         for name, value in losses.items():
             if "loss" in name:
                 self._sums[name] = self._sums[name] + _weighted(value, weight)
+                self._weights[name] = self._weights[name] + _as_float(weight)
 
     def result(self) -> dict[str, float]:
         """Returns the means over all processes, or NaN if all weights are 0.
@@ -57,16 +60,18 @@ class MeanLosses:
         Raises:
             DataError: There were no batches.
         """
-        totals: Any = Counter()
-        for sums in gather_objects({name: float(value) for name, value in self._sums.items()}):
-            totals.update(sums)
-        if not totals:
+        own = [{name: float(value) for name, value in part.items()} for part in (self._sums, self._weights)]
+        sums, weights, has_batches = Counter[str](), Counter[str](), False
+        for (of_rank, weights_of_rank), has_any in gather_objects((own, self._has_batches)):
+            sums.update(of_rank)
+            weights.update(weights_of_rank)
+            has_batches |= has_any
+        if not has_batches:
             raise DataError(
                 "the loader has no batches, so no loss can be computed",
                 notes=["Check the size of the dataset, and drop_last. A generator can be iterated only once."],
             )
-        samples = totals.pop("num_samples")
-        return {name: value / samples if samples else math.nan for name, value in totals.items()}
+        return {name: value / weights[name] if weights[name] else math.nan for name, value in sums.items()}
 
 
 def _weighted(value: Any, weight: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from footplate import storage
+from footplate import errors, storage
 from footplate.checkpoint import read_pointer
 from footplate.checkpoint_names import sharded_name
 from footplate.config import Config
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 _LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _MAX_NAMES = 3
-_PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__main__.py")
+_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(errors.__file__)), "__main__.py")
 
 
 def folders_of(work_dir: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from footplate.engine.checking.invalid_labels import label_advice
 from footplate.engine.saving.captures import capture_failure
 from footplate.engine.stopping.requests import EarlyExitError, Interrupted
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
-from footplate.errors import ArgumentError, ExitError, FootplateError, NonFiniteError
+from footplate.errors import ArgumentError, CheckpointError, ExitError, FootplateError, NonFiniteError
 from footplate.records import NOT_SHOWN
 from footplate.storage.file_operations import NO_SPACE
 
@@ -74,8 +74,13 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
         runner.folder.open(runner, resources, for_training=for_training)
         try:
             yield
-        finally:
-            runner.saver.wait()
+        except BaseException:
+            try:
+                runner.saver.wait()
+            except CheckpointError as failure:  # the error that ended the run matters more
+                _logger.error("%s", failure)
+            raise
+        runner.saver.wait()
     except EarlyExitError:
         raise
     except (Exception, SystemExit) as error:

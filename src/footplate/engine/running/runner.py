@@ -290,7 +290,7 @@ class Runner:
         Args:
             cfg: The config.
             overrides: Values to merge into the config, like `--cfg-options`, or Runner arguments that are not config
-                keys, like `max_epochs`. With `resume=True`, the config does not record `resume`, `load_from` and
+                keys, like `max_epochs`. With `resume`, the config does not record `resume`, `load_from` and
                 `resume_settings`, so that the recorded config still starts the original run.
 
         Raises:
@@ -300,7 +300,7 @@ class Runner:
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
         unrecorded = PYTHON_ARGUMENTS
-        if overrides.get("resume") is True:
+        if overrides.get("resume"):
             unrecorded |= {"resume", "load_from", "resume_settings"}
         passed = {name: overrides.pop(name) for name in unrecorded & overrides.keys()}
         with buffer_log() as records, refusing_exits():
@@ -611,6 +611,9 @@ class Runner:
         **options: Any,
     ) -> str:
         """Saves the current state of the run. If saving fails, `on_save_error` decides whether the run continues.
+
+        A hook that calls this method saves at once, before the hooks that follow it have acted, such as
+        `ParamSchedulerHook`. To save after all hooks, append a `SaveRequest` to `runner.requests.saves`.
 
         Args:
             out_dir: The folder.

@@ -129,8 +129,8 @@ class ResumePlan:
             return StartingPoint(path, resuming=True, content=content)
         # With "auto", a job can use the same command to start and to restart. With True, an earlier run is expected.
         level = logging.INFO if resume == "auto" else logging.WARNING
-        message = "Found no checkpoint to resume from in %s. The run starts from the beginning."
-        _logger.log(level, message, self.home)
+        beginning = f"with the weights of {self.key}" if configured else "from the beginning"
+        _logger.log(level, "Found no checkpoint to resume from in %s. The run starts %s.", self.home, beginning)
         return configured
 
     def seed(self, configured: int | None) -> int | None:

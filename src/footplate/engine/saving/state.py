@@ -178,7 +178,11 @@ def restore(
     else:
         for schedules in groups.values():
             fast_forward(schedules, runner.train_loop)
-    for path, participant in _participants(runner).items():
+    participants = _participants(runner)
+    ambiguous = _ambiguous_hooks(part_of(checkpoint, "run", "hooks"), participants)
+    for path, participant in participants.items():
+        if path in ambiguous:
+            continue
         *parents, key = path.split(".")
         source = part_of(checkpoint, *parents)
         is_foreign = path == "message_hub" and isinstance(source.get(key), OpaqueObject)  # from another engine
@@ -215,6 +219,21 @@ def _participants(runner: "Runner") -> dict[str, Any]:
         **hooks,
         **runner.participants,
     }
+
+
+def _ambiguous_hooks(saved: Mapping[str, Any], participants: Mapping[str, Any]) -> set[str]:
+    """Returns the paths of the hooks whose class has fewer hooks than when the checkpoint was saved, with a warning.
+
+    It is unknown which of the saved states belong to them.
+    """
+    removed = {name.partition("#")[0] for name in saved if f"run.hooks.{name}" not in participants}
+    found = {path for path in participants if path.removeprefix("run.hooks.").partition("#")[0] in removed}
+    for kind in sorted({path.removeprefix("run.hooks.").partition("#")[0] for path in found}):
+        message = (
+            "The checkpoint was saved with more hooks of class %s, so those of this run start without their state."
+        )
+        _logger.warning(message, kind)
+    return found
 
 
 def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
