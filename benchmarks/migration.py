@@ -30,8 +30,8 @@ from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, OPTIMIZERS
 from footplate.tools.simulation import simulate
 from footplate_openmmlab.first_generation.adapters import Hook
+from footplate_openmmlab.first_generation.translation.config_translation import translate
 from footplate_openmmlab.first_generation.translation.schedule_rules import KNOWN_POLICIES
-from footplate_openmmlab.first_generation.translation.translate import translate
 
 _ROOT = Path(__file__).parent.parent
 WHEELS = ("mmsegmentation-0.30.0", "mmdet-2.28.2", "mmselfsup-0.11.0")

@@ -36,7 +36,7 @@ from footplate.registry import (
     VISUALIZERS,
     Registry,
 )
-from footplate_openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS, RULES
+from footplate_openmmlab.first_generation.translation.config_translation import FIRST_GENERATION_KEYS, RULES
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 _SOURCE = "src/"

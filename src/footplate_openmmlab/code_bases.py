@@ -31,7 +31,7 @@ from footplate.registry import Registry as FootplateRegistry
 from footplate.registry.dotted_paths import find_spec, is_footplate_alias, is_user_module, module_exists
 from footplate.registry.scopes import code_base_of
 from footplate_openmmlab.extension import CODE_BASES
-from footplate_openmmlab.first_generation.translation.translate import is_first_generation
+from footplate_openmmlab.first_generation.translation.config_translation import is_first_generation
 from footplate_openmmlab.installation import install
 from footplate_openmmlab.mmengine.registry import Registry as MMEngineRegistry
 from footplate_openmmlab.requirements import explain_failed_import

@@ -61,7 +61,7 @@ class OpenMMLab(Extension):
     @property
     def config_keys(self) -> frozenset[str]:
         """The top-level keys that are specific to first-generation configs."""
-        from footplate_openmmlab.first_generation.translation.translate import FIRST_GENERATION_KEYS
+        from footplate_openmmlab.first_generation.translation.config_translation import FIRST_GENERATION_KEYS
 
         return frozenset(FIRST_GENERATION_KEYS)
 
@@ -71,13 +71,13 @@ class OpenMMLab(Extension):
 
     def translates(self, cfg: Any) -> bool:
         """Checks whether a config is a first-generation config."""
-        from footplate_openmmlab.first_generation.translation.translate import is_first_generation
+        from footplate_openmmlab.first_generation.translation.config_translation import is_first_generation
 
         return is_first_generation(cfg)
 
     def translate(self, cfg: Any, *, for_run: bool = True) -> Any:
         """Translates a first-generation config."""
-        from footplate_openmmlab.first_generation.translation.translate import translate, translate_for_run
+        from footplate_openmmlab.first_generation.translation.config_translation import translate, translate_for_run
 
         return translate_for_run(cfg) if for_run else translate(cfg)
 

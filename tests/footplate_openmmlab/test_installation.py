@@ -17,7 +17,7 @@ from footplate.engine import Hook as EngineHook
 from footplate.errors import BuildError, ConfigError
 from footplate.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS, using_scope
 from footplate_openmmlab.first_generation.adapters import Hook
-from footplate_openmmlab.first_generation.translation.translate import translate
+from footplate_openmmlab.first_generation.translation.config_translation import translate
 from footplate_openmmlab.requirements import installed_version
 from tests.footplate_openmmlab.conftest import WritePackage
 from tests.footplate_openmmlab.first_generation.translation.support import sections

@@ -4,7 +4,7 @@ import pytest
 
 from footplate import Config
 from footplate.cli.main import main
-from footplate_openmmlab.first_generation.translation.translate import translate
+from footplate_openmmlab.first_generation.translation.config_translation import translate
 from tests.footplate.cli.conftest import FIRST_GENERATION, Command
 
 OLD = """\

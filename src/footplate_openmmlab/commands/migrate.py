@@ -37,8 +37,11 @@ def run(arguments: Namespace) -> None:
     from footplate.tools.explain_keys import source_files
     from footplate.tools.output_check import check_output
     from footplate_openmmlab.code_bases import named_code_bases
+    from footplate_openmmlab.first_generation.translation.config_translation import (
+        is_first_generation,
+        translate_sections,
+    )
     from footplate_openmmlab.first_generation.translation.draft import Kind
-    from footplate_openmmlab.first_generation.translation.translate import is_first_generation, translate_sections
 
     path = find_config(arguments.config)
     output = arguments.output or f"{Path(path).stem}_migrated.py"

@@ -35,7 +35,7 @@ from footplate_openmmlab.first_generation.adapters.optimizer_hooks import Optimi
 from footplate_openmmlab.first_generation.adapters.runner_view import RUNNERS, LogBuffer, RunnerView
 from footplate_openmmlab.first_generation.adapters.updater_hooks import UpdaterHook
 from footplate_openmmlab.first_generation.adapters.workflow import WorkflowHook
-from footplate_openmmlab.first_generation.translation.translate import translate
+from footplate_openmmlab.first_generation.translation.config_translation import translate
 from footplate_openmmlab.mmcv_functions import build_from_cfg, save_checkpoint
 from footplate_openmmlab.mmengine.runner import load_checkpoint as load_weights_from
 

@@ -7,9 +7,9 @@ from footplate.config.key_paths import split_path
 from footplate.error_context import join_path
 from footplate.errors import Origin
 from footplate.tools.key_lookup import has_key, paths_at
+from footplate_openmmlab.first_generation.translation.config_translation import is_first_generation
 from footplate_openmmlab.first_generation.translation.key_map import KEY_PAIRS, RENAMED, SPLITS, counterparts
 from footplate_openmmlab.first_generation.translation.schedule_rules import OLD_NAMES
-from footplate_openmmlab.first_generation.translation.translate import is_first_generation
 
 # Second-generation sections that consist of renamed first-generation keys.
 _SECTIONS = {f"{split}_dataloader": f"data.{split}" for split in SPLITS} | {"randomness": "seed"}

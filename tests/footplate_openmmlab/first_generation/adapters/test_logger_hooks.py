@@ -17,7 +17,7 @@ from footplate_openmmlab.first_generation.adapters.logger_hooks import (
     TextLoggerHook,
     WandbLoggerHook,
 )
-from footplate_openmmlab.first_generation.translation.translate import translate
+from footplate_openmmlab.first_generation.translation.config_translation import translate
 from tests.footplate_openmmlab.first_generation.adapters.support import old_config
 from tests.support import json_lines
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from footplate_openmmlab.first_generation.translation.config_translation import translate_sections
 from footplate_openmmlab.first_generation.translation.draft import Kind, Note
-from footplate_openmmlab.first_generation.translation.translate import translate_sections
 
 EPOCHS = {"runner": {"type": "EpochBasedRunner", "max_epochs": 12}}
 

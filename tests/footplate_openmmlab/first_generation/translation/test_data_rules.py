@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from footplate_openmmlab.first_generation.translation.translate import translate_sections
+from footplate_openmmlab.first_generation.translation.config_translation import translate_sections
 from tests.footplate_openmmlab.first_generation.translation.support import DATA, EPOCHS, ITERS, sections
 
 LOADERS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [

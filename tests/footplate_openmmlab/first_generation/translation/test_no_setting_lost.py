@@ -8,7 +8,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from footplate.errors import ConfigError
-from footplate_openmmlab.first_generation.translation.translate import translate_sections
+from footplate_openmmlab.first_generation.translation.config_translation import translate_sections
 
 Path = tuple[str, ...]
 

@@ -6,8 +6,8 @@ import pytest
 
 from footplate.cli.main import main
 from footplate.config import Config
+from footplate_openmmlab.first_generation.translation.config_translation import RULES
 from footplate_openmmlab.first_generation.translation.draft import Draft, Rule
-from footplate_openmmlab.first_generation.translation.translate import RULES
 
 
 def read(text: str) -> dict[str, Any]:

@@ -5,11 +5,11 @@ import pytest
 from footplate import Config, extensions
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError
-from footplate_openmmlab.first_generation.translation.draft import Kind
-from footplate_openmmlab.first_generation.translation.translate import (
+from footplate_openmmlab.first_generation.translation.config_translation import (
     is_first_generation,
     translate,
 )
+from footplate_openmmlab.first_generation.translation.draft import Kind
 from tests.footplate_openmmlab.first_generation.translation.support import DATA, EPOCHS, notes, sections
 
 SGD = {"type": "SGD", "lr": 0.1}
