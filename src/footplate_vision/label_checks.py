@@ -4,8 +4,8 @@ import logging
 from typing import Any
 
 from footplate.data import metainfo_of
-from footplate.data.batches import metainfo_in
 from footplate.data.dataset_wrappers import innermost_datasets
+from footplate.data.loader_attributes import metainfo_in
 from footplate.engine import Hook, Runner
 from footplate.error_context import at_key, join_path, location_prefix, origin_at, walk_paths
 from footplate.errors import ArgumentError

@@ -2,22 +2,13 @@
 
 from footplate.data.annotations import load_annotations
 from footplate.data.base_dataset import BaseDataset
-from footplate.data.batches import (
-    batch_size_of,
-    count_samples,
-    dataset_of,
-    default_collate,
-    has_target,
-    length_of,
-    map_tensors,
-    metainfo_of,
-    pseudo_collate,
-    split_target,
-)
+from footplate.data.batch_contents import batch_size_of, count_samples, has_target, map_tensors, split_target
+from footplate.data.collation import default_collate, pseudo_collate
 from footplate.data.dataloader_checks import LOADER_KEYS, check_dataloader, check_same_dataset
 from footplate.data.dataloader_config import build_dataloader
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from footplate.data.loader import SampleLoader
+from footplate.data.loader_attributes import dataset_of, length_of, metainfo_of
 from footplate.data.loader_functions import build_collate
 from footplate.data.position import batches, endless_batches
 from footplate.data.rng import capture_rng, check_rng, mix_seed, preserve_random_state, restore_rng, seed_generators

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 
-from footplate.data.batches import is_stateful
+from footplate.data.loader_attributes import is_stateful
 from footplate.data.rng import mix_seed, with_separate_generators
 from footplate.data.samplers import (
     DefaultSampler,

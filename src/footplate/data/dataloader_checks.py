@@ -11,9 +11,9 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from footplate.checks import check_count, check_flag, check_keys, check_number
-from footplate.data.batches import dataset_of, length_of
 from footplate.data.dataset_wrappers import wrapped_datasets
 from footplate.data.loader import SampleLoader
+from footplate.data.loader_attributes import dataset_of, length_of
 from footplate.data.loader_functions import build_collate
 from footplate.data.samplers import DefaultSampler, InfiniteSampler, RankSampler, knows_ranks, samplers_of
 from footplate.distributed import compare_with_main, get_world_size

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from footplate.checks import check_count, check_number
-from footplate.data.batches import metainfo_in
+from footplate.data.loader_attributes import metainfo_in
 from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
 

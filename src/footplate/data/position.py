@@ -9,10 +9,11 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from footplate.checks import read_count
-from footplate.data.batches import dataset_of, is_stateful, length_of, map_tensors
+from footplate.data.batch_contents import map_tensors
 from footplate.data.dataset_wrappers import combined_digest
 from footplate.data.fingerprint import end_outdated_workers
 from footplate.data.loader import SampleLoader
+from footplate.data.loader_attributes import dataset_of, is_stateful, length_of
 from footplate.data.rng import mix_seed, preserve_random_state
 from footplate.data.samplers import RANDOM_SAMPLERS, generators_of, samplers_of, set_epoch
 from footplate.data.waiting import data_wait

@@ -12,8 +12,8 @@ from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sa
 from torch.utils.data.sampler import SubsetRandomSampler, WeightedRandomSampler
 
 from footplate.checks import check_count
-from footplate.data.batches import dataset_of
 from footplate.data.dataset_wrappers import shard_numbers
+from footplate.data.loader_attributes import dataset_of
 from footplate.distributed import broadcast_object, compare_with_main, get_rank, get_world_size
 from footplate.errors import DataError
 from footplate.registry import DATA_SAMPLERS

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from footplate.checks import check_accepts, check_score, check_takes
 from footplate.data import count_samples, split_target
-from footplate.data.batches import scores_of
+from footplate.data.batch_contents import scores_of
 from footplate.data.data_element import BaseDataElement
 from footplate.distributed import gather_objects, get_world_size
 from footplate.error_context import add_note, at_key, walk_paths

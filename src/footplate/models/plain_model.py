@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from footplate.checks import check_takes
 from footplate.data import has_target, split_target
-from footplate.data.batches import TARGET_KEYS, scores_of
+from footplate.data.batch_contents import TARGET_KEYS, scores_of
 from footplate.distributed.wrappers import ModelWrapper
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from footplate.data.batches import metainfo_in
 from footplate.data.data_element import BaseDataElement
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.data.label_warnings import warn_about_ignored_pixels, warn_about_missing_classes
+from footplate.data.loader_attributes import metainfo_in
 from footplate.evaluation.evaluation_sets import classes_in
 from footplate.messages import list_names, pluralize
 

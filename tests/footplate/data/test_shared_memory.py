@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from footplate.data import RecordStore, SampleLoader
-from footplate.data.batches import pseudo_collate
+from footplate.data.collation import pseudo_collate
 from footplate.data.shared_memory import SentBatch
 from footplate.errors import DataError
 
