@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from footplate.engine.running.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
-from footplate.engine.stopping.requests import RequestExchangeHook
 from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
@@ -258,5 +257,5 @@ def implicit_hooks(runner: "Runner") -> list[Any]:
     if any(is_schedule_free(part.optimizer) for part in runner.optim_wrapper.parts.values()):
         hooks.append({"type": "ScheduleFreeHook"})
     if runner.world_size > 1:
-        hooks.append(RequestExchangeHook())
+        hooks.append({"type": "RequestExchangeHook"})
     return hooks

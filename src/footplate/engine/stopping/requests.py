@@ -36,9 +36,7 @@ import enum
 import logging
 import os
 import signal
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -47,13 +45,9 @@ from footplate.checkpoint import SaveRequest
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import get_rank, get_world_size
 from footplate.engine.running.activity import Activity
-from footplate.engine.running.hook import Hook
 from footplate.engine.running.process_setup import is_notebook
 from footplate.interrupts import SIGNALED
 from footplate.records.logger import print_urgent
-
-if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 ON_REQUEST = "on_signal.pth"
@@ -216,29 +210,3 @@ class Requests:
         if save:
             agreed.save = True
         return int(-negative_pause)
-
-
-class RequestExchangeHook(Hook):
-    """Makes all ranks handle a request in the same iteration, no matter which rank received it.
-
-    Ranks exchange requests about once per second: after at most 10 iterations, or after each iteration if one takes
-    longer than a second.
-    """
-
-    priority = "LOWEST"
-
-    def __init__(self) -> None:
-        self._pause = 1  # the number of iterations between the latest exchange and the next one
-        self._left = 1  # the number of iterations until the next exchange
-        self._since = time.monotonic()
-
-    def after_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Exchanges requests with the other ranks when due."""
-        self._left -= 1
-        if self._left == 0:
-            now = time.monotonic()
-            iterations_per_second = self._pause / max(now - self._since, 1e-3)
-            pause = int(iterations_per_second * SECONDS_BETWEEN_EXCHANGES)
-            self._pause = runner.requests.exchange(min(max(pause, 1), 10))
-            self._left = self._pause
-            self._since = now
