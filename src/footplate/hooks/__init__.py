@@ -5,6 +5,7 @@ from footplate.hooks.checkpoint_hook import CheckpointHook
 from footplate.hooks.freeze_hook import FreezeHook
 from footplate.hooks.housekeeping_hooks import DistSamplerSeedHook, EmptyCacheHook, SyncBuffersHook
 from footplate.hooks.logger_hook import LoggerHook, RecordHook
+from footplate.hooks.nonfinite_hook import NonFiniteHook
 from footplate.hooks.param_scheduler_hook import ParamSchedulerHook
 from footplate.hooks.prepare_tta_hook import PrepareTTAHook
 from footplate.hooks.profiler_hook import ProfilerHook
@@ -22,6 +23,7 @@ __all__ = [
     "FreezeHook",
     "IterTimerHook",
     "LoggerHook",
+    "NonFiniteHook",
     "ParamSchedulerHook",
     "PrepareTTAHook",
     "ProfilerHook",

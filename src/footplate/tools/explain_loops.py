@@ -9,7 +9,6 @@ from footplate.engine import EpochBasedTrainLoop, HookList, IterBasedTrainLoop
 from footplate.engine.checking.arguments import loop_settings
 from footplate.engine.checking.plan import RunPlan
 from footplate.engine.running.hook_list import build_hooks
-from footplate.engine.stopping.nonfinite import NonFiniteHook
 from footplate.error_context import located
 from footplate.errors import FootplateError
 from footplate.evaluation.validation_schedule import validation_points
@@ -30,7 +29,7 @@ def order_of_hooks(plan: RunPlan) -> HookList:
     """
     with located(plan.cfg):
         hooks = build_hooks(plan["default_hooks"], plan["custom_hooks"])
-        hooks.register(NonFiniteHook(plan["on_nonfinite"]))
+        hooks.build({"type": "NonFiniteHook"})
     return hooks
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from footplate import HOOKS, Config, Runner, hooks
 from footplate.engine import Priority
-from footplate.engine.stopping.nonfinite import NonFiniteHook
 from footplate.tools.run_curves import CurveHook
 from tests.support import json_lines, settings
 
@@ -47,7 +46,6 @@ def test_table_of_priorities_is_correct() -> None:
     assert told == {
         **known,
         **{name: HOOKS.get(name).priority for name in of_tasks},  # type: ignore[attr-defined]
-        "NonFiniteHook": NonFiniteHook.priority,
         "CurveHook": CurveHook.priority,
     }
 

@@ -16,7 +16,7 @@ from footplate.distributed import check_launcher, check_model_wrapper
 from footplate.engine.running.base_loops import BaseLoop, BaseTrainLoop, check_loop_class, with_training
 from footplate.engine.running.process_setup import check_environment, check_randomness
 from footplate.engine.running.run_folder import folders_of
-from footplate.engine.stopping.nonfinite import NonFiniteHook
+from footplate.engine.stopping.nonfinite import NonFiniteGuard
 from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator, is_named
@@ -334,7 +334,7 @@ ARGUMENTS: tuple[Argument, ...] = (
     Argument("randomness", "a dict", Mapping, check_randomness, empty_if_unset=True),
     Argument("experiment_name", "a string", str),
     Argument("on_save_error", "'warn' or 'stop'", ("warn", "stop").__contains__),
-    Argument("on_nonfinite", "a dict", Mapping, NonFiniteHook),
+    Argument("on_nonfinite", "a dict", Mapping, NonFiniteGuard),
     Argument("preflight", "True or False", bool),
     Argument("model_wrapper_cfg", "a dict", Mapping, check_model_wrapper),
     Argument("find_unused_parameters", "True or False", bool),

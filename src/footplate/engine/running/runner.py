@@ -52,7 +52,7 @@ from footplate.engine.running.script_seed import remember_script_seed
 from footplate.engine.saving.checkpoint_io import CheckpointIO
 from footplate.engine.saving.module_state import ModuleNumbers
 from footplate.engine.saving.resume_plan import ResumePlan
-from footplate.engine.stopping.nonfinite import NonFiniteHook
+from footplate.engine.stopping.nonfinite import NonFiniteGuard
 from footplate.engine.stopping.request_handling import start_saves
 from footplate.engine.stopping.requests import Interrupted, Requests
 from footplate.engine.stopping.signals import handling_signals
@@ -271,9 +271,9 @@ class Runner:
         # Hooks: their constructors may use the message hub and the visualizer, and draw seeded random numbers.
         self.visualizer = self.build_visualizer(plan["visualizer"])
         self.hooks = build_hooks(plan["default_hooks"], plan["custom_hooks"])
+        self.hooks.build({"type": "NonFiniteHook"})
         with at_key("on_nonfinite"):
-            self.nonfinite = NonFiniteHook(plan["on_nonfinite"])
-        self.hooks.register(self.nonfinite)
+            self.nonfinite = NonFiniteGuard(plan["on_nonfinite"])
         self.log_processor = self.build_log_processor(plan["log_processor"])
 
         # Model: needs the seed and the device. Built last, so that errors in hook settings are reported sooner.

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from footplate.checks import check_choice, check_count, check_keys
-from footplate.distributed import compute_on_ranks, unwrap_model
+from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import local_tensor
-from footplate.engine.running.hook import Hook
 from footplate.errors import FootplateError, NonFiniteError
 from footplate.messages import list_names
 from footplate.optim.wrappers.gradient_checks import POLICIES, can_skip_on_device
@@ -26,10 +25,11 @@ _logger = logging.getLogger("footplate.engine")
 NONFINITE_DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}
 
 
-class NonFiniteHook(Hook):
-    """Checks every `interval` iterations that the loss has been finite since the previous check.
+class NonFiniteGuard:
+    """Checks that losses and weights are finite, and sets the policy for gradients. `NonFiniteHook` calls it.
 
-    Reads all losses of an interval from the message hub at once, so that iterations do not wait for the device.
+    Reads all losses since the previous check from the message hub at once, so that iterations do not wait for the
+    device.
 
     Args:
         policy: A dict with `loss`, `grad` and `interval`. `loss` (by default "stop") is the action for a non-finite
@@ -39,8 +39,6 @@ class NonFiniteHook(Hook):
     Raises:
         ArgumentError: A key is unknown, or a value is invalid.
     """
-
-    priority = "LOW"  # before checkpoints
 
     def __init__(self, policy: Mapping[str, Any] | None = None) -> None:
         policy = policy or {}
@@ -54,11 +52,12 @@ class NonFiniteHook(Hook):
         self._checked_at = 0  # the iteration of the last check
         self._totals_at_check = Counter[str]()
 
-    def before_train(self, runner: "Runner") -> None:
-        """Enables gradient checks before each step. The table in `GradientGuard` lists the actions.
+    def begin(self, runner: "Runner") -> None:
+        """Starts to check from the current iteration, and enables gradient checks before each step.
 
-        On a GPU, gradients are checked only if `on_nonfinite` requires it or the optimizer's kernel can skip the step.
-        Otherwise, checking would cost a device-to-host copy in each iteration.
+        The table in `GradientGuard` lists the actions. On a GPU, gradients are checked only if `on_nonfinite` requires
+        it or the optimizer's kernel can skip the step. Otherwise, checking would cost a device-to-host copy in each
+        iteration.
         """
         self._checked_at, self._totals_at_check = runner.iter, _totals(runner)
         is_unchecked = False
@@ -73,15 +72,6 @@ class NonFiniteHook(Hook):
                 "To skip such steps, set fused=True if the optimizer has it, or on_nonfinite=dict(grad='skip'), which "
                 "makes each iteration wait for the device."
             )
-
-    def after_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Checks the losses at the end of each interval."""
-        if (runner.iter + 1) % self.interval == 0:
-            compute_on_ranks(lambda: self.check(runner))
-
-    def after_train(self, runner: "Runner") -> None:
-        """Checks the losses of the last, possibly incomplete interval."""
-        compute_on_ranks(lambda: self.check(runner))
 
     def check(self, runner: "Runner") -> None:
         """Checks the losses since the previous check. Only the latest 8,192 values of each loss are stored.

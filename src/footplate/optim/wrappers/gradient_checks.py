@@ -109,7 +109,7 @@ class GradientGuard:
     "skip" avoids this with a fused optimizer (`fused=True`): its kernel receives the result and can skip the update.
     With float16, a loss scaler checks the gradients too, and skips every step with non-finite ones.
 
-    `NonFiniteHook.before_train` chooses the policy. What happens with each policy:
+    `NonFiniteGuard.begin` chooses the policy. What happens with each policy:
 
     | non-finite gradients | "stop" | "skip" | "warn" |
     |---|---|---|---|
