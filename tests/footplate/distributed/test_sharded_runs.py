@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from benchmarks.agreement import SHARDED, Case, Seen, difference, on_processes, resumed, settings, trained
 from footplate import Runner
 from footplate.checkpoint import find_latest, load_checkpoint, read_pointer, verify
 from footplate.checkpoint.contents import read_layout
@@ -23,7 +22,9 @@ from footplate.checkpoint.sharded import _FolderWriter
 from footplate.distributed import get_rank, unwrap_model
 from footplate.errors import CheckpointError, NonFiniteError
 from footplate.tools.checkpoint_conversion import consolidate
+from tests.footplate.distributed.agreement import SHARDED, Case, Seen, difference, resumed, settings, trained
 from tests.footplate.distributed.conftest import OnRanks
+from tests.footplate.distributed.processes import on_processes
 from tests.support import Points, ToyModel  # noqa: F401 - registers them
 
 FSDP, DDP = Case("FSDP2", "AdamW"), Case("DDP", "AdamW")
@@ -304,7 +305,7 @@ HYBRID = {**SHARDED, "mesh": (2, 2)}
 
 def test_save_interrupted_by_death_is_incomplete(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="exit codes"):
-        on_processes(2, _die_between, tmp_path, timeout=60)
+        on_processes(2, _die_between, tmp_path)
     written = {each.name[:6] for each in (tmp_path / "iter_6.sharded").glob("rank_*.pth")}
     assert "rank_0" in written
     assert "rank_1" not in written

@@ -15,6 +15,7 @@ from footplate import Runner
 from footplate.errors import ArgumentError
 from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.registry import MODELS
+from tests.footplate.distributed import agreement
 from tests.footplate.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.footplate.engine.resumed_runs import assert_same
 from tests.support import PointModel, assert_same_gradients, settings
@@ -245,10 +246,9 @@ WRAPPERS = [
 
 
 def agreeing(folder: Path, wrapper: dict[str, Any] | None, selection: Any) -> dict[str, Tensor]:
-    from benchmarks.agreement import Case
-    from benchmarks.agreement import trained as train
-
-    return train(Case("DDP", "AdamW", 2), str(folder), 6, model_wrapper_cfg=wrapper, activation_checkpointing=selection)
+    return agreement.trained(
+        agreement.Case("DDP", "AdamW", 2), str(folder), 6, model_wrapper_cfg=wrapper, activation_checkpointing=selection
+    )
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS, ids=["DDP", "shards"])
