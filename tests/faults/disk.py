@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from footplate import Runner
-from footplate.checkpoint import find_latest, load_checkpoint, save_checkpoint, saver, write_pointer
+from footplate.checkpoint import find_newest, load_checkpoint, save_checkpoint, saver, write_pointer
 from footplate.errors import FootplateError
 from tests.faults.calls import Act, Calls, failing
 from tests.faults.processes import end, fork
@@ -91,7 +91,7 @@ def _dying(calls: Calls, last: int, count: int, *, torn: bool) -> None:
 
 
 def _lost(place: Path, states: dict[int, dict[str, Any]], *, first: bool) -> str:
-    latest = find_latest(place) if place.exists() else None
+    latest = find_newest(place) if place.exists() else None
     if latest is None:
         left = [each.name for each in place.glob("*.pth")] if place.exists() else []
         return "" if first and not left else f"no whole checkpoint is left of {left}"
@@ -177,7 +177,7 @@ class DiskTrials:
         if wrong:
             return f"it went on, and {wrong} is another"
         committed = int(self._told.read_text().splitlines()[-2])
-        latest = find_latest(self._place)
+        latest = find_newest(self._place)
         found = load_checkpoint(latest)["meta"]["iter"] if latest else 0
         if found < committed:
             return f"the checkpoint of iteration {committed} is lost, the newest is that of {found}"

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from footplate import Config, Runner
-from footplate.checkpoint import find_latest, load_checkpoint, load_weights, verify
+from footplate.checkpoint import find_newest, load_checkpoint, load_weights, verify
 from footplate.errors import CheckpointError, FootplateError
 from footplate.registry import OPTIMIZERS
 from footplate.tools.checkpoint_contents import read_contents
@@ -197,7 +197,7 @@ def _read(inside: Path, content: bytes) -> None:
             read(path)
         except FootplateError:
             continue
-    find_latest(inside)
+    find_newest(inside)
 
 
 def _typed(number: int, inside: Path, mark: Path) -> tuple[str, Callable[[], None]]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from footplate import Hook, Runner
-from footplate.checkpoint import find_latest, load_checkpoint
+from footplate.checkpoint import find_newest, load_checkpoint
 from footplate.engine.saving import resume_plan, state
 from tests.faults.processes import end, fork, replace_in
 from tests.faults.row import Fault, Finding, Trial
@@ -188,7 +188,7 @@ def _await_save(work_dir: Path, into_it: float) -> bool:
 
 def _committed(work_dir: Path) -> int:
     """Returns the iteration of the newest complete checkpoint, or 0."""
-    found = find_latest(work_dir) if work_dir.is_dir() else None
+    found = find_newest(work_dir) if work_dir.is_dir() else None
     return int(load_checkpoint(found)["meta"]["iter"]) if found else 0
 
 
@@ -212,7 +212,7 @@ def hold_on() -> None:
 
 def forget_commits() -> None:
     """Makes each run start over despite existing checkpoints."""
-    replace_in(resume_plan, "load_latest", lambda folder: None)
+    replace_in(resume_plan, "load_newest", lambda folder: None)
 
 
 def forget_ranks() -> None:

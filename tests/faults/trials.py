@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from footplate.checkpoint import find_latest
+from footplate.checkpoint import find_newest
 from footplate.engine.stopping.requests import ON_REQUEST
 from tests.faults.processes import end
 from tests.faults.row import Fault, Finding, Trial
@@ -109,7 +109,7 @@ class Trials:
 
 def _is_saved_on_request(work_dir: str) -> bool:
     """Checks whether the newest complete checkpoint was saved by a stop."""
-    latest = find_latest(work_dir)
+    latest = find_newest(work_dir)
     return latest is not None and os.path.basename(latest) == ON_REQUEST
 
 

@@ -2,23 +2,23 @@
 
 from footplate.checkpoint.contents import rename_keys, verify, weights_of
 from footplate.checkpoint.digest import Digest
-from footplate.checkpoint.latest import (
+from footplate.checkpoint.loading import (
+    STRIP_WRAPPER,
+    LoadReport,
+    Mismatch,
+    load_checkpoint,
+    load_newest,
+    load_weights,
+)
+from footplate.checkpoint.run_checkpoints import (
     checked_template,
-    find_latest,
+    find_newest,
     is_written_by_footplate,
     list_candidates,
     number_in,
     read_pointer,
     relocate,
     write_pointer,
-)
-from footplate.checkpoint.loading import (
-    STRIP_WRAPPER,
-    LoadReport,
-    Mismatch,
-    load_checkpoint,
-    load_latest,
-    load_weights,
 )
 from footplate.checkpoint.saver import BackgroundSaver, Saved, SaveRequest, remove_checkpoint, save_checkpoint
 from footplate.checkpoint.serializable import split_state
@@ -34,11 +34,11 @@ __all__ = [
     "SaveRequest",
     "Saved",
     "checked_template",
-    "find_latest",
+    "find_newest",
     "is_written_by_footplate",
     "list_candidates",
     "load_checkpoint",
-    "load_latest",
+    "load_newest",
     "load_weights",
     "number_in",
     "read_pointer",

@@ -22,7 +22,7 @@ from footplate.checkpoint.contents import (
     rename_keys,
     weights_of,
 )
-from footplate.checkpoint.latest import find_first_resumable, read_verified_outline
+from footplate.checkpoint.run_checkpoints import find_first_resumable, read_verified_outline
 from footplate.checkpoint.torch_file import read_content
 from footplate.checkpoint.transformers_names import convert_names
 from footplate.checkpoint.unpickler import OpaqueObject
@@ -77,15 +77,15 @@ def load_checkpoint(
         raise
 
 
-def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] | None] | None:
-    """Loads the newest intact checkpoint of a run; see `find_latest`. Reads the file only once.
+def load_newest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] | None] | None:
+    """Loads the newest intact checkpoint of a run; see `find_newest`. Reads the file only once.
 
     Returns:
         The path and the content on the CPU, or None if the run has no checkpoint to resume from. For a sharded
         checkpoint, the content is None, because each rank must load such a checkpoint itself.
 
     Raises:
-        CheckpointError: See `find_latest`.
+        CheckpointError: See `find_newest`.
     """
 
     def read(path: str) -> Mapping[Any, Any]:

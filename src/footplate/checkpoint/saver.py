@@ -16,7 +16,7 @@ import torch
 from footplate import storage
 from footplate.checkpoint.contents import explaining
 from footplate.checkpoint.digest import Digest, DigestSink
-from footplate.checkpoint.latest import write_pointer
+from footplate.checkpoint.run_checkpoints import write_pointer
 from footplate.checkpoint.serializable import (
     bytes_in,
     rebuild,

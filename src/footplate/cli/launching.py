@@ -206,7 +206,7 @@ def _report_failure(error: "ChildFailedError", home: str | None) -> tuple[int, d
     Returns:
         The exit code, and the error as data, or None if the rank has finished or was stopped by a signal.
     """
-    from footplate.checkpoint.latest import read_pointer
+    from footplate.checkpoint.run_checkpoints import read_pointer
 
     rank, first = error.get_first_failure()
     code = int(first.exitcode if first.exitcode >= 0 else SIGNALED - first.exitcode)

@@ -20,7 +20,7 @@ from footplate.checkpoint import (
     remove_checkpoint,
     save_checkpoint,
 )
-from footplate.checkpoint.latest import folder_below
+from footplate.checkpoint.run_checkpoints import folder_below
 from footplate.checkpoint_names import BEST, best_prefix
 from footplate.checks import check_count, check_folder, check_names, is_number
 from footplate.distributed import compute_on_main, compute_on_ranks

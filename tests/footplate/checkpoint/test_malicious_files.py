@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.checkpoint import find_latest, load_checkpoint, load_weights, verify
+from footplate.checkpoint import find_newest, load_checkpoint, load_weights, verify
 from footplate.checkpoint.torch_file import read_content
 from footplate.checkpoint.unpickler import _NAMES
 from footplate.errors import CheckpointError
@@ -65,7 +65,7 @@ def _read_all(path: Path) -> int:
             fine += 1
         except CheckpointError:
             continue
-    find_latest(path.parent)
+    find_newest(path.parent)
     return fine
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from footplate.checkpoint import (
-    find_latest,
+    find_newest,
     load_checkpoint,
     load_weights,
     remove_checkpoint,
@@ -45,7 +45,7 @@ def test_folder_without_write_permission(run: Path, make_state: State, act: Any,
     with pytest.raises(CheckpointError, match=f"cannot {words}: Permission denied"):
         act(run, make_state(3))
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
-    assert find_latest(run) == os.fspath(run / "iter_2.pth")
+    assert find_newest(run) == os.fspath(run / "iter_2.pth")
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_file_without_read_permission_is_not_reported_as_missing_or_damaged(
     assert type(raised.value) is CheckpointError
 
 
-def test_latest_readable_checkpoint_is_found_with_a_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_newest_readable_checkpoint_is_found_with_a_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     (run / "iter_2.pth").chmod(0o000)
-    assert find_latest(run) == os.fspath(run / "iter_1.pth")
+    assert find_newest(run) == os.fspath(run / "iter_1.pth")
     assert [each.message.partition(":")[0] for each in caplog.records] == ["Skipped"]
     assert "iter_2.pth': Permission denied" in caplog.text
 
@@ -72,12 +72,12 @@ def test_run_does_not_start_over_if_no_checkpoint_can_be_read(run: Path) -> None
     for path in run.glob("*.pth"):
         path.chmod(0o000)
     with pytest.raises(CheckpointError, match=r"cannot read checkpoint '.*iter_2.pth': Permission denied"):
-        find_latest(run)
+        find_newest(run)
 
 
 def test_unreadable_pointer_is_ignored(run: Path) -> None:
     (run / "last_checkpoint").chmod(0o000)
-    assert find_latest(run) == os.fspath(run / "iter_2.pth")
+    assert find_newest(run) == os.fspath(run / "iter_2.pth")
 
 
 @pytest.mark.timeout(60)

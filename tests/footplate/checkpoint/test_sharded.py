@@ -11,7 +11,7 @@ from torch import nn
 from footplate import storage
 from footplate.checkpoint import (
     BackgroundSaver,
-    find_latest,
+    find_newest,
     load_checkpoint,
     remove_checkpoint,
     saver,
@@ -65,7 +65,7 @@ def test_sharded_checkpoint_on_any_fsspec_storage() -> None:
     path = "memory://parts/iter_8.sharded"
     shard_state(example(), path, 2)
     assert same(load_checkpoint(path), example())
-    assert find_latest("memory://parts") == path
+    assert find_newest("memory://parts") == path
     remove_checkpoint(path)
     assert not storage.exists(path + "/state.pth")
 
@@ -99,17 +99,17 @@ def test_failed_save_keeps_the_previous_checkpoint(folder: Path, monkeypatch: py
     assert len(list(folder.iterdir())) == 4
 
 
-def test_latest_complete_checkpoint_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_newest_complete_checkpoint_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first, second, third = (save(tmp_path / f"iter_{number}.sharded", number_state(number)) for number in (8, 16, 24))
     write_pointer(tmp_path, third)
-    assert find_latest(tmp_path) == str(third)
+    assert find_newest(tmp_path) == str(third)
     (third / "state.pth").unlink()
-    assert find_latest(tmp_path) == str(second)
+    assert find_newest(tmp_path) == str(second)
     assert "is incomplete" in caplog.text
     next(second.glob("rank_1-*.pth")).write_bytes(b"")
-    assert find_latest(tmp_path) == str(first)
+    assert find_newest(tmp_path) == str(first)
     (first / "state.pth").unlink()
-    assert find_latest(tmp_path) is None
+    assert find_newest(tmp_path) is None
 
 
 def number_state(number: int) -> dict[str, Any]:

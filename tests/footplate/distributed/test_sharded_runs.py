@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from footplate import Runner
-from footplate.checkpoint import find_latest, load_checkpoint, read_pointer, verify
+from footplate.checkpoint import find_newest, load_checkpoint, read_pointer, verify
 from footplate.checkpoint.contents import read_layout
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint.sharded import _FolderWriter
@@ -137,7 +137,7 @@ def test_all_ranks_save_or_refuse_a_sharded_checkpoint_of_a_script(tmp_path: Pat
 def test_sharded_checkpoints_are_rotated_and_consolidated(tmp_path: Path, on_ranks: OnRanks) -> None:
     weights = on_ranks(2, partial(train, FSDP, every=3, checkpoint={"max_keep_ckpts": 2}), tmp_path)[0]
     assert sorted(each.name for each in tmp_path.glob("iter_*")) == ["iter_12.sharded", "iter_9.sharded"]
-    assert find_latest(tmp_path) == str(tmp_path / "iter_12.sharded")
+    assert find_newest(tmp_path) == str(tmp_path / "iter_12.sharded")
     consolidate(tmp_path / "iter_12.sharded", tmp_path / "whole.pth")
     state = load_checkpoint(tmp_path / "whole.pth")
     assert torch.equal(state["ema_state_dict"]["module.head.weight"], weights["head.weight"])
@@ -231,7 +231,7 @@ def _plain(folder: Path, wrapper: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _saved(folder: Path) -> dict[str, Tensor]:
-    return load_checkpoint(str(find_latest(str(folder))))["state_dict"]  # type: ignore[no-any-return]
+    return load_checkpoint(str(find_newest(str(folder))))["state_dict"]  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("wrapper", [{"type": "FullyShard"}, {"find_unused_parameters": True}])
@@ -285,7 +285,7 @@ def test_failed_write_on_one_rank_fails_save(tmp_path: Path, on_ranks: OnRanks) 
     for errors in on_ranks(2, _fail_on_one, tmp_path):
         assert errors == [f"cannot save '{tmp_path}/iter_6.sharded': rank 1: No space left on device"]
     assert sorted(each.name for each in tmp_path.glob("iter_*")) == ["iter_3.sharded", "iter_9.sharded"]
-    assert find_latest(tmp_path) == str(tmp_path / "iter_9.sharded")
+    assert find_newest(tmp_path) == str(tmp_path / "iter_9.sharded")
 
 
 def _die_between(folder: Path) -> None:
@@ -309,7 +309,7 @@ def test_save_interrupted_by_death_is_incomplete(tmp_path: Path) -> None:
     written = {each.name[:6] for each in (tmp_path / "iter_6.sharded").glob("rank_*.pth")}
     assert "rank_0" in written
     assert "rank_1" not in written
-    assert read_pointer(tmp_path) == find_latest(tmp_path) == str(tmp_path / "iter_3.sharded")
+    assert read_pointer(tmp_path) == find_newest(tmp_path) == str(tmp_path / "iter_3.sharded")
     with pytest.raises(CheckpointError, match=r"iter_6\.sharded' is incomplete: state\.pth is missing"):
         verify(tmp_path / "iter_6.sharded")
     assert verify(tmp_path / "iter_3.sharded").sha256

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from footplate import Config, Runner
-from footplate.checkpoint import find_latest, load_checkpoint
+from footplate.checkpoint import find_newest, load_checkpoint
 from footplate.cli.main import main
 from footplate.engine.saving.captures import facts_of
 from footplate.engine.stopping.nonfinite import nonfinite_weights
@@ -241,4 +241,4 @@ def test_capture_begins_at_the_start_if_checkpoints_lack_the_optimizer(tmp_path:
     runner, error = stopped(tmp_path, save_optimizer=False)
     held = load_checkpoint(tmp_path / f"nonfinite_iter_{error.iteration}.capture")
     assert (held["capture"]["origin"], list(held)) == (None, ["capture"])
-    assert find_latest(tmp_path) == str(tmp_path / "iter_6.pth")
+    assert find_newest(tmp_path) == str(tmp_path / "iter_6.pth")

@@ -8,7 +8,7 @@ import fsspec  # type: ignore[import-untyped]
 import pytest
 
 from footplate import Runner
-from footplate.checkpoint import find_latest, load_checkpoint
+from footplate.checkpoint import find_newest, load_checkpoint
 from footplate.errors import ArgumentError
 from footplate.storage import list_dir
 from tests.support import KillForTest, settings, weights
@@ -45,7 +45,7 @@ def test_resume_from_a_remote_work_dir(place: str, key: str, target: str, tmp_pa
     with pytest.raises(StoppedError):
         run(work_dir, default_hooks=hooks, custom_hooks=[Stop(8, by_epoch=True)])
     folder = place if key == "work_dir" else f"{place}/run"
-    found = find_latest(folder)
+    found = find_newest(folder)
     assert found is not None
     assert found.removeprefix("file://").endswith("run/epoch_2.pth")
     assert load_checkpoint(found)["meta"]["iter"] == 8

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate import Hook, Runner
-from footplate.checkpoint import Saved, find_latest, saver
+from footplate.checkpoint import Saved, find_newest, saver
 from footplate.errors import CheckpointError
 from footplate.hooks import CheckpointHook
 from tests.support import settings
@@ -46,7 +46,7 @@ def test_failed_save_keeps_existing_files_and_training_continues(
     runner = run(tmp_path)
     assert names(tmp_path) == ["epoch_2", "epoch_4"]
     assert runner.epoch == 5
-    assert runner.message_hub.get_info("last_ckpt") == str(tmp_path / "epoch_4.pth") == find_latest(tmp_path)
+    assert runner.message_hub.get_info("last_ckpt") == str(tmp_path / "epoch_4.pth") == find_newest(tmp_path)
     said = [each for each in caplog.messages if each.startswith("The checkpoint was not saved")]
     assert said[0] == (
         f"The checkpoint was not saved: cannot save '{tmp_path / 'epoch_3.pth'}': No space left on device\n"

@@ -20,7 +20,7 @@ from footplate.checkpoint import (
     load_weights,
     relocate,
 )
-from footplate.checkpoint.latest import find_latest
+from footplate.checkpoint.run_checkpoints import find_newest
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
 from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process, unwrap_model
@@ -203,7 +203,7 @@ class CheckpointIO:
         if name == "best":
             return self._find_best()
         home = self._runner.folder.home
-        path = find_latest(home) if name == "last" else name
+        path = find_newest(home) if name == "last" else name
         if path is None:
             raise ArgumentError(f"there is no intact checkpoint of a run in '{home}'", found="last")
         return path

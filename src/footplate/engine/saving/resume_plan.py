@@ -5,7 +5,7 @@ import os
 from contextlib import suppress
 from typing import Any, Literal
 
-from footplate.checkpoint import list_candidates, load_latest, read_pointer
+from footplate.checkpoint import list_candidates, load_newest, read_pointer
 from footplate.checkpoint.contents import read_outline
 from footplate.distributed import compute_on_main
 from footplate.engine.saving.state import part_of
@@ -102,7 +102,7 @@ class ResumePlan:
     def find(self, prepared: Prepared = "nothing", *, for_training: bool) -> StartingPoint | None:
         """Returns the checkpoint to load, or None to keep what the run has. All ranks must call it.
 
-        The search for the newest complete checkpoint has to read files to verify them (see `load_latest`). On rank 0,
+        The search for the newest complete checkpoint has to read files to verify them (see `load_newest`). On rank 0,
         the result therefore includes the content, so that the file is not read twice.
         """
         load_from, resume = self.load_from, self.resume
@@ -122,7 +122,7 @@ class ResumePlan:
 
         def search() -> str | None:
             nonlocal content
-            path, content = load_latest(self.home) or (None, None)
+            path, content = load_newest(self.home) or (None, None)
             return path
 
         if path := compute_on_main(search):

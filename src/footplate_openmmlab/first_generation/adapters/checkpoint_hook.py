@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from footplate import storage
-from footplate.checkpoint.latest import write_pointer
+from footplate.checkpoint.run_checkpoints import write_pointer
 from footplate.checkpoint.serializable import to_serializable
 from footplate.checkpoint_names import is_sharded_path
 from footplate.checks import check_flag

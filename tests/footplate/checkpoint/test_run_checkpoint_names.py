@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from footplate.checkpoint.latest import checked_template, is_considered, number_in
+from footplate.checkpoint.run_checkpoints import checked_template, is_considered, number_in
 from footplate.errors import ArgumentError
 
 

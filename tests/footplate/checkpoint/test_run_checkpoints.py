@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from footplate.checkpoint import (
-    find_latest,
+    find_newest,
     list_candidates,
     read_pointer,
     save_checkpoint,
@@ -31,12 +31,12 @@ def _damage(path: str) -> None:
     Path(path).write_bytes(content)
 
 
-def test_latest_checkpoint_is_the_one_saved_last(tmp_path: Path, make_state: State) -> None:
+def test_newest_checkpoint_is_the_one_saved_last(tmp_path: Path, make_state: State) -> None:
     paths = _save(make_state, tmp_path, "epoch_9.pth", "iter_1000.pth", "epoch_10.pth", "epoch_2.pth")
     for age, path in enumerate(paths):
         os.utime(path, (1e9 - age, 1e9 - age))
     assert list_candidates(tmp_path) == paths[::-1]
-    assert find_latest(tmp_path) == paths[-1]
+    assert find_newest(tmp_path) == paths[-1]
 
 
 def test_damaged_checkpoints_are_skipped_and_reported(
@@ -46,7 +46,7 @@ def test_damaged_checkpoints_are_skipped_and_reported(
     write_pointer(tmp_path, paths[2])
     _damage(paths[2])
     Path(paths[1]).write_bytes(Path(paths[1]).read_bytes()[:-1])
-    assert find_latest(tmp_path) == paths[0]
+    assert find_newest(tmp_path) == paths[0]
     cut, altered = sorted(caplog.messages)
     assert cut.startswith(f"Skipped: checkpoint '{paths[1]}' is damaged: the end of the archive is")
     assert altered.startswith(
@@ -59,21 +59,21 @@ def test_best_published_and_other_files_are_ignored(tmp_path: Path, make_state: 
     (path,) = _save(make_state, tmp_path, "iter_1.pth")
     _save(make_state, tmp_path, "best_mIoU_iter_2.pth", ".hidden.pth", "scalars.json")
     save_checkpoint({"state_dict": {"a": torch.ones(1)}, "meta": {"iter": 2}}, tmp_path / "iter_2-0a1b2c3d.pth")
-    assert find_latest(tmp_path) == path
+    assert find_newest(tmp_path) == path
 
 
 def test_pointer_leads_to_a_different_folder(tmp_path: Path, make_state: State) -> None:
     _save(make_state, tmp_path / "work", "iter_1.pth")
     older, newer = _save(make_state, tmp_path / "out", "iter_2.pth", "iter_3.pth")
     write_pointer(tmp_path / "work", older)
-    assert find_latest(tmp_path / "work") == older
+    assert find_newest(tmp_path / "work") == older
     _damage(older)
-    assert find_latest(tmp_path / "work") == newer
+    assert find_newest(tmp_path / "work") == newer
 
 
 def test_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:
-    assert find_latest(tmp_path) is None
-    assert find_latest(tmp_path / "nope") is None
+    assert find_newest(tmp_path) is None
+    assert find_newest(tmp_path / "nope") is None
     assert read_pointer(tmp_path) is None
     assert list_candidates("memory://nothing-here") == []
 
@@ -88,9 +88,9 @@ def test_copied_run_is_independent(tmp_path: Path, make_state: State) -> None:
     _begun(make_state, tmp_path / "run", 1, 2)
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
     _begun(make_state, tmp_path / "run", 3)
-    assert find_latest(tmp_path / "copy") == str(tmp_path / "copy/iter_2.pth")
+    assert find_newest(tmp_path / "copy") == str(tmp_path / "copy/iter_2.pth")
     (tmp_path / "run/iter_2.pth").unlink()  # the run keeps only a few checkpoints
-    assert find_latest(tmp_path / "copy") == str(tmp_path / "copy/iter_2.pth")
+    assert find_newest(tmp_path / "copy") == str(tmp_path / "copy/iter_2.pth")
     assert list_candidates(tmp_path / "copy") == [str(tmp_path / f"copy/iter_{number}.pth") for number in (2, 1)]
 
 
@@ -98,33 +98,33 @@ def test_moved_run_resumes_from_the_checkpoint_of_its_pointer(tmp_path: Path, ma
     _begun(make_state, tmp_path / "run", 9, 5)  # started over, or with a wrong clock
     (tmp_path / "run").rename(tmp_path / "moved")
     save_checkpoint(make_state(4), tmp_path / "moved/iter_4.pth")
-    assert find_latest(tmp_path / "moved") == str(tmp_path / "moved/iter_5.pth")
+    assert find_newest(tmp_path / "moved") == str(tmp_path / "moved/iter_5.pth")
 
 
 def test_pointer_prefers_its_folder_to_a_checkpoint_with_the_same_name(tmp_path: Path, make_state: State) -> None:
     _begun(make_state, tmp_path / "work", 3)
     save_checkpoint(make_state(3), tmp_path / "out/iter_3.pth")
     write_pointer(tmp_path / "work", tmp_path / "out/iter_3.pth")
-    assert find_latest(tmp_path / "work") == str(tmp_path / "out/iter_3.pth")
+    assert find_newest(tmp_path / "work") == str(tmp_path / "out/iter_3.pth")
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 5000, b"{folder}/iter_1.pth/under/x.pth"])
 def test_empty_pointer_is_ignored(tmp_path: Path, make_state: State, content: bytes) -> None:
     (path,) = _save(make_state, tmp_path, "iter_1.pth")
     (tmp_path / "last_checkpoint").write_bytes(content.replace(b"{folder}", os.fsencode(tmp_path)))
-    assert find_latest(tmp_path) == path
+    assert find_newest(tmp_path) == path
 
 
 @pytest.mark.parametrize("name", ["best_7.pth", "checkpoint"])
 def test_pointer_target_is_a_candidate_whatever_its_name(tmp_path: Path, make_state: State, name: str) -> None:
     (older,) = _save(make_state, tmp_path, "iter_0.pth")
     save_checkpoint(make_state(7), tmp_path / name)
-    assert find_latest(tmp_path) == older
+    assert find_newest(tmp_path) == older
     write_pointer(tmp_path, tmp_path / name)
     assert list_candidates(tmp_path) == [str(tmp_path / name), older]
-    assert find_latest(tmp_path) == str(tmp_path / name)
+    assert find_newest(tmp_path) == str(tmp_path / name)
     _damage(str(tmp_path / name))
-    assert find_latest(tmp_path) == older
+    assert find_newest(tmp_path) == older
     (tmp_path / name).unlink()
     assert list_candidates(tmp_path) == [older]
 
@@ -148,7 +148,7 @@ def test_pointer_to_another_storage_is_ignored(
 
     for owner, name in ((socket, "getaddrinfo"), (socket.socket, "connect"), (fsspec.core, "url_to_fs")):
         monkeypatch.setattr(owner, name, connect)
-    assert find_latest(tmp_path) == path
+    assert find_newest(tmp_path) == path
     told = caplog.messages[0]
     assert "its target is on a different storage backend" in told
     assert address in told

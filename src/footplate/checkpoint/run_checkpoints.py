@@ -117,7 +117,7 @@ def relocate(path: str, folder: str) -> str:
     return moved if storage.exists(moved) else path
 
 
-def find_latest(folder: "str | os.PathLike[str]") -> str | None:
+def find_newest(folder: "str | os.PathLike[str]") -> str | None:
     """Returns the path of a run's newest intact checkpoint with a training state, or None if the run has none.
 
     Tries the candidates in the order of `list_candidates`. Skips files that contain weights but no training state. Logs
@@ -147,7 +147,7 @@ def read_verified_outline(path: str) -> Mapping[Any, Any]:
 def find_first_resumable(
     folder: "str | os.PathLike[str]", read: Callable[[str], Mapping[Any, Any]]
 ) -> tuple[str, Mapping[Any, Any]] | None:
-    """Returns the path and content of the first intact candidate with a training state, or None; see `find_latest`.
+    """Returns the path and content of the first intact candidate with a training state, or None; see `find_newest`.
 
     `read` is a function that verifies a checkpoint and returns its content.
     """
