@@ -1,4 +1,14 @@
-"""Checks checkpoint names, and finds the newest checkpoint to resume from."""
+"""Names the checkpoints of a run, points to the one to resume from, and finds the newest.
+
+Each of these words means one checkpoint, in code, messages and docs:
+
+| word | checkpoint | MMEngine's name, kept in files and arguments |
+|---|---|---|
+| pointer | the file whose target `resume=True` tries first | `last_checkpoint` |
+| newest | the pointer's target or, if it is damaged, the intact one that was saved last; see `find_newest` | |
+| last | the one that this process has saved or resumed from last; `BackgroundSaver.last`, for messages | `last_ckpt` |
+| final | the one of the last iteration, which also marks the end of the run | `save_last` |
+"""
 
 import contextlib
 import logging
@@ -50,7 +60,7 @@ def folder_below(out_dir: str, work_dir: str) -> str:
 def is_considered(name: str) -> bool:
     """Checks whether a run can resume from a file with this name.
 
-    The file that `last_checkpoint` points to may have any name.
+    The pointer's target may have any name.
 
     Example:
         >>> is_considered("iter_4.pth"), is_considered("best_mIoU_iter_4.pth"), is_considered("scalars.json")
@@ -84,7 +94,7 @@ def is_written_by_footplate(path: str) -> bool:
 
 
 def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:
-    """Writes the absolute path of a checkpoint to `last_checkpoint` in `folder`.
+    """Writes the absolute path of a checkpoint to the pointer in `folder`.
 
     Raises:
         CheckpointError: The pointer cannot be written. The previous pointer is kept.
@@ -95,9 +105,9 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
 
 
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the path stored in `folder/last_checkpoint`, or None if that file is missing, unreadable or empty.
+    """Returns the target of the pointer in `folder`, or None if that file is missing, unreadable or empty.
 
-    The stored path may be outdated.
+    The path may be outdated.
     """
     try:
         pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _MAX_POINTER_BYTES)).strip()
@@ -172,9 +182,9 @@ def find_first_resumable(
 def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     """Returns the absolute paths of a run's checkpoints, including damaged ones.
 
-    The target of `last_checkpoint` comes first, followed by the other checkpoints in its folder and in `folder`, newest
+    The pointer's target comes first, followed by the other checkpoints in its folder and in `folder`, newest
     first. If the folder was moved, the target no longer exists. If the folder was copied, the target is in the original
-    folder, which has its own `last_checkpoint`. In both cases, the file with the same name in `folder` comes first. A
+    folder, which has its own pointer. In both cases, the file with the same name in `folder` comes first. A
     target on a different storage backend is ignored with a warning, without contacting that backend.
 
     Raises:

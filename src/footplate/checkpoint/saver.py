@@ -40,28 +40,23 @@ _ALIGNMENT = 64
 class SaveRequest:
     """A checkpoint that a hook asks the training loop to save.
 
-    | save | updates `last_checkpoint` | becomes `last` | found by `resume=True` |
+    | save | updates the pointer | becomes `last` | found by `resume=True` |
     |---|---|---|---|
     | at an interval, at the end or on request | yes | yes | first |
-    | a best checkpoint | until the first of those above | like the pointer | like the pointer |
+    | a best checkpoint | until the first of those above | if it updates the pointer | if it is the pointer's target |
     | `Runner.save_checkpoint`, in a script or hook | no, as in MMEngine | yes, if complete | after the first |
 
-    A complete checkpoint contains the optimizer and schedule states. `resume=True` takes the target of
-    `last_checkpoint` or, if that is damaged, the newest intact checkpoint in the target's folder or in `home`.
-    `last` is the checkpoint that messages refer to. It can therefore differ from the one that `resume=True` selects.
+    A complete checkpoint contains the optimizer and schedule states. `run_checkpoints.py` defines the words.
 
     Attributes:
         path: The file or folder.
-        home: The folder whose `last_checkpoint` is updated, or None.
-        becomes_last: Whether the checkpoint becomes the saver's `last`. False for checkpoints that runs do not resume
-            from by default.
+        home: The folder whose pointer is updated, or None.
         save_optimizer: Whether to include the optimizer state.
         save_param_scheduler: Whether to include the state of the schedules.
     """
 
     path: str
     home: str | None = None
-    becomes_last: bool = True
     save_optimizer: bool = True
     save_param_scheduler: bool = True
 
@@ -71,7 +66,7 @@ class Saved(NamedTuple):
 
     Attributes:
         path: The file or folder.
-        error: The reason why the checkpoint was not saved, or None if it was saved and `last_checkpoint` updated.
+        error: The reason why the checkpoint was not saved, or None if it was saved and the pointer updated.
     """
 
     path: str
@@ -169,7 +164,7 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
 class BackgroundSaver:
     """Saves checkpoints in a background thread, one at a time. All saves reuse the same host memory for copies.
 
-    The background thread writes the checkpoint and `last_checkpoint`. The outcome is reported in the thread that calls
+    The background thread writes the checkpoint and the pointer. The outcome is reported in the thread that calls
     `complete`, `wait` or the next `save`.
 
     A failed save does not change earlier checkpoints. The error is logged immediately.
@@ -194,7 +189,7 @@ class BackgroundSaver:
     def __init__(self, on_error: str = "stop", *, report: Callable[[Saved], None] = lambda _: None) -> None:
         self.on_error = check_choice("on_save_error", on_error, ("warn", "stop"))
         self.last: str | None = None  # see `SaveRequest`; or the checkpoint that the run resumed from
-        self.failure: str | None = None  # the reason why the newest save failed, or None if it succeeded
+        self.failure: str | None = None  # the reason why the last save failed, or None if it succeeded
         self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether ranks write their own shards, to a folder; set by CheckpointHook
         self.write_pointer: Callable[[str, str], None] = write_pointer  # hooks may replace it, to also update a link
@@ -224,7 +219,7 @@ class BackgroundSaver:
         Args:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
-            home: The folder whose `last_checkpoint` is updated, or None.
+            home: The folder whose pointer is updated, or None.
             becomes_last: Whether the checkpoint becomes `last`; see `SaveRequest`.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each rank
                 writes one part of each such tensor.
@@ -297,7 +292,7 @@ class BackgroundSaver:
         | outcome | `last`, if `becomes_last` is set | reported |
         |---|---|---|
         | the checkpoint was not saved | unchanged | with the error |
-        | it was saved, but `last_checkpoint` could not be updated | the checkpoint | no |
+        | it was saved, but the pointer could not be updated | the checkpoint | no |
         | it was saved | the checkpoint | yes |
 
         For a sharded checkpoint, ranks other than 0 keep their `last`, and report only errors.

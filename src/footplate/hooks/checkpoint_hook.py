@@ -69,7 +69,7 @@ class CheckpointHook(SavingHook):
         filename_tmpl: The file name, with `{}` as the placeholder for the epoch or iteration, and the suffix `.pth`,
             `.pt` or `.ckpt`. Must not begin with `.` or `best_`. Defaults to `epoch_{}.pth` or `iter_{}.pth`.
         backend_args: Ignored; the path determines the storage.
-        published_keys: Checkpoint keys to publish. At the end of training, copies of the last and the best checkpoints
+        published_keys: Checkpoint keys to publish. At the end of training, copies of the final and the best checkpoints
             are written with only these keys.
         save_begin: The first epoch or iteration after which to save at intervals. `interval` is counted from there:
             `interval=2, save_begin=5` saves after 5, 7, 9, ...
@@ -235,11 +235,11 @@ class CheckpointHook(SavingHook):
             metric.resolve_name(metrics)
 
     def after_train(self, runner: Runner) -> None:
-        """Writes the published files, and saves the last checkpoint again to mark the end of the run.
+        """Writes the published files, and saves the final checkpoint again to mark the end of the run.
 
         All other hooks have already run at this point.
 
-        1. If there is something to publish, saves the last checkpoint without the mark, and publishes it.
+        1. If there is something to publish, saves the final checkpoint without the mark, and publishes it.
         2. Saves it with the mark. If the run is killed before this, the resumed run repeats everything that follows the
            last iteration.
 
@@ -252,12 +252,12 @@ class CheckpointHook(SavingHook):
         path = self._path_to_write(runner)
         is_mid_epoch = self.by_epoch and not loop.at_epoch_start
         # Only rank 0 knows whether the checkpoint of the last iteration was saved.
-        saves_last = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
+        saves_final = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
         if self.published_keys:
-            if saves_last:
+            if saves_final:
                 start_save(runner, self._regular(runner))
             compute_on_main(lambda: self._publish(runner, path))
-        if saves_last:
+        if saves_final:
             loop.ended = loop.units_done == loop.units_total
             start_save(runner, self._regular(runner))
         elif self.save_last:
@@ -318,7 +318,7 @@ class CheckpointHook(SavingHook):
     def _regular(self, runner: Runner) -> SaveRequest:
         """Returns the request for a regular checkpoint."""
         path = self._path_to_write(runner)
-        if runner.saver.last != path:  # the last checkpoint is saved again at the end of the run
+        if runner.saver.last != path:  # the final checkpoint is saved twice
             unit = "epochs" if self.by_epoch else "iterations"
             runner.logger.info("Saving checkpoint at %d %s", self._number(runner), unit)
         self._requested[path] = None
@@ -362,18 +362,17 @@ class CheckpointHook(SavingHook):
         return SaveRequest(
             path,
             home,
-            becomes_last=home is not None,
             save_optimizer=self.save_optimizer,
             save_param_scheduler=self.save_param_scheduler,
         )
 
-    def _publish(self, runner: Runner, last: str) -> None:
-        """Publishes the best checkpoints, and the checkpoint `last` if it has been saved."""
+    def _publish(self, runner: Runner, final: str) -> None:
+        """Publishes the best checkpoints, and the final checkpoint if it has been saved."""
         runner.saver.wait()
         keys = self.published_keys
         paths = self.best.paths()
-        if runner.saver.last == last:
-            paths.insert(0, last)
+        if runner.saver.last == final:
+            paths.insert(0, final)
         for path in paths:
             if storage.parent(path) != self._folder.rstrip("/"):
                 continue

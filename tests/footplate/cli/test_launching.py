@@ -174,7 +174,9 @@ def test_restart_resumes_and_signal_to_the_launcher_saves_once(tmp_path: Path) -
     assert process.wait(60) == 143
     told = (tmp_path / "said").read_text()
     assert (
-        told.count("torchrun restarted this process (restart 1 of 1). Training resumes from the run's last checkpoint.")
+        told.count(
+            "torchrun restarted this process (restart 1 of 1). Training resumes from the run's newest checkpoint."
+        )
         == 1
     )
     assert ("was killed by SIGKILL" in told, told.count("Saving a checkpoint")) == (True, 2)

@@ -162,7 +162,7 @@ def test_restart_resumes_automatically(tmp_path: Path) -> None:
     _, codes = _await(_start(tmp_path, 2, TORCHELASTIC_RESTART_COUNT="1", TORCHELASTIC_MAX_RESTARTS="3"))
     assert codes == [0, 0]
     assert any(
-        "torchrun restarted this process (restart 1 of 3). Training resumes from the run's last checkpoint." in line
+        "torchrun restarted this process (restart 1 of 3). Training resumes from the run's newest checkpoint." in line
         for line in _output(tmp_path, 0)
     )
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/iter_8.pth")

@@ -206,14 +206,17 @@ def _scored(*scores: float, **changes: Any) -> dict[str, Any]:
 def test_best_checkpoint_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = _scored(9.0, 1.0, 2.0, 3.0, save_best=["score", "loss"])
     runner = _runner(tmp_path, **settings)
-    for name, missing in (("best", "there is no best checkpoint"), ("last", "there is no intact checkpoint of a run")):
+    for name, missing in (
+        ("best", "there is no best checkpoint"),
+        ("newest", "there is no intact checkpoint of a run"),
+    ):
         with pytest.raises(ArgumentError, match=missing):
             runner.load_checkpoint(name)
     runner.train()
     best = torch.load(tmp_path / "best_score_epoch_1.pth", weights_only=True)["state_dict"]
     assert torch.equal(runner.load_checkpoint("best")["state_dict"]["weight"], best["weight"])
-    assert runner.load_checkpoint("last")["meta"]["epoch"] == 3
-    for name, epoch in (("best", 1), ("last", 3)):
+    assert runner.load_checkpoint("newest")["meta"]["epoch"] == 3
+    for name, epoch in (("best", 1), ("newest", 3)):
         resumed = _runner(tmp_path, **_scored(4.0, 5.0, 6.0, save_best=["score", "loss"]))
         resumed.resume(name)
         assert resumed.epoch == epoch

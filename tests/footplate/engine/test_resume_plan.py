@@ -7,7 +7,7 @@ from footplate.engine.saving.resume_plan import Prepared, ResumePlan
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_restart_by_torchrun_resumes_from_the_last_checkpoint(
+def test_restart_by_torchrun_resumes_from_the_newest_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, resume: bool
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
@@ -28,7 +28,7 @@ def test_restart_by_torchrun_resumes_from_the_last_checkpoint(
     assert planned() == (str(last), True)
     assert [message for message in caplog.messages if begin in message] == [
         f"{begin} starts over, because the run has not saved a checkpoint yet.",
-        f"{begin} resumes from the run's last checkpoint.",
+        f"{begin} resumes from the run's newest checkpoint.",
     ]
 
 

@@ -202,7 +202,7 @@ class BaseTrainLoop(BaseLoop):
             self._validate_if_due()  # if the run was saved just before a validation
             self._train()
         runner.call_hook("after_train")
-        compute_on_ranks(runner.saver.wait)  # afterwards, each rank can read the last checkpoint
+        compute_on_ranks(runner.saver.wait)  # afterwards, each rank can read the final checkpoint
         return runner.model
 
     def _train(self) -> None:
@@ -223,7 +223,7 @@ class BaseTrainLoop(BaseLoop):
             else:
                 what = "A hook failed after the step of iteration %d, so training repeats it: its batch is used twice."
             _logger.warning(
-                f"{what} To continue exactly from the last checkpoint, if there is one, create a new Runner with "
+                f"{what} To continue exactly from the newest checkpoint, if there is one, create a new Runner with "
                 "resume=True.",
                 self._iter + 1,
             )

@@ -649,7 +649,7 @@ class Runner:
         """Loads the weights of a checkpoint.
 
         Args:
-            filename: The path or address of the checkpoint, "last" for the newest intact checkpoint in the work_dir, or
+            filename: The path or address of the checkpoint, "newest" for the newest intact one in the work_dir, or
                 "best" for the best one, according to the first metric in `save_best`.
             map_location: The device to load the checkpoint to.
             strict: Whether to raise an error if a tensor is missing, unexpected or has a different shape.
@@ -659,7 +659,7 @@ class Runner:
             The checkpoint.
 
         Raises:
-            ArgumentError: The run has no best or last checkpoint.
+            ArgumentError: The run has no best or newest checkpoint.
             CheckpointError: The checkpoint cannot be loaded, or `strict` is set and it does not match the model.
         """
         return self.checkpoints.load_weights(filename, map_location, strict=strict, revise_keys=revise_keys)

@@ -92,7 +92,6 @@ class CheckpointIO:
         meta: Mapping[str, Any] | None = None,
         background: bool = False,
         home: str | None = None,
-        becomes_last: bool | None = None,
     ) -> None:
         """Saves the current state of the run; see `Runner.save_checkpoint`.
 
@@ -103,13 +102,10 @@ class CheckpointIO:
             meta: Additional entries for the checkpoint's `meta`.
             background: Whether to return as soon as the state is copied, and write the file in the background. In this
                 case, or if the model or the checkpoint is sharded, all ranks must call this method.
-            home: The folder whose `last_checkpoint` is updated, or None.
-            becomes_last: See `SaveRequest`. By default, complete checkpoints become the last one, except the best ones.
+            home: The folder whose pointer is updated, or None; see `SaveRequest`.
         """
         runner = self._runner
-        if becomes_last is None:
-            is_best = storage.base_name(path).startswith(BEST)
-            becomes_last = save_optimizer and save_param_scheduler and not is_best
+        is_complete = save_optimizer and save_param_scheduler
         reshard(runner.model)
         on_all_ranks = background or is_sharded(runner.model) or is_sharded_path(path)
         try:
@@ -139,7 +135,7 @@ class CheckpointIO:
             checkpoint,
             path,
             home=home,
-            becomes_last=becomes_last,
+            becomes_last=home is not None or (is_complete and not storage.base_name(path).startswith(BEST)),
             replicated=_replicated_storages(runner, path),
         )
         if not background:
@@ -199,13 +195,13 @@ class CheckpointIO:
         return checkpoint
 
     def _find(self, name: str) -> str:
-        """Returns the path of a checkpoint, which may be "last" or "best"; see `Runner.load_checkpoint`."""
+        """Returns the path of a checkpoint, which may be "newest" or "best"; see `Runner.load_checkpoint`."""
         if name == "best":
             return self._find_best()
         home = self._runner.folder.home
-        path = find_newest(home) if name == "last" else name
+        path = find_newest(home) if name == "newest" else name
         if path is None:
-            raise ArgumentError(f"there is no intact checkpoint of a run in '{home}'", found="last")
+            raise ArgumentError(f"there is no intact checkpoint of a run in '{home}'", found="newest")
         return path
 
     def _find_best(self) -> str:

@@ -59,8 +59,8 @@ class ResumePlan:
     A run that has resumed or trained continues as it is. Weights that the script has loaded, or that an evaluation has
     used, are kept too, with two exceptions, so that a job can rerun a script that loads weights:
 
-    - If torchrun has restarted the process, training first resumes from the run's last checkpoint, if it has saved one,
-      regardless of `load_from`, `resume` and the script.
+    - If torchrun has restarted the process, training first resumes from the run's newest checkpoint, if it has saved
+      one, regardless of `load_from`, `resume` and the script.
     - With `resume="auto"`, training resumes if there is a checkpoint, even if weights are loaded.
 
     All ranks must create the plan together.
@@ -94,7 +94,7 @@ class ResumePlan:
                 "torchrun restarted this process (restart %s of %s). Training %s.",
                 restarts,
                 os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"),
-                "resumes from the run's last checkpoint"
+                "resumes from the run's newest checkpoint"
                 if self.is_restarted
                 else "starts over, because the run has not saved a checkpoint yet",
             )

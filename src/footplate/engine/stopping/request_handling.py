@@ -79,7 +79,6 @@ def start_save(runner: "Runner", request: SaveRequest) -> None:
         save_param_scheduler=request.save_param_scheduler,
         background=True,
         home=request.home,
-        becomes_last=request.becomes_last,
     )
 
 

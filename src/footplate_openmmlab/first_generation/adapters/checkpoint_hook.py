@@ -94,7 +94,7 @@ def _move_averages(checkpoint: dict[str, Any], *, by_epoch: bool) -> None:
 
 
 def _write_pointer_and_link(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:
-    """Writes `last_checkpoint`, and links `latest.pth` to the checkpoint."""
+    """Writes the pointer, and links `latest.pth` to the checkpoint."""
     write_pointer(folder, path)
     link_latest(path)
 
