@@ -8,7 +8,7 @@ from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks import EMAHook, ScheduleFreeHook
-from tests.footplate.engine import test_own_loops  # noqa: F401  registers its loops
+from tests.footplate.engine.own_loops import WholeRun  # noqa: F401 - registers it
 from tests.footplate.hooks.runs import Seen, configured
 from tests.support import PointModel, loader, settings
 
