@@ -250,7 +250,7 @@ class CheckpointHook(SavingHook):
         compute_on_ranks(runner.saver.wait)
         loop = runner.train_loop
         path = self._path_to_write(runner)
-        is_mid_epoch = self.by_epoch and not loop.at_epoch_start
+        is_mid_epoch = self.by_epoch and not loop.at_start
         # Only rank 0 knows whether the checkpoint of the last iteration was saved.
         saves_final = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
         if self.published_keys:

@@ -92,7 +92,7 @@ class RuntimeInfoHook(Hook):
         starts_row = batch_idx == 0 if self._loop.by_epoch else runner.iter == self._last_row.iter
         if starts_row:
             for scalar in runner.message_hub.scalars_of("train").values():
-                scalar.start_epoch()
+                scalar.start_row()
         for scalar, settings in self._rate_scalars:
             scalar.append(settings["lr"])
 
@@ -130,8 +130,8 @@ class RuntimeInfoHook(Hook):
         average_over_ranks(runner.message_hub.log_scalars)
         row = {}
         for name, scalar in runner.message_hub.scalars_of("train").items():
-            if name not in _TIMES and scalar.epoch_weight:
-                row[name] = scalar.current() if name in self._rates else scalar.mean("epoch")
+            if name not in _TIMES and scalar.row_weight:
+                row[name] = scalar.current() if name in self._rates else scalar.mean("row")
         runner.history.add(epoch, iteration, row)
 
     def before_val(self, runner: Runner) -> None:

@@ -22,7 +22,7 @@ _CHUNK = 1024
 
 
 class _Totals(NamedTuple):
-    """Statistics of all values since the start of the run or epoch. `weight` is the sum of the counts."""
+    """Statistics of all values since the start of the run or row. `weight` is the sum of the counts."""
 
     weight: float = 0.0
     sum: float = 0.0
@@ -48,8 +48,9 @@ class HistoryBuffer:
     """Stores the history of a scalar in bounded memory, without a device sync for each value.
 
     For a tensor on an accelerator, `append` stores only a reference. Tensors are converted to numbers when the buffer
-    is read, or every 1,024 values. Totals since the start of the run and of the epoch are stored separately, so that
-    statistics over `"epoch"` and `"global"` windows are exact. The stored values, from the oldest to the latest::
+    is read, or every 1,024 values. Totals since the start of the run and since the last row of its `History` are stored
+    separately, so that statistics over `"row"` and `"global"` windows are exact. The stored values, from the oldest to
+    the latest::
 
         |---------------- their counts in _counts, one per value --------------|
         |---------------- numbers in _values ----------------|---- _unread ----|
@@ -92,7 +93,7 @@ class HistoryBuffer:
         self._values = array("d")
         self._counts = array("d")
         self._unread: list[Any] = []  # a tensor that has not been copied from its device yet, and all later values
-        self._run_totals = self._epoch_totals = _Totals()
+        self._run_totals = self._row_totals = _Totals()
         self.num_added = 0
         self.since_mark = 0
         self._num_in_totals = 0  # with `averages_ranks`, values are added to the totals once they have been averaged
@@ -130,10 +131,10 @@ class HistoryBuffer:
         """Adds a value; see `append`."""
         self.append(log_val, count)
 
-    def start_epoch(self) -> None:
-        """Starts a new `"epoch"` window for statistics: in each epoch or, in iteration-based training, at each row."""
+    def start_row(self) -> None:
+        """Starts a new `"row"` window for statistics, with each row of the run's `History`."""
         self._add_to_totals()
-        self._epoch_totals = _Totals()
+        self._row_totals = _Totals()
 
     @property
     def data(self) -> tuple[Values, Values]:
@@ -150,16 +151,16 @@ class HistoryBuffer:
         """Returns the mean of the values in a window, or NaN if none exist.
 
         Args:
-            window_size: The number of latest values (at most `max_length`), "epoch", or "global" (or None) for the run.
-                In iteration-based training, "epoch" starts at the last row of the run's `History`.
+            window_size: The number of latest values (at most `max_length`), "row" for those that belong to the next row
+                of the run's `History`, or "global" (or None) for the run.
         """
         totals = self._totals_over(window_size)
         return totals.sum / totals.weight if totals.weight else math.nan
 
     @property
-    def epoch_weight(self) -> float:
-        """The sum of the counts in the `"epoch"` window."""
-        return self._totals_over("epoch").weight
+    def row_weight(self) -> float:
+        """The sum of the counts in the `"row"` window."""
+        return self._totals_over("row").weight
 
     def min(self, window_size: int | str | None = None) -> float:
         """Returns the minimum over a window, or NaN if there are no values; see `mean`."""
@@ -194,19 +195,19 @@ class HistoryBuffer:
             "values": torch.from_numpy(values),
             "counts": torch.from_numpy(counts),
             "totals": torch.tensor(self._totals_over("global"), dtype=torch.float64),
-            "epoch": torch.tensor(self._totals_over("epoch"), dtype=torch.float64),
+            "row": torch.tensor(self._totals_over("row"), dtype=torch.float64),
             "since_mark": self.since_mark,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned. Raises a KeyError or ValueError if it is invalid."""
-        values, counts, totals, epoch = (
-            read_tensor(state, key, 1).tolist() for key in ("values", "counts", "totals", "epoch")
+        values, counts, totals, row = (
+            read_tensor(state, key, 1).tolist() for key in ("values", "counts", "totals", "row")
         )
         if len(counts) != len(values):
             raise ValueError(f"values and counts have different lengths: {len(values)} and {len(counts)}")
         self._run_totals = _Totals(*totals)
-        self._epoch_totals = _Totals(*epoch)
+        self._row_totals = _Totals(*row)
         self._values = array("d", values[-self._capacity :])
         self._counts = array("d", counts[-self._capacity :])
         self._unread = []
@@ -232,9 +233,9 @@ class HistoryBuffer:
 
     def _totals_over(self, window: int | str | None) -> _Totals:
         self._read()
-        if window in ("epoch", "global", None):
+        if window in ("row", "global", None):
             first = self._num_in_totals
-            before = self._epoch_totals if window == "epoch" else self._run_totals
+            before = self._row_totals if window == "row" else self._run_totals
         else:
             first = max(len(self._values) - min(int(window or 0), self._capacity), 0)
             before = _Totals()
@@ -250,7 +251,7 @@ class HistoryBuffer:
 
     def _add_to_totals(self) -> None:
         self._run_totals = self._totals_over("global")
-        self._epoch_totals = self._totals_over("epoch")
+        self._row_totals = self._totals_over("row")
         del self._values[: -self._capacity], self._counts[: -self._capacity]
         self._num_in_totals = len(self._values)
 

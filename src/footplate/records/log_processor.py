@@ -77,8 +77,10 @@ class LogProcessor:
                 window = rule.get("window_size", "global")
                 if window not in ("epoch", "global"):
                     check_count("window_size", window, most=CAPACITY)
-                if window == "epoch" and not self.by_epoch:
-                    raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
+                if window == "epoch":
+                    if not self.by_epoch:
+                        raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
+                    rule["window_size"] = "row"  # the history has a row for each epoch
                 rule.setdefault("log_name", rule["data_src"])
 
     def get_log_after_iter(self, runner: "Runner", batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:

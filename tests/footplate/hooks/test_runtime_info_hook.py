@@ -86,7 +86,7 @@ def test_epoch_window_starts_with_the_epoch_or_validation_interval(tmp_path: Pat
     train_cfg = settings(tmp_path, by_epoch=by_epoch)["train_cfg"]
     hub = trained(tmp_path, train_cfg=train_cfg)
     history = hub.get_scalar("train/loss")
-    assert history.mean("epoch") == pytest.approx(history.mean(4))
+    assert history.mean("row") == pytest.approx(history.mean(4))
     assert history.mean("global") == pytest.approx(history.mean(12))
 
 

@@ -15,25 +15,25 @@ STEPS = st.lists(
         st.tuples(st.just("append"), NUMBERS, st.just(1)),
         st.tuples(st.just("tensor"), NUMBERS, st.just(1)),
         st.tuples(st.just("update"), NUMBERS, st.integers(1, 5)),
-        st.tuples(st.just("epoch"), st.just(0.0), st.just(0)),
+        st.tuples(st.just("row"), st.just(0.0), st.just(0)),
         st.tuples(st.just("read"), st.just(0.0), st.just(0)),
     ),
     max_size=40,
 )
-WINDOWS: tuple[Any, ...] = (1, 2, 5, 100, "epoch", "global", None)
+WINDOWS: tuple[Any, ...] = (1, 2, 5, 100, "row", "global", None)
 
 
 class Plain:
     """Computes the same statistics from complete lists."""
 
     def __init__(self, capacity: int) -> None:
-        self.capacity, self.epoch = capacity, 0
+        self.capacity, self.row = capacity, 0
         self.values: list[float] = []
         self.counts: list[int] = []
 
     def chosen(self, window: Any) -> tuple[Any, Any]:
         values, counts = np.array(self.values), np.array(self.counts)
-        start = {"epoch": self.epoch, "global": 0, None: 0}.get(window)
+        start = {"row": self.row, "global": 0, None: 0}.get(window)
         if start is None:
             start = len(values) - min(window, self.capacity, len(values))
         return values[start:], counts[start:]
@@ -47,9 +47,9 @@ class Plain:
 
 def play(history: HistoryBuffer, plain: Plain, steps: list[tuple[str, float, int]]) -> None:
     for kind, value, count in steps:
-        if kind == "epoch":
-            history.start_epoch()
-            plain.epoch = len(plain.values)
+        if kind == "row":
+            history.start_row()
+            plain.row = len(plain.values)
         elif kind == "read":
             history.mean(3)
         else:

@@ -126,7 +126,7 @@ def recorded(count: int) -> MessageHub:
     for at in range(count):
         if at % 10 == 0:
             for history in hub.log_scalars.values():
-                history.start_epoch()
+                history.start_row()
         values = {"lr": 0.01 * (at + 1), "loss": at * 7 % 11, "loss_cls": at * 5 % 13 / 4, "acc": at * 3 % 7}
         hub.update_scalars({f"train/{name}": value for name, value in values.items()})
         hub.update_scalars({"train/time": 0.5 + at / 8, "train/data_time": at / 16, "train/grad_norm": float(at)})

@@ -34,7 +34,17 @@ _logger = logging.getLogger("footplate.engine")
 
 
 class Progress(NamedTuple):
-    """The numbers of completed iterations and epochs. In iteration-based training, passes over the data are epochs."""
+    """The position of a run, as saved in checkpoints.
+
+    An epoch is a pass over the training data, also in iteration-based training. Only MMEngine's names that end a run or
+    call hooks count differently there: for `before_train_epoch`, `after_train_epoch` and `max_epochs`, the whole run is
+    one epoch.
+
+    Attributes:
+        iter: The number of completed iterations.
+        epoch: The number of completed epochs. It stays 0 for a stream with neither a length nor its own state. In
+            iteration-based training, see `DataPosition.locate` for the end of a pass.
+    """
 
     iter: int = 0
     epoch: int = 0
@@ -109,15 +119,6 @@ class BaseTrainLoop(BaseLoop):
     writes it, so that this also holds in loops that call the hooks themselves. As in MMEngine, `iter` and `epoch` count
     it only after these hooks. Checkpoints and validation use `completed`.
 
-    In epoch-based training, `units_done` is `completed.epoch`. In iteration-based training, it is `completed.iter`, and
-    "epoch" means:
-
-    | name | an epoch is |
-    |---|---|
-    | `epoch`, `completed.epoch` | a pass over the data |
-    | `before_train_epoch`, `after_train_epoch`, `max_epochs`, `at_epoch_start` | the whole run |
-    | the "epoch" window of a `HistoryBuffer` | the iterations since the last row of the run's `History` |
-
     Args:
         runner: The runner that owns the loop.
         dataloader: A data loader, any other iterable of batches, or a loader config dict.
@@ -184,7 +185,7 @@ class BaseTrainLoop(BaseLoop):
         self._data_position = track_position(self.dataloader)
         self.batches_read = 0
         self._failed_in = ""  # "hook": after the step of an iteration, which is repeated; "step": during the step
-        self._random_at_epoch_start: dict[str, Any] | None = None
+        self._random_at_start: dict[str, Any] | None = None
         self._is_overridden = self.overrides("run") or self.overrides("run_epoch")
         if self._is_overridden:
             adapt_overridden(self)
@@ -239,13 +240,13 @@ class BaseTrainLoop(BaseLoop):
         before a validation, `run` has already run this validation.
         """
         runner = self.runner
-        random_state = self._random_at_epoch_start = capture_rng()
+        random_state = self._random_at_start = capture_rng()
         runner.model.train()
         runner.call_hook("before_train_epoch")
         start_saves(runner)  # of the best checkpoint, if a hook has called `runner.val()`
         if not (self.by_epoch and any(hook.sets_mode for hook in runner.hooks)):
             runner.model.train()
-        if not self.at_epoch_start:
+        if not self.at_start:
             restore_rng(random_state)
 
     def restart_epoch(self) -> None:
@@ -319,8 +320,8 @@ class BaseTrainLoop(BaseLoop):
 
     def _return_to_last_iteration(self) -> None:
         """If no iteration of the epoch is complete, restores the random state from before `before_train_epoch`."""
-        if self._random_at_epoch_start is not None and self.at_epoch_start:
-            restore_rng(self._random_at_epoch_start)
+        if self._random_at_start is not None and self.at_start:
+            restore_rng(self._random_at_start)
 
     def _validate_if_due(self) -> None:
         """Runs validation if it is due, then handles any requests that arrived in the meantime.
@@ -454,8 +455,8 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def epoch(self) -> int:
-        """The number of completed epochs."""
-        return self._counted_epoch
+        """The number of completed epochs; see `Progress`."""
+        return self._counted_epoch if self.by_epoch else self._data_position.locate(self._counted_iter)[0]
 
     @property
     def max_iters(self) -> int:
@@ -464,12 +465,12 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def max_epochs(self) -> int:
-        """The total number of epochs in the run, or 1 if training is iteration-based."""
+        """The total number of epochs in the run, or 1 in iteration-based training, as in MMEngine."""
         return self._max_epochs
 
     @property
-    def at_epoch_start(self) -> bool:
-        """Whether training is at the start of an epoch. In iteration-based training, the run counts as one epoch."""
+    def at_start(self) -> bool:
+        """Whether `before_train_epoch` comes next, which iteration-based training calls only when the run starts."""
         return self._counted_iter == (self._start_of(self._counted_epoch) if self.by_epoch else 0)
 
     @property
@@ -482,7 +483,7 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def units_done(self) -> int:
-        """The number of completed epochs or, in iteration-based training, iterations; see `BaseTrainLoop`."""
+        """The number of completed epochs or, in iteration-based training, iterations."""
         iteration, epoch = self.completed
         return epoch if self.by_epoch else iteration
 
@@ -493,10 +494,9 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def completed(self) -> Progress:
-        """The numbers of completed iterations and epochs, as saved in checkpoints; see `BaseTrainLoop`."""
-        if self.by_epoch:
-            return Progress(self._completed_iter, self._completed_epoch)
-        return Progress(self._completed_iter, self._data_position.locate(self._completed_iter)[0])
+        """The completed iterations and epochs; see `BaseTrainLoop`."""
+        epoch = self._completed_epoch if self.by_epoch else self._data_position.locate(self._completed_iter)[0]
+        return Progress(self._completed_iter, epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, and the validation state."""

@@ -57,7 +57,7 @@ def _check_resumed_data(loop: "BaseTrainLoop") -> None:
         ArgumentError: The loop skips the batches of completed iterations, but `dataloader_iterator` has already skipped
             them.
     """
-    if loop.at_epoch_start:
+    if loop.at_start:
         return
     name = type(loop).__name__
     if loop.batches_read > loop.iter:

@@ -152,9 +152,8 @@ class Runner:
     Attributes:
         iter: The number of completed training iterations. In a run without training, it comes from the loaded
             checkpoint.
-        epoch: The number of completed epochs or, in iteration-based training, passes over the training data.
-            For a stream with neither a length nor its own state, it stays 0. In a run without training, it comes from
-            the loaded checkpoint.
+        epoch: The number of completed epochs, which are passes over the training data; see `Progress`. In a run without
+            training, it comes from the loaded checkpoint.
         device: The device that this process trains on.
         max_epochs: The number of epochs in the run. Read-only.
         max_iters: The number of iterations in the run. Read-only.
@@ -829,10 +828,7 @@ class Runner:
 
     @property
     def epoch(self) -> int:
-        """The number of completed epochs or, in iteration-based training, passes over the training data.
-
-        For a stream with neither a length nor its own state, the number stays 0.
-        """
+        """The number of completed epochs; see `Progress`."""
         return self.progress.epoch
 
     @property

@@ -124,14 +124,6 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._batches: Iterator[Any] | None = None
 
     @property
-    def epoch(self) -> int:
-        """The number of completed passes over the loader, or 0 if the loader is endless.
-
-        At the end of a pass, see `DataPosition.locate`.
-        """
-        return self._data_position.locate(self._counted_iter)[0]
-
-    @property
     def dataloader_iterator(self) -> Iterator[Any]:
         """The iterator that the loop reads batches from. It never ends."""
         if self._batches is None:

@@ -246,7 +246,7 @@ def _after_validation(hook: Hook, listeners: Mapping[str, Callable[..., Any]]) -
     def before_train(runner: Runner) -> None:
         loop = runner.train_loop
         if loop.iter and validates_next(runner):  # the run was saved just before a validation
-            ends_epoch = loop.by_epoch and loop.at_epoch_start
+            ends_epoch = loop.by_epoch and loop.at_start
             view_of(runner).awaiting_validation = "after_train_epoch" if ends_epoch else "after_train_iter"
 
     def after_validation(runner: Runner) -> None:  # the best checkpoint is saved first
@@ -294,7 +294,7 @@ def _with_saved_averages(hook: Hook, before_run: Callable[..., Any]) -> dict[str
             message = f"{type(hook).__name__} does not create buffers for these saved averages"
             raise CheckpointError(message, found=unknown)
         loop = runner.train_loop
-        if averages and loop.by_epoch and not loop.at_epoch_start:
+        if averages and loop.by_epoch and not loop.at_start:
             # before_train_epoch is about to be called again. It swaps weights and averages, so swap them first.
             hook.after_train_epoch(view_of(runner))
         averages.clear()

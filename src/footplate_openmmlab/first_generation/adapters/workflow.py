@@ -58,7 +58,7 @@ class WorkflowHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Runs validation if the previous epoch ended a training phase."""
-        if runner.by_epoch and runner.train_loop.at_epoch_start:
+        if runner.by_epoch and runner.train_loop.at_start:
             self._validate_if_due(runner)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
