@@ -85,23 +85,16 @@ class Extension:
     def check_dataset(self, dataset: Any) -> None:
         """Raises an error or logs a warning if footplate would misinterpret a dataset's samples."""
 
-    def check_training(self, runner: Any) -> None:
-        """Raises an error or logs warnings about the parts of a run that do not match, before it trains."""
-
-    def prepare_training(self, model: Any) -> None:
-        """Adapts a run's model before training."""
+    def prepare_training(self, runner: Any) -> None:
+        """Checks and adapts the parts of a run before it trains. May raise an error or log warnings."""
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
-        """Returns notes to add to the error about an unregistered name. The list may be empty.
+        """Returns notes to add to the error about an unregistered name or a missing package. The list may be empty.
 
         Args:
-            noun: The kind of entry, such as "transform".
-            name: The name without its scope.
+            noun: The kind of entry, such as "transform", or "package".
+            name: The name without its scope, or the package.
         """
-        return []
-
-    def explain_missing(self, scope: str) -> list[str]:
-        """Returns notes to add to the error about a scope whose package is not installed. The list may be empty."""
         return []
 
 

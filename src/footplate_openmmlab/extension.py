@@ -116,18 +116,23 @@ class OpenMMLab(Extension):
             messages.append(f"Updated names that newer library versions removed or changed: {patches}")
         return messages
 
-    def prepare_training(self, model: Any) -> None:
+    def prepare_training(self, runner: Any) -> None:
         """Supports models that modify the output of a ReLU in place during training, which PyTorch < 1.9 allowed."""
         from footplate_openmmlab.relu import repair_first_step
 
-        repair_first_step(model)
+        repair_first_step(runner.model)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns advice about an unknown name. The list may be empty.
 
         The advice suggests a replacement for a first-generation transform, or a policy for a hook that implements one,
-        explains why an import failed, or states which code base a first-generation model comes from.
+        explains why an import failed, or states which code base a first-generation model comes from. For a missing code
+        base, the advice tells how to install it.
         """
+        if noun == "package":
+            from footplate_openmmlab.requirements import explain_installation
+
+            return explain_installation(name) if name in CODE_BASES else []
         policy = name.removesuffix("UpdaterHook")
         if policy != name:
             from footplate_openmmlab.first_generation.translation.schedule_rules import nearest_policy
@@ -161,14 +166,6 @@ class OpenMMLab(Extension):
             from footplate_openmmlab.label_maps import check_label_maps
 
             check_label_maps(dataset)
-
-    def explain_missing(self, scope: str) -> list[str]:
-        """Returns instructions for installing a code base, or an empty list if the scope is not a code base."""
-        if scope not in CODE_BASES:
-            return []
-        from footplate_openmmlab.requirements import explain_installation
-
-        return explain_installation(scope)
 
 
 def refuse_unsupported(cfg: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ class Vision(Extension):
             return []
         return ["For classification, use dict(type='LabelSmoothLoss', label_smooth_val=0), which takes class_weight."]
 
-    def check_training(self, runner: Any) -> None:
+    def prepare_training(self, runner: Any) -> None:
         """Warns about parts of the run with different classes or ignored labels."""
         from footplate_vision.label_checks import warn_about_ignored_labels, warn_about_num_classes
 

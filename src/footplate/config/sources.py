@@ -117,7 +117,7 @@ def locate(package: str, file: str, referrer: Origin | None = None) -> str:
                 return str(recipe)
     roots = _package_folders(package)
     if not roots:
-        advice = [line for extension in extensions() for line in extension.explain_missing(package)]
+        advice = [line for extension in extensions() for line in extension.explain_unknown("package", package)]
         message = f"the config '{file}' is in the package '{package}', which is not installed"
         raise ConfigError(
             message, origin=referrer, notes=advice or ["Install it, or add its parent folder to PYTHONPATH."]

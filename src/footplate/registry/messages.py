@@ -72,7 +72,7 @@ def _explain_missing_scope(scope: str) -> list[str]:
         return [f"no registry or package has the scope '{scope}'{f'; did you mean {near!r}?' if near else ''}"]
     return [
         f"'{scope}' is not installed; only the names that footplate also provides are available",
-        *(line for extension in extensions() for line in extension.explain_missing(scope)),
+        *(line for extension in extensions() for line in extension.explain_unknown("package", scope)),
     ]
 
 

@@ -360,7 +360,7 @@ class Runner:
                 _logger.info("`footplate export` cannot rebuild the model of this run: %s", reason)
             self.build_training()
             for extension in extensions():
-                extension.check_training(self)
+                extension.prepare_training(self)
             warn_about_late_settings(self.cfg, self.hooks, self.train_loop)
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
@@ -394,8 +394,6 @@ class Runner:
             part.join_run(self.message_hub, name, isolated=len(parts) > 1 and self.is_plain)
         self.checkpoints.initialize()
         self.participants["run.module_numbers"] = ModuleNumbers(self.unwrapped_model)
-        for extension in extensions():
-            extension.prepare_training(self.model)
         self._is_training_built = True
 
     def val(self) -> dict[str, float]:
