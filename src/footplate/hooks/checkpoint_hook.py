@@ -322,12 +322,7 @@ class CheckpointHook(SavingHook):
             unit = "epochs" if self.by_epoch else "iterations"
             runner.logger.info("Saving checkpoint at %d %s", self._number(runner), unit)
         self._requested[path] = None
-        return SaveRequest(
-            path,
-            runner.folder.home,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-        )
+        return SaveRequest(path, runner.folder.home, self.save_optimizer, self.save_param_scheduler)
 
     def _path_to_write(self, runner: Runner, prefix: str = "") -> str:
         name = prefix + self.filename_tmpl.format(self._number(runner))
@@ -359,12 +354,7 @@ class CheckpointHook(SavingHook):
         # Until there is a regular checkpoint, the run resumes from the newest best one.
         folder = runner.folder.home
         home = folder if storage.base_name(read_pointer(folder) or BEST).startswith(BEST) else None
-        return SaveRequest(
-            path,
-            home,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-        )
+        return SaveRequest(path, home, self.save_optimizer, self.save_param_scheduler)
 
     def _publish(self, runner: Runner, final: str) -> None:
         """Publishes the best checkpoints, and the final checkpoint if it has been saved."""

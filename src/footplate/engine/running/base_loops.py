@@ -54,15 +54,6 @@ class Progress(NamedTuple):
         """This object, so that the runner need not check whether the training loop has been built."""
         return self
 
-    def end_iteration(self) -> None:
-        """Does nothing, because there is no training loop."""
-
-    def end_epoch(self) -> None:
-        """Does nothing, because there is no training loop."""
-
-    def on_hook_error(self) -> None:
-        """Does nothing, because there is no training loop."""
-
 
 class BaseLoop:
     """Base class for all loops. A loop reads batches from a data loader and processes them for a runner.
@@ -336,7 +327,6 @@ class BaseTrainLoop(BaseLoop):
         self._validated_at = self.units_done
         self._validated_iter = self.completed.iter
         runner.requests.agreed.validation = False
-        start_saves(runner)  # of a loop that overrides `run_epoch`
         try:
             with runner.phase("val"):
                 runner.val_loop.run()

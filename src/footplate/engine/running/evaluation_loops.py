@@ -147,7 +147,7 @@ class _EvaluationLoop(BaseLoop):
         """
         runner = self.runner
         mode = self.mode
-        start_saves(runner)  # of a training loop that overrides `run` and calls this method after an epoch
+        start_saves(runner)  # of a training loop that overrides `run` or `run_epoch`
         with runner.beside_training():  # a hook may call this method without `Runner.phase`
             runner.call_hook(f"before_{mode}")
             runner.call_hook(f"before_{mode}_epoch")

@@ -76,6 +76,8 @@ from footplate.registry.scopes import set_default_scope
 from footplate.visualization import Visualizer, build_visualizer
 
 _logger = logging.getLogger("footplate.engine")
+_ENDS = {"after_train_iter": BaseTrainLoop.end_iteration, "after_train_epoch": BaseTrainLoop.end_epoch}
+"""The events before which the training loop counts an iteration or epoch as complete."""
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
@@ -504,16 +506,15 @@ class Runner:
             listeners = self.hooks.at(fn_name)
         activity = self.activity
         outer, activity.event = activity.event, fn_name
-        if fn_name == "after_train_iter":
-            self.progress.end_iteration()
-        elif fn_name == "after_train_epoch":
-            self.progress.end_epoch()
+        loop = self.built.get("train_loop") if fn_name in _ENDS else None
+        if loop is not None:
+            _ENDS[fn_name](loop)
         try:
             for hook, method in listeners:  # noqa: B007 - the failing hook is needed below
                 method(self, **kwargs)
         except BaseException as error:
-            if fn_name in ("after_train_iter", "after_train_epoch"):
-                self.progress.on_hook_error()
+            if loop is not None:
+                loop.on_hook_error()
             if isinstance(error, FootplateError):
                 self.hooks.prepend_key(error, hook)
             raise
