@@ -29,7 +29,6 @@ from footplate.checkpoint_names import is_sharded_path, sharded_name
 from footplate.checks import check_choice
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
-from footplate.errors import CheckpointError
 from footplate.messages import first_line, format_bytes
 
 _logger = logging.getLogger("footplate.checkpoint")
@@ -240,7 +239,7 @@ class BackgroundSaver:
             self.in_progress = save
         except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
             save.error = error
-            self._log_failure(save)
+            self._log_failure("not saved", error, self.last)
             self._end(save)
 
     def _write(self, save: _Save, commit: Callable[[], None]) -> None:
@@ -252,7 +251,8 @@ class BackgroundSaver:
                 self.write_pointer(save.home, save.path)
         except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
             save.error = error
-            self._log_failure(save)
+            failure = "saved, but updating its folder failed" if save.is_saved else "not saved"
+            self._log_failure(failure, error, save.path if save.is_saved else self.last)
         save.seconds = time.monotonic() - save.begin
         save.has_ended = True
 
@@ -280,11 +280,19 @@ class BackgroundSaver:
             self.in_progress = None
             self._end(save)
 
-    def _log_failure(self, save: _Save) -> None:
-        failure = "saved, but updating its folder failed" if save.is_saved else "not saved"
-        path = save.path if save.is_saved else self.last
-        last = f"The last checkpoint is '{path}'." if path else "This run has no checkpoint to resume from yet."
-        _logger.error("The checkpoint was %s: %s\n  %s", failure, save.error, last)
+    def report_error_in_folder(self, path: str, error: Exception) -> None:
+        """Logs that the checkpoint `path` was saved, but its folder could not be updated.
+
+        Raises:
+            Exception: The error, if `on_error` is "stop".
+        """
+        self._log_failure("saved, but updating its folder failed", error, path)
+        if self.on_error == "stop":
+            raise error
+
+    def _log_failure(self, failure: str, error: BaseException, newest: str | None) -> None:
+        last = f"The last checkpoint is '{newest}'." if newest else "This run has no checkpoint to resume from yet."
+        _logger.error("The checkpoint was %s: %s\n  %s", failure, error, last)
 
     def _end(self, save: _Save) -> None:
         """Records and reports the outcome of a save. Raises its error, if any, unless `on_error` is "warn".
@@ -305,11 +313,7 @@ class BackgroundSaver:
             if save.becomes_last:
                 self.last = save.path
             if save.error is None:
-                try:
-                    self._report(Saved(save.path))
-                except (OSError, CheckpointError) as error:  # of the folder; others are errors of a hook
-                    save.error = error
-                    self._log_failure(save)
+                self._report(Saved(save.path))
         must_stop = self.on_error == "stop" or not isinstance(save.error, Exception)  # such as KeyboardInterrupt
         if save.error is not None and must_stop:
             raise save.error

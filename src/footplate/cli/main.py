@@ -52,7 +52,10 @@ def build_parser() -> Parser:
         groups.setdefault(module.GROUP, []).append(module)
     for title, modules in groups.items():
         for module in modules:
-            module.add_commands(subparsers)
+            try:
+                module.add_commands(subparsers)
+            except Exception as error:  # all commands would fail, so the message must name the plug-in
+                raise ImportError(f"the commands of '{module.__name__}' cannot be added: {error}") from error
         # The help lists commands in groups, which argparse has only for arguments.
         parser.add_argument_group(title)._group_actions += subparsers._choices_actions
         subparsers._choices_actions = []

@@ -27,7 +27,7 @@ from footplate.distributed import compute_on_main, compute_on_ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner, SavingHook
 from footplate.engine.stopping.request_handling import save_on_request, start_save, start_saves
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks.best_checkpoints import BestCheckpoints
 from footplate.hooks.monitored_metrics import MonitoredMetric
 from footplate.metric_names import GREATER, LESS, MissingMetricError, Rule, expand_rules, order_metrics
@@ -298,17 +298,25 @@ class CheckpointHook(SavingHook):
         if ranked is not None and saved.error is not None:
             self.best.ranked[ranked.metric.name] = ranked.before
             self._record_best(runner, ranked.metric)
-        elif ranked is not None:
+        elif saved.error is None:
+            try:
+                self._on_saved(runner, saved.path, ranked)
+            except (OSError, CheckpointError) as error:
+                runner.saver.report_error_in_folder(saved.path, error)
+
+    def _on_saved(self, runner: Runner, path: str, ranked: _Ranked | None) -> None:
+        """Removes the checkpoints that a saved one replaces: among the best ones if it is `ranked`, or earlier ones."""
+        if ranked is not None:
             for name in self._numbers(best_prefix(ranked.metric.name)):  # also those that the run has gone back from
                 if not self.best.keeps(name):
                     self._remove(name)
-            name = os.path.basename(saved.path)
+            name = os.path.basename(path)
             runner.logger.info(
                 "Saved the %s checkpoint with %.4g %s to %s", ranked.place, ranked.score, ranked.metric.name, name
             )
-        elif saved.error is None:
-            runner.message_hub.update_info("last_ckpt", saved.path)
-            number = number_in(self.filename_tmpl, os.path.basename(saved.path))
+        else:
+            runner.message_hub.update_info("last_ckpt", path)
+            number = number_in(self.filename_tmpl, os.path.basename(path))
             if self.max_keep_ckpts > 0 and number is not None:  # checkpoints with higher numbers are kept
                 numbers = self._numbers()
                 earlier = sorted((name for name in numbers if numbers[name] <= number), key=numbers.__getitem__)

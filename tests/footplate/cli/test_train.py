@@ -208,3 +208,13 @@ def test_new_length_of_a_first_generation_run_is_the_only_change(tiny: Path, foo
     footplate("train", "tiny.py")
     said = footplate("train", "tiny.py", "--resume", "--seed", "1", "--set", "runner.max_epochs=2")[1]
     assert "The config has changed since the run was last started: runner.max_epochs. To keep" in said
+
+
+def test_first_start_with_resume_loads_the_weights_of_the_config(tiny: Path, trained: Path, footplate: Command) -> None:
+    tiny.write_text(f"{TINY}\nload_from = {str(trained / 'run/iter_8.pth')!r}\n")
+    code, said, errors = footplate("train", "tiny.py", "--work-dir", "first", "--resume")
+    assert (code, errors) == (0, "")
+    assert "The run starts with the weights of load_from." in said
+    assert f"from '{trained / 'run/iter_8.pth'}'" in said
+    code, said, errors = footplate("train", "tiny.py", "--work-dir", "first", "--resume")
+    assert (code, "The run is complete" in said) == (0, True)

@@ -273,8 +273,8 @@ def _fail_on_one(folder: Path) -> list[str]:
     cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 3, "max_keep_ckpts": 2}}
     runner = Runner(**cfg)
 
-    def record(save: Any) -> None:
-        with_errors.append(str(save.error))
+    def record(failure: str, error: BaseException, newest: str | None) -> None:
+        with_errors.append(str(error))
 
     runner.saver._log_failure = record  # type: ignore[method-assign]
     runner.train()

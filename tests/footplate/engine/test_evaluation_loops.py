@@ -202,3 +202,10 @@ def test_validation_in_a_training_hook_does_not_change_the_run(tmp_path: Path) -
         runner.on(event, lambda runner, event=event: events.append(event))
     runner.train()
     assert events == ["before_run", *["training True"] * 3, "after_run"]
+
+
+def test_loss_of_some_batches_is_averaged_over_them() -> None:
+    losses = evaluation_loops.MeanLosses()
+    losses.add({"loss_a": torch.tensor(1.0), "loss_b": torch.tensor(4.0)}, 2)
+    losses.add({"loss_a": torch.tensor(3.0)}, 6)
+    assert losses.result() == {"loss_a": 2.5, "loss_b": 4.0}

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from footplate import Hook, Runner
 from footplate.cli.main import main
@@ -108,3 +110,59 @@ def test_every_exception_that_leaves_a_run_is_an_error(
         runner.train()
     runner.train()
     assert ("its batch is used twice" in caplog.text) == (event == "after_train_iter")
+
+
+class FailsOnce(nn.Module):
+    """Fails in the backward pass of one iteration, when some gradients have been computed, or in one validation."""
+
+    def __init__(self, iteration: int = 0, epoch: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 2)
+        self.passes, self.iteration, self.epoch = 0, iteration, epoch
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        hidden = self.first(points)
+        if self.training:
+            self.passes += 1
+        if self.training and self.passes == self.iteration:
+            hidden.register_hook(lambda gradient: 1 / 0)
+        if not self.training and self.epoch * 4 == self.passes > 0:
+            self.epoch = 0
+            raise ZeroDivisionError
+        return self.last(hidden)  # type: ignore[no-any-return]
+
+
+def trained(folder: Path, model: FailsOnce) -> Runner:
+    data = [
+        (torch.randn(4, 4, generator=torch.Generator().manual_seed(each)), torch.ones(4).long()) for each in range(4)
+    ]
+    runner = Runner(
+        model,
+        folder,
+        train_dataloader=data,
+        val_dataloader=data[:1],
+        max_epochs=3,
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}},
+        loss=nn.CrossEntropyLoss(),
+        preflight=False,
+    )
+    try:
+        runner.train()
+    except ZeroDivisionError:
+        runner.train()
+    return runner
+
+
+def test_gradients_of_a_failed_step_do_not_enter_the_next_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    straight, failed = FailsOnce(), FailsOnce(iteration=7)
+    trained(tmp_path / "straight", straight)
+    trained(tmp_path / "failed", failed)
+    assert "The step of iteration 7 failed, so training repeats it" in caplog.text
+    for name, weight in straight.state_dict().items():
+        assert torch.equal(weight, failed.state_dict()[name])
+
+
+def test_failed_validation_is_repeated(tmp_path: Path) -> None:
+    runner = trained(tmp_path, FailsOnce(epoch=3))
+    assert [row["epoch"] for row in runner.history if "val/loss" in row] == [1, 2, 3]

@@ -191,3 +191,43 @@ def test_run_waits_for_its_saves_at_the_end(tmp_path: Path, threads: list[str]) 
     run(tmp_path, interval=-1)
     assert (names(tmp_path), set(threads)) == (["epoch_5"], {"footplate-checkpoint"})
     assert os.path.exists(tmp_path / "last_checkpoint")
+
+
+def test_error_of_a_hook_is_not_one_of_the_folder(tmp_path: Path) -> None:
+    class Uploads(Hook):
+        def after_save_checkpoint(self, runner: Runner, saved: Saved) -> None:
+            raise OSError("the server is down")
+
+    with pytest.raises(OSError, match="the server is down"):
+        Runner(**settings(tmp_path, custom_hooks=[Uploads()])).train()
+
+
+def test_checkpoint_that_cannot_be_removed_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: str) -> None:
+        raise CheckpointError(f"cannot remove '{path}'")
+
+    monkeypatch.setattr("footplate.hooks.checkpoint_hook.remove_checkpoint", refuse)
+    assert run(tmp_path).epoch == 5
+    assert "The checkpoint was saved, but updating its folder failed: cannot remove" in caplog.text
+    with pytest.raises(CheckpointError, match="cannot remove"):
+        run(tmp_path / "stop", "stop")
+
+
+def test_error_of_the_run_is_not_replaced_by_that_of_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def fail_late(plain: Any, path: str) -> None:
+        failed.wait(60)
+        raise CheckpointError("no space left")
+
+    class Fails(Hook):
+        def before_train_epoch(self, runner: Runner) -> None:
+            if runner.epoch == 1:
+                failed.set()
+                raise ZeroDivisionError
+
+    monkeypatch.setattr(saver, "commit_checkpoint", fail_late)
+    with pytest.raises(ZeroDivisionError):
+        Runner(**settings(tmp_path, custom_hooks=[Fails()], on_save_error="stop")).train()

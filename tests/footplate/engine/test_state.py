@@ -184,6 +184,16 @@ def test_hook_state_is_saved_under_its_own_key(tmp_path: Path) -> None:
     assert [saved["Counter"], saved["Counter#2"]] == [each.counts for each in again]
 
 
+def test_state_of_a_removed_hook_is_not_given_to_another(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg, events = config(tmp_path, by_epoch=True), ("after_train_iter", "after_val_iter")
+    run(cfg, *map(Counter, events))
+    (tmp_path / "epoch_3.pth").unlink()
+    left = Counter(events[1])
+    run(cfg, left, resume=True)
+    assert left.counts == {"after_val_iter": 4}  # of the validations after epochs 2 and 3
+    assert "The checkpoint was saved with more hooks of class Counter" in caplog.text
+
+
 @pytest.mark.parametrize("schedule", [None, {"type": "PolyLR", "power": 1.0, "by_epoch": True, "end": 3}])
 def test_resumed_run_takes_the_settings_of_the_config(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, schedule: Any
