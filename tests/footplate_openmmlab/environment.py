@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 # What mmcv-lite and the code bases import besides the packages of this environment.
-COMMON = ["mmengine==0.10.7", "termcolor", "addict", "yapf", "opencv-python-headless"]
+COMMON = ["mmengine==0.10.7", "termcolor", "addict", "yapf", "opencv-python-headless", "six"]
 # MMPretrain, and what it imports.
 MMPRETRAIN = ["setuptools<70", "mmpretrain==1.2.0", "torchvision==0.28.*", "transformers<4.50", "tokenizers<0.22"]
 MMPRETRAIN += ["huggingface_hub<1", "einops", "mat4py", "model-index", "ordered-set", "markdown"]
