@@ -225,11 +225,10 @@ class OnlyRuns(BaseLoop):
         """Does nothing."""
 
 
-@pytest.mark.parametrize("check", [True, False])
-def test_training_loop_must_have_a_length(tmp_path: Path, check: bool) -> None:
+def test_training_loop_must_have_a_length(tmp_path: Path) -> None:
     cfg = settings(tmp_path, train_cfg={"type": "OnlyRuns"})
     with pytest.raises(BuildError, match="OnlyRuns must set _max_epochs and _max_iters") as caught:
-        Runner.from_cfg(cfg, check=check).train()
+        Runner.from_cfg(cfg).train()
     assert caught.value.key == "train_cfg.type"
     made = OnlyRuns(Runner(**settings(tmp_path)), [1])
     with pytest.raises(BuildError, match="the loop must be derived from BaseTrainLoop"):
