@@ -86,7 +86,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/footplate/hooks/test_overwritten_checkpoints.py::test_run_in_the_folder_of_another_is_refused_although_it_resumes_a_third",
     ),
     "The pointer `last_checkpoint`": (
-        "tests/footplate/checkpoint/test_latest.py::test_pointer_to_another_storage_is_ignored",
+        "tests/footplate/checkpoint/test_run_checkpoints.py::test_pointer_to_another_storage_is_ignored",
     ),
     "Inspecting a run": (
         "tests/footplate/cli/test_foreign_runs.py::test_inspecting_a_run_executes_nothing",

@@ -196,11 +196,12 @@ def test_failed_save_is_logged_immediately_and_raised_once(
 def test_failed_save_is_raised_by_the_next_save(
     tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(saved: Saved) -> None:
+    def fail(home: str, path: str) -> None:
         raise CheckpointError("cannot write the pointer")
 
-    saver = BackgroundSaver(report=fail)
-    saver.save(make_state(1), tmp_path / "a.pth")
+    saver = BackgroundSaver()
+    saver.write_pointer = fail
+    saver.save(make_state(1), tmp_path / "a.pth", home=str(tmp_path))
     with pytest.raises(CheckpointError, match="pointer"):
         saver.save(make_state(2), tmp_path / "b.pth")
     assert os.listdir(tmp_path) == ["a.pth"]
