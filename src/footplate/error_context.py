@@ -27,7 +27,7 @@ from typing import Any
 from footplate.errors import PACKAGES, CheckpointError, FootplateError, Origin, shown_path
 from footplate.messages import list_names, nearest
 
-_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_STEP = re.compile(r"'([^']*)'|([^.\[\]']+)|\[(\d+)\]")  # a quoted key, a key, an index; see `join_path`
 _MAX_CHANGES = 3
 WEIGHTS_ALONE = "Use load_from without resume to start over with the weights alone."
 _MAX_COMPARED = 10_000  # limits the time to find a similar name: about 10 microseconds per name in the folder
@@ -101,7 +101,7 @@ def locate(error: FootplateError, source: object) -> None:
 
     Does nothing if the error already has an origin, or if the config lacks the first part of the key path.
     """
-    first = next((name for name, _ in _STEP.findall(error.key)), None)
+    first = next((quoted or name for quoted, name, _ in _STEP.findall(error.key)), None)
     # For a key that the config does not have, origin_at would return the origin of the first base.
     if error.origin is None and hasattr(source, "__contains__") and first in source:
         error.origin = origin_at(source, error.key)
@@ -118,7 +118,8 @@ def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
     """
     origin = None
     here = source
-    steps = [name or int(index) for name, index in _STEP.findall(path)] if isinstance(path, str) else path
+    found = _STEP.findall(path) if isinstance(path, str) else ()
+    steps = [quoted or name or int(index) for quoted, name, index in found] if isinstance(path, str) else path
     for step in steps:
         origins = getattr(here, "_origins", {})
         # For a merged dict, its own `origins[None]` is the base, and its parent's `origins[step]` is the last change.

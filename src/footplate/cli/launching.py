@@ -68,6 +68,7 @@ def start_processes(arguments: Namespace) -> int | None:
         ArgumentError: `--nproc` or `--max-restarts` is invalid.
     """
     from footplate.engine.checking.plan import RunPlan
+    from footplate.engine.running.hook_list import build_hooks
     from footplate.engine.running.run_folder import folders_of
     from footplate.tools.collected_warnings import collect_warnings
 
@@ -83,7 +84,9 @@ def start_processes(arguments: Namespace) -> int | None:
             from footplate.tools.automatic_batch_size import with_smallest_size
 
             cfg = with_smallest_size(cfg)
-        RunPlan.from_config(cfg).check()
+        plan = RunPlan.from_config(cfg)
+        plan.check()
+        build_hooks(plan["default_hooks"], plan["custom_hooks"])
     arguments.held_warnings = ()
     return run_in_processes(arguments, processes, home)
 

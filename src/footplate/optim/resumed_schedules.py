@@ -49,6 +49,8 @@ def restore_schedules(schedules: Sequence[Schedule], states: Sequence[Any], loop
 def fast_forward(schedules: Sequence[Schedule], loop: Any, saved: Sequence[Any] = ()) -> None:
     """Fast-forwards an optimizer's schedules to the position of the training loop, except those that monitor a metric.
 
+    If the run was saved before the hooks of an epoch's end, they still have to step the schedules that count epochs.
+
     If a checkpoint contains schedules, `saved` contains their states.
     """
     moving = [schedule for schedule in schedules if not schedule.takes_metrics]
@@ -57,10 +59,13 @@ def fast_forward(schedules: Sequence[Schedule], loop: Any, saved: Sequence[Any] 
     for schedule in moving:
         schedule.start()
     moves = collect_steps(moving)
-    length = loop.max_iters // loop.max_epochs if loop.by_epoch else 0
+    length, epochs = (loop.max_iters // loop.max_epochs, loop.epoch) if loop.by_epoch else (0, 0)
     for iteration in range(1, loop.iter + 1):
         for step in moves.by_iter:
             step()
-        if length and iteration % length == 0:
+        if epochs and length and iteration % length == 0:
+            epochs -= 1
             for step in moves.by_epoch:
                 step()
+    for step in moves.by_epoch * epochs:  # if the length of an epoch is not what the loader says
+        step()

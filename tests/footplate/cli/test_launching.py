@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -66,7 +66,7 @@ def test_torchrun_gets_the_command(monkeypatch: pytest.MonkeyPatch, caplog: pyte
 
     def warn(cfg: Config) -> Any:
         logging.getLogger("footplate.engine").warning("a warning")
-        return Mock()
+        return MagicMock()
 
     monkeypatch.setattr(launching, "_torchrun", torchrun)
     monkeypatch.setattr(RunPlan, "from_config", warn)
@@ -108,7 +108,7 @@ def test_json_of_several_processes_is_one_document(
         return code, error
 
     monkeypatch.setattr(launching, "_torchrun", torchrun)
-    monkeypatch.setattr(RunPlan, "from_config", lambda cfg: Mock())
+    monkeypatch.setattr(RunPlan, "from_config", lambda cfg: MagicMock())
     arguments = _arguments("--nproc", "2")
     arguments.json, arguments.results = True, io.StringIO()
     assert start_processes(arguments) == code

@@ -41,6 +41,7 @@ def set_dataset(loader: Any) -> None:
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "attribute": lambda loader: setattr(loader.dataset, "shift", 1.0),
     "array in place": lambda loader: loader.dataset.array.fill(1.0),
+    "size": lambda loader: setattr(loader.dataset, "size", 24),
     "dataset": set_dataset,
     "batch size": lambda loader: setattr(loader.batch_sampler, "batch_size", 8),
 }

@@ -158,7 +158,7 @@ def test_gradients_of_a_failed_step_do_not_enter_the_next_one(tmp_path: Path, ca
     straight, failed = FailsOnce(), FailsOnce(iteration=7)
     trained(tmp_path / "straight", straight)
     trained(tmp_path / "failed", failed)
-    assert "The step of iteration 7 failed, so training repeats it" in caplog.text
+    assert "The step of iteration 7 failed, so training repeats it, without its gradients" in caplog.text
     for name, weight in straight.state_dict().items():
         assert torch.equal(weight, failed.state_dict()[name])
 
@@ -166,3 +166,18 @@ def test_gradients_of_a_failed_step_do_not_enter_the_next_one(tmp_path: Path, ca
 def test_failed_validation_is_repeated(tmp_path: Path) -> None:
     runner = trained(tmp_path, FailsOnce(epoch=3))
     assert [row["epoch"] for row in runner.history if "val/loss" in row] == [1, 2, 3]
+
+
+def test_hooks_that_act_twice_at_the_end_of_an_epoch_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runner = Runner(**settings(tmp_path))
+
+    def fail(runner: Runner) -> None:
+        if "failed" not in vars(runner):
+            vars(runner)["failed"] = True
+            raise ZeroDivisionError
+
+    runner.on("after_train_epoch", fail, priority="LOWEST")
+    with pytest.raises(ZeroDivisionError):
+        runner.train()
+    runner.train()
+    assert "A hook failed at the end of an epoch, before iteration 5, so training calls its hooks again" in caplog.text

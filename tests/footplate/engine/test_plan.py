@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from footplate import Runner
 from footplate.config import Config
@@ -107,3 +108,10 @@ def test_each_hook_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_length_that_is_passed_with_a_config_is_recorded(tmp_path: Path) -> None:
     runner = Runner.from_cfg(settings(tmp_path), max_epochs=2)
     assert (runner.max_epochs, runner.plan.recorded(is_plain=False).train_cfg["max_epochs"]) == (2, 2)
+
+
+def test_check_draws_no_random_numbers(tmp_path: Path) -> None:
+    plan = RunPlan.from_config(Config(settings(tmp_path)))
+    before = torch.get_rng_state()
+    plan.check()
+    assert torch.equal(torch.get_rng_state(), before)

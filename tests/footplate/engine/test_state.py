@@ -384,3 +384,22 @@ def test_second_attempt_loads_weights_that_were_missing(tmp_path: Path) -> None:
     save_checkpoint({"state_dict": wanted}, path)
     runner.load_or_resume()
     assert all(torch.equal(value, wanted[name]) for name, value in runner.model.state_dict().items())
+
+
+def test_schedules_of_a_run_saved_before_the_end_of_an_epoch_step_once(tmp_path: Path) -> None:
+    """The checkpoint of the last iteration of an epoch is older than the hooks that step schedules after it."""
+    cfg = settings(
+        tmp_path,
+        train_cfg={"by_epoch": True, "max_epochs": 4},
+        param_scheduler={"type": "ExponentialLR", "gamma": 0.5, "by_epoch": True},
+        default_hooks={"checkpoint": {"interval": 4, "by_epoch": False}},
+    )
+    Runner(**cfg).train()
+    found: list[float] = []
+    for iteration in (4, 8):
+        changes = {"load_from": str(tmp_path / f"iter_{iteration}.pth"), "resume": True, "resume_settings": "take"}
+        runner = Runner(**{**cfg, **changes})
+        runner.on("before_train_epoch", lambda runner: found.append(runner.optim_wrapper.get_lr()["lr"][0]))
+        runner.train()
+    # With the hooks of an epoch's end, which come after the checkpoint, training begins at its last iteration.
+    assert found == pytest.approx([0.1, 0.05, 0.025, 0.0125, 0.05, 0.025, 0.0125])

@@ -20,6 +20,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from footplate.config import Config, as_plain, as_python
 from footplate.config.key_paths import merge_options
+from footplate.data.rng import preserve_random_state
 from footplate.engine.checking.arguments import (
     ARGUMENTS,
     LENGTHS,
@@ -126,7 +127,7 @@ class RunPlan:
         Raises:
             FootplateError: The first error found, with its key path and location.
         """
-        with located_in(self.cfg):
+        with located_in(self.cfg), preserve_random_state():  # a check builds a small optimizer
             if "runner_type" in self.cfg:
                 RUNNERS.resolve(self.cfg["runner_type"], self.cfg, key="runner_type")
             check_contents(self.arguments)

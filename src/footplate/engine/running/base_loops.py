@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
+# What a second call of `train` repeats after an error, by where it occurred.
+_REPEATED = {
+    "step": "The step of iteration %d failed, so training repeats it, without its gradients unless they accumulate.",
+    "hook": "A hook failed after the step of iteration %d, so training repeats it: its batch is used twice.",
+    "end of epoch": "A hook failed at the end of an epoch, before iteration %d, so training calls its hooks again: "
+    "those that come before it act twice.",
+}
 
 
 class Progress(NamedTuple):
@@ -175,7 +182,7 @@ class BaseTrainLoop(BaseLoop):
         self._validated_iter: int | None = 0  # the completed iterations, or None if they are unknown after a resume
         self._data_position = track_position(self.dataloader)
         self.batches_read = 0
-        self._failed_in = ""  # "hook": after the step of an iteration, which is repeated; "step": during the step
+        self._failed_in = ""  # a key of _REPEATED
         self._random_at_start: dict[str, Any] | None = None
         self._is_overridden = self.overrides("run") or self.overrides("run_epoch")
         if self._is_overridden:
@@ -210,13 +217,12 @@ class BaseTrainLoop(BaseLoop):
         self.ended = False
         if self._failed_in:
             if self._failed_in == "step":
-                self.runner.optim_wrapper.zero_grad()
-                what = "The step of iteration %d failed, so training repeats it, without the gradients that it left."
-            else:
-                what = "A hook failed after the step of iteration %d, so training repeats it: its batch is used twice."
+                for part in self.runner.optim_wrapper.parts.values():
+                    if part._accumulative_counts == 1:  # otherwise, some may belong to earlier iterations
+                        part.zero_grad()
             _logger.warning(
-                f"{what} To continue exactly from the newest checkpoint, if there is one, create a new Runner with "
-                "resume=True.",
+                f"{_REPEATED[self._failed_in]} To continue exactly from the newest checkpoint, if there is one, create "
+                "a new Runner with resume=True.",
                 self._iter + 1,
             )
             self._failed_in = ""
@@ -257,6 +263,7 @@ class BaseTrainLoop(BaseLoop):
                 for note in self.describe_samples(self._iter, error):
                     add_note(error, note)
             raise
+        self._failed_in = ""
         if self._counted_iter == self.began_at:
             self._update_loss_counts()
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
@@ -323,17 +330,19 @@ class BaseTrainLoop(BaseLoop):
         if runner.val_loop is None or not self.validation_is_due():
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
-        before = self._validated_at, self._validated_iter
+        requests = runner.requests
+        before = self._validated_at, self._validated_iter, requests.agreed.validation
         self._validated_at = self.units_done
         self._validated_iter = self.completed.iter
-        runner.requests.agreed.validation = False
+        requests.agreed.validation = False
+        start_saves(runner)  # of a loop that overrides `run_epoch`
         try:
             with runner.phase("val"):
                 runner.val_loop.run()
         except BaseException:  # another call of `train` repeats the validation
-            self._validated_at, self._validated_iter = before
+            self._validated_at, self._validated_iter, requests.agreed.validation = before
             raise
-        runner.requests.exchange()
+        requests.exchange()
         start_saves(runner)  # of the best checkpoint, before late hooks change the run
         runner.call_hook("after_validation")
         handle_requests(runner)
@@ -438,7 +447,10 @@ class BaseTrainLoop(BaseLoop):
 
     def on_hook_error(self) -> None:
         """No longer counts an iteration or epoch, one of whose hooks has failed, in `completed`."""
-        self._failed_in = "hook" if self._completed_iter != self._counted_iter else ""
+        if self._completed_iter != self._counted_iter:
+            self._failed_in = "hook"
+        elif self._completed_epoch != self._counted_epoch:
+            self._failed_in = "end of epoch"
         self._completed_iter, self._completed_epoch = self._counted_iter, self._counted_epoch
 
     iter = property(attrgetter("_counted_iter"), doc="The number of completed iterations.")
@@ -515,6 +527,7 @@ class BaseTrainLoop(BaseLoop):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned. Training then continues from that position."""
+        self._failed_in = ""
         self._iter = read_count(state, "iter")
         self._epoch = read_count(state, "epoch")
         self._epoch_starts = {}

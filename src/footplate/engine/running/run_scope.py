@@ -77,8 +77,10 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
         except BaseException:
             try:
                 runner.saver.wait()
-            except CheckpointError as failure:  # the error that ended the run matters more
-                _logger.error("%s", failure)
+            except CheckpointError:  # already logged; the error that ended the run matters more
+                pass
+            except Exception as failure:
+                _logger.error("A hook failed after a save: %s", failure)
             raise
         runner.saver.wait()
     except EarlyExitError:

@@ -291,8 +291,8 @@ class Runner:
         Args:
             cfg: The config.
             overrides: Values to merge into the config, like `--cfg-options`, or Runner arguments that are not config
-                keys, like `max_epochs`. With `resume`, the config does not record `resume`, `load_from` and
-                `resume_settings`, so that the recorded config still starts the original run.
+                keys, like `max_epochs`. The config does not record how a run resumes (`resume`, `resume_settings` and,
+                with `resume=True`, `load_from`), so that the recorded config still starts the original run.
 
         Raises:
             ArgumentError: An override is neither a config key nor a Runner argument.
@@ -302,7 +302,9 @@ class Runner:
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
         unrecorded = PYTHON_ARGUMENTS
         if overrides.get("resume"):
-            unrecorded |= {"resume", "load_from", "resume_settings"}
+            unrecorded |= {"resume", "resume_settings"}
+        if overrides.get("resume") is True:  # with "auto", it may be the start of the run
+            unrecorded |= {"load_from"}
         passed = {name: overrides.pop(name) for name in unrecorded & overrides.keys()}
         with buffer_log() as records, refusing_exits():
             with located(cfg):

@@ -166,7 +166,7 @@ class CheckpointIO:
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
         runner = self._runner
-        start = name if isinstance(name, StartingPoint) else StartingPoint(self._find(name))
+        start = self._located(name)
         path = str(start)
         model = trained_model(runner.model)
         checkpoint = start.take_content()
@@ -193,6 +193,12 @@ class CheckpointIO:
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
             runner.progress = Progress(**counts)
         return checkpoint
+
+    def _located(self, name: str, *, resuming: bool = False) -> StartingPoint:
+        """Returns a `StartingPoint` with the path of a checkpoint; see `_find`."""
+        start = name if isinstance(name, StartingPoint) else StartingPoint(name, resuming=resuming)
+        path = self._find(start)
+        return start if path == start else StartingPoint(path, resuming=start.resuming, key=start.key)
 
     def _find(self, name: str) -> str:
         """Returns the path of a checkpoint, which may be "newest" or "best"; see `Runner.load_checkpoint`."""
@@ -240,7 +246,7 @@ class CheckpointIO:
     def resume(self, name: str, map_location: str, *, optimizer: bool, param_schedulers: bool) -> None:
         """Restores the run; see `Runner.resume`."""
         runner = self._runner
-        start = name if isinstance(name, StartingPoint) else StartingPoint(self._find(name), resuming=True)
+        start = self._located(name, resuming=True)
         checkpoint = runner.load_checkpoint(start, "cpu" if map_location == "default" else map_location, True)
         self.prepared = "nothing"  # if restoring the rest fails, the next attempt loads the weights again
         if "ema_state_dict" in checkpoint and not isinstance(checkpoint, ResumedCheckpoint):

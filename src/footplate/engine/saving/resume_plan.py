@@ -130,6 +130,7 @@ class ResumePlan:
         # With "auto", a job can use the same command to start and to restart. With True, an earlier run is expected.
         level = logging.INFO if resume == "auto" else logging.WARNING
         beginning = f"with the weights of {self.key}" if configured else "from the beginning"
+        beginning = "with the loaded weights" if prepared == "weights" else beginning
         _logger.log(level, "Found no checkpoint to resume from in %s. The run starts %s.", self.home, beginning)
         return configured
 
