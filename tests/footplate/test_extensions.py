@@ -128,8 +128,9 @@ def test_the_package_in_the_guide_adds_its_parts(tmp_path: Path) -> None:
     [
         (["footplate"], _TRAINS_A_MODULE),
         (["footplate", "footplate_openmmlab", "footplate_operators"], _SECOND_GENERATION),
+        (["footplate", "footplate_openmmlab", "footplate_vision"], _TRAINS_A_MODULE),
     ],
-    ids=["engine", "without vision"],
+    ids=["engine", "without vision", "without operators"],
 )
 def test_a_run_needs_no_other_package(tmp_path: Path, packages: list[str], code: str) -> None:
     (tmp_path / "site").mkdir()
