@@ -19,6 +19,7 @@ class WithOrigins(dict[str, Any]):
         ("hooks[1].priority", 6),  # not set there: the line of the hook
         ("hooks[1]", 6),
         ("hooks[0]", 3),
+        ("head.'layers.0'.rate", 8),  # a key that contains a dot
         ("head.channels", 4),  # not set there: the last change of the section, not its base
         ("model.layers[0]", 2),
         ("model", 2),
@@ -27,7 +28,8 @@ class WithOrigins(dict[str, Any]):
 )
 def test_located_finds_origin_of_key_path(key: str, line: int | None) -> None:
     hook = WithOrigins({None: 6, "interval": 7}, interval=-1)
-    values = {"model": {"layers": [1]}, "hooks": [{}, hook], "head": WithOrigins({None: 1})}
+    keys = {"layers.0": WithOrigins({None: 1, "rate": 8}, rate=-1)}
+    values = {"model": {"layers": [1]}, "hooks": [{}, hook], "head": WithOrigins({None: 1}, **keys)}
     source = WithOrigins({None: 1, "model": 2, "hooks": 3, "head": 4}, **values)
     with pytest.raises(ArgumentError) as caught, located(source):
         raise ArgumentError("wrong", key=key)
