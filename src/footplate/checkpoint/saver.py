@@ -32,6 +32,7 @@ from footplate.distributed.sharding import new_cpu_group
 from footplate.messages import first_line, format_bytes
 
 _logger = logging.getLogger("footplate.checkpoint")
+_NOT_UPDATED = "saved, but updating its folder failed"
 _ALIGNMENT = 64
 
 
@@ -251,7 +252,7 @@ class BackgroundSaver:
                 self.write_pointer(save.home, save.path)
         except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
             save.error = error
-            failure = "saved, but updating its folder failed" if save.is_saved else "not saved"
+            failure = _NOT_UPDATED if save.is_saved else "not saved"
             self._log_failure(failure, error, save.path if save.is_saved else self.last)
         save.seconds = time.monotonic() - save.begin
         save.has_ended = True
@@ -286,7 +287,7 @@ class BackgroundSaver:
         Raises:
             Exception: The error, if `on_error` is "stop".
         """
-        self._log_failure("saved, but updating its folder failed", error, path)
+        self._log_failure(_NOT_UPDATED, error, path)
         if self.on_error == "stop":
             raise error
 

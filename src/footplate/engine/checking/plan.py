@@ -106,8 +106,8 @@ class RunPlan:
         """Plans the run of a config of either generation.
 
         Raises:
-            FootplateError: An unknown key resembles a known one, a key is not supported or cannot be translated, a
-                required key is missing, or see `of`.
+            FootplateError: An unknown key resembles a known one, a key is not supported or cannot be translated, or a
+                required key is missing; also the errors of `of`.
         """
         cfg = second_generation(cfg)
         with located_in(cfg):

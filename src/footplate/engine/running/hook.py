@@ -60,6 +60,7 @@ EVENTS: dict[str, Event] = {
     "after_test": Event(),
     "after_run": Event(),
 }
+_METHODS = frozenset({*EVENTS, *(event.shared for event in EVENTS.values() if event.shared)})
 
 
 class Priority(enum.IntEnum):
@@ -415,8 +416,7 @@ def similar_event(name: str) -> str | None:
 
 def _overridden(hook: Hook | type[Hook]) -> set[str]:
     """Returns the names of the methods of events, and of those that events share, which a hook overrides."""
-    names = {*EVENTS, *(event.shared for event in EVENTS.values() if event.shared)}
-    methods = {name: getattr(hook, name) for name in names}
+    methods = {name: getattr(hook, name) for name in _METHODS}
     return {name for name, method in methods.items() if getattr(method, "__func__", method) is not getattr(Hook, name)}
 
 

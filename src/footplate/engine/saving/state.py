@@ -227,13 +227,14 @@ def _ambiguous_hooks(saved: Mapping[str, Any], participants: Mapping[str, Any]) 
     It is unknown which of the saved states belong to them.
     """
     removed = {name.partition("#")[0] for name in saved if f"run.hooks.{name}" not in participants}
-    found = {path for path in participants if path.removeprefix("run.hooks.").partition("#")[0] in removed}
-    for kind in sorted({path.removeprefix("run.hooks.").partition("#")[0] for path in found}):
+    kinds = {path: path.removeprefix("run.hooks.").partition("#")[0] for path in participants}
+    found = {path: kind for path, kind in kinds.items() if kind in removed}
+    for kind in sorted(set(found.values())):
         message = (
             "The checkpoint was saved with more hooks of class %s, so those of this run start without their state."
         )
         _logger.warning(message, kind)
-    return found
+    return set(found)
 
 
 def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
