@@ -108,12 +108,15 @@ class OpenMMLab(Extension):
         return run_patched(path)
 
     def startup_messages(self) -> list[str]:
-        """Returns the code bases of a run, and the names that were patched in their code."""
+        """Returns the code bases of a run, the names that were patched in their code, and missing packages."""
         from footplate_openmmlab import describe_patches, used_code_bases
+        from footplate_openmmlab.skipped_imports import describe_missing
 
         messages = [f"Using {code_base} with footplate as its engine." for code_base in used_code_bases()]
         if patches := describe_patches():
             messages.append(f"Updated names that newer library versions removed or changed: {patches}")
+        if packages := describe_missing():
+            messages.append(f"Not installed, which is an error only where they are used: {packages}")
         return messages
 
     def prepare_training(self, runner: Any) -> None:

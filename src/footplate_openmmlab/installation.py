@@ -29,7 +29,7 @@ from footplate_openmmlab.mmengine.runner_members import RunnerMembers, add_membe
 from footplate_openmmlab.names import DISTRIBUTIONS, FALLBACKS, PATCHED_NAMES, Names, describe_unknown_name, names_of
 from footplate_openmmlab.patches import patch, uses_removed_names
 from footplate_openmmlab.requirements import installed_version
-from footplate_openmmlab.skipped_imports import skip_failed_imports
+from footplate_openmmlab.skipped_imports import imports_missing, skip_failed_imports, skip_missing_imports
 from footplate_openmmlab.versions import accepted_ranges, is_for_mmcv_1, show_accepted_versions
 from footplate_operators import OperatorsFinder
 
@@ -225,6 +225,8 @@ class InstalledFinder(MetaPathFinder):
     other code bases, modules are patched only if they use names removed from NumPy or collections. After the import of
     a first-generation code base, modules in the current folder are treated as first-generation code.
 
+    In modules under the current folder, imports of missing packages are skipped; see `skip_missing_imports`.
+
     A package that restricts the version of mmcv or MMEngine in its `__init__.py` is treated as a code base. In
     installed code bases, failing imports are skipped; see `skip_failed_imports`.
 
@@ -237,26 +239,30 @@ class InstalledFinder(MetaPathFinder):
         self._code_bases = set(CODE_BASES)
         self._patched = {*completed, "imgaug", "timm"}  # imported by MMOCR and by research code
         self._patches_current_folder = False
+        self._own: set[str] = set()  # the packages under the current folder
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Returns the spec of a module that must be modified, or None for any other module."""
         top = fullname.partition(".")[0]
-        if top not in self._code_bases | self._patched and not self._patches_current_folder and fullname != top:
+        known = self._code_bases | self._patched | self._own
+        if top not in known and not self._patches_current_folder and fullname != top:
             return None
         spec = _find_elsewhere(fullname, path, target)
         if spec is None:
             return None
         loader = spec.loader
+        is_own = _is_in_current_folder(spec) and top not in sys.stdlib_module_names
+        if is_own:
+            self._own.add(top)
         if loader is None and top in self.completed:  # a folder with user modules
             return NamesFinder([top]).find_spec(fullname)
         if not isinstance(loader, SourceFileLoader):
             return None
-        file = Path(os.path.abspath(loader.path))
-        if self._patches_current_folder and file.is_relative_to(os.getcwd()) and "site-packages" not in file.parts:
+        if is_own and self._patches_current_folder:
             self._patched.add(top)
         if fullname == top and loader.is_package(fullname) and accepted_ranges(_source_of(loader)):
             self._code_bases.add(top)
-        if top not in self._code_bases | self._patched:
+        if top not in self._code_bases | self._patched and not is_own:
             return None
         loader.exec_module = partial(self._execute, loader, loader.exec_module)  # type: ignore[method-assign]
         return spec
@@ -271,6 +277,7 @@ class InstalledFinder(MetaPathFinder):
         """
         name = module.__name__
         top = name.partition(".")[0]
+        is_own = module.__spec__ is not None and _is_in_current_folder(module.__spec__)
         is_guarded = top in self._code_bases and loader.is_package(name) and not is_user_module(top)
         source = _source_of(loader)
         if name in self._code_bases:
@@ -279,16 +286,26 @@ class InstalledFinder(MetaPathFinder):
                 self._patched.add(top)
                 self._patches_current_folder = True
         patched = patch(source, name) if top in self._patched or uses_removed_names(source) else None
-        if patched is None and not is_guarded:
+        skips_missing = is_own and imports_missing(source)
+        if patched is None and not is_guarded and not skips_missing:
             execute(module)
         else:
             tree, values = patched or (ast.parse(source), {})
             if is_guarded:
                 values |= skip_failed_imports(tree, name)
+            if skips_missing:
+                values |= skip_missing_imports(tree, name, loader.path)
             vars(module).update(values)
             exec(compile(tree, loader.path, "exec", dont_inherit=True), vars(module))
         if top in self.completed:
             complete(module)
+
+
+def _is_in_current_folder(spec: ModuleSpec) -> bool:
+    """Checks whether a module's file or folder is under the current folder, and not an installed package."""
+    places = [str(spec.origin)] if spec.has_location else (spec.submodule_search_locations or ())
+    paths = [Path(os.path.abspath(place)) for place in places]
+    return any(path.is_relative_to(os.getcwd()) and "site-packages" not in path.parts for path in paths)
 
 
 def _source_of(loader: SourceFileLoader) -> str:
