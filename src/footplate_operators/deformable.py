@@ -4,6 +4,8 @@ Sources: Dai et al., Deformable Convolutional Networks (2017); Zhu et al., Defor
 Deformable DETR (2021).
 """
 
+from math import prod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -114,23 +116,29 @@ def ms_deform_attn_forward(
 ) -> Tensor:
     """Computes deformable attention over a feature pyramid. Returns a tensor of shape (N, queries, heads * channels).
 
+    The levels of the pyramid are maps, or grids with a third dimension. Compiled operators for grids compute another
+    gradient with respect to the locations, which is wrong. The one here is the derivative of the output.
+
     Args:
         value: Values of shape (N, pixels of all levels, heads, channels).
-        value_spatial_shapes: The height and width of each level, of shape (levels, 2).
+        value_spatial_shapes: The height and width (and depth) of each level, of shape (levels, 2 or 3).
         value_level_start_index: The index of each level's first pixel, of shape (levels,).
-        sampling_locations: The x and y coordinates from 0 to 1, of shape (N, queries, heads, levels, points, 2).
+        sampling_locations: The x and y (and z) coordinates from 0 to 1, along the width and the height (and the depth),
+            of shape (N, queries, heads, levels, points, 2 or 3).
         attention_weights: Weights of shape (N, queries, heads, levels, points).
         im2col_step: Ignored.
     """
     count, _, heads, channels = value.shape
-    queries, levels, points = (sampling_locations.size(dim) for dim in (1, 3, 4))
+    queries, levels, points, dimensions = (sampling_locations.size(dim) for dim in (1, 3, 4, 5))
     shapes, starts = value_spatial_shapes.tolist(), value_level_start_index.tolist()
-    # (levels, N * heads, queries, points, 2)
-    grids = (2 * sampling_locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
+    # grid_sample expects the coordinate along the last dimension first: (levels, N * heads, queries, points, 2 or 3)
+    axes = [2, 0, 1] if dimensions == 3 else [0, 1]
+    grids = (2 * sampling_locations - 1)[..., axes].permute(3, 0, 2, 1, 4, 5).flatten(1, 2)
+    grids = grids.view(*grids.shape[:4], *[1] * (dimensions - 2), dimensions)
     sampled = []
-    for grid, (height, width), start in zip(grids, shapes, starts, strict=True):
-        plane = value[:, start : start + height * width].permute(0, 2, 3, 1).reshape(-1, channels, height, width)
-        sampled.append(F.grid_sample(plane, grid, padding_mode="zeros", align_corners=False))
+    for grid, shape, start in zip(grids, shapes, starts, strict=True):
+        plane = value[:, start : start + prod(shape)].permute(0, 2, 3, 1).reshape(-1, channels, *shape)
+        sampled.append(F.grid_sample(plane, grid, padding_mode="zeros", align_corners=False).flatten(3))
     weights = attention_weights.permute(0, 2, 1, 3, 4).reshape(count * heads, 1, queries, levels * points)
     attended = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
     return attended.view(count, heads * channels, queries).transpose(1, 2)

@@ -186,6 +186,33 @@ def nms_quadri(
     return _polygon_nms(dets[:, :8].reshape(-1, 4, 2), order, None, iou_threshold, quadrilateral_overlaps)
 
 
+def iou3d_nms3d_forward(boxes: Tensor, keep: Tensor, num_out: Tensor, nms_overlap_thresh: float) -> None:
+    """Runs NMS on boxes that are sorted by descending score, seen from above.
+
+    Writes the indices of the kept boxes to the first entries of `keep`, of shape (N,), and their number to `num_out`.
+
+    Args:
+        boxes: Boxes of shape (N, 7): center x, y and z, the three sizes, and the angle around the z axis.
+        keep: An output.
+        num_out: An output, a scalar tensor.
+        nms_overlap_thresh: Boxes whose IoU with a kept box is larger are removed.
+    """
+    order = torch.arange(len(boxes), device=boxes.device)
+    corners = rotated_box_corners(boxes[:, [0, 1, 3, 4, 6]])
+    kept = _polygon_nms(corners, order, None, nms_overlap_thresh, overlaps)
+    keep[: len(kept)] = kept.to(keep.device)
+    num_out.fill_(len(kept))
+
+
+def iou3d_nms3d_normal_forward(boxes: Tensor, keep: Tensor, num_out: Tensor, nms_overlap_thresh: float) -> None:
+    """Like `iou3d_nms3d_forward`, but ignores the angles of the boxes."""
+    center, size = boxes[:, :2], boxes[:, 3:5]
+    scores = torch.arange(len(boxes), 0, -1, device=boxes.device)
+    kept = nms(torch.cat((center - size / 2, center + size / 2), 1), scores, nms_overlap_thresh, 0)
+    keep[: len(kept)] = kept.to(keep.device)
+    num_out.fill_(len(kept))
+
+
 def bbox_overlaps(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:
     """Computes the IoU of boxes, or the intersection over the first box's area if `mode` is 1.
 

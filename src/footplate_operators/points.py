@@ -207,6 +207,35 @@ three_interpolate_forward, three_interpolate_backward = operators(
 )
 
 
+def _assign_score_withk(points: Tensor, centers: Tensor, scores: Tensor, neighbors: Tensor, **sizes: int) -> Tensor:
+    """Sums the transformed features of neighbors, relative to their center, weighted by scores.
+
+    A neighbor with an index that is out of range contributes nothing.
+
+    Args:
+        points: The features of the points, transformed by each of W weight matrices, of shape (B, N, W, C).
+        centers: The same for the features of the points as centers.
+        scores: The weights, of shape (B, centers, neighbors, W).
+        neighbors: The indices of the neighbors, of shape (B, centers, neighbors). The first is the center itself.
+        sizes: Ignored. This includes `aggregate`, which the compiled operator ignores as well.
+
+    Returns:
+        A tensor of shape (B, C, centers, neighbors).
+    """
+    batch = torch.arange(len(points), device=points.device)[:, None, None]
+    valid = (neighbors >= 0) & (neighbors < points.size(1))
+    near, center = neighbors.where(valid, 0).long(), neighbors[:, :, :1].long()
+    change = points[batch, near] - centers[batch, center]
+    return torch.einsum("bnkwc,bnkw->bcnk", change, scores * valid[..., None])
+
+
+assign_score_withk_forward, assign_score_withk_backward = operators(
+    _assign_score_withk,
+    forward="points centers scores neighbors output",
+    backward="grad_output points centers scores neighbors grad_points grad_centers grad_scores",
+)
+
+
 def chamfer_distance_forward(
     xyz1: Tensor, xyz2: Tensor, dist1: Tensor, dist2: Tensor, idx1: Tensor, idx2: Tensor
 ) -> None:

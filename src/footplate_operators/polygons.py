@@ -134,11 +134,16 @@ def _shares(
         shared = intersect(first, second)
     else:
         own, others = own[:, None], others[None]
-        rows = max(1, _CHUNK // max(1, len(second) * first.size(1) * second.size(1)))
-        chunks = [intersect(part[:, None], second[None]) for part in torch.split(first, rows)]
-        shared = torch.cat(chunks) if chunks else first.new_zeros(0, len(second))
+        shared = _in_chunks(intersect, first, second)
     whole = own + 0 * others if of_first else own + others - shared
     return torch.where((own > 0) & (others > 0), shared / whole, 0.0)
+
+
+def _in_chunks(intersect: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
+    """Returns `intersect` of each pair of polygons of shapes (N, a, 2) and (M, b, 2), as a tensor of shape (N, M)."""
+    rows = max(1, _CHUNK // max(1, len(second) * first.size(1) * second.size(1)))
+    chunks = [intersect(part[:, None], second[None]) for part in torch.split(first, rows)]
+    return torch.cat(chunks) if chunks else first.new_zeros(0, len(second))
 
 
 def _fan_areas(polygons: Tensor) -> Tensor:
@@ -264,6 +269,15 @@ def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: in
     """
     first, second = bboxes1.reshape(-1, 4, 2), bboxes2.reshape(-1, 4, 2)
     ious.copy_(quadrilateral_overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
+
+
+def iou3d_boxes_overlap_bev_forward(boxes_a: Tensor, boxes_b: Tensor, ans_overlap: Tensor) -> None:
+    """Writes the areas that boxes share, seen from above, to `ans_overlap`, of shape (N, M).
+
+    The boxes have shapes (N, 7) and (M, 7): center x, y and z, the three sizes, and the angle around the z axis.
+    """
+    first, second = (rotated_box_corners(boxes[:, [0, 1, 3, 4, 6]]) for boxes in (boxes_a, boxes_b))
+    ans_overlap.copy_(_in_chunks(intersection_areas, counterclockwise(first), counterclockwise(second)))
 
 
 def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:

@@ -14,6 +14,53 @@ assert _ext.nms.__module__ == "footplate_operators.nms"
 assert not [name for name in sys.modules if name.partition(".")[0] == "footplate"]
 """
 
+_RESEARCH_CODE = """
+import importlib
+import footplate_operators
+
+footplate_operators.install()
+import GeometricKernelAttention
+import plugin.ops
+
+assert GeometricKernelAttention.geometric_kernel_attn_cuda_forward
+assert plugin.ops.bev_pool_ext.bev_pool_forward is plugin.ops.bev_pool_forward
+for name in ("plugin.ops.MultiScaleDeformableAttention", "plugin.ops.other_ext", "plugin.ops.bev_pool_ext.inner"):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        continue
+    raise AssertionError(name)
+try:
+    plugin.ops.bev_pool_ext.bev_pool_v9(1)
+except NotImplementedError as error:
+    print(error)
+import old
+
+plugin.__version__ = "1.0.0rc0"
+try:
+    importlib.import_module("plugin.other.iou3d_cuda")
+except ModuleNotFoundError:
+    print("other boxes")
+"""
+
+
+def test_compiled_modules_of_packages_are_provided(tmp_path: Path) -> None:
+    for name in ("plugin/ops", "plugin/other", "old/ops"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "plugin" / "__init__.py").touch()
+    (tmp_path / "plugin" / "other" / "__init__.py").touch()
+    imports = "from . import bev_pool_ext\nfrom .bev_pool_ext import bev_pool_forward\n"
+    (tmp_path / "plugin" / "ops" / "__init__.py").write_text(imports)
+    (tmp_path / "old" / "ops" / "__init__.py").touch()
+    (tmp_path / "old" / "ops" / "voxel_layer.py").write_text("mine = True\n")
+    (tmp_path / "old" / "__init__.py").write_text("from old.ops.voxel_layer import mine\n")
+    run = subprocess.run([sys.executable, "-c", _RESEARCH_CODE], cwd=tmp_path, capture_output=True, text=True)
+    assert run.stdout.splitlines() == [
+        "footplate does not implement the operator 'bev_pool_v9' of 'plugin.ops.bev_pool_ext'. To use it, compile this "
+        "module.",
+        "other boxes",
+    ], run.stderr
+
 
 def test_operators_are_used_by_mmcv_without_footplate(tmp_path: Path) -> None:
     (tmp_path / "mmcv").mkdir()
