@@ -19,6 +19,7 @@ from footplate.advice import BROKEN_PACKAGES, advice_about
 from footplate.errors import ConfigError, FootplateError, shown_path
 from footplate.extensions import known_packages
 from footplate.messages import describe_exception
+from footplate.registry.dotted_paths import is_footplate_alias
 from footplate_openmmlab.requirements import explain_failed_import
 
 _logger = logging.getLogger("footplate.openmmlab")
@@ -102,8 +103,10 @@ def imports_missing(source: str) -> bool:
 
 def _is_missing(top: str) -> bool:
     """Checks whether a package is not installed. OpenMMLab's packages and the standard library do not count."""
-    if not top or top in sys.modules or top in sys.stdlib_module_names or top in known_packages():
+    if not top or top in sys.stdlib_module_names or top in known_packages():
         return False
+    if top in sys.modules:
+        return is_footplate_alias(getattr(sys.modules[top], "__spec__", None))
     return importlib.util.find_spec(top) is None
 
 

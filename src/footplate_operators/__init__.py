@@ -1,4 +1,4 @@
-"""Reimplements compiled operators in PyTorch: those of mmcv, of MMDetection3D 0.x and of research code.
+"""Reimplements compiled operators in PyTorch: those of mmcv, of MMDetection3D 0.x, of flash-attn and of research code.
 
 If a compiled module is missing, imports resolve to an implementation in PyTorch: `mmcv._ext`, and in any package the
 modules that `footplate_operators.modules` lists, such as `mmdet3d.ops.voxel.voxel_layer`.
@@ -8,6 +8,7 @@ modules that `footplate_operators.modules` lists, such as `mmdet3d.ops.voxel.vox
 >>> from mmcv.ops import nms, roi_align  # doctest: +SKIP
 """
 
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -31,7 +32,11 @@ class OperatorsFinder(MetaPathFinder, Loader):
         top, _, _ = fullname.partition(".")
         if getattr(sys.modules.get(top), "__version__", None) == "1.0.0rc0":
             return None  # in this version of MMDetection3D, boxes turn the other way
-        return ModuleSpec(fullname, self) if _operators(fullname) else None
+        is_import = sys._getframe(2).f_code is not importlib.util.find_spec.__code__
+        if not _operators(fullname) or (top == "flash_attn" and not is_import):  # libraries must not prefer ours
+            return None
+        is_package = any(name.startswith(f"{fullname}.") for name in TOP_LEVEL_MODULES)
+        return ModuleSpec(fullname, self, is_package=is_package)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Returns the complete module with all operators."""

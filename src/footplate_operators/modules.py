@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from footplate_operators import attention, deformable, nms, points, polygons, pooling, sparse
+from footplate_operators import attention, deformable, flash_attention, nms, points, polygons, pooling, sparse
 
 _Operator = Callable[..., Any]
 
@@ -186,6 +186,12 @@ MODULES: dict[str, dict[str, _Operator]] = {
 }
 """The modules that are imported from a package or on their own, such as `mmdet3d.ops.voxel.voxel_layer`."""
 
+_FLASH_ATTENTION: dict[str, _Operator] = {
+    f"flash_attn_{kind}{packed}func": getattr(flash_attention, f"flash_attn_{kind}{packed}func")
+    for kind in ("", "varlen_", "unpadded_")
+    for packed in ("", "qkvpacked_", "kvpacked_")
+}
+
 TOP_LEVEL_MODULES: dict[str, dict[str, _Operator]] = {
     "GeometricKernelAttention": {
         "geometric_kernel_attn_cuda_forward": attention.geometric_kernel_attn_forward,
@@ -194,6 +200,13 @@ TOP_LEVEL_MODULES: dict[str, dict[str, _Operator]] = {
     "MultiScaleDeformableAttention": {
         "ms_deform_attn_forward": deformable.ms_deform_attn_forward,
         "ms_deform_attn_backward": attention.ms_deform_attn_backward,
+    },
+    "flash_attn": _FLASH_ATTENTION,
+    "flash_attn.flash_attn_interface": _FLASH_ATTENTION,
+    "flash_attn.bert_padding": {
+        "index_first_axis": flash_attention.index_first_axis,
+        "pad_input": flash_attention.pad_input,
+        "unpad_input": flash_attention.unpad_input,
     },
 }
 """The modules whose names are also names of classes in packages. They are only imported on their own."""
