@@ -1,6 +1,6 @@
 """Writes a made-up data set in the nuScenes format, small enough for a CPU.
 
-    python -m benchmarks.made_up.nuscenes OUT [--scenes 4] [--samples 6] [--sweeps 2] [--width 1600] [--seed 0]
+    python -m benchmarks.made_up.nuscenes OUT [--scenes 4] [--samples 6] [--sweeps 2] [--occupancy]
 
 It contains what the converters and loaders of research code read: the tables of v1.0-mini, v1.0-trainval and v1.0-test,
 LiDAR, camera and radar data with sweeps, the map and CAN bus expansions, labels of lidarseg, panoptic and Occ3D. Each
@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.made_up import world as made_up
 from benchmarks.made_up.nuscenes_map import LOCATIONS, write_map
-from benchmarks.made_up.world import CATEGORIES, TRACKS, Pose, World
+from benchmarks.made_up.world import CATEGORIES, TRACKS, Array, Pose, World
 
 Record = dict[str, Any]
 
@@ -198,8 +198,8 @@ def link(records: list[Record]) -> None:
 class SceneWriter:
     """Writes the sensor data of a scene and adds its records to the tables."""
 
-    def __init__(self, root: Path, tables: Tables, scene: str, width: int, seed: int):
-        self.root, self.tables, self.scene, self.width = root, tables, scene, width
+    def __init__(self, root: Path, tables: Tables, scene: str, width: int, seed: int, occupancy: bool):
+        self.root, self.tables, self.scene, self.width, self.occupancy = root, tables, scene, width, occupancy
         self.generator = np.random.default_rng([seed, int(scene[6:])])
         self.world = World(self.generator)
         self.road = LOCATIONS[(SCENES | TEST_SCENES)[scene]].road
@@ -268,6 +268,7 @@ class SceneWriter:
         np.column_stack([scan.points, intensity, scan.rings]).astype(np.float32).tofile(path)
         if key and annotated:
             self.label_points(record["token"], scan)
+            self.label_voxels(record, time)
         return record, scan.tracks.tolist()
 
     def label_points(self, sample_data: str, scan: made_up.Scan) -> None:
@@ -284,7 +285,7 @@ class SceneWriter:
             self.tables.records.setdefault(task, []).append({"token": sample_data, **fields})
 
     def annotate(self, samples: dict[str, float], points: dict[tuple[str, str], Counter[int]]) -> None:
-        """Adds annotations and instances, and writes the labels of Occ3D.
+        """Adds annotations and instances.
 
         Args:
             samples: The time of each key frame by its token.
@@ -300,7 +301,6 @@ class SceneWriter:
                 fields |= {"num_lidar_pts": points[sample, "lidar"][box.track], "visibility_token": "4"}
                 fields |= {"num_radar_pts": points[sample, "radar"][box.track], "prev": "", "next": ""}
                 annotations[box.track].append(self.tables.add("sample_annotation", sample, box.track, **fields))
-            self.label_voxels(sample, time)
         for number, track_annotations in annotations.items():
             link(track_annotations)
             first, last = (track_annotations[index]["token"] for index in (0, -1))
@@ -309,16 +309,32 @@ class SceneWriter:
             fields |= {"first_annotation_token": first, "last_annotation_token": last}
             self.tables.add("instance", self.scene, number, **fields)
 
-    def label_voxels(self, sample: str, time: float) -> None:
-        """Writes the labels of Occ3D: voxels of 0.4 m, 40 m around the ego vehicle, from 1 m under it to 5.4 m."""
-        across, up = -40 + 0.4 * np.arange(201), -1 + 0.4 * np.arange(17)
-        categories = made_up.voxel_categories(self.world, time, (across, across, up))
+    def label_voxels(self, frame: Record, time: float) -> None:
+        """Writes occupancy labels, those of SurroundOcc and OpenOccupancy only if `self.occupancy` is set."""
         classes = np.array([*(OCCUPANCY.get(name, 0) for name in CATEGORIES), FREE], np.uint8)
-        seen = np.broadcast_to((np.hypot(*np.meshgrid(across[:-1], across[:-1])) < 40)[..., None], categories.shape)
-        folder = self.root / "gts" / self.scene / sample
-        folder.mkdir(parents=True, exist_ok=True)
-        mask = seen.astype(np.uint8)
-        np.savez_compressed(folder / "labels.npz", semantics=classes[categories], mask_lidar=mask, mask_camera=mask)
+        ego, sample = self.world.ego(time), frame["sample_token"]
+
+        def grid(pose: Pose, across: Array, up: Array) -> Array:
+            return classes[made_up.voxel_categories(self.world, time, pose, (across, across, up))]
+
+        semantics = grid(ego, np.linspace(-40, 40, 201), np.linspace(-1, 5.4, 17))
+        mask = np.ones_like(semantics)
+        path = self.root / "gts" / self.scene / sample / "labels.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, semantics=semantics, mask_lidar=mask, mask_camera=mask)
+        if self.occupancy:  # lists of voxels in the frame of the LiDAR
+            lidar = ego @ SENSORS[0].pose
+            semantics = grid(lidar, np.linspace(-50, 50, 201), np.linspace(-5, 3, 17))
+            voxels = np.argwhere(semantics != FREE)
+            path = self.root / "nuscenes_occ/samples" / f"{Path(frame['filename']).name}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, np.column_stack([voxels, semantics[tuple(voxels.T)]]).astype(np.uint8))
+            semantics = grid(lidar, np.linspace(-51.2, 51.2, 513), np.linspace(-5, 3, 41))
+            voxels = np.argwhere(semantics != FREE)
+            voxels = voxels[(abs(voxels[:, :2] - 256) < 128).all(1)]
+            path = self.root / f"nuScenes-Occupancy/scene_{token('scene', self.scene)}/occupancy/{frame['token']}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, np.column_stack([voxels[:, ::-1], semantics[tuple(voxels.T)]]).astype(np.int16))
 
     def can_bus(self, duration: float) -> None:
         """Writes the messages of the vehicle's sensors."""
@@ -364,15 +380,21 @@ class SceneWriter:
 
 
 def write_data_set(
-    root: Path, scenes: int = 4, samples: int = 6, sweeps: int = 2, width: int = 1600, seed: int = 0
+    root: Path,
+    scenes: int = 4,
+    samples: int = 6,
+    sweeps: int = 2,
+    width: int = 1600,
+    seed: int = 0,
+    occupancy: bool = False,
 ) -> None:
     """Writes the data set to `root`: the first `scenes` of `SCENES`, and one without annotations for v1.0-test."""
     named = dict(list(SCENES.items())[:scenes])
     tables, test = Tables(named, width), Tables(TEST_SCENES, width)
     for scene in named:
-        SceneWriter(root, tables, scene, width, seed).write(samples, sweeps, annotated=True)
+        SceneWriter(root, tables, scene, width, seed, occupancy).write(samples, sweeps, annotated=True)
     for scene in TEST_SCENES:
-        SceneWriter(root, test, scene, width, seed).write(samples, sweeps, annotated=False)
+        SceneWriter(root, test, scene, width, seed, occupancy).write(samples, sweeps, annotated=False)
     for version in ("v1.0-mini", "v1.0-trainval"):
         tables.write(root / version)
     test.write(root / "v1.0-test")
@@ -381,15 +403,18 @@ def write_data_set(
             (root / task / "v1.0-trainval").symlink_to("v1.0-mini")
     for name in LOCATIONS:
         write_map(name, root / "maps", token)
-    scene_names = {token("scene", scene): scene for scene in named}
-    sample_scenes = {sample["token"]: scene_names[sample["scene_token"]] for sample in tables.records["sample"]}
+    names = {token("scene", scene): scene for scene in named}
+    scene_of = {sample["token"]: names[sample["scene_token"]] for sample in tables.records["sample"]}
     agents: dict[str, list[str]] = defaultdict(list)
     for record in tables.records["sample_annotation"]:
         if record["next"]:
-            agent = f"{record['instance_token']}_{record['sample_token']}"
-            agents[sample_scenes[record["sample_token"]]].append(agent)
+            agents[scene_of[record["sample_token"]]].append(f"{record['instance_token']}_{record['sample_token']}")
     (root / "maps" / "prediction").mkdir(exist_ok=True)
     (root / "maps" / "prediction" / "prediction_scenes.json").write_text(json.dumps(agents))
+    labels: dict[str, dict[str, Record]] = defaultdict(dict)
+    for sample, scene in scene_of.items():
+        labels[scene][sample] = {"gt_path": f"gts/{scene}/{sample}/labels.npz"}
+    (root / "annotations.json").write_text(json.dumps({"scene_infos": labels}))
 
 
 def main() -> None:
@@ -404,6 +429,7 @@ def main() -> None:
     parser.add_argument("--sweeps", type=int, default=2, help="number of frames of each sensor between key frames")
     parser.add_argument("--width", type=int, default=1600, help="width of the images; many converters assume 1600")
     parser.add_argument("--seed", type=int, default=0, help="seed of the positions and speeds")
+    parser.add_argument("--occupancy", action="store_true", help="also write labels of SurroundOcc and OpenOccupancy")
     arguments = vars(parser.parse_args())
     write_data_set(arguments.pop("out"), **arguments)
 

@@ -263,21 +263,23 @@ def radar_echoes(world: World, time: float, radar: Pose, generator: np.random.Ge
     return Echoes(positions, relative, compensated, np.array(tracks))
 
 
-def voxel_categories(world: World, time: float, edges: tuple[Array, Array, Array]) -> Array:
+def voxel_categories(world: World, time: float, frame: Pose, edges: tuple[Array, Array, Array]) -> Array:
     """Returns the category number of each voxel, or -1 where there is nothing.
 
     Args:
         world: What to look at.
         time: When, in seconds.
-        edges: The lower and upper bounds of the voxels along each axis of the ego vehicle.
+        frame: The pose of the grid on the road.
+        edges: The bounds of the voxels along each axis of the grid.
     """
     x, y, z = ((axis[1:] + axis[:-1]) / 2 for axis in edges)
-    columns = np.stack(np.meshgrid(x, y, [0.0], indexing="ij"), -1).reshape(-1, 3)
-    columns = world.ego(time).outside(columns)
+    columns = frame.outside(np.stack(np.meshgrid(x, y, [0.0], indexing="ij"), -1).reshape(-1, 3))
     grid = np.full((len(columns), len(z)), -1)
-    grid[:, np.searchsorted(edges[2], 0.0, "right") - 1] = ground_category(columns)
+    grid[:, np.searchsorted(edges[2], -frame.position[2], "right") - 1] = ground_category(columns)
     for box in world.solids(time):
         half = box.size / 2 + 0.1
-        inside = (abs(box.pose.inside(columns))[:, :2] < half[:2]).all(1)
-        grid[np.ix_(inside, abs(z - box.pose.position[2]) < half[2])] = CATEGORIES.index(box.category)
+        near = np.flatnonzero((abs(columns - box.pose.position)[:, :2] < np.hypot(*half[:2])).all(1))
+        inside = (abs(box.pose.inside(columns[near]))[:, :2] < half[:2]).all(1)
+        level = abs(z + frame.position[2] - box.pose.position[2]) < half[2]
+        grid[np.ix_(near[inside], level)] = CATEGORIES.index(box.category)
     return grid.reshape(len(x), len(y), len(z))
