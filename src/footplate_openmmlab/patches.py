@@ -50,6 +50,7 @@ NumPy 2.0 removed it:
     numpy.trapz -> numpy.trapezoid
     numpy.asfarray -> removed.asfarray
     numpy.bool8 -> numpy.bool_
+    numpy.math -> math
     numpy.lib.twodim_base.tri -> numpy.tri
 NumPy 2.0 does not wrap out-of-range numbers:
     numpy.uint8() -> removed.uint8
