@@ -97,6 +97,8 @@ NumPy 2.4 does not convert arrays to numbers:
 mmpycocotools can no longer be built:
     pycocotools.__version__ -> footplate_openmmlab.mmpycocotools.__version__
     pycocotools.coco.COCO -> footplate_openmmlab.mmpycocotools.COCO
+Numba 0.49 moved it:
+    numba.errors.NumbaPerformanceWarning -> numba.core.errors.NumbaPerformanceWarning
 Pillow 10 removed it:
     PIL.Image.ANTIALIAS -> PIL.Image.LANCZOS
     PIL.Image.LINEAR -> PIL.Image.BILINEAR

@@ -84,6 +84,12 @@ def test_names_that_the_module_assigns_to_are_kept() -> None:
     assert found["clock"](found["Watch"]) == ("mine", int)
 
 
+def test_names_that_moved_within_numba_are_replaced(package: WritePackage) -> None:
+    package("numba", {"__init__": "", "core/__init__": "", "core/errors": "class NumbaPerformanceWarning: ...\n"})
+    names = run("from numba.errors import NumbaPerformanceWarning as kind\nimport numba.errors\n")
+    assert names["kind"].__module__ == "numba.core.errors"
+
+
 def test_numbers_out_of_range_wrap_in_calls() -> None:
     found = run("import numpy as np\nshade = np.uint8(-12.75)\nshades = np.uint8(np.array([3, 4]))\nkind = np.uint8")
     assert (found["shade"], found["shade"].dtype, found["kind"]) == (244, np.uint8, np.uint8)
