@@ -213,7 +213,8 @@ class _Replacer(ast.NodeTransformer):
         kept, made = [], []
         for alias in node.names:
             path, local = f"{node.module}.{alias.name}", alias.asname or alias.name
-            replacement = self._replace(path)
+            # Numba still has `errors` as an attribute.
+            replacement = self._replace(path, is_gone=path in PATCHES and not module_exists(str(node.module)))
             if replacement is None:
                 kept.append(alias)
                 self._imported[local] = path
@@ -262,15 +263,15 @@ class _Replacer(ast.NodeTransformer):
             return f"{before}.{node.attr}"
         return ""
 
-    def _replace(self, path: str) -> str | None:
+    def _replace(self, path: str, is_gone: bool = False) -> str | None:
         """Records the replacement for a dotted path, and returns its variable name in the patched code.
 
-        Returns None if the path needs no replacement.
+        Returns None if the path needs no replacement. With `is_gone`, does not check whether the path still exists.
         """
         found = PATCHES.get(path)
         if self._module == "__main__" and (path in _CHANGED or path.endswith("()")):
             return None
-        if found is None or (path not in _CHANGED and _find(path) is not None):
+        if found is None or (path not in _CHANGED and not is_gone and _find(path) is not None):
             return None
         value = _find(found)
         if value is None:  # the replacement's package is missing; the code itself will raise the error

@@ -85,7 +85,8 @@ def test_names_that_the_module_assigns_to_are_kept() -> None:
 
 
 def test_names_that_moved_within_numba_are_replaced(package: WritePackage) -> None:
-    package("numba", {"__init__": "", "core/__init__": "", "core/errors": "class NumbaPerformanceWarning: ...\n"})
+    errors = {"core/__init__": "", "core/errors": "class NumbaPerformanceWarning: ...\n"}
+    package("numba", {"__init__": "from numba.core import errors\n", **errors})
     names = run("from numba.errors import NumbaPerformanceWarning as kind\nimport numba.errors\n")
     assert names["kind"].__module__ == "numba.core.errors"
 
