@@ -41,7 +41,7 @@ from torch import nn
 from mmcv.runner import HOOKS
 from mmdet.models import DETECTORS
 from tests.support import ToyModel
-from . import knn_ext
+from . import warp_ext
 import LostAttention
 
 logger = lost.get_logger(__name__)
@@ -78,7 +78,7 @@ class DecoratedModel(ToyModel):
 @DETECTORS.register_module()
 class UsingModel(ToyModel):
     def forward(self, *args, **kwargs):
-        return knn_ext.knn(*args)
+        return warp_ext.warp(*args)
 """
 
 
@@ -107,7 +107,7 @@ def test_packages_that_are_not_used_do_not_stop_a_run(
     assert (code, Path("run/iter_2.pth").exists()) == (0, True), errors
     text = "Not installed, which is an error only where they are used: " + ", ".join(
         f"{package} (repository/__init__.py)"
-        for package in ("LostAttention", "a_lost_package", "another_lost_package", "knn_ext")
+        for package in ("LostAttention", "a_lost_package", "another_lost_package", "warp_ext")
     )
     assert text in caplog.messages
 
@@ -123,8 +123,8 @@ def test_packages_that_are_not_used_do_not_stop_a_run(
         ),
         (
             "UsingModel",
-            "the compiled module 'knn_ext' of this repository is not built, and repository/__init__.py uses "
-            "'knn_ext.knn'",
+            "the compiled module 'warp_ext' of this repository is not built, and repository/__init__.py uses "
+            "'warp_ext.warp'",
         ),
     ],
 )
