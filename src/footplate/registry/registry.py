@@ -337,7 +337,7 @@ class Registry:
 
         A user class replaces a built-in class, but not the other way around. A class replaces an earlier definition
         of itself, because notebook cells run repeatedly, and modules are reloaded. If two code bases use the same name,
-        the first class stays.
+        the first class stays, unless it comes from a library for code bases, such as mmcv.
 
         Raises:
             DuplicateNameError: The name is already in use, and none of these rules applies.
@@ -358,6 +358,8 @@ class Registry:
         if is_redefined and (entry.__module__ == "__main__" or "<" not in name_in_module):
             return True
         if code_base_of(present) and code_base_of(entry) not in ("", code_base_of(present)):
+            if not known_packages()[code_base_of(present)]:
+                return True  # for example, the sparse convolutions of MMDetection3D 0.x work only with each other
             # For example, MMPretrain and MMSelfSup add the same class to MMDetection.
             text = "Using the %s '%s' from %s, not the one from %s."
             _logger.warning(text, self.noun, name, present.__module__, entry.__module__)

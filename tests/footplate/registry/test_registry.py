@@ -238,6 +238,16 @@ def test_check_does_not_build() -> None:
     assert built == []
 
 
+def test_class_of_a_code_base_replaces_one_of_the_library_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("footplate.registry.scopes.is_user_module", lambda module: False)
+    classes = [type("Square", (), {"__module__": f"{package}.ops"}) for package in ("mmcv", "mmdet3d")]
+    for order in (classes, classes[::-1]):
+        registry = Registry("shape", scope="mmdet")
+        for each in order:
+            registry.register_module(module=each)
+        assert registry.get("Square") is classes[1]
+
+
 def test_two_code_bases_add_the_same_class_to_a_third(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
