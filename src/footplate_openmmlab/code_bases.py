@@ -45,6 +45,7 @@ _REGISTERING = ("core", "models", "datasets")
 # Packages that do not import OpenMMLab packages.
 _INDEPENDENT = {"footplate", "footplate_vision", "torch", "torchmetrics", "torchvision"}
 _CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
+_IMPORT = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
 
 _logger = logging.getLogger("footplate.openmmlab")
 _used: dict[str, str] = {}  # maps the scope of each imported code base to its name and version
@@ -192,21 +193,28 @@ def _is_for_mmcv_1(scope: str) -> bool:
 def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | None:
     """Returns the installed first-generation code base that a config was written for, or None.
 
-    Among the code bases that define the model, chooses the one that defines the most types in the config. If none of
-    them defines the model, which may come from `custom_imports`, compares only the other types.
+    If some of them define the model, chooses among these; its class may also come from a plugin or `custom_imports`. A
+    code base that imports another one, as MMDetection3D imports MMDetection, precedes it if it defines more of the
+    config's types. Otherwise, chooses the one that defines the most types.
     """
     model = cfg.get("model")
     kind = model.get("type") if isinstance(model, Mapping) else None
     if not isinstance(kind, str):
         return None
-    types, counts = set(_types([model, cfg.get("data")])), dict[str, tuple[bool, int]]()
+    types, defined, imported = set(_types([model, cfg.get("data")])), dict[str, set[str]](), dict[str, set[str]]()
     for scope in filter(_is_for_mmcv_1, sorted(CODE_BASES)):
-        folder = Path(str(getattr(find_spec(scope), "origin", ""))).parent
-        files = (file for part in _REGISTERING for file in (folder / part).rglob("*.py"))
-        defined = {name for file in files for name in _CLASS.findall(file.read_text("utf-8", "replace"))} & types
-        if kind in defined or (defined and kind not in MODELS):
-            counts[scope] = kind in defined, len(defined)
-    return max(counts, key=counts.__getitem__, default=None)
+        init = Path(str(getattr(find_spec(scope), "origin", "")))
+        files = (file for part in _REGISTERING for file in (init.parent / part).rglob("*.py"))
+        names = {name for file in files for name in _CLASS.findall(file.read_text("utf-8", "replace"))} & types
+        if kind in names or (names and kind not in MODELS):
+            defined[scope], imported[scope] = names, set(_IMPORT.findall(init.read_text("utf-8")))
+
+    def rank(scope: str) -> tuple[bool, bool, int]:
+        bases = imported[scope] & defined.keys() - {scope}
+        extends = bool(bases) and bool(defined[scope].difference(*(defined[base] for base in bases)))
+        return kind in defined[scope], extends, len(defined[scope])
+
+    return max(defined, key=rank, default=None)
 
 
 def _types(value: Any) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 from footplate.cli.main import main
 from footplate.errors import UnknownNameError
 from footplate.registry import MODELS
+from footplate_openmmlab.code_bases import named_code_bases
 from footplate_openmmlab.requirements import explain_installation, explain_unmet, extra_of
 from tests.footplate_openmmlab.conftest import WritePackage
 
@@ -99,6 +100,17 @@ def test_doctor_finds_the_code_base_of_a_first_generation_config(
     write_metadata(site, "mmdet", "2.28.2", ["Requires-Dist: a-package-that-nobody-has"])
     assert main(["doctor", str(config)]) == 2
     assert "a-package-that-nobody-has" in capsys.readouterr().out
+
+
+def test_a_model_of_a_plugin_belongs_to_the_code_base_that_builds_on_the_others(package: WritePackage) -> None:
+    limit = "mmcv_maximum_version = '1.8.0'\n"
+    package("mmdet", {"__init__": limit, "models/__init__": "class Neck: ...\nclass Head: ...\nclass Loss: ...\n"})
+    package("mmdet3d", {"__init__": f"{limit}import mmdet\n", "datasets/__init__": "class ObjectRangeFilter: ...\n"})
+    parts = {"neck": {"type": "Neck"}, "head": {"type": "Head"}, "loss": {"type": "Loss"}}
+    config = {"model": {"type": "OfAPlugin", **parts}, "data": {}, "runner": {"type": "EpochBasedRunner"}}
+    assert named_code_bases({**config, "data": {"train": {}}}) == ["mmdet"]
+    filters = {"train": {"pipeline": [{"type": "ObjectRangeFilter"}]}}
+    assert named_code_bases({**config, "data": filters}) == ["mmdet3d"]
 
 
 def test_doctor_accepts_a_copy_of_a_code_base(
