@@ -213,7 +213,7 @@ def camera_image(world: World, time: float, camera: Pose, matrix: Array, size: t
 
     image = Image.new("RGB", size, (150, 180, 210))
     draw = ImageDraw.Draw(image)
-    draw.rectangle((0, size[1] // 2, *size), (90, 95, 90))
+    draw.rectangle((0, int(matrix[1, 2]), *size), (90, 95, 90))
     x = pose.position[0] + np.arange(-60.0, 81.0)
     for y in (-WALK_EDGE, -ROAD_EDGE, -LANE_WIDTH, 0, LANE_WIDTH, ROAD_EDGE, WALK_EDGE):
         pixels, depths = project(np.stack([x, np.full_like(x, y), np.zeros_like(x)], 1))
