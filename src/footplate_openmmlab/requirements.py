@@ -11,10 +11,16 @@ from footplate.errors import install_command
 from footplate.registry.dotted_paths import find_spec
 from footplate_openmmlab.extension import CODE_BASES
 
-# Code bases that an extra cannot install, because one of their own requirements cannot be installed.
-_WITHOUT_DEPENDENCIES = {"mmpose": "mmpose>=1.0,<2", "mmrotate0": "mmrotate<1"}
-_UNCONSTRAINED = ("mmpose", "mmagic")  # need other versions than those in constraints.txt
-_NOT_NEEDED = ("mmcv", "mmcv-full", "chumpy")
+# Code bases that an extra cannot install, because one of their own requirements cannot be installed. The extra contains
+# the others.
+_WITHOUT_DEPENDENCIES = {
+    "mmdet3d0": "mmdet3d>=1.0.0rc0,<1.1",
+    "mmpose": "mmpose>=1.0,<2",
+    "mmrotate0": "mmrotate<1",
+}
+_BUILT_WITH_TORCH = ("mmdet3d0",)  # have no wheel, and their setup.py imports torch
+_UNCONSTRAINED = ("mmagic", "mmdet3d0", "mmpose")  # need other versions than those in constraints.txt
+_NOT_NEEDED = ("mmcv", "mmcv-full")
 _OPENCV = {"opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"}
 _EQUIVALENT = {"mmcv-lite": {"mmcv"}, "mmengine": {"mmengine-lite"}, **dict.fromkeys(_OPENCV, _OPENCV)}
 
@@ -50,14 +56,15 @@ def unmet_requirements(extra: str) -> list[Requirement]:
     """Returns the unmet requirements of an extra and of the code bases that it installs."""
     unmet: dict[str, Requirement] = {}
     root = f"footplate[{extra}]" if extra in extras() else CODE_BASES[extra]
-    pending = [Requirement(text) for text in (root, _WITHOUT_DEPENDENCIES.get(extra)) if text]
+    alone = _installed_alone(extra)
+    pending = [Requirement(root), *alone]
     for requirement in pending:
         version = installed_version(requirement.name)
         if any(map(installed_version, _EQUIVALENT.get(requirement.name, ()))):
             continue
         if not version or not requirement.specifier.contains(version, prereleases=True):
             unmet[requirement.name] = requirement
-        elif requirement.name in ("footplate", *CODE_BASES.values()):
+        elif requirement.name in ("footplate", *CODE_BASES.values()) and requirement not in alone:
             for inner in map(Requirement, importlib.metadata.requires(requirement.name) or ()):
                 marker, inner.marker = inner.marker, None
                 chosen = (marker is None or marker.evaluate({"extra": name}) for name in requirement.extras or {""})
@@ -72,17 +79,24 @@ def explain_unmet(extra: str) -> list[str]:
     Returns an empty list if all requirements are met.
     """
     unmet = unmet_requirements(extra)
-    alone = [each for each in unmet if str(each) == _WITHOUT_DEPENDENCIES.get(extra)]
     versions = {each: installed_version(each.name) for each in unmet}
     texts = [f"{each} ({versions[each]} is installed)" if versions[each] else str(each) for each in unmet]
-    others = [each for each in unmet if each not in alone]
-    commands = [
-        f"pip install {option}{' '.join(shlex.quote(_pinned(each)) for each in group)}"
-        for group, option in ((alone, "--no-deps "), (others, ""))
-        if group
-    ]
+    alone = [_command_alone(extra) for each in unmet if each in _installed_alone(extra)]
+    others = [shlex.quote(_pinned(each)) for each in unmet if each not in _installed_alone(extra)]
+    # What is installed alone may be built with the others.
+    commands = [*([f"pip install {' '.join(others)}"] if others else []), *alone]
     label = "Missing or unsuitable" if any(versions.values()) else "Missing"
     return [f"{label}: {', '.join(texts)}.", f"Run: {' && '.join(commands)}"] if unmet else []
+
+
+def _installed_alone(extra: str) -> list[Requirement]:
+    """Returns the code base of an extra if it is installed without its dependencies."""
+    return [Requirement(_WITHOUT_DEPENDENCIES[extra])] if extra in _WITHOUT_DEPENDENCIES else []
+
+
+def _command_alone(extra: str) -> str:
+    build = "--no-build-isolation " if extra in _BUILT_WITH_TORCH else ""
+    return f"pip install --no-deps {build}'{_WITHOUT_DEPENDENCIES[extra]}'"
 
 
 def explain_failed_import(scope: str) -> list[str]:
@@ -102,7 +116,7 @@ def explain_installation(scope: str) -> list[str]:
     """Returns the commands that install a code base, one for each generation."""
     commands = [
         install_command(extra).replace("-c constraints.txt " if extra in _UNCONSTRAINED else "\n", "")
-        + (f" && pip install --no-deps '{_WITHOUT_DEPENDENCIES[extra]}'" if extra in _WITHOUT_DEPENDENCIES else "")
+        + (f" && {_command_alone(extra)}" if extra in _WITHOUT_DEPENDENCIES else "")
         for extra in extras()
         if scope_of(extra) == scope
     ]

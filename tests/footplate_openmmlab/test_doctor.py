@@ -64,10 +64,30 @@ def test_an_extra_installs_each_generation(site: Path) -> None:
         "For first-generation configs: "
         "pip install -c constraints.txt -e '.[mmrotate0]' && pip install --no-deps 'mmrotate<1'",
     ]
+    assert explain_installation("mmdet3d")[1] == (
+        "For first-generation configs: pip install -e '.[mmdet3d0]' && "
+        "pip install --no-deps --no-build-isolation 'mmdet3d>=1.0.0rc0,<1.1'"
+    )
     write_metadata(site, "mmrotate", "0.3.4", ["Requires-Dist: mmcv-full"])
     assert extra_of("mmrotate") == "mmrotate0"
     write_metadata(site, "mmdet", "3.3.0", [])
     assert explain_unmet("mmdet2")[0].startswith("Missing or unsuitable: mmdet<3,>=2.20 (3.3.0 is installed)")
+
+
+def test_a_code_base_is_installed_alone_if_its_own_requirements_cannot_be(site: Path) -> None:
+    write_metadata(site, "mmdet3d", "1.1.0", [])
+    missing, command = explain_unmet("mmdet3d0")
+    assert "mmdet3d<1.1,>=1.0.0rc0 (1.1.0 is installed)" in missing
+    assert command.endswith(" && pip install --no-deps --no-build-isolation 'mmdet3d>=1.0.0rc0,<1.1'")
+
+
+def test_an_extra_replaces_the_requirements_of_a_code_base_that_is_installed_alone(site: Path) -> None:
+    write_metadata(site, "mmdet3d", "1.0.0rc6", ["Requires-Dist: numba==0.53.0"])
+    assert extra_of("mmdet3d") == "mmdet3d0"
+    missing, command = explain_unmet("mmdet3d0")
+    assert "mmdet3d" not in missing
+    assert "numba==0.53" not in missing
+    assert "--no-deps" not in command
 
 
 def test_a_module_that_cannot_be_imported_does_not_stop_a_code_base(
