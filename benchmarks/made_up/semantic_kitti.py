@@ -1,10 +1,11 @@
 """Writes a made-up data set in the SemanticKITTI format, small enough for a CPU.
 
-    python -m benchmarks.made_up.semantic_kitti OUT [--frames 6] [--seed 0]
+    python -m benchmarks.made_up.semantic_kitti OUT [--frames 3] [--seed 0]
 
-It contains the 22 sequences with calibration, poses, stereo images, LiDAR points, labels of points and, for every fifth
-frame, of voxels. The preprocessing scripts of research code make their own labels from them. In place of the points
-that MobileStereoNet finds, which semantic scene completion code reads, it links to the LiDAR points.
+It contains the 22 sequences with calibration, poses, stereo images and LiDAR points, and labels of the first eleven: of
+points in each frame, and of voxels in every fifth. The preprocessing scripts of research code make their own labels
+from them. In place of the points that MobileStereoNet finds, which semantic scene completion code reads, it links to
+the LiDAR points.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.made_up.world import CATEGORIES, Array, Pose, Scan, World, camera_image, lidar_scan, voxel_categories
+from benchmarks.made_up.world import CATEGORIES, Array, Pose, World, camera_image, lidar_scan, voxel_categories
 
 LABELS = {
     **{"vehicle.car": 10, "vehicle.bicycle": 11, "vehicle.bus.rigid": 13, "vehicle.motorcycle": 15},
@@ -35,16 +36,14 @@ def matrix(pose: Pose) -> Array:
     return transformation
 
 
-def write_voxels(stem: Path, scan: Scan, categories: Array) -> None:
-    """Writes the voxels with points, the labels, and that no voxel is invalid or occluded."""
-    inside, _ = np.histogramdd(scan.points, bins=GRID)
-    stem.with_suffix(".bin").write_bytes(np.packbits(inside.ravel() > 0).tobytes())
+def write_voxel_labels(stem: Path, categories: Array) -> None:
+    """Writes the labels of voxels, none of which are invalid or occluded."""
     stem.with_suffix(".label").write_bytes(NUMBERS[categories].tobytes())
     for suffix in (".invalid", ".occluded"):
         stem.with_suffix(suffix).write_bytes(np.packbits(np.zeros(categories.size, bool)).tobytes())
 
 
-def write_sequence(folder: Path, frames: int, generator: np.random.Generator) -> None:
+def write_sequence(folder: Path, frames: int, labelled: bool, generator: np.random.Generator) -> None:
     """Writes a sequence with ten frames in a second."""
     world, lidar = World(generator), Pose(np.array(LIDAR), 0.0)
     for name in ("image_2", "image_3", "velodyne", "labels", "voxels"):
@@ -68,18 +67,23 @@ def write_sequence(folder: Path, frames: int, generator: np.random.Generator) ->
         scan = lidar_scan(world, time, lidar, generator, columns=360)
         points = np.column_stack([scan.points, generator.uniform(0, 1, len(scan.points))])
         points.astype(np.float32).tofile(folder / "velodyne" / f"{frame:06d}.bin")
-        labels = NUMBERS[scan.categories] | (scan.tracks + 1).astype(np.uint32) << 16
-        labels.astype(np.uint32).tofile(folder / "labels" / f"{frame:06d}.label")
+        if labelled:
+            labels = NUMBERS[scan.categories] | (scan.tracks + 1).astype(np.uint32) << 16
+            labels.astype(np.uint32).tofile(folder / "labels" / f"{frame:06d}.label")
         if frame % 5 == 0:
-            categories = voxel_categories(world, time, world.ego(time) @ lidar, GRID)
-            write_voxels(folder / "voxels" / f"{frame:06d}", scan, categories)
+            stem = folder / "voxels" / f"{frame:06d}"
+            occupied, _ = np.histogramdd(scan.points, bins=GRID)
+            stem.with_suffix(".bin").write_bytes(np.packbits(occupied.ravel() > 0).tobytes())
+            if labelled:
+                categories = voxel_categories(world, time, world.ego(time) @ lidar, GRID)
+                write_voxel_labels(stem, categories)
 
 
-def write_data_set(root: Path, frames: int = 6, seed: int = 0, sequences: int = 22) -> None:
+def write_data_set(root: Path, frames: int = 3, seed: int = 0, sequences: int = 22) -> None:
     """Writes the data set to `root`."""
     for number in range(sequences):
         folder = root / "dataset" / "sequences" / f"{number:02d}"
-        write_sequence(folder, frames, np.random.default_rng([seed, number]))
+        write_sequence(folder, frames, number <= 10, np.random.default_rng([seed, number]))
         link = root / "dataset" / "sequences_msnet3d_lidar" / "sequences" / folder.name
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
@@ -93,7 +97,7 @@ def main() -> None:
         description="Writes a made-up data set in the SemanticKITTI format, small enough to train on a CPU.",
     )
     parser.add_argument("out", type=Path, help="the folder to write to")
-    parser.add_argument("--frames", type=int, default=6, help="number of frames of each sequence")
+    parser.add_argument("--frames", type=int, default=3, help="number of frames of each sequence")
     parser.add_argument("--seed", type=int, default=0, help="seed of the positions and speeds")
     arguments = vars(parser.parse_args())
     write_data_set(arguments.pop("out"), **arguments)
