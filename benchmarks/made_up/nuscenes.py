@@ -1,6 +1,6 @@
 """Writes a made-up data set in the nuScenes format, small enough for a CPU.
 
-    python -m benchmarks.made_up.nuscenes OUT [--scenes 4] [--samples 6] [--sweeps 2] [--occupancy]
+    python -m benchmarks.made_up.nuscenes OUT [--scenes 4] [--samples 10] [--sweeps 1] [--occupancy]
 
 It contains what the converters and loaders of research code read: the tables of v1.0-mini, v1.0-trainval and v1.0-test,
 LiDAR, camera and radar data with sweeps, the map and CAN bus expansions, labels of lidarseg, panoptic and Occ3D. Each
@@ -382,8 +382,8 @@ class SceneWriter:
 def write_data_set(
     root: Path,
     scenes: int = 4,
-    samples: int = 6,
-    sweeps: int = 2,
+    samples: int = 10,
+    sweeps: int = 1,
     width: int = 1600,
     seed: int = 0,
     occupancy: bool = False,
@@ -425,8 +425,10 @@ def main() -> None:
     )
     parser.add_argument("out", type=Path, help="the folder to write to")
     parser.add_argument("--scenes", type=int, default=4, help=f"number of annotated scenes, at most {len(SCENES)}")
-    parser.add_argument("--samples", type=int, default=6, help="number of key frames of each scene")
-    parser.add_argument("--sweeps", type=int, default=2, help="number of frames of each sensor between key frames")
+    parser.add_argument(
+        "--samples", type=int, default=10, help="number of key frames of each scene; planning needs more than 6"
+    )
+    parser.add_argument("--sweeps", type=int, default=1, help="number of frames of each sensor between key frames")
     parser.add_argument("--width", type=int, default=1600, help="width of the images; many converters assume 1600")
     parser.add_argument("--seed", type=int, default=0, help="seed of the positions and speeds")
     parser.add_argument("--occupancy", action="store_true", help="also write labels of SurroundOcc and OpenOccupancy")
