@@ -21,6 +21,8 @@ class Extension:
 
     Attributes:
         packages: Maps additional scopes, such as "mmdet", to their PyPI packages, or to "" if they have no package.
+        repositories: Maps the names of these packages' repositories, such as "mmdetection3d", to the packages, unless
+            both have the same name.
         locations: Maps registry names, such as "hook", to the modules to import for their additional entries.
         ignored_keys: Maps top-level config keys that have no effect to advice for a warning.
         advice: Additional rows for the table in `footplate.advice`.
@@ -28,6 +30,7 @@ class Extension:
     """
 
     packages: Mapping[str, str] = {}
+    repositories: Mapping[str, str] = {}
     locations: Mapping[str, tuple[str, ...]] = {}
     ignored_keys: Mapping[str, str] = {}
     advice: Mapping[str, str] = {}
@@ -151,3 +154,17 @@ def translate(cfg: Any, *, for_run: bool = True) -> Any:
 def known_packages() -> dict[str, str]:
     """Returns the PyPI package names of all extensions, keyed by scope. Scopes without a package map to ""."""
     return {scope: package for extension in extensions() for scope, package in extension.packages.items()}
+
+
+def package_of_repository(name: str) -> str | None:
+    """Returns the package in a repository with a name, such as "mmdet3d" for "mmdetection3d", or None."""
+    package = next((found for extension in extensions() if (found := extension.repositories.get(name))), name)
+    return package if package in known_packages() else None
+
+
+def cloned_folders() -> list[str]:
+    """Returns the folders in the current folder that are copies of a known package's repository."""
+    names = [*known_packages(), *(name for extension in extensions() for name in extension.repositories)]
+    packages = {name: str(package_of_repository(name)) for name in names}
+    found = (name for name, package in packages.items() if os.path.isfile(os.path.join(name, package, "__init__.py")))
+    return [os.path.abspath(name) for name in found]

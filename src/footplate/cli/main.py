@@ -20,7 +20,7 @@ from footplate.cli.output import (
     reserving_stdout,
     wrap_for_screen,
 )
-from footplate.extensions import command_modules
+from footplate.extensions import cloned_folders, command_modules
 from footplate.interrupts import SIGNALED, raising_stop_signals
 from footplate.launchers import is_launched
 
@@ -103,9 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         refuse_unknown(arguments.command, arguments, unknown)
     arguments.argv = list(sys.argv[1:] if argv is None else argv)
-    # Modules in custom_imports are found in the current folder, as with `python -m`.
+    # Modules in custom_imports are found in the current folder, as with `python -m`. A clone of a code base in it, such
+    # as `mmdetection3d`, comes before an installed one.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    place = sys.path.index(os.getcwd()) + 1
+    sys.path[place:place] = [folder for folder in cloned_folders() if folder not in sys.path]
     with reserving_stdout(arguments), raising_stop_signals(arguments.json):
         return _run(arguments)
 

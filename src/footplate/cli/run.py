@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> int:
     """
     from footplate.advice import advise
     from footplate.distributed import is_distributed
-    from footplate.extensions import extensions, known_packages
+    from footplate.extensions import cloned_folders, extensions, known_packages
     from footplate.storage import missing_path_notes
 
     file = os.path.abspath(arguments.script)
@@ -63,10 +63,10 @@ def run(arguments: Namespace) -> int:
         return run_in_processes(arguments, processes)
     multiprocessing.set_forkserver_preload([])  # by default, the server itself would import the script
     # As with `python SCRIPT`, the folder of the script comes first. The current folder, which contains the project's
-    # package, comes before installed packages only if it also contains a copy of a code base.
+    # package, comes before installed packages only if it also contains a copy of a code base or of its repository.
     if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]
-    has_copy = any(os.path.isfile(os.path.join(name, "__init__.py")) for name in known_packages())
+    has_copy = cloned_folders() or any(os.path.isfile(os.path.join(name, "__init__.py")) for name in known_packages())
     sys.path[:] = [os.getcwd(), *sys.path] if has_copy else [*sys.path, os.getcwd()]
     sys.path.insert(0, os.path.dirname(os.path.realpath(file)))
     sys.argv = [arguments.script, *arguments.rest]

@@ -36,6 +36,7 @@ from footplate.config.sources import (
     find_config,
     is_recipe,
     locate,
+    locate_in_clone,
     read_text,
     suffix_of,
 )
@@ -425,8 +426,12 @@ class FileLoader:
             target = locate(package, file, origin)
         else:
             target = absolute(os.path.join(os.path.dirname(self._path), os.path.expanduser(name)))
-            if not os.path.exists(target) and os.path.isfile(f"{target}.py"):
-                target += ".py"  # a few published configs omit the suffix
+            if not os.path.exists(target):
+                if os.path.isfile(f"{target}.py"):
+                    target += ".py"  # a few published configs omit the suffix
+                elif elsewhere := locate_in_clone(name, origin):
+                    _logger.info("The base '%s' does not exist. Using '%s'.", name, elsewhere)
+                    target = elsewhere
         if self._suffix != ".py" and target.lower().endswith(".py") and not is_recipe(target):
             raise ConfigError(
                 f"a {self._suffix[1:].upper()} config cannot inherit from the Python config '{name}'",

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from footplate.config.config_dict import TracedDict
 from footplate.config.literals import parse_value
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin, shown_path
-from footplate.extensions import extensions, recipe_folders
+from footplate.extensions import extensions, package_of_repository, recipe_folders
 from footplate.messages import first_line, nearest
 from footplate.registry.dotted_paths import find_spec
 
@@ -129,6 +129,26 @@ def locate(package: str, file: str, referrer: Origin | None = None) -> str:
     near = _near_config(package, file)
     message = f"the package '{package}' has no config '{file}'"
     raise ConfigError(message, origin=referrer, suggestion=near, notes=[f"The package is in {roots[0]}."])
+
+
+def locate_in_clone(name: str, referrer: Origin | None = None) -> str | None:
+    """Returns the path of the config in a package that has the same place in a clone of the package's repository.
+
+    Args:
+        name: The path in the clone, such as `../mmdetection3d/configs/_base_/default_runtime.py`.
+        referrer: The config line that refers to the file.
+
+    Returns:
+        The path, or None if `name` does not contain the `configs` folder of a known package's repository.
+
+    Raises:
+        ConfigError: The package is not installed or has no such config.
+    """
+    parts = name.split("/")
+    for index, (repository, folder) in enumerate(itertools.pairwise(parts)):
+        if folder == "configs" and (package := package_of_repository(repository)):
+            return locate(package, "/".join(parts[index + 2 :]), referrer)
+    return None
 
 
 def is_recipe(path: str) -> bool:
