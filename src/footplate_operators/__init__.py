@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from footplate_operators import deformable, layers, nms, points, polygons, regions, sparse
 from footplate_operators.modules import MODULES, TOP_LEVEL_MODULES
 
+_LIBRARIES = ("flash_attn", "mamba_ssm", "natten")  # packages such as transformers must not prefer ours if they ask
 _HOMES = (deformable, layers, nms, points, polygons, regions, sparse)
 
 
@@ -32,10 +33,10 @@ class OperatorsFinder(MetaPathFinder, Loader):
         top, _, _ = fullname.partition(".")
         if getattr(sys.modules.get(top), "__version__", None) == "1.0.0rc0":
             return None  # in this version of MMDetection3D, boxes turn the other way
-        is_import = sys._getframe(2).f_code is not importlib.util.find_spec.__code__
-        if not _operators(fullname) or (top == "flash_attn" and not is_import):  # libraries must not prefer ours
-            return None
         is_package = any(name.startswith(f"{fullname}.") for name in TOP_LEVEL_MODULES)
+        is_import = sys._getframe(2).f_code is not importlib.util.find_spec.__code__
+        if not (is_package or _operators(fullname)) or (top in _LIBRARIES and not is_import):
+            return None
         return ModuleSpec(fullname, self, is_package=is_package)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:

@@ -9,7 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from footplate_operators import attention, deformable, flash_attention, nms, points, polygons, pooling, sparse
+from footplate_operators import (
+    attention,
+    deformable,
+    flash_attention,
+    neighborhood,
+    nms,
+    points,
+    polygons,
+    pooling,
+    scanning,
+    sparse,
+)
 
 _Operator = Callable[..., Any]
 
@@ -191,6 +202,7 @@ _FLASH_ATTENTION: dict[str, _Operator] = {
     for kind in ("", "varlen_", "unpadded_")
     for packed in ("", "qkvpacked_", "kvpacked_")
 }
+_SCAN: dict[str, _Operator] = {"fwd": scanning.selective_scan_forward, "bwd": scanning.selective_scan_backward}
 
 TOP_LEVEL_MODULES: dict[str, dict[str, _Operator]] = {
     "GeometricKernelAttention": {
@@ -208,5 +220,18 @@ TOP_LEVEL_MODULES: dict[str, dict[str, _Operator]] = {
         "pad_input": flash_attention.pad_input,
         "unpad_input": flash_attention.unpad_input,
     },
+    "mamba_ssm.ops.selective_scan_interface": {
+        "selective_scan_fn": scanning.selective_scan_fn,
+        "selective_scan_ref": scanning.selective_scan_fn,
+    },
+    "natten.functional": {
+        "na2d": neighborhood.na2d,
+        "na2d_av": neighborhood.na2d_av,
+        "na2d_qk": neighborhood.na2d_qk,
+        "natten2dav": neighborhood.na2d_av,
+        "natten2dqkrpb": neighborhood.natten2dqkrpb,
+    },
+    "selective_scan_cuda_core": _SCAN,
+    "selective_scan_cuda_oflex": _SCAN,
 }
 """The modules whose names are also names of classes in packages. They are only imported on their own."""
