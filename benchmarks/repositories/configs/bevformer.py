@@ -1,4 +1,6 @@
-# Repository: https://github.com/Simon-ying/BEVFormer, commit 66b65f3, base config bevformer_tiny.py.
+# https://github.com/Simon-ying/BEVFormer, commit 66b65f3.
+# Environment: mmdet 2.28.2, mmsegmentation 0.30.0, mmdet3d 1.0.0rc6.
+# Data: made-up nuScenes as data/nuscenes, with the output of tools/create_data.py.
 _base_ = "./projects/configs/bevformer/bevformer_tiny.py"
 
 bev_h_ = bev_w_ = 16
