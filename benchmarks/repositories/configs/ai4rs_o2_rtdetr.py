@@ -48,5 +48,5 @@ model.update(
     dn_cfg=dict(group_cfg=dict(num_dn_queries=10)),
     test_cfg=dict(max_per_img=20),
 )
-train_cfg.update(max_epochs=2, val_interval=1)
+train_cfg.update(max_epochs=2, val_interval=2)
 default_hooks.update(logger=dict(interval=1), checkpoint=dict(interval=1))

@@ -43,5 +43,5 @@ model = dict(
     train_cfg=dict(rpn_proposal=dict(nms_pre=32, max_per_img=16), rcnn=dict(sampler=dict(num=8))),
     test_cfg=dict(rpn=dict(nms_pre=32, max_per_img=16), rcnn=dict(max_per_img=16)),
 )
-train_cfg = dict(max_epochs=2, val_interval=1)
+train_cfg = dict(max_epochs=2, val_interval=2)
 default_hooks = dict(logger=dict(interval=1))

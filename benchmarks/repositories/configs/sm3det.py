@@ -111,9 +111,9 @@ model = dict(
     ifr_train_cfg=few,
     ifr_test_cfg=few_test,
 )
-evaluation = dict(interval=2)
-evaluation2 = dict(interval=2, nproc=1)
-evaluation3 = dict(interval=2, nproc=1)
+evaluation = dict(interval=4)
+evaluation2 = dict(interval=4, nproc=1)
+evaluation3 = dict(interval=4, nproc=1)
 runner = dict(max_iters=4)
 checkpoint_config = dict(interval=2)
 log_config = dict(interval=1)
