@@ -18,7 +18,13 @@ from footplate.error_context import at_key, building, origin_of
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError, is_own_module
 from footplate.extensions import known_packages
 from footplate.registry.arguments import Entry, arguments_of, check_arguments
-from footplate.registry.dotted_paths import find_spec, has_submodule, import_class, is_from_executed_config
+from footplate.registry.dotted_paths import (
+    find_spec,
+    has_submodule,
+    import_class,
+    is_from_executed_config,
+    is_user_module,
+)
 from footplate.registry.messages import constructor_error, unknown_name_error, wrong_base_error
 from footplate.registry.scopes import code_base_of, default_scope, is_installed, known_scopes, using_scope
 
@@ -335,9 +341,9 @@ class Registry:
     def _may_register(self, name: str, entry: Any) -> bool:
         """Checks whether to register a class under a name that may already be in use.
 
-        A user class replaces a built-in class, but not the other way around. A class replaces an earlier definition
-        of itself, because notebook cells run repeatedly, and modules are reloaded. If two code bases use the same name,
-        the first class stays, unless it comes from a library for code bases, such as mmcv.
+        A user class replaces a built-in class or one of a code base, but not the other way around. A class replaces an
+        earlier definition of itself, because notebook cells run repeatedly, and modules are reloaded. If two code bases
+        use the same name, the first class stays, unless it comes from a library for code bases, such as mmcv.
 
         Raises:
             DuplicateNameError: The name is already in use, and none of these rules applies.
@@ -357,13 +363,16 @@ class Registry:
         is_redefined = entry.__module__ == present.__module__ and name_in_module == getattr(present, "__qualname__", "")
         if is_redefined and (entry.__module__ == "__main__" or "<" not in name_in_module):
             return True
-        if code_base_of(present) and code_base_of(entry) not in ("", code_base_of(present)):
-            if not known_packages()[code_base_of(present)]:
-                return True  # for example, the sparse convolutions of MMDetection3D 0.x work only with each other
-            # For example, MMPretrain and MMSelfSup add the same class to MMDetection.
+        base, other = code_base_of(present), code_base_of(entry)
+        if base and other not in ("", base) and not known_packages()[base]:
+            return True  # for example, the sparse convolutions of MMDetection3D 0.x work only with each other
+        # For example, MMPretrain and MMSelfSup add the same class to MMDetection, or a later MMDetection contains a
+        # class that a repository has added to it.
+        if base != other and all(code_base_of(each) or is_user_module(each.__module__) for each in (present, entry)):
+            used, ignored = (entry, present) if base and not other else (present, entry)
             text = "Using the %s '%s' from %s, not the one from %s."
-            _logger.warning(text, self.noun, name, present.__module__, entry.__module__)
-            return False
+            _logger.warning(text, self.noun, name, used.__module__, ignored.__module__)
+            return used is entry
         raise DuplicateNameError(
             f"the {self.noun} '{name}' is already registered by {present.__module__}",
             notes=["To replace it, pass force=True."],

@@ -258,9 +258,26 @@ def test_two_code_bases_add_the_same_class_to_a_third(
         registry.register_module(module=each)
     assert registry.get("Square") is classes[0]
     assert caplog.messages == ["Using the shape 'Square' from mmpretrain.models, not the one from mmselfsup.models."]
-    for package in ("mmpretrain", "mmpose", "own"):  # another class of the same package, and classes of users
+    for package in ("mmpretrain", "own"):  # another class of the same package, and one of an unknown package
         with pytest.raises(DuplicateNameError, match="already registered by mmpretrain.models"):
             registry.register_module(module=type("Square", (), {"__module__": f"{package}.heads"}))
+
+
+def test_class_of_the_user_replaces_one_of_a_code_base(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for module in ("footplate.registry.scopes", "footplate.registry.registry"):
+        monkeypatch.setattr(f"{module}.is_user_module", lambda name: not name.startswith("mmdet"))
+    classes = [type("Square", (), {"__module__": f"{package}.models"}) for package in ("mmdet", "own")]
+    for order in (classes, classes[::-1]):
+        registry = Registry("shape", scope="mmdet")
+        for each in order:
+            registry.register_module(module=each)
+        assert registry.get("Square") is classes[1]
+        assert caplog.messages == ["Using the shape 'Square' from own.models, not the one from mmdet.models."]
+        caplog.clear()
+    with pytest.raises(DuplicateNameError, match="already registered by own.models"):
+        registry.register_module(module=type("Square", (), {"__module__": "own.heads"}))
 
 
 def test_code_base_that_cannot_be_imported_does_not_hide_a_misspelled_name() -> None:
