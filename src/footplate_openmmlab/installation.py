@@ -37,6 +37,8 @@ _logger = logging.getLogger("footplate.openmmlab")
 _get_preparation_data = spawn.get_preparation_data
 # The first major version of mmcv without the training code.
 _MMCV_WITHOUT_RUNNER = 2
+# Packages whose releases use removed names, and which MMOCR and research code import.
+_OLD_PACKAGES = ("imgaug", "lyft_dataset_sdk", "motmetrics", "nuscenes", "pytorch_lightning", "timm")
 _MODULES_OF_MMCV_2 = ("mmcv", "cnn", "image", "ops", "transforms", "video", "visualization")
 
 
@@ -237,7 +239,7 @@ class InstalledFinder(MetaPathFinder):
     def __init__(self, completed: Sequence[str]) -> None:
         self.completed = completed
         self._code_bases = set(CODE_BASES)
-        self._patched = {*completed, "imgaug", "timm"}  # imported by MMOCR and by research code
+        self._patched = {*completed, *_OLD_PACKAGES}
         self._patches_current_folder = False
         self._own: set[str] = set()  # the packages under the current folder
 
@@ -294,7 +296,7 @@ class InstalledFinder(MetaPathFinder):
             if is_guarded:
                 values |= skip_failed_imports(tree, name)
             if skips_missing:
-                values |= skip_missing_imports(tree, name, loader.path)
+                values |= skip_missing_imports(tree, loader.path)
             vars(module).update(values)
             exec(compile(tree, loader.path, "exec", dont_inherit=True), vars(module))
         if top in self.completed:

@@ -14,6 +14,8 @@ from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from footplate.registry.dotted_paths import module_exists
 
 _TABLE = """
@@ -99,6 +101,16 @@ mmpycocotools can no longer be built:
     pycocotools.coco.COCO -> footplate_openmmlab.mmpycocotools.COCO
 Numba 0.49 moved it:
     numba.errors.NumbaPerformanceWarning -> numba.core.errors.NumbaPerformanceWarning
+Shapely 2.0 returns indices instead of geometries:
+    shapely.strtree.STRtree -> footplate_openmmlab.shapely_trees.STRtree
+    shapely.STRtree -> footplate_openmmlab.shapely_trees.STRtree
+Matplotlib 3.8 removed the styles that begin with "seaborn-":
+    matplotlib.pyplot.style.use() -> removed.use_style
+    matplotlib.style.use() -> removed.use_style
+A compiler for CUDA may be missing:
+    torch.utils.cpp_extension.load -> footplate_openmmlab.skipped_imports.load_extension
+Without a GPU, assertions that tensors are on one are not checked:
+    assert.is_cuda -> builtins.True
 Pillow 10 removed it:
     PIL.Image.ANTIALIAS -> PIL.Image.LANCZOS
     PIL.Image.LINEAR -> PIL.Image.BILINEAR
@@ -113,14 +125,21 @@ PATCHES = {
     if arrow
 }
 """Maps the dotted path of each old name to the path of its replacement."""
-_CHANGED = ("torch.load", "pycocotools.coco.COCO", "numpy.ndarray.__setitem__")  # these still exist, but differ
+_CHANGED = (  # these still exist, but differ
+    "torch.load",
+    "pycocotools.coco.COCO",
+    "numpy.ndarray.__setitem__",
+    "shapely.STRtree",
+    "shapely.strtree.STRtree",
+    "torch.utils.cpp_extension.load",
+)
 _FLAT_VALUE = re.compile(r"\] = .*\.reshape\(-1\)")
 _WORDS = re.compile(rf"\b(?:{'|'.join(sorted({each.rpartition('.')[2].rstrip('()') for each in PATCHES}))})\b")
-_NUMPY_NAMES = "|".join(path[6:] for path in PATCHES if re.fullmatch(r"numpy[.]\w+", path))
+_NUMPY_NAMES = {path[6:] for path in PATCHES if re.fullmatch(r"numpy[.]\w+", path)}
 _COLLECTIONS_NAMES = "|".join(path[12:] for path in PATCHES if path.startswith("collections."))
-_REMOVED = re.compile(
-    rf"\b(?:np|numpy)\.(?:{_NUMPY_NAMES})\b|\bcollections(?:\.| import (?:.*\W)?)(?:{_COLLECTIONS_NAMES})\b"
-)
+# Patterns that begin with a word are found fast.
+_NUMPY_ATTRIBUTES = [re.compile(rf"{module}\.(\w+)") for module in ("np", "numpy")]
+_REMOVED = re.compile(rf"collections(?:\.| import (?:.*\W)?)(?:{_COLLECTIONS_NAMES})\b")
 _applied: set[str] = set()
 
 
@@ -130,8 +149,9 @@ def describe_patches() -> str:
 
 
 def uses_removed_names(source: str) -> bool:
-    """Checks whether code uses a name that was removed from NumPy or collections, such as `np.Inf`."""
-    return _REMOVED.search(source) is not None
+    """Checks whether code uses a name removed from NumPy or collections, such as `np.Inf`, or compiles an extension."""
+    uses_numpy = any(not _NUMPY_NAMES.isdisjoint(pattern.findall(source)) for pattern in _NUMPY_ATTRIBUTES)
+    return uses_numpy or _REMOVED.search(source) is not None or "cpp_extension" in source
 
 
 def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:
@@ -194,6 +214,7 @@ class _Replacer(ast.NodeTransformer):
             match node:
                 case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()):
                     self._assigned.add(name)
+        self._is_in_assertion = False
         self._imported: dict[str, str] = {}  # maps imported names to dotted paths
         self.values: dict[str, Any] = {}
 
@@ -234,8 +255,15 @@ class _Replacer(ast.NodeTransformer):
                     node.value = ast.Call(ast.Name(name, ast.Load()), arguments, [])
         return node
 
+    def visit_Assert(self, node: ast.Assert) -> ast.stmt:
+        self._is_in_assertion = True
+        self.generic_visit(node)
+        self._is_in_assertion = False
+        return node
+
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        path = self._path(node)
+        is_check = self._is_in_assertion and node.attr == "is_cuda" and not torch.cuda.is_available()
+        path = "assert.is_cuda" if is_check else self._path(node)
         replacement = self._replace(path) if path and isinstance(node.ctx, ast.Load) else None
         if replacement is None:
             return self.generic_visit(node)  # type: ignore[return-value]

@@ -1,5 +1,6 @@
 """Replaces names that were removed from PyTorch, NumPy or Python but are still used in first-generation code."""
 
+import importlib
 import inspect
 import os
 from typing import Any
@@ -83,6 +84,13 @@ def uint8(value: Any = 0) -> Any:
 def in1d(ar1: Any, ar2: Any, **kwargs: Any) -> np.ndarray[Any, Any]:
     """Returns a flat boolean array that is True where an element of `ar1` is in `ar2`."""
     return np.isin(ar1, ar2, **kwargs).ravel()
+
+
+def use_style(style: Any) -> None:
+    """Sets a style of Matplotlib. `seaborn-whitegrid`, for example, is now called `seaborn-v0_8-whitegrid`."""
+    styles = importlib.import_module("matplotlib.style")
+    renamed = f"seaborn-v0_8{style.removeprefix('seaborn')}" if isinstance(style, str) else ""
+    styles.use(renamed if renamed in styles.available and style not in styles.available else style)
 
 
 def getargspec(func: Any) -> tuple[Any, ...]:

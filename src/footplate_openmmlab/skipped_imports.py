@@ -5,6 +5,7 @@ these are imports of packages that are not installed, and of the repository's co
 """
 
 import ast
+import importlib
 import importlib.util
 import logging
 import os
@@ -15,11 +16,13 @@ from pathlib import Path
 from types import FrameType, FunctionType
 from typing import Any, NoReturn, Union
 
+import torch
+
 from footplate.advice import BROKEN_PACKAGES, advice_about
 from footplate.errors import ConfigError, FootplateError, shown_path
 from footplate.extensions import known_packages
 from footplate.messages import describe_exception
-from footplate.registry.dotted_paths import is_footplate_alias
+from footplate.registry.dotted_paths import is_footplate_alias, module_exists
 from footplate_openmmlab.requirements import explain_failed_import
 
 _logger = logging.getLogger("footplate.openmmlab")
@@ -136,14 +139,13 @@ class _MissingImports(ast.NodeTransformer):
         return _guard(node, "ImportError", f"_footplate_missing(_footplate_error, {names})")
 
 
-def skip_missing_imports(tree: ast.Module, module: str, file: str) -> dict[str, Any]:
+def skip_missing_imports(tree: ast.Module, file: str) -> dict[str, Any]:
     """Modifies the syntax tree of a module so that imports of missing packages define placeholders.
 
     The same holds for the repository's own compiled modules. Imports in functions and `try` statements are unchanged.
 
     Args:
         tree: The syntax tree.
-        module: The name of the module.
         file: The path of the module.
 
     Returns:
@@ -156,18 +158,39 @@ def skip_missing_imports(tree: ast.Module, module: str, file: str) -> dict[str, 
         compiled = next((name for name in _COMPILED.findall(" ".join(names.values())) if f"{name}'" in str(error)), "")
         if not compiled and not (isinstance(error, ModuleNotFoundError) and _is_missing(top)):
             raise error
-        package, place = compiled or top, shown_path(file)
-        problem = f"'{package}' is not installed"
-        advice = "Install the package, or use a config that does not need it."
-        if compiled or _is_built_by(package, file):
-            problem = f"the compiled module '{package}' of this repository is not built"
-            advice = "footplate has no PyTorch version of it."
-        places = missing.setdefault(package, [])
-        places += [place] if place not in places else []
-
-        return {name: _Missing(path, f"{problem}, and {place} uses", advice) for name, path in names.items()}
+        is_compiled = bool(compiled) or _is_built_by(top, file)
+        return {name: _missing(path, compiled or top, file, is_compiled) for name, path in names.items()}
 
     return {"_footplate_missing": replace}
+
+
+def _missing(path: str, package: str, file: str, is_compiled: bool) -> "_Missing":
+    """Returns what replaces an object of a missing package, and adds the package to `missing`."""
+    place = shown_path(file)
+    problem = f"'{package}' is not installed"
+    advice = "Install the package, or use a config that does not need it."
+    if is_compiled:
+        problem = f"the compiled module '{package}' of this repository is not built"
+        advice = "footplate has no PyTorch version of it."
+    places = missing.setdefault(package, [])
+    places += [place] if place not in places else []
+    return _Missing(path, f"{problem}, and {place} uses", advice)
+
+
+def load_extension(name: str, sources: str | list[str], *args: Any, **kwargs: Any) -> Any:
+    """Compiles an extension of torch. Without a GPU, sources for CUDA are not compiled.
+
+    Returns:
+        The extension, the one that footplate has under this name, or an object that raises an error when it is used.
+    """
+    files = [sources] if isinstance(sources, str) else sources
+    if torch.cuda.is_available() or not any(str(file).endswith(".cu") for file in files):
+        from torch.utils.cpp_extension import load  # looks for a compiler
+
+        return load(name, sources, *args, **kwargs)
+    if module_exists(name):
+        return importlib.import_module(name)
+    return _missing(name, name, sys._getframe(1).f_code.co_filename, True)
 
 
 def describe_missing() -> str:

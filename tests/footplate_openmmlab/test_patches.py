@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import footplate_openmmlab as openmmlab
-from footplate_openmmlab.patches import describe_patches, patch
+from footplate_openmmlab.patches import describe_patches, patch, uses_removed_names
+from footplate_openmmlab.skipped_imports import MissingPackageError
 from tests.footplate_openmmlab.conftest import WritePackage
 
 CODE = """
@@ -154,3 +156,49 @@ def test_code_for_mmpycocotools_reads_annotations_with_pycocotools(tmp_path: Pat
     coco = run(code)["COCO"](str(tmp_path / "boxes.json"))
     assert (coco.get_cat_ids(cat_names=["dog"]), coco.get_img_ids(), coco.cat_img_map[2]) == ([2], [7, 9], [9])
     assert coco.load_anns(coco.get_ann_ids(img_ids=[9]))[0]["bbox"] == [0, 0, 2, 2]
+
+
+def test_old_names_of_matplotlib_styles_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    used: list[Any] = []
+    monkeypatch.setattr("matplotlib.style.use", used.append)
+    run("import matplotlib.pyplot as plt\nplt.style.use('seaborn-whitegrid')\nplt.style.use('ggplot')\n")
+    run("from matplotlib import style\nstyle.use({'lines.linewidth': 2})\nstyle.use('seaborn-nothing')\n")
+    assert used == ["seaborn-v0_8-whitegrid", "ggplot", {"lines.linewidth": 2}, "seaborn-nothing"]
+
+
+TREE = """
+import numpy as np
+
+class STRtree:
+    def __init__(self, geometries):
+        self.geometries = np.array(geometries)
+    def query(self, geometry, predicate=None):
+        return np.flatnonzero(self.geometries < geometry)
+"""
+
+
+def test_trees_of_shapely_return_geometries(package: WritePackage) -> None:
+    package("shapely", {"__init__": "from shapely.strtree import STRtree\n", "strtree": TREE})
+    code = "import shapely\nfrom shapely import strtree\ntree = strtree.STRtree([3, 5, 1])\n"
+    found = run(f"{code}new = shapely.STRtree([3]).query(4, predicate='within').tolist()\n")
+    assert (found["tree"].query(4), found["new"]) == ([3, 1], [0])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="Without a GPU, these assertions are not checked.")
+def test_assertions_that_tensors_are_on_a_gpu_are_not_checked() -> None:
+    found = run("def check(x):\n    assert x.is_cuda and x.dim() == 1\n    return x.is_cuda\n")
+    assert found["check"](torch.zeros(1)) is False
+    with pytest.raises(AssertionError):
+        found["check"](torch.zeros(()))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="With a GPU, the sources are compiled.")
+def test_extensions_for_cuda_are_an_error_only_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("footplate_openmmlab.skipped_imports.missing", {})
+    code = "from torch.utils.cpp_extension import load\nwarp = load('warp', ['warp.cpp', 'warp.cu'])\n"
+    assert uses_removed_names(code)
+    with pytest.raises(MissingPackageError, match="module 'warp' of this repository is not built.*uses 'warp.forward'"):
+        run(code)["warp"].forward(1)
+    knn = run("import torch.utils.cpp_extension as cpp\nknn = cpp.load(name='knn_ext', sources='knn.cu')\n")["knn"]
+    assert callable(knn.knn_wrapper)
