@@ -3,7 +3,7 @@
 First-generation detectors group images so that no batch mixes landscape and portrait images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -91,3 +91,27 @@ def batch_by_group(sampler: Any, batch_size: int, drop_last: bool = False) -> An
     if flag is None or len(flag) == 0:
         return BatchSampler(sampler, batch_size, drop_last)
     return GroupBatchSampler(sampler, batch_size)
+
+
+@DATA_SAMPLERS.register_module("LegacyShuffler")
+def batch_with_shuffler(sampler: Any, batch_size: int, shuffler: Mapping[str, Any]) -> Any:
+    """Returns the batch sampler of BEV code that a config selects with `data.shuffler_sampler`.
+
+    For example, StreamPETR reads the frames of each drive in order. A sampler that yields single indices instead of
+    batches is batched.
+
+    Args:
+        sampler: The dataset's sampler, which provides the dataset and the seed.
+        batch_size: The number of samples in each batch.
+        shuffler: The config of the class, whose constructor accepts the dataset, the batch size as `samples_per_gpu`,
+            the number of processes as `num_replicas`, the `rank` and the `seed`.
+    """
+
+    def build() -> Any:
+        ranks = {"num_replicas": sampler.world_size, "rank": sampler.rank}
+        settings = {"dataset": sampler.dataset, "samples_per_gpu": batch_size, "seed": sampler.seed, **ranks}
+        return DATA_SAMPLERS.build({**shuffler, **settings})
+
+    # Reading an index may change the sampler's state, so another sampler is read.
+    yields_batches = isinstance(next(iter(build())), list)
+    return build() if yields_batches else BatchSampler(build(), batch_size, drop_last=False)

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,7 +10,9 @@ from torch.utils.data import Dataset
 from footplate.config import Config
 from footplate.data import SampleLoader, batch_plan, build_dataloader, samplers
 from footplate.engine import Runner
-from footplate.registry import DATASETS
+from footplate.registry import DATASETS, using_scope
+from footplate_openmmlab.code_bases import Registry
+from footplate_openmmlab.first_generation.translation.config_translation import translate_sections
 from tests.footplate.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.footplate_openmmlab.first_generation.adapters.support import OldPoints, old_config
 from tests.footplate_openmmlab.first_generation.translation.support import EPOCHS, ITERS, sections
@@ -125,3 +128,41 @@ def test_dataset_without_groups_is_batched_as_before() -> None:
 def test_config_that_needs_no_groups_has_no_batch_sampler(changes: dict[str, Any]) -> None:
     data = {"samples_per_gpu": 2, "train": {"type": "A"}, **changes.pop("data", {})}
     assert "batch_sampler" not in sections({**EPOCHS, **changes, "data": data})["train_dataloader"]
+
+
+# BEV repositories register their samplers in a registry of their own.
+@Registry("sampler", scope="bev_project").register_module()
+class Streams:
+    """Yields batches whose samples are the next frames of different groups, or the same frames one by one."""
+
+    def __init__(
+        self, dataset: Any, samples_per_gpu: int, num_replicas: int, rank: int, seed: int, single: bool = False
+    ) -> None:
+        assert (num_replicas, rank, seed) == (2, 1, 3)
+        self.frames = [np.flatnonzero(dataset.flag == group).tolist() for group in range(samples_per_gpu)]
+        self.single = single
+
+    def __iter__(self) -> Iterator[Any]:
+        while all(self.frames):
+            batch = [frames.pop(0) for frames in self.frames]
+            yield from batch if self.single else [batch]
+
+    def __len__(self) -> int:
+        return 8 if self.single else 4
+
+
+@pytest.mark.parametrize("settings", [{}, {"single": True}])
+@pytest.mark.parametrize("length", [EPOCHS, ITERS])
+def test_sampler_that_a_config_selects_orders_the_samples(length: Any, settings: dict[str, Any]) -> None:
+    with using_scope("mmdet3d"):
+        made = loader(1, 2, length=length, shuffler_sampler={"type": "Streams", **settings})
+    assert [indices for indices, _ in read(made)] == [[1, 0], [2, 3], [4, 6], [5, 10]]
+
+
+def test_default_samplers_of_bev_code_need_no_translation() -> None:
+    names = {"shuffler_sampler": "DistributedGroupSampler", "nonshuffler_sampler": "DistributedSampler"}
+    data = {key: {"type": name} for key, name in names.items()}
+    assert read(loader(**data)) == read(loader())
+    found, notes = translate_sections({**EPOCHS, "data": {"samples_per_gpu": 2, "train": {"type": "A"}, **data}})
+    assert not [key for key in found if "shuffler" in key or "data_settings" in key]
+    assert not [note.text for note in notes if "shuffler" in note.text]
