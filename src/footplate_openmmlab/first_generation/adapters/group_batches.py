@@ -1,9 +1,10 @@
-"""A batch sampler for datasets with groups.
+"""A batch sampler for datasets with groups, and for samplers of research code.
 
 First-generation detectors group images so that no batch mixes landscape and portrait images.
 """
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -79,39 +80,35 @@ class GroupBatchSampler(Sampler[list[int]]):
 
 
 @DATA_SAMPLERS.register_module("LegacyBatchSampler")
-def batch_by_group(sampler: Any, batch_size: int, drop_last: bool = False) -> Any:
+def batch_by_group(sampler: Any, batch_size: int, drop_last: bool = False, own: Mapping[str, Any] | None = None) -> Any:
     """Returns a `GroupBatchSampler` if the dataset has groups, and otherwise a plain batch sampler.
 
     Args:
         sampler: The dataset's sampler. The dataset has groups if its `flag` attribute is not empty.
         batch_size: The number of samples in each batch.
         drop_last: Whether to drop an incomplete last batch. Batches of groups are always complete.
+        own: The config of a sampler that replaces `sampler`, whose class may accept the arguments `dataset`,
+            `samples_per_gpu`, `num_replicas`, `rank`, `seed` and `shuffle`. It yields indices or whole batches.
     """
+    if own is not None:
+        replacement = _build_own(own, sampler, batch_size)
+        # A second instance shows what it yields, because samplers may change while they are read.
+        yields_batches = isinstance(next(iter(_build_own(own, sampler, batch_size)), None), Sequence | np.ndarray)
+        return replacement if yields_batches else BatchSampler(replacement, batch_size, drop_last)
     flag = getattr(sampler.dataset, "flag", None)
     if flag is None or len(flag) == 0:
         return BatchSampler(sampler, batch_size, drop_last)
     return GroupBatchSampler(sampler, batch_size)
 
 
-@DATA_SAMPLERS.register_module("LegacyShuffler")
-def batch_with_shuffler(sampler: Any, batch_size: int, shuffler: Mapping[str, Any]) -> Any:
-    """Returns the batch sampler of BEV code that a config selects with `data.shuffler_sampler`.
-
-    For example, StreamPETR reads the frames of each drive in order. A sampler that yields single indices instead of
-    batches is batched.
-
-    Args:
-        sampler: The dataset's sampler, which provides the dataset and the seed.
-        batch_size: The number of samples in each batch.
-        shuffler: The config of the class, whose constructor accepts the dataset, the batch size as `samples_per_gpu`,
-            the number of processes as `num_replicas`, the `rank` and the `seed`.
-    """
-
-    def build() -> Any:
-        ranks = {"num_replicas": sampler.world_size, "rank": sampler.rank}
-        settings = {"dataset": sampler.dataset, "samples_per_gpu": batch_size, "seed": sampler.seed, **ranks}
-        return DATA_SAMPLERS.build({**shuffler, **settings})
-
-    # Reading an index may change the sampler's state, so another sampler is read.
-    yields_batches = isinstance(next(iter(build())), list)
-    return build() if yields_batches else BatchSampler(build(), batch_size, drop_last=False)
+def _build_own(cfg: Mapping[str, Any], sampler: Any, batch_size: int) -> Any:
+    arguments = {
+        "dataset": sampler.dataset,
+        "samples_per_gpu": batch_size,
+        "num_replicas": sampler.world_size,
+        "rank": sampler.rank,
+        "seed": sampler.seed,
+        "shuffle": sampler.shuffle,
+    }
+    accepted = inspect.signature(DATA_SAMPLERS.resolve(cfg.get("type"), cfg)).parameters
+    return DATA_SAMPLERS.build(cfg, **{name: value for name, value in arguments.items() if name in accepted})

@@ -10,10 +10,10 @@ from footplate_openmmlab.first_generation.translation.key_map import LOADER_KEYS
 METRIC = "LegacyMetric"
 _LOADERS = tuple(f"{split}_dataloader" for split in SPLITS)
 _SIZES = ("samples_per_gpu", "imgs_per_gpu", "videos_per_gpu")
-_TRAIN_ONLY_KEYS = ("drop_last", "class_aware_sampler", "shuffler_sampler")
-_SAMPLER_KEYS = ("shuffle", "class_aware_sampler", "shuffler_sampler", "round_up", "seed")
-# Samplers of BEV code that order samples as the translation does by default.
-_DEFAULT_SAMPLERS = ("DistributedGroupSampler", "DistributedSampler")
+_TRAIN_ONLY_KEYS = ("drop_last", "class_aware_sampler")
+_SAMPLER_KEYS = ("shuffle", "class_aware_sampler", "round_up", "seed", "shuffler_sampler", "nonshuffler_sampler")
+# Samplers, also of research code that copies them from MMDetection, that yield the same samples as footplate's.
+_EQUIVALENT_SAMPLERS = ("DistributedGroupSampler", "DistributedSampler", "GroupSampler")
 # Code bases that validate with the training batch size. Others use 1 by default, because image sizes differ.
 _BATCHED_VALIDATION = ("mmcls", "mmselfsup")
 # Code bases that pad images to a batch with `DefaultFormatBundle`.
@@ -76,9 +76,7 @@ def data(draft: Draft) -> None:
     train_only = _TRAIN_ONLY_KEYS if draft.scope in _BATCHED_VALIDATION else (*_SIZES, *_TRAIN_ONLY_KEYS)
     for key, value in data.items():
         is_loader_left = key in _LOADERS and key.removesuffix("_dataloader") not in complete
-        if key == "nonshuffler_sampler" and value.get("type") in _DEFAULT_SAMPLERS:
-            draft.became(f"data.{key}", "removed: this is the default")
-        elif key not in _KNOWN and isinstance(value, Mapping) and "type" in value:
+        if key not in _KNOWN and isinstance(value, Mapping) and "type" in value:
             draft.write(f"{key}_dataset", value)
             draft.ask(f"data.{key}", f"kept as {key}_dataset; check that your code reads it")
         elif key in _LAUNCHER_KEYS:
@@ -176,12 +174,13 @@ def make_loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mod
     loader = {new: settings[old] for old, new in LOADER_KEYS.items() if settings.get(old) is not None}
     loader.setdefault("sampler", sampler)
     loader.setdefault("collate_fn", {"type": "legacy_collate"})
-    shuffler = settings.get("shuffler_sampler") or {}
-    if shuffle and shuffler.get("type", _DEFAULT_SAMPLERS[0]) not in _DEFAULT_SAMPLERS:
-        loader.setdefault("batch_sampler", {"type": "LegacyShuffler", "shuffler": shuffler})
-        return {**loader, "dataset": adapter}
+    # Code that builds on MMDetection3D selects its own samplers with these keys.
+    own = settings.get("shuffler_sampler" if shuffle else "nonshuffler_sampler")
     has_groups = shuffle and draft.scope not in _UNGROUPED
-    if has_groups and loader["sampler"] is sampler and not settings.get("class_aware_sampler"):
+    if own and own.get("type") not in _EQUIVALENT_SAMPLERS:
+        dropped = {"drop_last": loader.pop("drop_last")} if "drop_last" in loader else {}
+        loader.setdefault("batch_sampler", {"type": "LegacyBatchSampler", "own": own, **dropped})
+    elif has_groups and loader["sampler"] is sampler and not settings.get("class_aware_sampler"):
         dropped = {"drop_last": loader.pop("drop_last")} if "drop_last" in loader else {}
         loader.setdefault("batch_sampler", {"type": "LegacyBatchSampler", **dropped})
     return {**loader, "dataset": adapter}

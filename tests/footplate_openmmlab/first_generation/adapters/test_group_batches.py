@@ -1,18 +1,15 @@
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from footplate.config import Config
 from footplate.data import SampleLoader, batch_plan, build_dataloader, samplers
 from footplate.engine import Runner
-from footplate.registry import DATASETS, using_scope
-from footplate_openmmlab.code_bases import Registry
-from footplate_openmmlab.first_generation.translation.config_translation import translate_sections
+from footplate.registry import DATA_SAMPLERS, DATASETS
 from tests.footplate.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.footplate_openmmlab.first_generation.adapters.support import OldPoints, old_config
 from tests.footplate_openmmlab.first_generation.translation.support import EPOCHS, ITERS, sections
@@ -130,39 +127,52 @@ def test_config_that_needs_no_groups_has_no_batch_sampler(changes: dict[str, Any
     assert "batch_sampler" not in sections({**EPOCHS, **changes, "data": data})["train_dataloader"]
 
 
-# BEV repositories register their samplers in a registry of their own.
-@Registry("sampler", scope="bev_project").register_module()
-class Streams:
-    """Yields batches whose samples are the next frames of different groups, or the same frames one by one."""
+@DATA_SAMPLERS.register_module()
+class OneSequencePerPlace(Sampler[list[int]]):
+    """Yields batches endlessly. Each place in a batch reads the groups in order, so that a model has a memory."""
 
-    def __init__(
-        self, dataset: Any, samples_per_gpu: int, num_replicas: int, rank: int, seed: int, single: bool = False
-    ) -> None:
-        assert (num_replicas, rank, seed) == (2, 1, 3)
-        self.frames = [np.flatnonzero(dataset.flag == group).tolist() for group in range(samples_per_gpu)]
-        self.single = single
+    def __init__(self, dataset: Any, samples_per_gpu: int = 1, num_replicas: int = 1, rank: int = 0) -> None:
+        self.flag, self.places = dataset.flag, range(rank * samples_per_gpu, (rank + 1) * samples_per_gpu)
+        self.rest: list[list[int]] = [[] for _ in self.places]
 
-    def __iter__(self) -> Iterator[Any]:
-        while all(self.frames):
-            batch = [frames.pop(0) for frames in self.frames]
-            yield from batch if self.single else [batch]
+    def __iter__(self) -> Any:
+        while True:
+            for place, rest in zip(self.places, self.rest, strict=True):
+                rest += [] if rest else np.flatnonzero(self.flag == place % 2).tolist()
+            yield [rest.pop(0) for rest in self.rest]
 
     def __len__(self) -> int:
-        return 8 if self.single else 4
+        return len(self.flag)
 
 
-@pytest.mark.parametrize("settings", [{}, {"single": True}])
-@pytest.mark.parametrize("length", [EPOCHS, ITERS])
-def test_sampler_that_a_config_selects_orders_the_samples(length: Any, settings: dict[str, Any]) -> None:
-    with using_scope("mmdet3d"):
-        made = loader(1, 2, length=length, shuffler_sampler={"type": "Streams", **settings})
-    assert [indices for indices, _ in read(made)] == [[1, 0], [2, 3], [4, 6], [5, 10]]
+@DATA_SAMPLERS.register_module()
+class LastFirst(Sampler[int]):
+    """Yields the samples in reverse order."""
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self.size = len(dataset)
+
+    def __iter__(self) -> Any:
+        return iter(range(self.size)[::-1])
+
+    def __len__(self) -> int:
+        return self.size
 
 
-def test_default_samplers_of_bev_code_need_no_translation() -> None:
-    names = {"shuffler_sampler": "DistributedGroupSampler", "nonshuffler_sampler": "DistributedSampler"}
-    data = {key: {"type": name} for key, name in names.items()}
-    assert read(loader(**data)) == read(loader())
-    found, notes = translate_sections({**EPOCHS, "data": {"samples_per_gpu": 2, "train": {"type": "A"}, **data}})
-    assert not [key for key in found if "shuffler" in key or "data_settings" in key]
-    assert not [note.text for note in notes if "shuffler" in note.text]
+def test_own_sampler_yields_batches_or_samples() -> None:
+    made = loader(length=ITERS, shuffler_sampler={"type": "OneSequencePerPlace"}, nonshuffler_sampler={"type": "None"})
+    assert [indices for indices, _ in read(made)][:5] == [[1, 0], [2, 3], [4, 6], [5, 10], [7, 0]]
+    assert [indices for indices, _ in read(loader(1, 2, length=ITERS, shuffler_sampler={"type": "LastFirst"}))][:2] == [
+        [10, 9],
+        [8, 7],
+    ]
+    plain = {"shuffler_sampler": {"type": "DistributedGroupSampler"}}
+    assert read(loader(**plain)) == read(loader())
+
+
+def test_own_sampler_without_shuffling_replaces_that_of_validation() -> None:
+    data = {"samples_per_gpu": 2, "train": {"type": "A"}, "val": {"type": "B"}}
+    samplers = {"shuffler_sampler": {"type": "GroupSampler"}, "nonshuffler_sampler": {"type": "LastFirst"}}
+    found = sections({**EPOCHS, "data": {**data, **samplers}, "evaluation": {}})
+    assert found["train_dataloader"]["batch_sampler"] == {"type": "LegacyBatchSampler"}
+    assert found["val_dataloader"]["batch_sampler"] == {"type": "LegacyBatchSampler", "own": {"type": "LastFirst"}}
