@@ -19,6 +19,8 @@ from footplate_operators import (
     polygons,
     pooling,
     scanning,
+    rasterization,
+    scatter,
     sparse,
 )
 
@@ -213,6 +215,15 @@ TOP_LEVEL_MODULES: dict[str, dict[str, _Operator]] = {
         "ms_deform_attn_forward": deformable.ms_deform_attn_forward,
         "ms_deform_attn_backward": attention.ms_deform_attn_backward,
     },
+    "native_rasterizer": {
+        "forward_rasterize": rasterization.forward_rasterize,
+        "backward_rasterize": rasterization.backward_rasterize,
+    },
+    "torch_scatter": {
+        "scatter": scatter.scatter,
+        **{f"scatter_{kind}": getattr(scatter, f"scatter_{kind}") for kind in ("add", "max", "mean", "min", "sum")},
+        "segment_csr": scatter.segment_csr,
+    },
     "flash_attn": _FLASH_ATTENTION,
     "flash_attn.flash_attn_interface": _FLASH_ATTENTION,
     "flash_attn.bert_padding": {
@@ -234,4 +245,4 @@ TOP_LEVEL_MODULES: dict[str, dict[str, _Operator]] = {
     "selective_scan_cuda_core": _SCAN,
     "selective_scan_cuda_oflex": _SCAN,
 }
-"""The modules whose names are also names of classes in packages. They are only imported on their own."""
+"""The modules that are only imported on their own. Some of their names are also names of classes in packages."""

@@ -402,6 +402,69 @@ def point_ops_ext(random: torch.Generator) -> tuple[Pairs, Pairs]:
     return [(found, expected)], []
 
 
+@case
+def torch_scatter(random: torch.Generator) -> tuple[Pairs, Pairs]:
+    extension, forward, backward = module("torch_scatter"), [], []
+    source, of_row = rand(random, 12, 3).requires_grad_(), randint(random, 5, 12)
+    ends = torch.tensor([2, 4, 4, 9, 12])
+    for kind in ("sum", "add", "mean", "max", "min", "segment_csr"):
+        if kind == "segment_csr":
+            ours = extension.segment_csr(source, ends)
+            groups = [list(range(start, end)) for start, end in itertools.pairwise(ends.tolist())]
+        else:
+            ours = getattr(extension, f"scatter_{kind}")(source, of_row, dim=0, dim_size=6)
+            groups = [[row for row in range(12) if of_row[row] == group] for group in range(6)]
+        expected, positions = torch.zeros(len(groups), 3), torch.full((len(groups), 3), 12)
+        for (group, rows), column in itertools.product(enumerate(groups), range(3)):
+            if rows and kind in ("max", "min"):
+                choose = max if kind == "max" else min
+                positions[group, column] = choose(rows, key=lambda row: source[row, column].item())
+                value = source[positions[group, column], column]
+            elif rows:
+                value = source[rows, column].sum() / (len(rows) if kind == "mean" else 1)
+            else:
+                continue
+            expected = expected.index_put((torch.tensor(group), torch.tensor(column)), value)
+        if kind in ("max", "min"):
+            across, _ = getattr(extension, f"scatter_{kind}")(source.mT, of_row, dim_size=6)
+            forward += [(ours[1], positions), (across.mT, expected)]
+            ours = ours[0]
+        grad = rand(random, *expected.shape)
+        forward.append((ours, expected))
+        backward += zip(*(gradients(each, [source], grad) for each in (ours, expected)), strict=True)
+    return forward, backward
+
+
+@case
+def native_rasterizer(random: torch.Generator) -> tuple[Pairs, Pairs]:
+    extension, forward, backward = module("native_rasterizer"), [], []
+    vertices = (5 * rand(random, 1, 3, 2) - 0.5).requires_grad_()
+    for mode in range(3):
+        rows, edges = [], torch.zeros(1, 3, 4, dtype=torch.int)
+        for b, y, x in places(1, 3, 4):
+            distances, is_inside, pixel = [], False, torch.tensor([x, y])
+            for edge in range(2 if mode == 0 else 3):
+                start, end = vertices[b, edge], vertices[b, (edge + 1) % 3]
+                along = ((pixel - start) @ (end - start)) / ((end - start) @ (end - start) + 1e-5)
+                nearest = start if along < 0 else end if along > 1 else start + along * (end - start)
+                distances.append(((pixel - nearest) ** 2).sum())
+                if (start[1] > y) != (end[1] > y):
+                    crossing = start[0] + (end[0] - start[0]) * (y - start[1]) / (end[1] - start[1])
+                    is_inside ^= bool(x < crossing)
+            squared, sign = torch.stack(distances).min(), 1.0 if is_inside else -1.0
+            edges[b, y, x] = torch.stack(distances).argmin()
+            drawn = ((-squared / 2).exp(), torch.sigmoid(sign * squared / 2), squared * 0 + sign)
+            rows.append(drawn[mode])
+        expected, grad = torch.stack(rows).view(1, 3, 4), rand(random, 1, 3, 4)
+        blank = torch.zeros(1, 3, 4), torch.zeros(1, 3, 4, dtype=torch.int)
+        image, found = extension.forward_rasterize(vertices.detach(), *blank, 4, 3, 2.0, mode)
+        plain, change = vertices.detach(), torch.ones(1, 3, 2)
+        change = extension.backward_rasterize(plain, image, found, grad, change, 4, 3, 2.0, mode)
+        forward += [(image, expected), (found, edges if mode < 2 else torch.zeros_like(edges))]
+        backward += zip([change], gradients(expected, [vertices], grad), strict=True)
+    return forward, backward
+
+
 # Attention
 
 
@@ -513,7 +576,7 @@ def largest_differences(name: str) -> tuple[float, float]:
         for kind, pairs in enumerate(CASES[name](torch.Generator().manual_seed(seed))):
             for ours, expected in pairs:
                 assert ours.shape == expected.shape
-                difference = (ours.double() - expected.double()).abs()
+                difference = (ours.detach().double() - expected.detach().double()).abs()
                 largest[kind] = max(largest[kind], difference.max().item() if difference.numel() else 0.0)
     return largest[0], largest[1]
 
