@@ -214,7 +214,9 @@ class SceneWriter:
         ]
         link(keys)
         ends = {"first_sample_token": keys[0]["token"], "last_sample_token": keys[-1]["token"]}
-        fields = {"log_token": token("log", scene), "nbr_samples": samples, "name": scene, "description": "Made up"}
+        # Code selects scenes by these words.
+        description = "Rain, night" if scene == "scene-0916" else "Straight road, parked cars"
+        fields = {"log_token": token("log", scene), "nbr_samples": samples, "name": scene, "description": description}
         add("scene", scene, **fields, **ends)
         points: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
         for sensor in SENSORS:
