@@ -1,7 +1,7 @@
 # Repository: https://github.com/wokaikaixinxin/ai4rs, commit e018cb4
 # Base config: projects/rotated_rtdetr/configs/o2_rtdetr_r18vd_2xb4_72e_dota.py
 # Installation: pip install -c constraints.txt -e '.[mmdet]' && pip install e2cnn timm
-# Data: a folder `made_up` written by `write_scenes` and `made_up_oriented_boxes` (benchmarks/code_bases/made_up_data.py)
+# Data: python -m benchmarks.repositories.data made_up
 from mmengine.config import read_base
 
 with read_base():

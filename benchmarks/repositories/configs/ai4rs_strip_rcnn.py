@@ -1,7 +1,7 @@
 # Repository: https://github.com/wokaikaixinxin/ai4rs, commit e018cb4
 # Base config: projects/Strip_RCNN/configs/strip_rcnn_t_fpn_1x_dota_le90.py
 # Installation: pip install -c constraints.txt -e '.[mmdet]' && pip install e2cnn timm
-# Data: a folder `made_up` written by `write_scenes` and `made_up_oriented_boxes` (benchmarks/code_bases/made_up_data.py)
+# Data: python -m benchmarks.repositories.data made_up
 _base_ = "./projects/Strip_RCNN/configs/strip_rcnn_t_fpn_1x_dota_le90.py"
 
 train_pipeline = [

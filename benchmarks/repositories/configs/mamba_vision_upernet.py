@@ -1,7 +1,7 @@
 # Repository: https://github.com/NVlabs/MambaVision, commit 7860a50; run in the folder semantic_segmentation
 # Base config: semantic_segmentation/configs/mamba_vision/mamba_vision_160k_ade20k-512x512_tiny.py
 # Installation: pip install -c constraints.txt -e '.[mmseg,mmdet]' && pip install timm einops
-# Data: a folder `made_up` written by `write_scenes` (benchmarks/code_bases/made_up_data.py)
+# Data: python -m benchmarks.repositories.data made_up
 _base_ = "./configs/mamba_vision/mamba_vision_160k_ade20k-512x512_tiny.py"
 custom_imports = dict(imports=["tools.mamba_vision"])
 

@@ -1,7 +1,7 @@
 # Repository: https://github.com/yunxiangfu2001/SegMAN, commit 9ced66a; run in the folder segmentation
 # Base config: segmentation/local_configs/segman/tiny/segman_t_ade.py
 # Installation: pip install -c constraints.txt -e '.[mmseg0]' && pip install timm einops fvcore triton
-# Data: a folder `made_up` written by `write_scenes` (benchmarks/code_bases/made_up_data.py)
+# Data: python -m benchmarks.repositories.data made_up
 # Its Triton kernels run on the CPU if the environment variable TRITON_INTERPRET is 1.
 _base_ = "./local_configs/segman/tiny/segman_t_ade.py"
 

@@ -1,7 +1,7 @@
 # Repository: https://github.com/zcablii/SM3Det, commit b271f31
 # Base config: configs/SM3Det/SM3Det_convnext_t.py
 # Installation: pip install -c constraints.txt -e '.[mmrotate0]' && pip install timm einops safetensors
-# Data: a folder `made_up` written by `write_scenes` and `made_up_oriented_boxes` (benchmarks/code_bases/made_up_data.py)
+# Data: python -m benchmarks.repositories.data made_up
 # Its sampler mixes three data sets in tools/train.py only: footplate run --cpu tools/train.py sm3det.py
 _base_ = "./configs/SM3Det/SM3Det_convnext_t.py"
 

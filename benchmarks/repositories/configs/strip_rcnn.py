@@ -1,7 +1,7 @@
 # Repository: https://github.com/HVision-NKU/Strip-R-CNN, commit c2d3cf4
 # Base config: configs/strip_rcnn/strip_rcnn_s_fpn_1x_dota_le90.py
 # Installation: pip install -c constraints.txt -e '.[mmrotate0]' && pip install timm
-# Data: a folder `made_up` written by `write_scenes` and `made_up_oriented_boxes` (benchmarks/code_bases/made_up_data.py)
+# Data: python -m benchmarks.repositories.data made_up
 _base_ = "./configs/strip_rcnn/strip_rcnn_s_fpn_1x_dota_le90.py"
 
 classes = ("c1", "c2", "c3", "c4")
