@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from footplate.registry import Registry
     from footplate.registry.root import *
     from footplate.tools.simulation import simulate
+    from footplate.weighted import Sum, Weighted
 
 __version__ = "0.1.0"
 
@@ -42,11 +43,13 @@ __all__ = [
     "Registry",
     "Runner",
     "STRATEGIES",
+    "Sum",
     "TASK_UTILS",
     "TRANSFORMS",
     "VISBACKENDS",
     "VISUALIZERS",
     "WEIGHT_INITIALIZERS",
+    "Weighted",
     "simulate",
 ]
 _HOMES = {
@@ -54,6 +57,8 @@ _HOMES = {
     "Config": "footplate.config",
     "Hook": "footplate.engine",
     "Runner": "footplate.engine",
+    "Sum": "footplate.weighted",
+    "Weighted": "footplate.weighted",
     "simulate": "footplate.tools.simulation",
 }  # all other names are registries
 

@@ -25,6 +25,7 @@ from footplate.evaluation.metric import BaseMetric, to_device
 from footplate.messages import nearest
 from footplate.registry import EVALUATOR, METRICS
 from footplate.storage import check_output_path
+from footplate.weighted import Sum, Weighted, as_weighted
 
 _logger = logging.getLogger("footplate")
 
@@ -227,17 +228,19 @@ class NamedMetric(BaseMetric[Any]):
         """The metric's name in messages."""
         return self.name or self.usual_name
 
+    def named_values(self, values: Any) -> dict[str, Any]:
+        """Converts the metric's result, which is one value or a dict of values, to a dict keyed by full metric name."""
+        if not isinstance(values, Mapping):
+            return {self._label: values}
+        return {f"{self.name}/{key}" if self.name is not None else str(key): value for key, value in values.items()}
+
     def named_numbers(self, values: Any) -> dict[str, float]:
         """Converts the metric's result, which is a number or a dict of numbers, to a dict keyed by full metric name.
 
         Raises:
             ArgumentError: A value is not a number.
         """
-        if not isinstance(values, Mapping):
-            values = {self._label: values}
-        elif self.name is not None:
-            values = {f"{self.name}/{key}": value for key, value in values.items()}
-        return {str(key): check_score(str(key), value, key="") for key, value in values.items()}
+        return {key: check_score(key, value, key="") for key, value in self.named_values(values).items()}
 
 
 class FunctionMetric(NamedMetric):
@@ -245,7 +248,8 @@ class FunctionMetric(NamedMetric):
 
     Args:
         function: A function that takes the predictions and the batch, both on the predictions' device, and returns a
-            number or a dict of numbers.
+            number or a dict of numbers. A number may have its own weight, as a tuple (value, weight) or `Weighted`, or
+            be a `Sum`.
         name: The name of the returned number, or the prefix for the keys of the returned dict. By default, a number is
             named after the function, and a dict's keys have no prefix.
 
@@ -264,15 +268,39 @@ class FunctionMetric(NamedMetric):
         check_takes(f"the metric '{self._label}' must be a function of", function, "predictions", "batch")
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
-        """Computes the values for a batch. Appends the values once per sample, which weights batches by their size."""
-        batch = to_device(data_batch, device_of(data_samples))
-        values = self.named_numbers(self.function(data_samples, batch))
-        self.results += [values] * count_samples(data_batch, data_samples)
+        """Computes the values for a batch. Appends an entry for each sample, with an equal share of the batch's weight.
 
-    def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
-        """Returns a dict of the mean values."""
+        An entry contains a tuple of a value and its weight for each name. The weight of a sum is None.
+        """
+        batch = to_device(data_batch, device_of(data_samples))
+        count = count_samples(data_batch, data_samples)
+        values = self.named_values(as_weighted(self.function(data_samples, batch)))
+        self.results += [{name: _share(name, value, count) for name, value in values.items()}] * count
+
+    def compute_metrics(self, results: list[dict[str, tuple[float, float | None]]]) -> dict[str, float]:
+        """Returns a dict of the means and sums."""
         names = dict.fromkeys(chain.from_iterable(results))
-        return {name: mean([result[name] for result in results if name in result]) for name in names}
+        return {name: _combine([result[name] for result in results if name in result]) for name in names}
+
+
+def _share(name: str, value: Any, count: int) -> tuple[float, float | None]:
+    """Returns the value and the weight of one of the `count` samples of a batch. The weight of a sum is None."""
+    value = as_weighted(value)
+    if isinstance(value, Sum):
+        return check_score(name, value.value, key="") / max(count, 1), None
+    if isinstance(value, Weighted):
+        weight = check_score(name, value.weight, key="")
+        return check_score(name, value.value, key=""), weight / max(count, 1)
+    return check_score(name, value, key=""), 1.0
+
+
+def _combine(shares: Sequence[tuple[float, float | None]]) -> float:
+    """Returns the mean of values by weight, or their sum if they have no weights."""
+    weights = [weight for _, weight in shares if weight is not None]
+    if not weights:
+        return total_of([value for value, _ in shares])
+    total = total_of([value * weight for value, weight in shares if weight])
+    return total / total_of(weights) if any(weights) else math.nan
 
 
 class TorchMetric(NamedMetric):
@@ -427,8 +455,10 @@ def returned_numbers(output: Any, batch: Any, *, required: bool) -> dict[str, An
     """
     # The prediction for a batch of one sample may have the shape (1,).
     shapes = ((), (1,)) if required or count_samples(batch, None) != 1 else ((),)
-    values = output.values() if isinstance(output, Mapping) else [None]
-    if all(isinstance(value, numbers.Real) or getattr(value, "shape", None) in shapes for value in values):
+    values = map(as_weighted, output.values()) if isinstance(output, Mapping) else [None]
+    if all(
+        isinstance(value, numbers.Real | Weighted | Sum) or getattr(value, "shape", None) in shapes for value in values
+    ):
         return {name: value for name, value in output.items() if required or name != "loss"}
     if not required:
         return {}
@@ -441,11 +471,10 @@ def returned_numbers(output: Any, batch: Any, *, required: bool) -> dict[str, An
     )
 
 
-def mean(values: Sequence[float]) -> float:
-    """Returns the mean of one or more numbers, which may be infinite or NaN."""
+def total_of(values: Sequence[float]) -> float:
+    """Returns the sum of numbers, which may be infinite or NaN."""
     # fsum is exact, but raises an error for inf - inf instead of returning NaN.
-    total = math.fsum(values) if all(map(math.isfinite, values)) else sum(values)
-    return total / len(values)
+    return math.fsum(values) if all(map(math.isfinite, values)) else sum(values)
 
 
 def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:

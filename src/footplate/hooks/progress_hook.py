@@ -1,7 +1,5 @@
 """Shows training progress in a terminal or notebook."""
 
-import os
-import sys
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.data import length_of
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.engine.running.process_setup import is_notebook
+from footplate.engine.running.process_setup import is_interactive, is_notebook
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.metric_names import find_rule, is_better, only_term, order_metrics, validation_label
@@ -54,17 +52,12 @@ class ProgressHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Opens the display."""
         self._began_at = time.monotonic()
-        is_terminal = sys.stdout is not None and sys.stdout.isatty()
-        can_show = os.environ.get("TERM") != "dumb" and (is_terminal or "IPython" in sys.modules)
-        if not can_show or not is_main_process():
+        if not is_interactive() or not is_main_process():
             return
         # Imported only if needed, because importing rich is slow.
         from footplate.hooks.live_display import LiveNotebook, LiveTerminal
 
-        if is_terminal:
-            self._display = LiveTerminal()
-        elif is_notebook():
-            self._display = LiveNotebook()
+        self._display = LiveNotebook() if is_notebook() else LiveTerminal()
         self._draw(runner, runner.iter)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

@@ -12,10 +12,12 @@ from footplate.engine.running.base_loops import BaseTrainLoop, Progress
 from footplate.errors import ArgumentError
 from footplate.records import HistoryBuffer, average_over_ranks, numbers_in, recorded_name
 from footplate.registry import HOOKS
+from footplate.weighted import LoggedValues
 
 _logger = logging.getLogger("footplate.hooks")
 _LONG_WAIT = 60.0  # seconds of waiting for data before a warning
 _AVERAGING_INTERVAL = 1000  # in iterations; limits how many values ranks exchange at once
+_MAX_RATES = 8  # the number of further learning rates to log for one optimizer
 _TIMES = ("time", "data_time")  # not recorded, because a resumed run could not reproduce them
 
 
@@ -100,12 +102,13 @@ class RuntimeInfoHook(Hook):
         """Records the losses without copying them from the device."""
         if outputs is not None and not isinstance(outputs, Mapping):
             raise ArgumentError("train_step must return a dict of values to log", found=outputs)
+        marked = outputs.marked if isinstance(outputs, LoggedValues) else {}
         for name, value in (outputs or {}).items():
-            if name in self._losses:
+            if name in self._losses and name not in marked:
                 self._losses[name].append(value)
                 continue
             key = f"train/{recorded_name(name, frozenset(self._rates))}"
-            runner.message_hub.update_scalar(key, value)  # checks that it is a number
+            runner.message_hub.update_scalar(key, marked.get(name, value))  # checks that it is a number
             self._losses[name] = runner.message_hub.scalar(key)
             self._losses[name].averages_ranks = runner.world_size > 1
         iteration = runner.iter + 1  # the same as `completed.iter`, which takes longer
@@ -131,7 +134,7 @@ class RuntimeInfoHook(Hook):
         row = {}
         for name, scalar in runner.message_hub.scalars_of("train").items():
             if name not in _TIMES and scalar.row_weight:
-                row[name] = scalar.current() if name in self._rates else scalar.mean("row")
+                row[name] = scalar.current() if name in self._rates else scalar.reduce("row")
         runner.history.add(epoch, iteration, row)
 
     def before_val(self, runner: Runner) -> None:
@@ -183,12 +186,24 @@ def _begin_evaluation(runner: Runner, mode: str) -> None:
 
 
 def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:
-    """Returns the dicts whose entry `lr` is a learning rate, keyed by the rate's name in logs."""
+    """Returns the dicts whose entry `lr` is a learning rate, keyed by the rate's name in logs.
+
+    `lr` is that of the first parameter group with trainable parameters. `base_lr`, as in MMEngine, is that of the
+    optimizer's config if `paramwise_cfg` is set. Otherwise, each further group with another rate is logged as
+    `lr_<name>` if the group has a `name`, and else as `lr_group<index>`.
+    """
     rates = {}
     for part, wrapper in optim_wrapper.parts.items():
         groups = wrapper.param_groups
-        trained = (group for group in groups if any(parameter.requires_grad for parameter in group.get("params", ())))
-        sources = {"lr": next(trained, groups[0]), "base_lr": getattr(wrapper, "base_param_settings", None) or {}}
+        trained = [group for group in groups if any(parameter.requires_grad for parameter in group.get("params", ()))]
+        base = getattr(wrapper, "base_param_settings", None) or {}
+        sources = {"lr": (trained or groups)[0], "base_lr": base}
+        seen = {sources["lr"].get("lr")}
+        for index, group in enumerate([] if base else groups):
+            is_trained = any(group is each for each in trained)
+            if is_trained and group.get("lr") not in seen and len(seen) <= _MAX_RATES:
+                seen.add(group["lr"])
+                sources[f"lr_{group.get('name', f'group{index}')}"] = group
         for name, settings in sources.items():
             if settings.get("lr") is not None:
                 rates[f"{part}.{name}" if part else name] = settings

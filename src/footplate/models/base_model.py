@@ -15,6 +15,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.models.base_module import BaseModule, InitCfg
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.registry import MODELS
+from footplate.weighted import LoggedValues, Sum, Weighted, detached, without_nan
 
 
 class BaseModel(BaseModule, ABC):
@@ -61,7 +62,7 @@ class BaseModel(BaseModule, ABC):
         Dict batches are passed as keyword arguments, and lists or tuples as positional arguments.
         """
 
-    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Any]:
         """Runs one training step.
 
         Args:
@@ -86,12 +87,11 @@ class BaseModel(BaseModule, ABC):
     def val_loss(self, data: Any) -> dict[str, Tensor]:
         """Returns the values to log for one validation batch as scalar tensors, with the total loss as "loss".
 
-        The losses are averaged over the samples. If only some of a batch's samples contribute to the loss, the model
-        may return their number as "num_samples". If it is 0, the losses do not count.
+        Losses that are not `Weighted` are averaged over the samples.
         """
         return self.parse_losses(self._run_forward(self.data_preprocessor(data, False), "loss"))[1]
 
-    def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+    def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Any, dict[str, Tensor]]:
         """Returns the total loss and the values to log; see `footplate.models.parse_losses`."""
         return parse_losses(losses)
 
@@ -192,40 +192,56 @@ def split_views(data: Any) -> list[Any]:
     return [dict(zip(data, view, strict=True)) for view in views] if isinstance(data, Mapping) else views
 
 
-def parse_losses(losses: Mapping[str, Tensor | Sequence[Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+def parse_losses(losses: Mapping[str, Any]) -> tuple[Tensor | Weighted, LoggedValues]:
     """Computes the total loss and the values to log.
 
     Args:
         losses: A dict that maps names to values. A tensor is reduced to its mean, and a list of tensors to the sum of
-            their means. Entries with "loss" in their name are summed and minimized; all others are only logged.
+            their means. Entries with "loss" in their name are summed and minimized; all others are only logged. A value
+            may also be `Weighted` or, if it is only logged, a `Sum`.
 
     Returns:
         The total loss, of shape ``()``, and a dict of the values to log, as detached tensors of shape ``()`` on their
-        original device. The dict includes the total as "loss".
+        original device. The dict includes the total as "loss". The total is `Weighted` if the losses are.
 
     Raises:
         ArgumentError: `losses` is not a dict, a value is neither a tensor nor a non-empty list of tensors, a name is
-            not a string, or no name contains "loss".
+            not a string, no name contains "loss", or the losses have different weights.
     """
     if not isinstance(losses, Mapping):
         raise ArgumentError("a model in mode 'loss' must return a dict of losses", found=type(losses))
     total: Tensor | None = None
-    others: dict[str, Tensor] = {}
+    others: dict[str, Any] = {}
+    weights = []  # of the losses
     for name, value in losses.items():
         scalar = _scalar(name, value)
         if "loss" in name:
             total = scalar if total is None else total + scalar
+            weights.append(value.weight if isinstance(value, Weighted) else None)
         if name != "loss":
-            others[name] = scalar.detach()
+            others[name] = detached(value._replace(value=scalar) if isinstance(value, Weighted | Sum) else scalar)
     if total is None:
         message = "none of the values returned by the model has 'loss' in its name, so there is no total loss"
         raise ArgumentError(message, found=list(losses))
-    return total, {"loss": total.detach(), **others}
+    weight = weights[0]
+    if any(each is not weight and each != weight for each in weights[1:]):
+        raise ArgumentError(
+            "the losses have different weights, so their sum has none",
+            found={name: value.weight if isinstance(value, Weighted) else None for name, value in losses.items()},
+            notes=["Return the total as Weighted, and the other values without 'loss' in their names."],
+        )
+    if weight is None:
+        return total, LoggedValues({"loss": total.detach(), **others})
+    return Weighted(total, weight), LoggedValues({"loss": Weighted(total.detach(), weight), **others})
 
 
 def _scalar(name: object, value: Tensor | Sequence[Tensor]) -> Tensor:
     if not isinstance(name, str):
         raise ArgumentError("the name of a loss must be a string", found=name)
+    if isinstance(value, Weighted):
+        return without_nan(_scalar(name, value.value), value.weight)
+    if isinstance(value, Sum):
+        return _scalar(name, value.value)
     if isinstance(value, Tensor):
         return value if value.dim() == 0 else (value if value.is_floating_point() else value.float()).mean()
     if isinstance(value, (list, tuple)) and value and all(isinstance(part, Tensor) for part in value):

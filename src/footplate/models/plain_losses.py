@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from footplate.errors import ArgumentError
+from footplate.weighted import Sum, Weighted, as_weighted
+
+FUNCTIONS = ("training_step", "the loss function")
 
 
 def losses_in(output: Any, source: str, advise: Callable[[], str] | None = None) -> dict[str, Any]:
@@ -21,6 +24,10 @@ def losses_in(output: Any, source: str, advise: Callable[[], str] | None = None)
     Raises:
         ArgumentError: The output contains no loss.
     """
+    if source in FUNCTIONS:  # the output of a module may be a tuple of a loss and something else
+        output = as_weighted(output)
+    if isinstance(output, Weighted) and isinstance(output.value, Tensor) and output.value.numel() == 1:
+        return {"loss": output}
     loss = output if isinstance(output, Tensor) else getattr(output, "loss", None)
     if isinstance(loss, Tensor) and loss.numel() == 1:
         return {"loss": loss}
@@ -44,23 +51,34 @@ def losses_in(output: Any, source: str, advise: Callable[[], str] | None = None)
     )
 
 
-def _named_losses(output: Mapping[str, Any]) -> dict[str, Tensor]:
+def _named_losses(output: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the losses in `output` and the numbers to log with them, or an empty dict if there is no loss."""
     totals = {name: _total(value) for name, value in output.items() if "loss" in str(name)}
-    losses = {name: value for name, value in totals.items() if isinstance(value, Tensor)}
+    losses = {name: value for name, value in totals.items() if isinstance(value, Tensor | Weighted)}
     if not losses:
         return {}
     logged = {}
     for name, value in output.items():
-        is_scalar = isinstance(value, numbers.Real) or (isinstance(value, Tensor) and value.numel() == 1)
+        plain = value.value if isinstance(value, Weighted | Sum) else value
+        is_scalar = isinstance(plain, numbers.Real) or (isinstance(plain, Tensor) and plain.numel() == 1)
         # Without an entry "loss", all entries with "loss" in their name are summed, but plain numbers must not be.
         if name not in losses and is_scalar and ("loss" in losses or "loss" not in str(name)):
-            logged[name] = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
+            number = torch.as_tensor(plain, dtype=None if isinstance(plain, Tensor) else torch.float64)
+            logged[name] = value._replace(value=number) if isinstance(value, Weighted | Sum) else number
     return {**losses, **logged}
+
+
+def to_log(value: Any) -> Any:
+    """Returns a logged value as a detached scalar tensor, possibly `Weighted` or a `Sum`."""
+    if isinstance(value, Weighted | Sum):
+        return value._replace(value=to_log(value.value))
+    return value.detach().float().mean()
 
 
 def _total(value: Any) -> Any:
     """Returns the sum of a list of losses, and any other value unchanged."""
+    if isinstance(value, Weighted):
+        return value
     if isinstance(value, (list, tuple)) and all(
         isinstance(each, Tensor) and each.is_floating_point() for each in value
     ):

@@ -20,11 +20,12 @@ from footplate.errors import ArgumentError
 from footplate.messages import list_names, pluralize
 from footplate.models.base_model import BaseModel, parse_losses
 from footplate.models.input_description import describe_inputs
-from footplate.models.plain_losses import losses_in
+from footplate.models.plain_losses import losses_in, to_log
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.models.training_step import OPTIMIZERS, TrainStep, further_arguments, line_for_method
 from footplate.module_selection import BATCH_NORMS
 from footplate.registry import MODEL_WRAPPERS
+from footplate.weighted import LoggedValues, Weighted, as_weighted
 
 _logger = logging.getLogger("footplate.models")
 
@@ -71,7 +72,8 @@ class PlainModel(ModelWrapper, BaseModel):
     | yes | no | `training_step(module, batch)` | not available |
     | yes | yes | `training_step(module, batch)` | `loss(predictions, target)` |
 
-    The result is a scalar tensor, an object with a `loss` attribute, or a dict of losses. In a dict, the entry "loss"
+    The result is a scalar tensor, an object with a `loss` attribute, or a dict of losses. A function may also return a
+    tuple of a loss and its weight, and any value may be `Weighted`. In a dict, the entry "loss"
     is minimized and other scalars are only logged. If there is no such entry, all entries with "loss" in their name are
     summed. In a dict, a list of losses counts as its sum.
 
@@ -144,7 +146,7 @@ class PlainModel(ModelWrapper, BaseModel):
             return validation_step(self.module, batch)
         return self._output(batch)
 
-    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Any]:
         """Runs one training step, and returns the values to log."""
         if self._needs_inputs:
             self._needs_inputs = False
@@ -155,11 +157,15 @@ class PlainModel(ModelWrapper, BaseModel):
         step = TrainStep(next(iter(optim_wrapper.parts.values())).message_hub)
         self._further_arguments = {name: step if name == "step" else optim_wrapper for name in self._further_names}
         if self._further_arguments.keys().isdisjoint(OPTIMIZERS):
-            return {**super().train_step(data, optim_wrapper), **step.values}
+            logged = LoggedValues()
+            logged.merge(super().train_step(data, optim_wrapper))
+            logged.merge(step.values)
+            return logged
         with optim_wrapper.optim_context(self):
             (batch,) = self.data_preprocessor(data, True)
             output = self._functions["training_step"](self.module, batch, **self._further_arguments)
-        if isinstance(output, (Tensor, numbers.Real)):
+        output = as_weighted(output)
+        if isinstance(output, Tensor | numbers.Real | Weighted):
             output = {"loss": output}
         elif not isinstance(output, Mapping | None):
             output = losses_in(output, "training_step")
@@ -216,13 +222,15 @@ class PlainModel(ModelWrapper, BaseModel):
             output = self(batch, mode="predict" if self._validation_loss == "of_prediction" else "tensor")
         return self.parse_losses(self._losses_of(output, batch))[1]
 
-    def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+    def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor | Weighted, LoggedValues]:
         """Returns the total loss and the values to log. If there is a "loss" entry, only that entry is minimized."""
         if "loss" not in losses:
             return parse_losses(losses)
         loss, logged = parse_losses({"loss": losses["loss"]})
-        others = {name: value.detach().float().mean() for name, value in losses.items() if name != "loss"}
-        return loss, {**logged, **others}
+        for name, value in losses.items():
+            if name != "loss":
+                logged.set(name, to_log(value))
+        return loss, logged
 
     def train(self, mode: bool = True) -> Self:
         """Sets training or evaluation mode, and frees the latest prediction.

@@ -3,10 +3,11 @@
 import inspect
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from footplate.errors import ArgumentError
 from footplate.records import MessageHub
+from footplate.weighted import LoggedValues, Weighted, detached
 
 OPTIMIZERS = ("optimizer", "optimizers")
 
@@ -22,7 +23,7 @@ class TrainStep:
     """
 
     def __init__(self, message_hub: MessageHub) -> None:
-        self.values: dict[str, Any] = {}
+        self.values = LoggedValues()
         self._info: dict[str, int] = message_hub.runtime_info
 
     @property
@@ -48,9 +49,15 @@ class TrainStep:
         """The number of iterations in the run."""
         return self._info["max_iters"]
 
-    def log(self, name: str, value: Any) -> None:
-        """Logs a number or a tensor with one element, as if `training_step` had returned it in a dict."""
-        self.values[name] = value.detach() if isinstance(value, Tensor) else value
+    def log(self, name: str, value: Any, weight: Any = None) -> None:
+        """Logs a value, as if `training_step` had returned it in a dict.
+
+        Args:
+            name: The name of the value.
+            value: A number or a tensor with one element, or a `Weighted` or `Sum` value.
+            weight: The number of items that `value` is a mean over, by which it is weighted in means; see `Weighted`.
+        """
+        self.values.set(name, detached(value if weight is None else Weighted(value, weight)))
 
 
 def further_arguments(training_step: Any) -> tuple[str, ...]:

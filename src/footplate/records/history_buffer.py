@@ -29,15 +29,17 @@ class _Totals(NamedTuple):
     min: float = math.inf
     max: float = -math.inf
 
-    def add(self, values: Sequence[float], counts: Sequence[float]) -> "_Totals":
-        """Returns the totals after adding values.
+    def add(self, values: Sequence[float], counts: Sequence[float], *, are_means: bool) -> "_Totals":
+        """Returns the totals after adding values: sums over `count` items or, if `are_means`, their means.
 
         Adds the values one by one, so that the result does not depend on the number of values per call.
         """
         weight, total, low, high = self
         for number, count in zip(values, counts, strict=True):
+            if are_means and not count:  # a mean over no items may be NaN
+                continue
             weight += count
-            total += number
+            total += number * count if are_means else number
             is_nan = number != number
             low = number if number < low or is_nan else low
             high = number if number > high or is_nan else high
@@ -70,6 +72,9 @@ class HistoryBuffer:
             sets this attribute, and calls the function at least every 1,000 iterations.
         num_added: The number of values added so far, including values that are no longer stored. After
             `load_state_dict`, starts from the number of restored values.
+        reduction: How `reduce` combines the values of a window or of several ranks. With "mean", the default, a value
+            is a sum over `count` items, as in MMEngine. With "weighted", it is their mean; see `Weighted`. With "sum",
+            the values are summed.
         since_mark: The number of values added since the last `mark`, or since the start.
 
     Raises:
@@ -92,36 +97,40 @@ class HistoryBuffer:
         self._capacity = max_length
         self._values = array("d")
         self._counts = array("d")
-        self._unread: list[Any] = []  # a tensor that has not been copied from its device yet, and all later values
+        # A value or count that has not been copied from its device yet, and all later values, with their counts.
+        self._unread: list[tuple[float | Tensor, float | Tensor]] = []
         self._run_totals = self._row_totals = _Totals()
         self.num_added = 0
         self.since_mark = 0
         self._num_in_totals = 0  # with `averages_ranks`, values are added to the totals once they have been averaged
         self.averages_ranks = False
+        self.reduction = "mean"
         for value, count in zip(log_history, count_history, strict=True):
             self.append(value, count)
 
     def __len__(self) -> int:
-        return min(len(self._counts), self._capacity)
+        return min(len(self._counts) + len(self._unread), self._capacity)
 
     def mark(self) -> None:
         """Starts to count the values of the next log line, or of a validation or test run."""
         self.since_mark = 0
 
-    def append(self, value: float | Tensor, count: float = 1) -> None:
+    def append(self, value: float | Tensor, count: float | Tensor = 1) -> None:
         """Adds a value: a number, or a detached 0-d tensor on any device.
 
         Args:
-            value: The value, or the sum over `count` items.
+            value: The value, or the sum over `count` items, or their mean; see `reduction`.
             count: The number of items. `mean` divides by the sum of the counts.
         """
         if isinstance(value, Tensor):  # keeping many small CPU tensors would fragment the heap
             value = value.item() if value.is_cpu else value.detach()
-        if self._unread or isinstance(value, Tensor):
-            self._unread.append(value)
+        if isinstance(count, Tensor):
+            count = count.item() if count.is_cpu else count.detach()
+        if self._unread or isinstance(value, Tensor) or isinstance(count, Tensor):
+            self._unread.append((value, count))
         else:
             self._values.append(value)
-        self._counts.append(count)
+            self._counts.append(count)
         self.since_mark += 1
         self.num_added += 1
         if not self.num_added % _CHUNK and not self.averages_ranks:
@@ -157,6 +166,10 @@ class HistoryBuffer:
         totals = self._totals_over(window_size)
         return totals.sum / totals.weight if totals.weight else math.nan
 
+    def reduce(self, window_size: int | str | None = None) -> float:
+        """Returns the mean of the values in a window or, if `reduction` is "sum", their sum; see `mean`."""
+        return self._totals_over(window_size).sum if self.reduction == "sum" else self.mean(window_size)
+
     @property
     def row_weight(self) -> float:
         """The sum of the counts in the `"row"` window."""
@@ -191,13 +204,14 @@ class HistoryBuffer:
     def state_dict(self) -> dict[str, Any]:
         """Returns the state that a resumed run needs to compute exactly the same statistics."""
         values, counts = self.data
-        return {
+        state = {
             "values": torch.from_numpy(values),
             "counts": torch.from_numpy(counts),
             "totals": torch.tensor(self._totals_over("global"), dtype=torch.float64),
             "row": torch.tensor(self._totals_over("row"), dtype=torch.float64),
             "since_mark": self.since_mark,
         }
+        return state if self.reduction == "mean" else {**state, "reduction": self.reduction}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned. Raises a KeyError or ValueError if it is invalid."""
@@ -213,23 +227,40 @@ class HistoryBuffer:
         self._unread = []
         self.num_added = self._num_in_totals = len(self._values)
         self.since_mark = state.get("since_mark", 0)
+        self.reduction = state.get("reduction", "mean")
 
-    def unaveraged_values(self) -> list[float]:
-        """Returns the values that are not in the totals yet, which are this rank's own.
+    def unaveraged_values(self) -> list[tuple[float, float]]:
+        """Returns the values that are not in the totals yet, which are this rank's own, with their counts.
 
-        Returns an empty list if they cannot be averaged, because the count of one of them is not 1.
+        Returns an empty list if they cannot be averaged, because `reduction` is "mean" and a count is not 1.
         """
         self._read()
         first = self._num_in_totals
-        return self._values[first:].tolist() if set(self._counts[first:]) <= {1} else []
+        if self.reduction == "mean" and not set(self._counts[first:]) <= {1}:
+            return []
+        return list(zip(self._values[first:], self._counts[first:], strict=True))
 
-    def replace_unaveraged(self, values: Sequence[float]) -> None:
-        """Replaces the values that `unaveraged_values` returned, and adds them to the totals.
+    def replace_unaveraged(self, ranks: Sequence[Sequence[tuple[float, float]]]) -> None:
+        """Replaces the values that `unaveraged_values` returned with those of all ranks, and adds them to the totals.
 
-        An empty list replaces nothing: the values are added to the totals without being averaged.
+        Args:
+            ranks: What `unaveraged_values` returned on each rank. If the lists are empty, the values are added to the
+                totals without being averaged.
         """
-        self._values[len(self._values) - len(values) :] = array("d", values)
+        merged = [self._merge(entries) for entries in zip(*ranks, strict=True)]
+        start = len(self._values) - len(merged)
+        self._values[start:] = array("d", [value for value, _ in merged])
+        self._counts[start:] = array("d", [count for _, count in merged])
         self._add_to_totals()
+
+    def _merge(self, entries: Sequence[tuple[float, float]]) -> tuple[float, float]:
+        """Returns the value and count that replace those of several ranks."""
+        if self.reduction != "weighted":
+            total = sum(value for value, _ in entries)
+            return (total if self.reduction == "sum" else total / len(entries)), 1.0
+        weight = sum(count for _, count in entries)
+        total = sum(value * count for value, count in entries if count)
+        return (total / weight if weight else math.nan), weight
 
     def _totals_over(self, window: int | str | None) -> _Totals:
         self._read()
@@ -239,14 +270,17 @@ class HistoryBuffer:
         else:
             first = max(len(self._values) - min(int(window or 0), self._capacity), 0)
             before = _Totals()
-        return before.add(self._values[first:], self._counts[first:])
+        are_means = self.reduction == "weighted"
+        return before.add(self._values[first:], self._counts[first:], are_means=are_means)
 
     def _read(self) -> None:
         """Converts unread tensors to numbers, with a single copy from the device."""
-        tensors = [value for value in self._unread if isinstance(value, Tensor)]
+        tensors = [part for pair in self._unread for part in pair if isinstance(part, Tensor)]
         if tensors:
-            numbers = iter(torch.stack([value.reshape(()).to(tensors[0].device) for value in tensors]).tolist())
-            self._values.extend(next(numbers) if isinstance(value, Tensor) else value for value in self._unread)
+            numbers = iter(torch.stack([part.reshape(()).to(tensors[0].device) for part in tensors]).tolist())
+            read = [[next(numbers) if isinstance(part, Tensor) else part for part in pair] for pair in self._unread]
+            self._values.extend(value for value, _ in read)
+            self._counts.extend(count for _, count in read)
             self._unread.clear()
 
     def _add_to_totals(self) -> None:
@@ -259,8 +293,9 @@ class HistoryBuffer:
 def average_over_ranks(buffers: Mapping[str, HistoryBuffer]) -> None:
     """Replaces the values added since the last call with means over the ranks. All ranks must call this function.
 
-    Skips buffers without `averages_ranks`, and buffers with an unaveraged value whose count is not 1. On each rank, the
-    mean covers only the ranks that have added the same number of values.
+    The means are weighted by the counts if the `reduction` of a buffer is "weighted"; if it is "sum", the values are
+    summed. Skips buffers without `averages_ranks`, and other buffers with an unaveraged value whose count is not 1. On
+    each rank, the mean covers only the ranks that have added the same number of values.
     """
     if get_world_size() == 1:
         return
@@ -268,7 +303,7 @@ def average_over_ranks(buffers: Mapping[str, HistoryBuffer]) -> None:
     ranks = gather_objects(own)
     for key, values in own.items():
         alike = [rank[key] for rank in ranks if key in rank and len(rank[key]) == len(values)]
-        buffers[key].replace_unaveraged([sum(numbers) / len(numbers) for numbers in zip(*alike, strict=True)])
+        buffers[key].replace_unaveraged(alike)
 
 
 def known_statistics() -> list[str]:

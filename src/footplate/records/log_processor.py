@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
 _TIMES = ("time", "data_time")
+_RATE = re.compile(r"lr(_[^/]*)?$")
 _ETA_WINDOW = 50  # iterations
 _MAX_ETA = 10**13  # seconds; close to the maximum of a timedelta
 _MAX_VALUES = 16  # the maximum number of values of one metric in a log line
@@ -97,7 +98,7 @@ class LogProcessor:
                 tag["epoch"] = runner.epoch + 1
             tag["iter"] = runner.iter + 1
         # Order: learning rates, ETA, times and, in training, memory and all other values.
-        rates = {name: value for name, value in tag.items() if name.rpartition("/")[2].endswith("lr")}
+        rates = {name: value for name, value in tag.items() if _RATE.search(name)}
         parts = [self._head(runner, mode) + self._place(runner, batch_idx, mode)]
         parts += [f"{name}: {value:.{self.num_digits}e}" for name, value in rates.items()]
         left = runner.max_iters - runner.iter - 1 if mode == "train" else _size(runner, mode) - batch_idx - 1
@@ -165,7 +166,7 @@ class LogProcessor:
             # Scalars of validation also contain values from earlier validations and first-generation workflows.
             window = self.window_size if mode == "train" else min(self.window_size, scalar.since_mark)
             is_metric = name.removesuffix(RENAMED_SUFFIX) in (metrics or ())  # a mean over the dataset
-            is_averaged = self.mean_pattern.match(name) and not is_metric
+            is_averaged = self.mean_pattern.match(name) and not is_metric and scalar.reduction != "sum"
             tag[self._name(mode, name)] = scalar.mean(window) if is_averaged else scalar.current()
         return tag | self._apply_rules(scalars) if mode == "train" else tag
 

@@ -12,6 +12,7 @@ from typing_extensions import Self
 from footplate.errors import ArgumentError
 from footplate.messages import pluralize
 from footplate.records.history_buffer import HistoryBuffer
+from footplate.weighted import Sum, Weighted
 
 _logger = logging.getLogger("footplate.records")
 RENAMED_SUFFIX = "_of_model"
@@ -108,13 +109,19 @@ class MessageHub(Instances):
 
         Args:
             key: The key, such as `"train/loss"`.
-            value: A number, or a tensor or array with one element. Tensors remain on their device.
+            value: A number, or a tensor or array with one element. Tensors remain on their device. If it is `Weighted`
+                or a `Sum`, the scalar's means are weighted, or its values are summed.
             count: The number of items, if `value` is a sum over several items.
             resumed: Whether checkpoints include the scalar.
 
         Raises:
             ArgumentError: The value has more than one element, or is not a number.
         """
+        reduction = ""
+        if isinstance(value, Weighted):
+            reduction, (value, count) = "weighted", value
+        elif isinstance(value, Sum):
+            reduction, (value,) = "sum", value
         if isinstance(value, Tensor) and value.numel() == 1:
             value = value.detach().reshape(())
         elif isinstance(value, (int, float, np.number, np.ndarray)) and np.size(value) == 1:
@@ -123,7 +130,9 @@ class MessageHub(Instances):
             raise ArgumentError(f"the scalar '{key}' must be a single number", found=value)
         if not resumed:
             self._not_resumed.add(key)
-        self.scalar(key).update(value, count)
+        scalar = self.scalar(key)
+        scalar.reduction = reduction or scalar.reduction
+        scalar.update(value, count)
 
     def update_scalars(self, log_dict: Mapping[str, Any], resumed: bool = True) -> None:
         """Records several values, each a number or `dict(value=..., count=...)`; see `update_scalar`."""

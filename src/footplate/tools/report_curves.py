@@ -87,7 +87,8 @@ def _repeated(curves: Mapping[ScalarKey, list[ReportCurve]]) -> dict[ScalarKey, 
 
 def _is_detail(key: ScalarKey) -> bool:
     mode, name = key
-    return mode == "train" and not _DETAILS.isdisjoint(name.replace(".", "/").split("/"))  # as in "critic.lr"
+    parts = name.replace(".", "/").split("/")  # as in "critic.lr"
+    return mode == "train" and any(part in _DETAILS or part.startswith("lr_") for part in parts)
 
 
 def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) -> dict[str, Any]:

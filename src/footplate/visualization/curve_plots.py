@@ -43,7 +43,7 @@ def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bo
     group, slash, _ = label.partition("/")
     if trains and group.endswith("grad_norm"):
         return "gradient norm"
-    if trains and (group == "lr" or label.endswith(".lr")):
+    if trains and (group == "lr" or group.startswith("lr_") or label.endswith(".lr")):
         return "learning rate"
     where = "training"
     if not trains:

@@ -14,6 +14,7 @@ from footplate.errors import ArgumentError, import_optional
 from footplate.models import BaseTTAModel
 from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
+from footplate.weighted import Weighted
 from footplate_vision.segmentation.data import SegDataSample
 from footplate_vision.small_resnet import Pyramid
 from footplate_vision.structures import PixelData
@@ -72,11 +73,11 @@ class BaseSegmentor(TaskModel):
         """Returns scores of shape ``(N, C, H, W)``, at the size of the inputs."""
         return enlarge(self.score(inputs), inputs.shape[-2:])
 
-    def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Any]:
         """Returns `loss_ce` and `acc_seg` (the pixel accuracy in percent); each sample needs `gt_sem_seg`.
 
-        The loss is 0, not NaN, if all pixels are ignored or have classes of weight 0. In evaluation mode, also returns
-        `num_samples`, the number of samples that contain other pixels; see `val_loss`.
+        The loss is 0, not NaN, if all pixels are ignored or have classes of weight 0. In evaluation mode, both are
+        `Weighted` by the pixels that they are means over.
         """
         truth = stack_label_maps(data_samples, inputs.shape[-2:], self.ignore_index)
         scores = self.outputs(inputs)
@@ -93,7 +94,9 @@ class BaseSegmentor(TaskModel):
         is_highest = detached.gather(1, classes[:, None]) == detached.amax(dim=1, keepdim=True)
         right = is_highest[:, 0] & counted
         losses = {"loss_ce": loss / (total + (total == 0)), "acc_seg": 100 * right.sum() / counted.sum().clamp(min=1)}
-        return losses if self.training else {**losses, "num_samples": weights.flatten(1).any(dim=1).sum()}
+        if self.training:
+            return losses
+        return {"loss_ce": Weighted(losses["loss_ce"], total), "acc_seg": Weighted(losses["acc_seg"], counted.sum())}
 
     def predict(self, inputs: Tensor, data_samples: Samples) -> list[SegDataSample]:
         """Sets `seg_logits` and `pred_sem_seg` in each image's sample and returns the samples.

@@ -79,3 +79,22 @@ def predicted(folder: Path) -> list[int] | None:
 
 def test_predictions_are_collected_in_order(tmp_path: Path, on_ranks: OnRanks) -> None:
     assert on_ranks(2, predicted, tmp_path) == [[*range(21)], None]
+
+
+def gathered(folder: Path) -> list[Any]:
+    data = DataLoader(TensorDataset(torch.arange(7.0)[:, None]), batch_size=2)
+    model = nn.Linear(1, 1)
+    nn.init.ones_(model.weight)
+    nn.init.zeros_(model.bias)
+
+    def step(model: nn.Module, batch: Any) -> Any:
+        value = model(batch[0])
+        return {"value": value[:, 0], "name": [f"{number:.0f}" for number in value.flatten()]}
+
+    return Runner(model, folder, validation_step=step, training_step=step).predict(data, gather=True)
+
+
+def test_predictions_are_gathered_in_the_order_of_the_dataset(tmp_path: Path, on_ranks: OnRanks) -> None:
+    expected = [{"value": torch.tensor(float(number)), "name": str(number)} for number in range(7)]
+    assert gathered(tmp_path / "1") == expected
+    assert on_ranks(3, gathered, tmp_path / "3") == [expected] * 3

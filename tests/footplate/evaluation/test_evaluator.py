@@ -151,7 +151,8 @@ def test_target_and_prediction_of_an_object_can_be_chosen(
 )
 def test_mean_of_a_function_may_be_non_finite(values: list[float], mean: float) -> None:
     metric = FunctionMetric(max, "score")
-    assert metric.compute_metrics([{"score": value} for value in values]) == {"score": pytest.approx(mean, nan_ok=True)}
+    results = [{"score": (value, 1.0)} for value in values]
+    assert metric.compute_metrics(results) == {"score": pytest.approx(mean, nan_ok=True)}
 
 
 def test_rows_of_nested_predictions_are_split_for_metrics_of_several_processes() -> None:

@@ -45,6 +45,21 @@ def test_logged_learning_rate_is_that_of_the_first_trainable_group(tmp_path: Pat
     assert set(values(hub, "train/lr")) == {0.3}
 
 
+def test_different_learning_rates_of_groups_are_logged(tmp_path: Path) -> None:
+    model = ToyModel()
+    first, head = model.layers[0], model.layers[3]
+    groups: list[dict[str, Any]] = [
+        {"params": [first.weight], "lr": 0.1},
+        {"params": [first.bias], "lr": 0.1},
+        {"params": [head.weight], "lr": 0.2, "name": "head"},
+        {"params": [head.bias], "lr": 0.4},
+    ]
+    wrapper = {"type": "OptimWrapper", "optimizer": torch.optim.SGD(groups)}
+    hub = trained(tmp_path, model=model, optim_wrapper=wrapper, param_scheduler=None)
+    rates = {name: value.current() for name, value in hub.scalars_of("train").items() if name.startswith("lr")}
+    assert rates == {"lr": 0.1, "lr_head": 0.2, "lr_group3": 0.4}
+
+
 def test_losses_are_recorded_each_iteration(tmp_path: Path) -> None:
     class Count(BaseModel):
         def __init__(self) -> None:

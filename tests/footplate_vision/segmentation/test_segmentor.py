@@ -8,6 +8,7 @@ from torch import Tensor
 from footplate.engine.running.evaluation_loops import MeanLosses
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS
+from footplate.weighted import LoggedValues, Weighted
 from footplate_vision.segmentation import BaseSegmentor, SegDataSample, SegTTAModel, SmallSegmentor
 from footplate_vision.segmentation.segmentor import stack_label_maps
 from footplate_vision.structures import PixelData
@@ -59,8 +60,8 @@ def test_images_in_which_no_pixel_counts_are_left_out_of_the_validation_loss() -
     mean = MeanLosses()
     for images, labels in ((inputs, truth), (inputs[1:], truth[1:])):
         mean.add(segmentor.val_loss({"inputs": images, "data_samples": samples(labels)}), len(images))
-    mean.add({"loss": torch.nan, "num_samples": 0}, 1)
-    mean.add({"loss": torch.tensor(torch.nan), "num_samples": torch.tensor(0)}, 1)
+    mean.add(LoggedValues({"loss": Weighted(torch.nan, 0)}), 1)
+    mean.add(LoggedValues({"loss": Weighted(torch.tensor(torch.nan), torch.tensor(0))}), 1)
     assert mean.result() == pytest.approx({"loss": expected, "loss_ce": expected})
     unlabeled = MeanLosses()
     unlabeled.add(segmentor.val_loss({"inputs": inputs[1:], "data_samples": samples(truth[1:])}), 1)

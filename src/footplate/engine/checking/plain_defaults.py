@@ -5,10 +5,11 @@ from functools import partial
 from typing import Any
 
 from footplate.engine.checking.arguments import counts_epochs
+from footplate.engine.running.process_setup import is_interactive
 from footplate.error_context import with_defaults, with_origins
 from footplate.evaluation.evaluator import copy_section, returned_numbers
 
-_ALL_BUT_RATES = r"(?!(.*\.)?(base_)?lr$)"  # like losses, the values that `training_step` logs are averaged
+_ALL_BUT_RATES = r"(?!(.*\.)?(base_)?lr(_.*)?$)"  # like losses, the values that `training_step` logs are averaged
 _SAVE_INTERVAL, _KEPT_CHECKPOINTS = 1000, 2  # in iteration-based runs
 
 
@@ -16,8 +17,8 @@ def set_plain_defaults(arguments: dict[str, Any], *, saves: bool) -> None:
     """Sets the defaults for a plain module.
 
     Validation and test report the metrics or, without metrics, the numbers that `validation_step` returns. They also
-    report the loss; see `_reports_loss`. The preflight is enabled, and log lines average all values except learning
-    rates.
+    report the loss; see `_reports_loss`. The preflight is enabled, log lines average all values except learning rates,
+    and a terminal or notebook shows the progress.
 
     Args:
         arguments: The Runner's arguments, keyed by name.
@@ -38,7 +39,7 @@ def set_plain_defaults(arguments: dict[str, Any], *, saves: bool) -> None:
             arguments[f"{mode}_cfg"] = with_defaults(settings, loss=reports_loss)
     if arguments["preflight"] is None:
         arguments["preflight"] = True
-    arguments["default_hooks"] = _with_checkpoints(arguments, saves=saves)
+    arguments["default_hooks"] = _with_defaults(arguments, saves=saves)
     processor = arguments["log_processor"]
     if isinstance(processor, Mapping):
         arguments["log_processor"] = with_defaults(processor, mean_pattern=_ALL_BUT_RATES)
@@ -60,8 +61,8 @@ def _reports_loss(arguments: Mapping[str, Any], mode: str) -> bool:
     return not (arguments[f"{mode}_evaluator"] or has_own_steps)
 
 
-def _with_checkpoints(arguments: Mapping[str, Any], *, saves: bool) -> Any:
-    """Returns `default_hooks` with default checkpoint settings for a plain module; see `set_plain_defaults`."""
+def _with_defaults(arguments: Mapping[str, Any], *, saves: bool) -> Any:
+    """Returns `default_hooks` with the defaults for a plain module; see `set_plain_defaults`."""
     hooks = arguments["default_hooks"]
     checkpoint = hooks.get("checkpoint", {}) if isinstance(hooks, Mapping) else None
     if not isinstance(checkpoint, Mapping) or "type" in checkpoint:
@@ -75,4 +76,5 @@ def _with_checkpoints(arguments: Mapping[str, Any], *, saves: bool) -> Any:
             settings = train_cfg if isinstance(train_cfg, Mapping) else {}
             defaults["interval"] = 1 if by_epoch else settings.get("val_interval", _SAVE_INTERVAL)
     checkpoint = with_defaults(checkpoint, **defaults)
-    return with_origins({**hooks, "checkpoint": checkpoint}, hooks)
+    display = {"progress": {"type": "ProgressHook"}} if saves and is_interactive() else {}
+    return with_origins({**display, **hooks, "checkpoint": checkpoint}, hooks)

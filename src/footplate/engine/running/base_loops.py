@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, dataset_of, length_of, metainfo_of, restore_rng
 from footplate.data.position import track_position
+from footplate.data.virtual_epochs import VirtualEpochs, VirtualPosition
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
 from footplate.engine.running.overridden_loops import adapt_overridden
@@ -180,7 +181,8 @@ class BaseTrainLoop(BaseLoop):
         # The position of the latest validation, at which the run does not validate again, also after a resume.
         self._validated_at = 0  # the completed epochs or iterations; see `units_done`
         self._validated_iter: int | None = 0  # the completed iterations, or None if they are unknown after a resume
-        self._data_position = track_position(self.dataloader)
+        is_virtual = isinstance(self.dataloader, VirtualEpochs)
+        self._data_position = VirtualPosition(self.dataloader) if is_virtual else track_position(self.dataloader)
         self.batches_read = 0
         self._failed_in = ""  # a key of _REPEATED
         self._random_at_start: dict[str, Any] | None = None

@@ -27,6 +27,7 @@ from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet, build_evaluation_sets, build_loaders, map_evaluators
 from footplate.registry import LOOPS
+from footplate.weighted import LoggedValues, Weighted
 
 if TYPE_CHECKING:
     from footplate.engine.running.runner import Runner
@@ -41,16 +42,18 @@ class MeanLosses:
         self._has_batches = False
 
     def add(self, losses: Mapping[str, Any], count: int) -> None:
-        """Adds a batch's mean losses, weighted by "num_samples" or, if the model does not return it, by `count`.
+        """Adds a batch's mean losses, with their own weights if they are `Weighted`, and else with the weight `count`.
 
         Ignores other scalars without "loss" in their name, and losses with weight 0, which may be NaN.
         """
         if not count:  # the mean loss of an empty batch is NaN
             return
         self._has_batches = True
-        weight = losses.get("num_samples", count)
+        marked = losses.marked if isinstance(losses, LoggedValues) else {}
         for name, value in losses.items():
             if "loss" in name:
+                mark = marked.get(name)
+                weight = mark.weight if isinstance(mark, Weighted) else count
                 self._sums[name] = self._sums[name] + _weighted(value, weight)
                 self._weights[name] = self._weights[name] + _as_float(weight)
 

@@ -1,9 +1,13 @@
 """Predicts on the batches of data loaders, for `Runner.predict`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from footplate.data import SampleLoader, batches
+from footplate.distributed import gather_objects
 from footplate.engine.running.base_loops import BaseLoop
 from footplate.engine.running.evaluation_loops import predicting
 from footplate.engine.running.hook import SwappingHook
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
     from footplate.engine.running.runner import Runner
 
 
-def predict(runner: "Runner", dataloader: Any) -> list[Any]:
+def predict(runner: "Runner", dataloader: Any, *, gather: bool) -> list[Any]:
     """Returns the predictions for all batches of a loader, or else of all test sets; see `Runner.predict`."""
     if dataloader is not None:
         loaders = [runner.build_dataloader(dataloader, runner.seed)]
@@ -35,7 +39,39 @@ def predict(runner: "Runner", dataloader: Any) -> list[Any]:
             if isinstance(hook, SwappingHook) or hook.sets_predictor:
                 hook.before_run(runner)
                 hook.before_test_epoch(runner)
-        return [output for loader, loop in pairs for output in _predictions(runner, loader, loop)]
+        outputs = [_predictions(runner, loader, loop) for loader, loop in pairs]
+        return [each for part in outputs for each in (_gathered(part) if gather else part)]
+
+
+def _gathered(outputs: Iterable[Any]) -> Iterator[Any]:
+    """Yields the predictions of all ranks for each sample, in the order of the dataset.
+
+    Rank r of n has the predictions for the samples r, r + n, r + 2n, ...
+    """
+    ranks = gather_objects([sample for output in outputs for sample in _split(output)])
+    nothing = object()
+    for samples in zip_longest(*ranks, fillvalue=nothing):
+        yield from (sample for sample in samples if sample is not nothing)
+
+
+def _split(output: Any) -> list[Any]:
+    """Splits the prediction for a batch into those for its samples.
+
+    Raises:
+        ArgumentError: The prediction has no samples.
+    """
+    if isinstance(output, Mapping):
+        return [dict(zip(output, row, strict=True)) for row in zip(*map(_split, output.values()), strict=True)]
+    if isinstance(output, tuple):
+        return list(zip(*map(_split, output), strict=True))
+    if isinstance(output, Tensor) and output.ndim:
+        return [row.clone() for row in output.cpu()]  # sending a view would send the whole batch
+    if isinstance(output, list):
+        return output
+    notes = ["Return a tensor or a list with one entry per sample, or a tuple or dict of these."]
+    raise ArgumentError(
+        "gather=True needs predictions with one entry per sample", key="gather", found=output, notes=notes
+    )
 
 
 def _loop_with_data(runner: "Runner", loader: Any) -> Any:

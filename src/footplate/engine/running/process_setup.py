@@ -213,6 +213,12 @@ def pick_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def is_interactive() -> bool:
+    """Checks whether the output is shown in a terminal that can be redrawn, or in a notebook."""
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return os.environ.get("TERM") != "dumb" and (is_terminal or is_notebook())
+
+
 def is_notebook() -> bool:
     """Checks whether this process is a notebook kernel."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()

@@ -417,7 +417,7 @@ class Runner:
         """
         return self._evaluate("test")
 
-    def predict(self, dataloader: Any = None) -> list[Any]:
+    def predict(self, dataloader: Any = None, *, gather: bool = False) -> list[Any]:
         """Returns the result of `test_step` for each batch. For a plain module, the result is the validation output.
 
         Predicts in evaluation and inference mode, with the same weights and precision as `test`, or else as `val`. On
@@ -428,10 +428,15 @@ class Runner:
         Args:
             dataloader: The loader, or its config dict. Defaults to the loaders of all test sets, in the order of
                 `test_dataloader`. Required if there is no test loop.
+            gather: Whether to return the predictions of all ranks, on every rank: a list with one entry per sample, in
+                the order of the dataset. The loader must not shuffle. Tensors are moved to the CPU.
+
+        Raises:
+            ArgumentError: A prediction cannot be split into samples.
         """
         self.activity.refuse_during_evaluation("predict")
         self._make_current()
-        return predict(self, dataloader)
+        return predict(self, dataloader, gather=gather)
 
     def _make_current(self) -> None:
         """If the process has built another runner since, restores the process-wide state of this runner.

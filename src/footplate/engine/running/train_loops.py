@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import MAX_RUN_LENGTH, check_count
-from footplate.data import length_of
+from footplate.data import build_dataloader, length_of
+from footplate.data.virtual_epochs import VirtualEpochs
 from footplate.distributed import gather_objects
 from footplate.engine.running.base_loops import BaseTrainLoop
 from footplate.engine.stopping.request_handling import handle_requests
@@ -23,6 +24,8 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     Args:
         max_epochs: The number of epochs.
+        steps_per_epoch: The number of batches in an epoch. An epoch then continues where the previous one ended, so the
+            loader may be a stream without a length. By default, an epoch is a pass over the loader.
     """
 
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {**BaseTrainLoop.overridable_methods, "run_epoch": ()}
@@ -36,14 +39,19 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         val_interval: int = 1,
         dynamic_intervals: Sequence[tuple[int, int]] | None = None,
         max_hours: float | None = None,
+        *,
+        steps_per_epoch: int | None = None,
     ) -> None:
+        if steps_per_epoch is not None:
+            steps = check_count("steps_per_epoch", steps_per_epoch, most=MAX_RUN_LENGTH)
+            dataloader = VirtualEpochs(build_dataloader(dataloader, seed=runner.seed), steps)
         super().__init__(runner, dataloader, val_begin, val_interval, dynamic_intervals, max_hours)
         self._max_epochs = check_count("max_epochs", max_epochs, most=MAX_RUN_LENGTH)
         if length_of(self.dataloader) is None:
             raise ArgumentError(
                 "epoch-based training needs a train_dataloader with a length",
                 key="max_epochs",
-                notes=["Set max_iters instead of max_epochs, without `type` and `by_epoch`."],
+                notes=["Set train_cfg=dict(steps_per_epoch=...), or set max_iters instead of max_epochs."],
             )
         lengths = gather_objects(len(self.dataloader))
         if len(set(lengths)) > 1:

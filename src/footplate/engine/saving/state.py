@@ -88,6 +88,10 @@ def _optimizer_state(runner: "Runner", *, on_all_ranks: bool) -> dict[str, Any]:
             "a run with this optimizer cannot be resumed, because the optimizer state contains a value of type 'deque'",
             key="optim_wrapper.optimizer.type",
         )
+    for part in by_optimizer(state, runner.optim_wrapper.parts).values():
+        if on_all_ranks and "accumulated_weight" in part:  # if any rank has it, all ranks have it
+            unit, weight = part["accumulated_weight"]
+            part["accumulated_weight"] = [unit, sum(gather_objects(weight)) / runner.world_size]
     if is_distributed() and not is_sharded(runner.model):
         # Averages the gradients of an unfinished accumulation round.
         for name, part in by_optimizer(state, runner.optim_wrapper.parts).items():

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from footplate.checks import check_count
 from footplate.module_selection import BATCH_NORMS
+from footplate.optim.wrappers.weighted_round import WeightedRound
+from footplate.weighted import Weighted
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -32,9 +34,12 @@ class Accumulation:
         self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown, as in MMEngine
         self._losses_per_iteration: int | None = None  # unknown until an iteration of the run is complete
         self.has_loaded_gradients = False
+        self._weights = WeightedRound()
 
-    def scale_loss(self, loss: Tensor) -> Tensor:
-        """Returns the loss divided by the number of losses in the current accumulation round."""
+    def scale_loss(self, loss: Tensor | Weighted) -> Tensor:
+        """Returns the loss divided by the number of losses in the current accumulation round; see `WeightedRound`."""
+        if isinstance(loss, Weighted):
+            return self._weights.scale(loss, self._losses_in_round())
         if self._accumulative_counts == 1:
             return loss
         return loss / self._losses_in_round()

@@ -14,6 +14,7 @@ from footplate.error_context import at_key
 from footplate.optim.wrappers.gradient_checks import foreign_gradients_error
 from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
+from footplate.weighted import Weighted
 
 _SCALER_KEYS = ("init_scale", "growth_factor", "backoff_factor", "growth_interval")
 _DTYPES = ("float16", "bfloat16")
@@ -71,8 +72,10 @@ class AmpOptimWrapper(OptimWrapper):
             self.loss_scaler = GradScaler(device, enabled=self._precision is torch.float16, **self._scaling)
             self.has_scaler = self.loss_scaler.is_enabled()
 
-    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+    def backward(self, loss: Tensor | Weighted, **kwargs: Any) -> None:
         """Scales the loss and runs the backward pass; see `OptimWrapper.backward`."""
+        if isinstance(loss, Weighted):
+            loss = self.scale_loss(loss)
         super().backward(self.loss_scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs: Any) -> None:

@@ -17,6 +17,7 @@ from footplate.optim.wrappers.accumulation import Accumulation
 from footplate.optim.wrappers.gradient_checks import GradientGuard, build_clipper, foreign_gradients_error
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
+from footplate.weighted import Weighted
 
 Context = AbstractContextManager[Any]
 NO_CONTEXT: Context = nullcontext()
@@ -30,7 +31,7 @@ class OptimWrapper(Accumulation):
         optimizer: The optimizer.
         accumulative_counts: The number of losses whose gradients are accumulated per step. Each loss is divided by this
             number or, at the end of the run, by the number of remaining losses. Accumulating batches of equal size is
-            therefore equivalent to using one large batch.
+            therefore equivalent to using one large batch. For batches of different sizes, use `Weighted` losses.
         clip_grad: `dict(max_norm=..., norm_type=2)` or `dict(type="value", clip_value=...)`. If gradients are clipped
             by norm, the norm before clipping is recorded as `train/grad_norm` or, if the run has several optimizers, as
             `train/<name>.grad_norm`.
@@ -95,14 +96,15 @@ class OptimWrapper(Accumulation):
 
     def update_params(
         self,
-        loss: Tensor,
+        loss: Tensor | Weighted,
         step_kwargs: dict[str, Any] | None = None,
         zero_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """Runs the backward pass, and steps the optimizer when gradient accumulation is complete.
 
         Args:
-            loss: The loss to minimize, a scalar tensor.
+            loss: The loss to minimize, a scalar tensor. If it is `Weighted`, the gradients of a step are those of the
+                weighted mean over all its batches and processes.
             step_kwargs: Arguments for the optimizer's `step`.
             zero_kwargs: Arguments for the optimizer's `zero_grad`.
 
@@ -117,10 +119,11 @@ class OptimWrapper(Accumulation):
             if not self.keeps_gradients:
                 self.zero_grad(**(zero_kwargs or {}))
 
-    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+    def backward(self, loss: Tensor | Weighted, **kwargs: Any) -> None:
         """Runs the backward pass for the scalar tensor `loss`, and counts the loss for gradient accumulation.
 
-        The loss is not divided for gradient accumulation. To divide it, pass the result of `scale_loss`.
+        The loss is not divided for gradient accumulation, unless it is `Weighted`. To divide it, pass the result of
+        `scale_loss`.
 
         How the gradients are averaged over the ranks, in data-parallel runs only if `should_sync`:
 
@@ -138,6 +141,8 @@ class OptimWrapper(Accumulation):
         Raises:
             ArgumentError: The loss does not depend on any trainable parameter.
         """
+        if isinstance(loss, Weighted):
+            loss = self.scale_loss(loss)
         if not loss.requires_grad:
             raise ArgumentError(
                 "the loss does not depend on any trainable parameter",
@@ -178,6 +183,7 @@ class OptimWrapper(Accumulation):
                 key="model_wrapper_cfg",
                 notes=["In `train_step`, call it inside `self(...)`, or select it with `shard`."],
             )
+        self._weights.finish(self.parameters())
         # Clip by norm before the guard, which does not check the gradients if the norm is finite. Clip by value after
         # the guard, because clipping would replace infinite values.
         clipper = self._clipper
@@ -203,6 +209,7 @@ class OptimWrapper(Accumulation):
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""
         self.optimizer.zero_grad(**kwargs)
+        self._weights.discard()
         self._called_zero_grad = True
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
@@ -310,6 +317,8 @@ class OptimWrapper(Accumulation):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
             state["called_zero_grad"] = self._called_zero_grad
+            if weights := self._weights.state():
+                state["accumulated_weight"] = weights
         if self._accumulative_counts > 1:
             state["loss_counts"] = self._inner_count, self._losses_per_iteration
         state["optimizer_type"] = type(self.optimizer).__name__
@@ -345,6 +354,8 @@ class OptimWrapper(Accumulation):
             if gradient is not None:
                 gradient = distribute_like(gradient.to(parameter.device, parameter.dtype), parameter)
             parameter.grad = gradient
+        weights = state_dict.get("accumulated_weight", ()) if self.has_loaded_gradients else ()
+        self._weights.restore(weights, self.parameters()[0].device)
 
     def _add_groups_of(self, state_dict: Mapping[str, Any]) -> None:
         """Adds the groups that were added during the saved run, unless the optimizer already has them."""

@@ -13,10 +13,11 @@ from footplate.checks import check_choice
 from footplate.engine import Hook as EngineHook
 from footplate.engine import ResumedCheckpoint, Runner
 from footplate.engine.running.hook import Priority, get_priority
-from footplate.errors import CheckpointError
+from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks import LoggerHook
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPERS
+from footplate.weighted import Weighted
 from footplate_openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate_openmmlab.mmengine.dist import allreduce_params
 
@@ -332,8 +333,15 @@ class SteppedByHook(OptimWrapper):
         self._called_backward = self._called_zero_grad = False
         self._clears_between_steps = True  # hooks clear the gradients before the next loss
 
-    def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
-        """Stores the loss and the current parameter group settings for the hook."""
+    def update_params(self, loss: Tensor | Weighted, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
+        """Stores the loss and the current parameter group settings for the hook.
+
+        Raises:
+            ArgumentError: The loss is `Weighted`, and the hook does not support weights.
+        """
+        if isinstance(loss, Weighted):
+            notes = ["Return the loss without a weight, or replace the optimizer hook with optim_wrapper."]
+            raise ArgumentError("a hook that steps the optimizer does not support weighted losses", notes=notes)
         data_parallel = self.data_parallel
         self.pending_loss = loss if data_parallel is None else data_parallel.prepare_backward(loss, True)
         self._called_backward = True  # the hook is about to call it
@@ -372,5 +380,5 @@ class SteppedByModel(OptimWrapper):
         if self.data_parallel is not None:  # DDP does not average gradients if the model runs the backward pass
             allreduce_params([each.grad for each in self.parameters() if each.grad is not None])
 
-    def update_params(self, loss: Tensor | None, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
+    def update_params(self, loss: Tensor | Weighted | None, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
         """Does nothing, because the model has already stepped the optimizer."""

@@ -16,6 +16,7 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.records import MetricStep, recorded_name
 from footplate.registry import HOOKS
+from footplate.weighted import LoggedValues, Weighted
 from footplate_openmmlab.first_generation.adapters.hook import call_hooks
 from footplate_openmmlab.first_generation.adapters.model import legacy_model_in
 from footplate_openmmlab.first_generation.adapters.runner_view import RunnerView, view_of
@@ -112,9 +113,14 @@ class WorkflowHook(Hook):
             call_hooks(view, "after_val_iter")
             count = outputs.get("num_samples")
             count = 1.0 if count is None else float(count)
-            for name, value in outputs.get("log_vars", {}).items() if count else ():
-                sums[name] += float(value) * count
-                counts[name] += count
+            logged = outputs.get("log_vars", {})
+            marked = logged.marked if isinstance(logged, LoggedValues) else {}
+            for name, value in logged.items():
+                mark = marked.get(name)
+                weight = float(mark.weight) if isinstance(mark, Weighted) else count
+                if weight:
+                    sums[name] += float(value) * weight
+                    counts[name] += weight
         means = {}
         for name in sums:
             # An evaluation metric may have the same name, such as accuracy, but a different definition.
@@ -141,5 +147,4 @@ def _losses(model: Any, batch: Any) -> dict[str, Any]:
     adapter = legacy_model_in(model)
     if adapter is not None:
         return dict(adapter.validation_losses(batch))
-    losses = dict(loss_of(model, batch))
-    return {"num_samples": losses.pop("num_samples", batch_size_of(batch)), "log_vars": losses}
+    return {"num_samples": batch_size_of(batch), "log_vars": loss_of(model, batch)}

@@ -1,0 +1,95 @@
+"""Values with weights, whose means over batches, epochs and processes are exact."""
+
+import numbers
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Weighted(NamedTuple):
+    """A mean over some items of a batch, and the number (or total weight) of these items.
+
+    footplate averages such values over batches and processes by weight. Return one instead of a loss or a metric, for
+    example if a batch contains padding or missing labels.
+
+    Attributes:
+        value: The mean, a number or a scalar tensor. If the weight is 0, it does not count, and may be NaN.
+        weight: The number of items, as a number or a scalar tensor, at least 0.
+
+    Example:
+        >>> import torch
+        >>> labels = torch.tensor([3, -100, 1])
+        >>> loss = torch.nn.functional.cross_entropy(torch.zeros(3, 5), labels)
+        >>> Weighted(loss, (labels != -100).sum()).weight
+        tensor(2)
+    """
+
+    value: Any
+    weight: Any
+
+
+class Sum(NamedTuple):
+    """A value that is summed over batches and processes instead of averaged, such as a number of correct predictions.
+
+    Attributes:
+        value: The sum over a batch, a number or a scalar tensor.
+    """
+
+    value: Any
+
+
+class LoggedValues(dict[str, Any]):
+    """The values that a training step logs. Hooks read plain values; the weights are stored next to them.
+
+    Args:
+        values: Numbers or scalar tensors, some of them `Weighted` or a `Sum`.
+
+    Attributes:
+        marked: The `Weighted` and `Sum` values, keyed by name.
+    """
+
+    def __init__(self, values: "dict[str, Any] | None" = None) -> None:
+        super().__init__()
+        self.marked: dict[str, Weighted | Sum] = {}
+        for name, value in (values or {}).items():
+            self.set(name, value)
+
+    def merge(self, other: "dict[str, Any]") -> None:
+        """Adds the values of another object, which replace those with the same names."""
+        marked = other.marked if isinstance(other, LoggedValues) else {}
+        for name, value in other.items():
+            self.set(name, marked.get(name, value))
+
+    def set(self, name: str, value: Any) -> None:
+        """Sets a value, which may be `Weighted` or a `Sum`."""
+        self.marked.pop(name, None)
+        if isinstance(value, Weighted | Sum):
+            self.marked[name] = value
+            value = value.value
+        self[name] = value
+
+
+def as_weighted(value: Any) -> Any:
+    """Converts a tuple (value, weight) to `Weighted`. Returns any other value unchanged."""
+    is_pair = isinstance(value, tuple) and not isinstance(value, Weighted) and len(value) == 2
+    if is_pair and all(is_scalar(part) for part in value):
+        return Weighted(*value)
+    return value
+
+
+def detached(value: Any) -> Any:
+    """Returns a value without its graph."""
+    if isinstance(value, Weighted | Sum):
+        return value._replace(value=detached(value.value))
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def is_scalar(value: Any) -> bool:
+    """Checks whether a value is a number or has a single element."""
+    return isinstance(value, numbers.Real) or getattr(value, "shape", None) in ((), (1,))
+
+
+def without_nan(value: Tensor, weight: Any) -> Tensor:
+    """Returns the value, or 0 if its weight is 0: a mean over no items is NaN. Keeps the graph of the value."""
+    return torch.where(torch.as_tensor(weight, device=value.device) > 0, value, 0.0)
