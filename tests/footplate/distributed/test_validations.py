@@ -68,19 +68,6 @@ def test_validation_losses_equal_single_process(
     check(tmp_path, on_ranks, world, [(1, 3), (5, 1), (7, 3), (8, 3), (9, 4), (13, 4)], wrapper, round_up)
 
 
-def predicted(folder: Path) -> list[int] | None:
-    data = DataLoader(TensorDataset(torch.arange(21)), 4)
-    runner = Runner(nn.Linear(1, 1), folder, validation_step=lambda _, batch: nn.functional.one_hot(batch[0], 21))
-    blocks = blocks_of((DOCS / "several-processes.md").read_text(encoding="utf-8"))
-    names: dict[str, Any] = {}
-    exec(next(block.text for block in blocks if "collect_results" in block.text), names)
-    return names["predict_classes"](runner, data)  # type: ignore[no-any-return]
-
-
-def test_predictions_are_collected_in_order(tmp_path: Path, on_ranks: OnRanks) -> None:
-    assert on_ranks(2, predicted, tmp_path) == [[*range(21)], None]
-
-
 def gathered(folder: Path) -> list[Any]:
     data = DataLoader(TensorDataset(torch.arange(7.0)[:, None]), batch_size=2)
     model = nn.Linear(1, 1)
@@ -91,7 +78,13 @@ def gathered(folder: Path) -> list[Any]:
         value = model(batch[0])
         return {"value": value[:, 0], "name": [f"{number:.0f}" for number in value.flatten()]}
 
-    return Runner(model, folder, validation_step=step, training_step=step).predict(data, gather=True)
+    predictions = Runner(model, folder, validation_step=step, training_step=step).predict(data, gather=True)
+    blocks = blocks_of((DOCS / "several-processes.md").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    exec(next(block.text for block in blocks if "gather=True" in block.text), names)
+    classifier = Runner(model, folder, validation_step=lambda _, batch: nn.functional.one_hot(batch[0][:, 0].long(), 7))
+    assert names["predict_classes"](classifier, data) == [*range(7)]
+    return predictions
 
 
 def test_predictions_are_gathered_in_the_order_of_the_dataset(tmp_path: Path, on_ranks: OnRanks) -> None:

@@ -14,7 +14,7 @@ ELSEWHERE = {
     "device": "the environment variable CUDA_VISIBLE_DEVICES; an empty value selects the CPU",
     "devices": "the number of processes: footplate run --nproc 2 SCRIPT",
     "enable_checkpointing": "default_hooks=dict(checkpoint=None)",
-    "enable_progress_bar": "custom_hooks=[dict(type='ProgressHook')]",
+    "enable_progress_bar": "default_hooks=dict(progress=None), which turns the display off",
     "epochs": "max_epochs=...",
     "fast_dev_run": "max_iters=1 instead of max_epochs, and a new work_dir",
     "gradient_clip_val": "optim_wrapper=dict(optimizer=..., clip_grad=dict(max_norm=...))",
