@@ -11,7 +11,6 @@ from tests.docs.pages import DOCS, blocks_of
 from tests.footplate_openmmlab.environment import ENVIRONMENT, create_environment
 
 LIGHTNING = ["lightning==2.6.6", "pytorch-lightning==2.6.6", "lightning-utilities==0.15.3", "torchmetrics==1.9.0"]
-TRANSFORMERS = ["accelerate==1.15.0"]  # Transformers itself is in this environment
 # The engines shuffle differently, so the programs read the samples in order. The rest is what a machine without
 # accelerators needs. accelerate keeps the precision of the Trainer for a later program in the same process.
 IN_ORDER = {
@@ -68,9 +67,8 @@ def test_footplate_trains_the_weights_of_lightning_in_two_processes(tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_footplate_trains_the_weights_of_the_trainer(tmp_path: Path) -> None:
-    python = create_environment(tmp_path / "environment", TRANSFORMERS)
     gan = "nn.ModuleList([generator, critic])"
-    theirs = trained(tmp_path, "transformers", "Trainer", [python], IN_ORDER, gan=gan)
+    theirs = trained(tmp_path, "transformers", "Trainer", [sys.executable], IN_ORDER, gan=gan)
     ours = trained(tmp_path, "transformers", "footplate", [sys.executable], IN_ORDER, gan=gan)
     assert len(ours) == 9
     torch.testing.assert_close(ours[:-1], theirs[:-1], rtol=0, atol=1e-6)

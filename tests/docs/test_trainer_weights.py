@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.footplate_openmmlab.environment import ENVIRONMENT, create_environment
+from tests.footplate_openmmlab.environment import ENVIRONMENT
 
-TRANSFORMERS = ["accelerate==1.15.0"]  # Transformers itself is in this environment
 COMMON = """
 import os
 import sys
@@ -71,11 +70,11 @@ if int(os.environ.get("RANK", 0)) == 0:
 """
 
 
-def trained(folder: Path, python: str, body: str, counts: int, ranks: int) -> list[torch.Tensor]:
+def trained(folder: Path, body: str, counts: int, ranks: int) -> list[torch.Tensor]:
     folder.mkdir(parents=True)
     (folder / "program.py").write_text(COMMON + body + SAVE)
     launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--master-port=0"] if ranks > 1 else []
-    command = [python, *launcher, "program.py", str(counts)]
+    command = [sys.executable, *launcher, "program.py", str(counts)]
     done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     weights: list[torch.Tensor] = torch.load(folder / "weights.pt")
@@ -85,11 +84,10 @@ def trained(folder: Path, python: str, body: str, counts: int, ranks: int) -> li
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_weights_equal_those_of_trainer(tmp_path: Path) -> None:
-    python = str(create_environment(tmp_path / "environment", TRANSFORMERS))
     for counts, ranks in ((1, 1), (4, 1), (1, 2), (4, 2)):
         folder = tmp_path / f"{counts}{ranks}"
-        theirs = trained(folder / "trainer", python, TRAINER, counts, ranks)
-        ours = trained(folder / "footplate", sys.executable, FOOTPLATE, counts, ranks)
+        theirs = trained(folder / "trainer", TRAINER, counts, ranks)
+        ours = trained(folder / "footplate", FOOTPLATE, counts, ranks)
         difference = max((one - other).abs().max().item() for one, other in zip(theirs, ours, strict=True))
         print(f"accumulation {counts}, processes {ranks}: {difference:.1e}")
         assert difference < 1e-6
