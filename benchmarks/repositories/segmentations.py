@@ -16,9 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-CLASSES = (
-    "car truck trailer bus construction_vehicle bicycle motorcycle pedestrian traffic_cone barrier flat background"
-).split()
+CLASSES = [
+    "car",
+    "truck",
+    "trailer",
+    "bus",
+    "construction_vehicle",
+    "bicycle",
+    "motorcycle",
+    "pedestrian",
+    "traffic_cone",
+    "barrier",
+    "flat",
+    "background",
+]
 
 
 def rectangle(box: NDArray[Any], camera: dict[str, Any], size: tuple[int, int]) -> tuple[int, int, int, int] | None:

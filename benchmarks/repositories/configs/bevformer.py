@@ -1,6 +1,9 @@
-# https://github.com/Simon-ying/BEVFormer, commit 66b65f3.
-# Environment: mmdet 2.28.2, mmsegmentation 0.30.0, mmdet3d 1.0.0rc6.
-# Data: made-up nuScenes as data/nuscenes, with the output of tools/create_data.py.
+# Repository: https://github.com/Simon-ying/BEVFormer, commit 66b65f3a1f58caf0507cb2a971b9c0e7f842376c
+# Base config: projects/configs/bevformer/bevformer_tiny.py
+# Installation: pip install -c constraints.txt -e '.[mmdet3d0]' && pip install tensorboard
+# Data: footplate run tools/create_data.py nuscenes --root-path ./data/nuscenes --out-dir ./data/nuscenes
+#     --extra-tag nuscenes --version v1.0-mini --canbus ./data/nuscenes
+# Smaller: ResNet-18, 60 queries, 1 encoder and 2 decoder layers, a BEV of 16 x 16, images of 320 x 180 pixels
 _base_ = "./projects/configs/bevformer/bevformer_tiny.py"
 
 bev_h_ = bev_w_ = 16

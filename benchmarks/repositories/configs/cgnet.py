@@ -1,6 +1,10 @@
-# https://github.com/XiaoMi/CGNet, commit 445038d.
-# Environment: mmdet 2.14.0, mmsegmentation 0.14.1, the repository's mmdetection3d folder.
-# Data: made-up nuScenes as data/nuscenes, with the output of tools/create_data.py.
+# Repository: https://github.com/XiaoMi/CGNet, commit 445038dd409b1ba06a4bba3afb6691ec04828881
+# Base config: projects/configs/cgnet/cgnet_ep24.py
+# Installation: its mmdetection3d, MMDetection 2.14.0, MMSegmentation 0.14.1;
+#     pip install tensorboard av2 'pyarrow<20' networkx similaritymeasures rtree utm
+# Data: footplate run tools/create_data.py nuscenes --root-path ./data/nuscenes --out-dir ./data/nuscenes
+#     --extra-tag nuscenes --version v1.0-mini --canbus ./data/nuscenes
+# Smaller: ResNet-18, 12 lines, 2 decoder layers, a BEV of 20 x 10, images of 320 x 180 pixels
 _base_ = "./projects/configs/cgnet/cgnet_ep24.py"
 
 bev_size = (20, 10)

@@ -1,6 +1,11 @@
-# https://github.com/HXMap/HRMapNet, commit 197f340.
-# Environment: mmdet 2.14.0, mmsegmentation 0.14.1, the repository's mmdetection3d folder.
-# Data: made-up nuScenes as data/nuscenes, with the output of tools/maptrv2/custom_nusc_map_converter.py in maptrv2_pkl.
+# Repository: https://github.com/HXMap/HRMapNet, commit 197f3407e130ced435db40bff91954286d480ce2
+# Base config: projects/configs/hrmapnet/hrmapnet_mapqr_nusc_r50_24ep.py
+# Installation: its mmdetection3d, MMDetection 2.14.0, MMSegmentation 0.14.1;
+#     pip install tensorboard av2 'pyarrow<20'
+# Data: footplate run tools/maptrv2/custom_nusc_map_converter.py --root-path ./data/nuscenes --out-dir
+#     ./data/nuscenes/maptrv2_pkl --extra-tag nuscenes --version v1.0 --canbus ./data/nuscenes
+# Smaller: ResNet-18, 10 + 12 lines, 1 encoder and 2 decoder layers, a BEV and map of 20 x 10,
+#     images of 320 x 180 pixels
 _base_ = "./projects/configs/hrmapnet/hrmapnet_mapqr_nusc_r50_24ep.py"
 
 bev_size = (20, 10)

@@ -1,7 +1,10 @@
-# https://github.com/DDEONSIK/UniAD-DownScale, commit 4bda7ca.
-# Environment: mmdet 2.28.2, mmsegmentation 0.30.0, mmdet3d 1.0.0rc6.
-# Data: made-up nuScenes as data/nuscenes, with the output of tools/create_data.py in data/infos.
-# The repository's config has absolute paths of its author's machine.
+# Repository: https://github.com/DDEONSIK/UniAD-DownScale, commit 4bda7cadc2ae5ea78a77b1ae90089b4fea462604
+# Base config: projects/configs/stage1_track_map/base_track_map.py, which has absolute paths
+# Installation: pip install -c constraints.txt -e '.[mmdet3d0]' && pip install tensorboard
+# Data: footplate run tools/create_data.py nuscenes --root-path ./data/nuscenes --out-dir ./data/infos
+#     --extra-tag nuscenes --version v1.0-mini --canbus ./data/nuscenes
+# Smaller: a quarter of the channels of ResNet-50, 40 + 20 queries, 1 encoder and 2 decoder layers,
+#     images of 320 x 180 pixels
 _base_ = "./projects/configs/stage1_track_map/base_track_map.py"
 
 root = "data/nuscenes/"
@@ -10,6 +13,8 @@ test_pipeline = _base_.test_pipeline
 train_pipeline[0]["img_root"] = test_pipeline[0]["img_root"] = ""
 ann_file = "data/infos/nuscenes_infos_temporal_val.pkl"
 model = dict(
+    img_backbone=dict(base_channels=16),
+    img_neck=dict(in_channels=[128, 256, 512]),
     num_query=40,
     pts_bbox_head=dict(
         num_query=40,
