@@ -168,9 +168,12 @@ def _import_code_base(scope: str) -> ModuleType:
         if module_exists(f"{scope}.{part}"):
             importlib.import_module(f"{scope}.{part}")
     for root in dict.fromkeys(_ROOTS.values()):
-        shared = [each for each in root.children.values() if scope in map(code_base_of, each._entries.values())]
-        if shared and scope not in root.children:  # for example, MMRotate 0.x registers its classes in MMDetection
-            Registry(root.name, parent=shared[0], scope=scope)
+        # MMRotate 0.x registers its classes in MMDetection; MMDetection3D 0.x, a few also in MMSegmentation.
+        counts = {
+            child: list(map(code_base_of, child._entries.values())).count(scope) for child in root.children.values()
+        }
+        if any(counts.values()) and scope not in root.children:
+            Registry(root.name, parent=max(counts, key=counts.__getitem__), scope=scope)
     build = getattr(sys.modules.get(f"{scope}.datasets"), "build_dataset", None)
     registry = DATASETS._member(scope)
     if build is not None and isinstance(registry, Registry):  # its dataset wrappers expect datasets rather than configs

@@ -309,6 +309,23 @@ def test_a_first_generation_config_is_matched_by_its_types(package: WritePackage
         assert type(MODELS.build({"type": "Classifier"})).__module__ == "mmcls.models"
 
 
+def test_names_are_looked_up_where_a_code_base_registers_most_of_its_classes(package: WritePackage) -> None:
+    init = {"__init__": FIRST_GENERATION["__init__"]}
+    registry = FIRST_GENERATION["models/__init__"]
+    package("mmseg", {**init, "models/__init__": registry.replace("Classifier", "Net")})
+    package("mmdet", {**init, "models/__init__": registry.replace("Classifier", "Detector")})
+    shared = "from mmseg.models import MODELS as SEG\nfrom mmdet.models import MODELS\n"
+    parts = {"Part1": "SEG", "Part2": "MODELS", "Part3": "MODELS"}
+    classes = "".join(f"@{name}.register_module()\nclass {part}: ...\n" for part, name in parts.items())
+    package("mmdet3d", {**init, "models/__init__": shared + classes})
+    package("a_plugin", {"__init__": f"{shared}@MODELS.register_module()\nclass Net: ...\n"})
+    openmmlab.use_code_bases({"default_scope": "mmdet3d"})
+    importlib.import_module("a_plugin")
+    with using_scope("mmdet3d"):
+        assert MODELS.get("Net").__module__ == "a_plugin"
+        assert MODELS.get("Part1").__module__ == "mmdet3d.models"
+
+
 def test_datasets_of_a_first_generation_code_base_are_built_as_it_builds_them(package: WritePackage) -> None:
     package("mmcls", FIRST_GENERATION)
     openmmlab.use_code_bases({"default_scope": "mmcls"})

@@ -29,3 +29,4 @@ data = dict(
 total_epochs = 2
 runner = dict(max_epochs=2)
 log_config = dict(interval=1)
+seed = 0

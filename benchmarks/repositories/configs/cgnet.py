@@ -40,3 +40,4 @@ total_epochs = 2
 runner = dict(max_epochs=2)
 log_config = dict(interval=1)
 checkpoint_config = dict(interval=1)
+seed = 0

@@ -36,3 +36,4 @@ evaluation = dict(interval=1)
 total_epochs = 2
 runner = dict(max_epochs=2)
 log_config = dict(interval=1)
+seed = 0

@@ -24,3 +24,4 @@ total_epochs = 2
 runner = dict(max_epochs=2)
 log_config = dict(interval=1)
 load_from = None
+seed = 0

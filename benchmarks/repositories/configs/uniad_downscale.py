@@ -37,3 +37,4 @@ data = dict(
 evaluation = dict(pipeline=test_pipeline)
 log_config = dict(interval=1)
 load_from = None
+seed = 0
