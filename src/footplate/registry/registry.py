@@ -64,6 +64,8 @@ class Registry:
         2
     """
 
+    _checks_registration = True  # otherwise, the base class is checked when an entry is used
+
     def __init__(
         self,
         name: str,
@@ -263,7 +265,9 @@ class Registry:
         """
         if isinstance(entry, str):
             try:
-                return self._get(entry, trusted=is_from_executed_config(source, key))
+                entry = self._get(entry, trusted=is_from_executed_config(source, key))
+                self._check_base(entry, dotted=False)
+                return entry  # type: ignore[no-any-return]
             except (UnknownNameError, BuildError) as error:
                 error.origin = error.origin or origin_of(source, key)
                 error.key = error.key or key
@@ -328,7 +332,8 @@ class Registry:
     def _register(self, entry: _Entry, names: str | Sequence[str] | None, *, force: bool) -> _Entry:
         if not callable(entry):
             raise BuildError(f"the registry '{self.name}' accepts only classes and functions", found=entry)
-        self._check_base(entry, dotted=False)
+        if self._checks_registration:
+            self._check_base(entry, dotted=False)
         if names is None:
             names = [entry.__name__]
         elif isinstance(names, str):

@@ -44,6 +44,7 @@ class Registry(_Registry, metaclass=AcceptsBase):
     `module_dict` imports nothing.
     """
 
+    _checks_registration = False  # code bases register classes with a wrong base that no config uses
     _has_registered_all = False
 
     module_dict = RegistryMembers._module_dict

@@ -1,8 +1,8 @@
 import pytest
 from torch import nn
 
-from footplate.errors import UnknownNameError
-from footplate.registry import MODELS, Registry, using_scope
+from footplate.errors import BuildError, UnknownNameError
+from footplate.registry import MODELS, VISUALIZERS, Registry, using_scope
 from footplate_openmmlab.code_bases import Registry as MMCVRegistry
 from footplate_openmmlab.mmengine.registry import Registry as MMEngineRegistry
 
@@ -44,3 +44,13 @@ def test_root_registries_are_instances_of_the_class_of_mmengine() -> None:
     assert isinstance(Own("layer", scope="own"), MMEngineRegistry)
     assert not isinstance(MODELS, Own)
     assert not isinstance(nn.Linear(1, 1), MMEngineRegistry)
+
+
+def test_wrong_base_class_in_a_code_base_is_an_error_only_when_it_is_used() -> None:
+    own = MMEngineRegistry("visualizer", parent=VISUALIZERS, scope="any_base")
+    try:
+        own.register_module("Painter", module=nn.Linear)
+        with pytest.raises(BuildError, match=r"accepts only subclasses of footplate\.visualization"):
+            own.build({"type": "Painter"})
+    finally:
+        del VISUALIZERS.children["any_base"]
