@@ -22,6 +22,12 @@ _Array = npt.NDArray[Any]
 _BLOCK = 64  # the number of boxes that `nms` compares with all other boxes at once
 
 
+def _array(tensor: Tensor) -> _Array:
+    """Returns a tensor as an array. Mixed precision values become float32; NumPy has no bfloat16."""
+    array: _Array = tensor.detach().to(compute_type(tensor)).cpu().numpy()
+    return array
+
+
 @np.errstate(divide="ignore", invalid="ignore")
 def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
     """Returns the IoU of two sets of boxes of shape (4, ...). The shapes are broadcast."""
@@ -63,7 +69,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
         kept: Tensor = compiled.nms(boxes.detach().to(dtype), scores.detach().to(dtype), iou_threshold)
         return kept
     order = scores.detach().sort(descending=True, stable=True)[1].cpu().numpy()
-    corners = np.ascontiguousarray(boxes.detach().cpu().numpy()[order].T)
+    corners = np.ascontiguousarray(_array(boxes)[order].T)
     blocks, rest = [np.empty(0, dtype=int)], np.arange(len(order))
     while len(rest):
         block, rest = rest[:_BLOCK], rest[_BLOCK:]
@@ -84,7 +90,7 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
 
     Returns a list for each kept box: its index, followed by the indices of the boxes that it suppresses.
     """
-    corners = dets.detach().cpu().numpy().T
+    corners = _array(dets).T
     order = dets.detach()[:, 4].sort(descending=True, stable=True)[1].cpu().numpy()
     groups = _suppress(order, lambda best, rest: _ious(corners[:, [best]], corners[:, rest], 0) >= iou_threshold)
     return [group.tolist() for group in groups]
@@ -113,7 +119,7 @@ def softnms(
             by a Gaussian of the IoU.
         offset: See the module docstring.
     """
-    array, score = boxes.detach().cpu().numpy(), scores.detach().cpu().numpy().copy()
+    array, score = _array(boxes), _array(scores).copy()
     remaining = np.arange(len(array))
     kept: list[int] = []
     while len(remaining):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from footplate_operators.nms import nms
+from footplate_operators.nms import nms, nms_match, softnms
 
 
 def plain(boxes: torch.Tensor, scores: torch.Tensor, threshold: float, offset: int) -> list[int]:
@@ -30,3 +30,15 @@ def test_nms_of_more_boxes_than_a_block_equals_a_loop_over_pairs(count: int, spr
     kept = nms(boxes, scores, 0.4, offset)
     assert kept.dtype == torch.int64
     assert kept.tolist() == plain(boxes, scores, 0.4, offset)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_boxes_of_mixed_precision(dtype: torch.dtype) -> None:
+    # The areas are larger than the largest float16, 65504.
+    boxes = torch.tensor([[0, 0, 512, 512], [0, 0, 512, 500], [512, 0, 1024, 512]], dtype=dtype)
+    scores = torch.tensor([0.5, 0.75, 0.25], dtype=dtype)
+    assert nms(boxes, scores, 0.5, 0).tolist() == [1, 2]
+    assert nms_match(torch.cat((boxes, scores[:, None]), 1), 0.5) == [[1, 0], [2]]
+    dets = torch.zeros(3, 5, dtype=dtype)
+    assert softnms(boxes, scores, dets, 0.5, 0.5, 0.1, 0, 0).tolist() == [1, 2]
+    assert torch.equal(dets[0, :4], boxes[1])
