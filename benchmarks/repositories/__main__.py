@@ -26,7 +26,8 @@ CONFIGS = Path(__file__).parent / "configs"
 
 def start(config: Path, work_dir: Path, *options: str) -> "subprocess.Popen[bytes]":
     """Starts a training run in the config's folder. Its output goes to a file next to the work_dir."""
-    command = [sys.executable, "-m", "footplate", "train", config.name, "--cpu", "--work-dir", str(work_dir), *options]
+    command = [sys.executable, "-m", "footplate", "train", config.name, "--cpu", "--seed", "0"]
+    command += ["--work-dir", str(work_dir), *options]
     with open(f"{work_dir}.txt", "ab") as file:
         return subprocess.Popen(command, cwd=config.parent, stdout=file, stderr=subprocess.STDOUT)
 
