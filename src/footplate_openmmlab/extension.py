@@ -120,7 +120,7 @@ class OpenMMLab(Extension):
         if patches := describe_patches():
             messages.append(f"Updated names that newer library versions removed or changed: {patches}")
         if packages := describe_missing():
-            messages.append(f"Not installed, which is an error only where they are used: {packages}")
+            messages.append(packages)
         return messages
 
     def prepare_training(self, runner: Any) -> None:

@@ -195,7 +195,8 @@ def load_extension(name: str, sources: str | list[str], *args: Any, **kwargs: An
 
 def describe_missing() -> str:
     """Returns a text that lists the missing packages and the first file that imports each, or "" if there are none."""
-    return ", ".join(f"{package} ({places[0]})" for package, places in sorted(missing.items()))
+    packages = ", ".join(f"{package} ({places[0]})" for package, places in sorted(missing.items()))
+    return f"Not installed, which is an error only where they are used: {packages}" if packages else ""
 
 
 def _is_built_by(name: str, file: str) -> bool:

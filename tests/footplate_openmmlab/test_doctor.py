@@ -143,7 +143,11 @@ def test_doctor_accepts_a_copy_of_a_code_base(
 
 
 def test_doctor_imports_the_modules_of_a_config(
-    site: Path, package: WritePackage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    site: Path,
+    package: WritePackage,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     package("mmdet", {"__init__": "mmcv_maximum_version = '1.8.0'\n", "models/__init__": "class OldDetector: pass\n"})
     write_metadata(site, "mmdet", "2.28.2", [])
@@ -160,3 +164,11 @@ def test_doctor_imports_the_modules_of_a_config(
     (site / "own_necks.py").write_text("")
     assert main(["doctor", str(config)]) == 0
     assert capsys.readouterr().out.splitlines()[1].split() == ["custom_imports", "complete"]
+    monkeypatch.setattr("footplate_openmmlab.skipped_imports.missing", {})
+    monkeypatch.chdir(tmp_path)
+    package("heads_of_mine", {"__init__": "import a_package_that_nobody_has\n"})
+    config.write_text("default_scope = 'mmdet'\ncustom_imports = dict(imports=['heads_of_mine'])\n")
+    assert main(["doctor", str(config)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1].strip()
+    text = "a_package_that_nobody_has (heads_of_mine/__init__.py)"
+    assert last == f"Not installed, which is an error only where they are used: {text}"

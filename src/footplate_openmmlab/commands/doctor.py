@@ -63,10 +63,13 @@ def check_installation(arguments: Namespace) -> int:
 def _check_custom_imports(cfg: Config) -> dict[str, Any]:
     """Imports the modules in a config's `custom_imports`. Returns a dict in the format of `check_code_base`."""
     from footplate.config import import_modules
+    from footplate_openmmlab.skipped_imports import describe_missing
 
     row: dict[str, Any] = {"name": "custom_imports", "version": "", "problems": [], "remarks": ["complete"]}
     try:
         import_modules(cfg)
     except Exception as error:
         row.update(problems=str(error).splitlines(), remarks=[])
+    else:
+        row["remarks"] += filter(None, [describe_missing()])
     return row
