@@ -72,25 +72,31 @@ def import_packages(cfg: "Config") -> None:
         ConfigError: The plugin does not exist or is not in a subfolder of the current folder, or the plugin or a code
             base cannot be imported.
     """
-    has_plugin = cfg.get("plugin") is True
+    plugin = plugin_folder(cfg)
     # The packages of the names that a pure-Python config imports.
     imported = {
         value.dotted_path.partition(".")[0]
         for _, value in walk_paths(dict(cfg.items()))
         if isinstance(value, LazyObject)
     }
-    if imported - _INDEPENDENT or has_plugin or "custom_imports" in cfg or is_first_generation(cfg):
+    if imported - _INDEPENDENT or plugin or "custom_imports" in cfg or is_first_generation(cfg):
         install()
     use_code_bases(cfg)
-    if has_plugin:
+    if plugin:
         add_folder(cfg)
         key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
-        path = cfg.get("plugin_dir", os.path.dirname(os.path.relpath(str(cfg.filename))))
-        name = os.path.normpath(path).replace(os.sep, ".")
+        name = plugin.replace(os.sep, ".")
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
         import_module(name, origin_of(cfg, key), key)
         _logger.info("Imported the plugin '%s'.", name)
+
+
+def plugin_folder(cfg: "Config") -> str | None:
+    """Returns the folder of a config's plugin, relative to the current folder, or None if the config has no plugin."""
+    if cfg.get("plugin") is not True:
+        return None
+    return os.path.normpath(cfg.get("plugin_dir", os.path.dirname(os.path.relpath(str(cfg.filename)))))
 
 
 def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:

@@ -3,8 +3,10 @@
 import importlib
 import os
 import platform
+import re
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,18 +15,26 @@ from footplate.advice import advise
 from footplate.registry import MODELS
 from footplate.registry.dotted_paths import find_spec, is_user_module
 from footplate.registry.root import PackageModels
-from footplate_openmmlab.code_bases import use_code_bases
+from footplate_openmmlab.code_bases import named_code_bases, plugin_folder, use_code_bases
 from footplate_openmmlab.extension import CODE_BASES
+from footplate_openmmlab.first_generation.translation.config_translation import is_first_generation
 from footplate_openmmlab.mmengine.registry import register_all_modules
 from footplate_openmmlab.requirements import (
     explain_installation,
     explain_unmet,
     extra_of,
     extras,
+    first_generation_extra,
     installed_version,
     scope_of,
+    without_included,
 )
 from footplate_openmmlab.skipped_imports import skipped
+
+if TYPE_CHECKING:
+    from footplate.config import Config
+
+_IMPORT = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
 
 
 def check_code_base(name: str) -> dict[str, Any]:
@@ -46,7 +56,7 @@ def check_code_base(name: str) -> dict[str, Any]:
     if (spec := find_spec(scope)) and spec.origin and is_user_module(scope):
         remarks = [f"a copy in {os.path.dirname(spec.origin)}"]
     elif not version:
-        problems = ["It is not installed.", *explain_installation(scope)]
+        problems = ["It is not installed.", *explain_installation(name)]
     if not problems:
         try:
             use_code_bases({"default_scope": scope})
@@ -59,6 +69,20 @@ def check_code_base(name: str) -> dict[str, Any]:
     if not problems:
         remarks.insert(0, "installed, but incomplete" if skipped else "complete")
     return {"name": name, "version": version, "problems": problems, "remarks": remarks}
+
+
+def code_bases_of(cfg: "Config") -> list[str]:
+    """Returns the code bases that a config or its plugin refers to, as names for `check_code_base`.
+
+    For a first-generation config, these are the extras of this generation, except those that others include.
+    """
+    scopes = set(named_code_bases(cfg))
+    if folder := plugin_folder(cfg):
+        files = (file.read_text("utf-8", "replace") for file in Path(folder).rglob("*.py"))
+        scopes |= CODE_BASES.keys() & {name for text in files for name in _IMPORT.findall(text)}
+    if not is_first_generation(cfg):
+        return sorted(scopes)
+    return without_included(sorted(map(first_generation_extra, scopes)))
 
 
 def _failed_imports(extra: str) -> list[str]:

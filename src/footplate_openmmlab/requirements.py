@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,6 +51,27 @@ def extra_of(scope: str) -> str:
     found = [extra for extra in extras() if scope_of(extra) == scope]
     fits = (each for each in found if CODE_BASES[scope] not in {other.name for other in unmet_requirements(each)})
     return next(fits, found[0] if found else scope)
+
+
+def first_generation_extra(scope: str) -> str:
+    """Returns the extra for the first generation of a code base, or the code base's name if it has no such extra."""
+    return next((extra for extra in extras() if scope_of(extra) == scope != extra), scope)
+
+
+def without_included(names: Sequence[str]) -> list[str]:
+    """Returns the extras that no other one in the list includes."""
+    included = {name for other in names for name in _included(other) if name != other}
+    return [name for name in names if name not in included]
+
+
+def _included(extra: str) -> list[str]:
+    """Returns the extras that an extra includes, directly or through others."""
+    found = [extra]
+    for name in found if extra in extras() else ():
+        for inner in map(Requirement, importlib.metadata.requires("footplate") or ()):
+            if inner.name == "footplate" and inner.marker and inner.marker.evaluate({"extra": name}):
+                found += sorted(inner.extras)
+    return found[1:]
 
 
 def unmet_requirements(extra: str) -> list[Requirement]:
@@ -112,13 +134,14 @@ def explain_failed_import(scope: str) -> list[str]:
     return []
 
 
-def explain_installation(scope: str) -> list[str]:
-    """Returns the commands that install a code base, one for each generation."""
+def explain_installation(name: str) -> list[str]:
+    """Returns the command that installs an extra, or the commands that install a code base, one for each generation."""
+    scope = scope_of(name)
     commands = [
         install_command(extra).replace("-c constraints.txt " if extra in _UNCONSTRAINED else "\n", "")
         + (f" && {_command_alone(extra)}" if extra in _WITHOUT_DEPENDENCIES else "")
         for extra in extras()
-        if scope_of(extra) == scope
+        if extra == name or scope_of(extra) == scope == name
     ]
     commands = commands or [f"{install_command('hosts')} {CODE_BASES[scope]}"]
     older = [f"For first-generation configs: {command}" for command in commands[1:]]

@@ -133,6 +133,30 @@ def test_a_model_of_a_plugin_belongs_to_the_code_base_that_builds_on_the_others(
     assert named_code_bases({**config, "data": filters}) == ["mmdet3d"]
 
 
+def test_doctor_finds_the_code_bases_that_a_plugin_imports(
+    site: Path,
+    package: WritePackage,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    package(
+        "plugin", {"heads": "import mmdet\nfrom mmdet3d.core import boxes\n", "__init__": "raise ValueError('broken')"}
+    )
+    config = tmp_path / "bev.py"
+    config.write_text("plugin = True\nplugin_dir = 'plugin/'\nmodel = dict(type='A')\ntotal_epochs = 1\n")
+    assert main(["doctor", str(config)]) == 2
+    assert capsys.readouterr().out.splitlines() == [
+        "mmdet3d0                    It is not installed.",
+        "    Install it: pip install -e '.[mmdet3d0]' && "
+        "pip install --no-deps --no-build-isolation 'mmdet3d>=1.0.0rc0,<1.1'",
+    ]
+    (tmp_path / "plugin/heads.py").unlink()
+    assert main(["doctor", str(config)]) == 2
+    assert capsys.readouterr().out.startswith("plugin")
+
+
 def test_doctor_accepts_a_copy_of_a_code_base(
     package: WritePackage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ def add_commands(subparsers: Any) -> None:
         "doctor",
         check_installation,
         "list missing packages of code bases, and how to install them",
-        "Import a code base, or all code bases and custom_imports that a config uses. List each package "
+        "Import a code base, or all code bases, the plugin and custom_imports that a config uses. List each package "
         "that is missing or has an unsuitable version, and one command that installs them all. Without an argument, "
         "check the optional packages and all installed code bases. Exit with status 2 if there is a problem.",
         "footplate doctor mmdet",
@@ -33,8 +33,7 @@ def add_commands(subparsers: Any) -> None:
 def check_installation(arguments: Namespace) -> int:
     """Prints the problems found in each code base. Returns 2 if there are any."""
     from footplate.errors import ConfigError
-    from footplate_openmmlab.code_bases import named_code_bases
-    from footplate_openmmlab.doctor import check_code_base, check_environment
+    from footplate_openmmlab.doctor import check_code_base, check_environment, code_bases_of
     from footplate_openmmlab.extension import CODE_BASES
     from footplate_openmmlab.requirements import scope_of
 
@@ -44,14 +43,15 @@ def check_installation(arguments: Namespace) -> int:
         rows = [check_code_base(arguments.target)]
     else:
         cfg = Config.fromfile(arguments.target, import_custom_modules=False)
-        rows = [check_code_base(scope) for scope in named_code_bases(cfg)]
-        if not rows and "custom_imports" not in cfg:
+        rows = [check_code_base(name) for name in code_bases_of(cfg)]
+        imports = [key for key in ("plugin", "custom_imports") if cfg.get(key)]
+        if not rows and not imports:
             raise ConfigError(
                 "the config does not refer to a code base in default_scope or in a type",
                 notes=["Pass the name of a code base, as in `footplate doctor mmdet2` for MMDetection 2.x."],
             )
-        if "custom_imports" in cfg and not any(row["problems"] for row in rows):
-            rows.append(_check_custom_imports(cfg))
+        if imports and not any(row["problems"] for row in rows):
+            rows.append(_check_imports(cfg, " and ".join(imports)))
     lines = []
     for row in rows:
         first, *others = [*row["problems"], *row["remarks"]] or [""]
@@ -60,12 +60,12 @@ def check_installation(arguments: Namespace) -> int:
     return 2 if any(row["problems"] for row in rows) else 0
 
 
-def _check_custom_imports(cfg: Config) -> dict[str, Any]:
-    """Imports the modules in a config's `custom_imports`. Returns a dict in the format of `check_code_base`."""
+def _check_imports(cfg: Config, name: str) -> dict[str, Any]:
+    """Imports a config's plugin and `custom_imports`. Returns a dict in the format of `check_code_base`."""
     from footplate.config import import_modules
     from footplate_openmmlab.skipped_imports import describe_missing
 
-    row: dict[str, Any] = {"name": "custom_imports", "version": "", "problems": [], "remarks": ["complete"]}
+    row: dict[str, Any] = {"name": name, "version": "", "problems": [], "remarks": ["complete"]}
     try:
         import_modules(cfg)
     except Exception as error:
