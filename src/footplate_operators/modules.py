@@ -18,8 +18,8 @@ from footplate_operators import (
     points,
     polygons,
     pooling,
-    scanning,
     rasterization,
+    scanning,
     scatter,
     sparse,
 )
