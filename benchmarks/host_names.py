@@ -21,7 +21,7 @@ from typing import Any
 import footplate_openmmlab as openmmlab
 from footplate.messages import list_names, pluralize
 from footplate.registry.dotted_paths import module_exists
-from footplate_operators import MISSING
+from footplate_operators import create_extension
 
 PACKAGES = ("mmengine", "mmcv")
 _MISSING_NAME = object()
@@ -97,9 +97,8 @@ def why_missing(name: str) -> str:
         found = getattr(found, parts[number], _MISSING_NAME)
         if found is _MISSING_NAME:
             return f"there is no {'.'.join(parts[: number + 1])}"
-    operators = (
-        sorted(_operators(parts[2]) & set(MISSING.split())) if parts[:2] == ["mmcv", "ops"] and len(parts) > 2 else []
-    )
+    needed = _operators(parts[2]) if parts[:2] == ["mmcv", "ops"] and len(parts) > 2 else set()
+    operators = sorted(needed - vars(create_extension()).keys())
     return f"needs {list_names(operators, 2)}" if operators else ""
 
 

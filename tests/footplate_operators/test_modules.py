@@ -53,7 +53,8 @@ def corners(x: float, y: float, width: float, height: float, angle: float) -> np
     """Returns the corners of a box that is turned counterclockwise."""
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     half = np.array([[-width, -height], [width, -height], [width, height], [-width, height]]) / 2
-    return half @ turn + [x, y]
+    turned: np.ndarray = half @ turn + [x, y]
+    return turned
 
 
 def shared_area(first: np.ndarray, second: np.ndarray) -> float:
@@ -155,8 +156,8 @@ def roiaware_pool3d_ext(random: torch.Generator) -> tuple[Pairs, Pairs]:
     extension.points_in_boxes_gpu(boxes[None], xyz[None], first)
     of_point = torch.where(inside.any(0), inside.int().argmax(0), -1)
     forward = [(each, inside), (every[0], inside.T), (first[0], of_point)]
-    backward = []
-    for method, reduce in enumerate((lambda rows: rows.max(0)[0], lambda rows: rows.mean(0))):
+    backward: Pairs = []
+    for method in (0, 1):
         pooled, argmax = torch.zeros(3, 2, 3, 2, 2), torch.zeros(3, 2, 3, 2, 2, dtype=torch.int)
         lists, leaf = torch.zeros(3, 2, 3, 2, 41, dtype=torch.int), features.clone().requires_grad_()
         extension.forward(boxes, xyz, features, argmax, lists, pooled, method)
@@ -169,7 +170,8 @@ def roiaware_pool3d_ext(random: torch.Generator) -> tuple[Pairs, Pairs]:
                     cell = tuple(int(value * size) for value, size in zip(place, (2, 3, 2), strict=True))
                     found.setdefault(cell, []).append(number)
             for cell, rows in found.items():
-                expected = expected.index_put((torch.tensor(index), *map(torch.tensor, cell)), reduce(leaf[rows]))
+                value = leaf[rows].max(0)[0] if method == 0 else leaf[rows].mean(0)
+                expected = expected.index_put(tuple(map(torch.tensor, (index, *cell))), value)
         grad, change = rand(random, *pooled.shape), torch.zeros_like(features)
         extension.backward(lists, argmax, grad, change, method)
         forward.append((pooled, expected))
@@ -230,7 +232,8 @@ def furthest_point_sample_ext(random: torch.Generator) -> tuple[Pairs, Pairs]:
 
 @case
 def gather_group_interpolate(random: torch.Generator) -> tuple[Pairs, Pairs]:
-    forward, backward = [], []
+    forward: Pairs = []
+    backward: Pairs = []
     for kind, shape in (("gather", (2, 4)), ("group", (2, 4, 5)), ("interpolate", (2, 4, 3))):
         features, indices = rand(random, 2, 3, 7).requires_grad_(), randint(random, 7, *shape).int()
         weight = rand(random, 2, 4, 3)
@@ -276,7 +279,8 @@ def assign_score_withk_ext(random: torch.Generator) -> tuple[Pairs, Pairs]:
 def voxel_layer(random: torch.Generator) -> tuple[Pairs, Pairs]:
     extension, xyz = module("mmdet3d.ops.voxel.voxel_layer"), 5 * rand(random, 30, 4) - 0.5
     size, bounds = [1.0, 2.0, 4.0], [0.0, 0, 0, 4, 4, 4]
-    dynamic, found = torch.zeros(30, 3, dtype=torch.int), {}
+    dynamic = torch.zeros(30, 3, dtype=torch.int)
+    found: dict[tuple[int, ...], list[int]] = {}
     extension.dynamic_voxelize(xyz, dynamic, size, bounds, 3)
     of_point = torch.full((30, 3), -1)
     for index, point in enumerate(xyz.tolist()):
@@ -288,12 +292,13 @@ def voxel_layer(random: torch.Generator) -> tuple[Pairs, Pairs]:
     coordinates = torch.zeros(5, 3, dtype=torch.int)
     total = extension.hard_voxelize(xyz, voxels, coordinates, counts, size, bounds, 3, 5, 3, True)
     expected = [torch.zeros_like(each) for each in (voxels, coordinates, counts)]
-    for index, (cell, rows) in enumerate(list(found.items())[:5]):
+    for index, (occupied_cell, rows) in enumerate(list(found.items())[:5]):
         expected[0][index, : len(rows[:3])] = xyz[rows[:3]]
-        expected[1][index], expected[2][index] = torch.tensor(cell), len(rows[:3])
+        expected[1][index], expected[2][index] = torch.tensor(occupied_cell), len(rows[:3])
     forward = [(dynamic, of_point), (torch.tensor(total), torch.tensor(min(5, len(found))))]
     forward += zip((voxels, coordinates, counts), expected, strict=True)
-    backward, cells = [], sorted(found)
+    cells = sorted(found)
+    backward: Pairs = []
     for kind in ("sum", "mean", "max"):
         leaf = xyz.clone().requires_grad_()
         pooled = torch.stack(
@@ -312,7 +317,8 @@ def voxel_layer(random: torch.Generator) -> tuple[Pairs, Pairs]:
 @case
 def sparse_conv_ext(random: torch.Generator) -> tuple[Pairs, Pairs]:
     extension = module("mmdet3d.ops.spconv.sparse_conv_ext")
-    forward, backward = [], []
+    forward: Pairs = []
+    backward: Pairs = []
     for dimensions, subm in itertools.product((2, 3), (0, 1)):
         shape = (5, 6, 4)[:dimensions]
         cells = torch.randperm(2 * math.prod(shape), generator=random)[:15]
@@ -340,7 +346,8 @@ def sparse_conv_ext(random: torch.Generator) -> tuple[Pairs, Pairs]:
 
 @case
 def bev_pool_occ_pool_voxel_pool(random: torch.Generator) -> tuple[Pairs, Pairs]:
-    forward, backward = [], []
+    forward: Pairs = []
+    backward: Pairs = []
     for kind, sizes in (("bev_pool", (2, 3, 4, 5)), ("occ_pool", (2, 3, 4, 5)), ("voxel_pool", (2, 3, 4, 5))):
         extension, features = module(f"some.ops.{kind}_ext"), rand(random, 30, 3).requires_grad_()
         b, first, second, third = (randint(random, size, 30) for size in sizes)
@@ -404,7 +411,9 @@ def point_ops_ext(random: torch.Generator) -> tuple[Pairs, Pairs]:
 
 @case
 def torch_scatter(random: torch.Generator) -> tuple[Pairs, Pairs]:
-    extension, forward, backward = module("torch_scatter"), [], []
+    extension = module("torch_scatter")
+    forward: Pairs = []
+    backward: Pairs = []
     source, of_row = rand(random, 12, 3).requires_grad_(), randint(random, 5, 12)
     ends = torch.tensor([2, 4, 4, 9, 12])
     for kind in ("sum", "add", "mean", "max", "min", "segment_csr"):
@@ -437,7 +446,9 @@ def torch_scatter(random: torch.Generator) -> tuple[Pairs, Pairs]:
 
 @case
 def native_rasterizer(random: torch.Generator) -> tuple[Pairs, Pairs]:
-    extension, forward, backward = module("native_rasterizer"), [], []
+    extension = module("native_rasterizer")
+    forward: Pairs = []
+    backward: Pairs = []
     vertices = (5 * rand(random, 1, 3, 2) - 0.5).requires_grad_()
     for mode in range(3):
         rows, edges = [], torch.zeros(1, 3, 4, dtype=torch.int)
@@ -502,7 +513,9 @@ def attended(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, w
 
 @case
 def deform3dattn_custom_cn(random: torch.Generator) -> tuple[Pairs, Pairs]:
-    extension, forward, backward = module("deform3dattn_custom_cn"), [], []
+    extension = module("deform3dattn_custom_cn")
+    forward: Pairs = []
+    backward: Pairs = []
     for dimensions in (2, 3):
         inputs = attention_inputs(random, dimensions)
         plain = [each.detach() for each in inputs]
@@ -511,7 +524,8 @@ def deform3dattn_custom_cn(random: torch.Generator) -> tuple[Pairs, Pairs]:
             order = [1, 0, 2][: len(place)]  # x is the second coordinate of a cell
             return interpolated(grid, place[order] * torch.tensor(grid.shape[:-1]) - 0.5)
 
-        expected = attended(*inputs, look)
+        value, shapes, starts, locations, weights = inputs
+        expected = attended(value, shapes, starts, locations, weights, look)
         leaves = [inputs[0], *inputs[3:]]
         grad, changes = rand(random, 2, 3, 6).double(), [torch.zeros_like(each) for each in leaves]
         forward.append((extension.ms_deform_attn_forward(*plain, im2col_step=64), expected))
