@@ -202,9 +202,9 @@ def _is_for_mmcv_1(scope: str) -> bool:
 def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | None:
     """Returns the installed first-generation code base that a config was written for, or None.
 
-    If some of them define the model, chooses among these; its class may also come from a plugin or `custom_imports`. A
-    code base that imports another one, as MMDetection3D imports MMDetection, precedes it if it defines more of the
-    config's types. Otherwise, chooses the one that defines the most types.
+    A code base that imports others, as MMDetection3D imports MMDetection, is chosen if it defines a type in the config
+    that they do not. Otherwise, chooses the one that defines the model, or else the one that defines the most types.
+    The model's class may also come from a plugin or `custom_imports`.
     """
     model = cfg.get("model")
     kind = model.get("type") if isinstance(model, Mapping) else None
@@ -221,7 +221,7 @@ def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | No
     def rank(scope: str) -> tuple[bool, bool, int]:
         bases = imported[scope] & defined.keys() - {scope}
         extends = bool(bases) and bool(defined[scope].difference(*(defined[base] for base in bases)))
-        return kind in defined[scope], extends, len(defined[scope])
+        return extends, kind in defined[scope], len(defined[scope])
 
     return max(defined, key=rank, default=None)
 

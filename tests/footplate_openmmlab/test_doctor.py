@@ -131,6 +131,8 @@ def test_a_model_of_a_plugin_belongs_to_the_code_base_that_builds_on_the_others(
     assert named_code_bases({**config, "data": {"train": {}}}) == ["mmdet"]
     filters = {"train": {"pipeline": [{"type": "ObjectRangeFilter"}]}}
     assert named_code_bases({**config, "data": filters}) == ["mmdet3d"]
+    # The plugin's model may have the name of a part of the other code bases.
+    assert named_code_bases({**config, "model": {"type": "Neck"}, "data": filters}) == ["mmdet3d"]
 
 
 def test_doctor_finds_the_code_bases_that_a_plugin_imports(

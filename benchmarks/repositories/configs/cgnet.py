@@ -2,17 +2,17 @@
 # Base config: projects/configs/cgnet/cgnet_ep24.py
 # Installation: its mmdetection3d, MMDetection 2.14.0, MMSegmentation 0.14.1;
 #     pip install tensorboard av2 'pyarrow<20' networkx similaritymeasures rtree utm
-# Data: footplate run tools/create_data.py nuscenes --root-path ./data/nuscenes --out-dir ./data/nuscenes
+# Data: footplate run tools/create_data.py nuscenes --root-path ./data/nuscenes --out-dir ./data/nuscenes/ann
 #     --extra-tag nuscenes --version v1.0-mini --canbus ./data/nuscenes
 # Smaller: ResNet-18, 12 lines, 2 decoder layers, a BEV of 20 x 10, images of 320 x 180 pixels
 _base_ = "./projects/configs/cgnet/cgnet_ep24.py"
 
 bev_size = (20, 10)
-train = "data/nuscenes/nuscenes_infos_temporal_train.pkl"
+train = "data/nuscenes/ann/nuscenes_infos_temporal_train.pkl"
 val = dict(
-    ann_file="data/nuscenes/nuscenes_infos_temporal_val.pkl",
-    map_ann_file="data/nuscenes/nuscenes_map_anns_val_centerline.json",
-    graph_ann_file="data/nuscenes/nuscenes_graph_anns_val.pkl",
+    ann_file="data/nuscenes/ann/nuscenes_infos_temporal_val.pkl",
+    map_ann_file="data/nuscenes/ann/nuscenes_map_anns_val_centerline.json",
+    graph_ann_file="data/nuscenes/ann/nuscenes_graph_anns_val.pkl",
     bev_size=bev_size,
 )
 model = dict(

@@ -3,8 +3,10 @@
 import copy
 import importlib
 import logging
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from types import MethodType, NoneType
 from typing import Any
 
@@ -196,7 +198,8 @@ class LegacyMetric(BaseMetric[Any]):
         if self.context.is_trial:
             dataset, joined = _first_samples(dataset, len(results)), _with_a_box(joined)
         try:
-            return dict(dataset.evaluate(joined, **metric, **self.options, logger=self.logger))
+            with _without_new_files(dataset) if self.context.is_trial else nullcontext():
+                return dict(dataset.evaluate(joined, **metric, **self.options, logger=self.logger))
         except TypeError as error:  # `evaluate` may have passed the options on to a base class
             rejected = [name for name in self.options if f"unexpected keyword argument '{name}'" in str(error)]
             if not rejected:
@@ -227,6 +230,21 @@ def _first_samples(dataset: Any, count: int) -> Any:
         if isinstance(samples := vars(limited).get(name), list):
             setattr(limited, name, samples[:count])
     return limited if len(limited) == count else dataset
+
+
+@contextmanager
+def _without_new_files(dataset: Any) -> Iterator[None]:
+    """Removes the files that a dataset refers to and that are written inside the block.
+
+    Datasets with maps write the ground truth of all their samples to a file if it is missing. In a trial, it would
+    contain only the first samples, and the following validation would read it.
+    """
+    missing = [path for path in vars(dataset).values() if isinstance(path, str) and not os.path.exists(path)]
+    try:
+        yield
+    finally:
+        for path in filter(os.path.isfile, missing):
+            os.remove(path)
 
 
 def _with_a_box(results: Any) -> Any:

@@ -106,6 +106,29 @@ def test_mistakes_in_evaluation_are_found_before_training(tmp_path: Path, caplog
     assert "Preflight: computing the metrics" not in caplog.text
 
 
+@DATASETS.register_module()
+class WithTruth(Counted):
+    """Writes the ground truth of its samples to a file if it is missing, as datasets of MapTR do."""
+
+    truth_file = ""
+
+    def evaluate(self, results: list[Any], metric: Any = "accuracy", **options: Any) -> Any:
+        if not Path(self.truth_file).exists():
+            Path(self.truth_file).write_text(str(len(self)))
+        assert Path(self.truth_file).read_text() == str(len(results))
+        return super().evaluate(results, metric, **options)
+
+
+def test_a_trial_leaves_no_file_with_the_ground_truth_of_a_few_samples(tmp_path: Path) -> None:
+    cfg = old_config_with_evaluation(tmp_path, metric="accuracy")
+    cfg["data"]["val"]["type"] = "WithTruth"
+    cfg["preflight"] = True
+    runner = Runner.from_cfg(cfg)
+    runner.val_dataloader.dataset.truth_file = str(tmp_path / "truth.json")
+    runner.train()
+    assert (tmp_path / "truth.json").read_text() == "8"
+
+
 def test_a_trial_without_detections_computes_metrics() -> None:
     class Boxes:
         def __len__(self) -> int:
