@@ -67,20 +67,23 @@ def test_preflight_restores_plain_attributes_of_modules(tmp_path: Path) -> None:
         def __init__(self) -> None:
             super().__init__()
             self.calls, self.is_warm, self.mode = 0, False, "new"
+            self.memory: Any = None  # of the first batch
 
         def forward(self, inputs: Any, labels: Any, mode: str = "tensor") -> Any:
             self.calls, self.is_warm, self.mode = self.calls + 1, True, mode
-            return super().forward(inputs * self.calls, labels, mode)
+            self.memory = inputs.mean() if self.memory is None else self.memory
+            return super().forward(inputs * self.calls + self.memory, labels, mode)
 
     class First(Hook):
         def before_train(self, runner: Any) -> None:
-            self.held = runner.model.calls, runner.model.is_warm, runner.model.mode
+            model = runner.model
+            self.held = model.calls, model.is_warm, model.mode, model.memory
 
     first = First()
     models = Counting(), Counting()
     models[1].load_state_dict(models[0].state_dict())
     runs = [run(tmp_path, str(n), model=models[n], preflight=n == 0, custom_hooks=[first][n:]) for n in (0, 1)]
-    assert first.held == (0, False, "new")
+    assert first.held == (0, False, "new", None)
     assert weights(runs[0]) == weights(runs[1])
 
 

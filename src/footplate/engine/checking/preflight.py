@@ -42,7 +42,7 @@ def preflight(runner: "Runner") -> None:
     """Saves and loads a checkpoint in memory, validates on a batch per dataset, and checks disk space and permissions.
 
     Warns about label maps that are likely wrong, and about classes that differ. Leaves no files and records no metrics.
-    Restores the random state and the model's buffers and plain attributes (numbers, bools and strings). Skips models
+    Restores the random state and the model's buffers and plain attributes (numbers, bools, strings, None). Skips models
     with uninitialized parameters.
 
     Raises:
@@ -135,8 +135,8 @@ def _check_labels(runner: "Runner") -> None:
 def _restoring_state(runner: "Runner") -> Iterator[None]:
     """Undoes the side effects of validation and saving at the end of the block.
 
-    Restores the random state, the message hub, the model's buffers, and all module attributes that are numbers, bools
-    or strings.
+    Restores the random state, the message hub, the model's buffers, and all module attributes that are numbers, bools,
+    strings or None.
     """
     hub = runner.message_hub
     restore = record_forward_state(runner.model)

@@ -14,13 +14,13 @@ from footplate.models import PlainModel
 
 _logger = logging.getLogger("footplate.engine")
 _OF_EVERY_MODULE = vars(nn.Module()).keys()  # such as `training`
-_PLAIN_TYPES = (bool, int, float, complex, str)
+_PLAIN_TYPES = (bool, int, float, complex, str, NoneType)
 
 
 def record_forward_state(model: nn.Module) -> Callable[[], None]:
     """Records a model's gradients, buffers and plain attributes, and the random state.
 
-    Plain attributes are numbers, bools and strings.
+    Plain attributes are numbers, bools, strings and None.
 
     Returns:
         A function that restores the recorded state.
@@ -49,7 +49,8 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
         for weight, gradient in gradients:
             weight.grad = gradient
         for module, name, value in attributes:
-            vars(module)[name] = value
+            if name in vars(module):  # otherwise, a submodule has replaced it
+                vars(module)[name] = value
         restore_rng(rng)
 
     return restore
