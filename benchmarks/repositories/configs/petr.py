@@ -1,6 +1,6 @@
-# Repository: 1018365842/PETR, commit f7525f9.
+# Repository: 1018365842/PETR, commit f7525f93467a33707ef401c587a52d5e7b34de74.
 # Base config: projects/configs/petr/petr_r50dcn_gridmask_p4.py.
-# MMDetection3D 1.0.0rc6; its source in the folder mmdetection3d, for the configs.
+# Installation: MMDetection3D 1.0.0rc6 and its source in the folder mmdetection3d, whose configs are read.
 # Data: footplate run tools/create_data.py nuscenes --root-path ./data/nuscenes --out-dir ./data/nuscenes
 #     --extra-tag nuscenes --version v1.0-mini --max-sweeps 2
 # Smaller: a quarter of the channels of ResNet-50, 48 queries, 2 decoder layers, images of 96 x 192 pixels.

@@ -1,6 +1,6 @@
 # Repository: TRAILab/StreamPETR-JDMP, commit 215d25209f01be4ffa2ecb942c918ab92a288a2e.
 # Base config: projects/configs/StreamPETR/stream_petr_r50_flash_704_bs2_seq_24e.py.
-# MMDetection3D 1.0.0rc6.
+# Installation: MMDetection3D 1.0.0rc6.
 # Data: footplate run tools/create_data_nusc.py --root-path ./data/nuscenes --out-dir ./data/nuscenes
 #     --extra-tag nuscenes2d --version v1.0-mini
 # Smaller: a quarter of the channels of ResNet-50, 48 queries and a memory of 64, 2 decoder layers, images of 96 x 192
