@@ -4,7 +4,16 @@ import json
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 from benchmarks.code_bases.made_up_data import made_up_keypoints, made_up_oriented_boxes, write_scenes
+
+
+def write_photographs(data: Path) -> None:
+    """Writes the images for segmentation as JPEG files, which first-generation code for ADE20K reads."""
+    (data / "ade" / "photographs").mkdir()
+    for path in (data / "ade" / "images" / "training").glob("*.png"):
+        Image.open(path).save(data / "ade" / "photographs" / f"{path.stem}.jpg")
 
 
 def write_people(data: Path) -> None:
@@ -44,6 +53,7 @@ def main(folder: str) -> None:
     data = Path(folder)
     write_scenes(data, 4)
     made_up_oriented_boxes(data)
+    write_photographs(data)
     write_people(data)
     write_boxes(data)
 

@@ -34,7 +34,7 @@ test_pipeline = [
         ],
     ),
 ]
-small = dict(data_root="made_up/ade", img_dir="images/training", ann_dir="annotations/training", img_suffix=".png")
+small = dict(data_root="made_up/ade", img_dir="photographs", ann_dir="annotations/training")
 data = dict(
     samples_per_gpu=2,
     workers_per_gpu=0,

@@ -95,7 +95,7 @@ rpn = dict(in_channels=32, feat_channels=32)
 roi = dict(bbox_roi_extractor=dict(out_channels=32), bbox_head=dict(in_channels=32, fc_out_channels=32, num_classes=4))
 model = dict(
     backbone=dict(
-        arch=dict(depths=[1, 1, 3, 1], channels=[8, 16, 32, 64]),
+        arch=dict(_delete_=True, depths=[1, 1, 3, 1], channels=[8, 16, 32, 64]),
         MoE_Block_inds=[[], [], [0, 2], [0]],
         num_experts=4,
         init_cfg=None,
