@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from benchmarks.code_bases.made_up_data import made_up_keypoints, made_up_oriented_boxes, write_scenes
@@ -48,6 +49,12 @@ def write_boxes(data: Path) -> None:
     (data / "boxes.json").write_text(json.dumps(content))
 
 
+def write_weights(data: Path) -> None:
+    """Writes a checkpoint with one layer of SM3Det's backbone, which cannot be initialized without a checkpoint."""
+    layer = {f"backbone.downsample_layers.0.1.{name}": torch.ones(8) for name in ("weight", "bias")}
+    torch.save({"state_dict": layer}, data / "convnext.pth")
+
+
 def main(folder: str) -> None:
     """Writes four images with masks, boxes, oriented boxes and people."""
     data = Path(folder)
@@ -56,6 +63,7 @@ def main(folder: str) -> None:
     write_photographs(data)
     write_people(data)
     write_boxes(data)
+    write_weights(data)
 
 
 if __name__ == "__main__":

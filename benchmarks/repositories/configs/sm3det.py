@@ -98,7 +98,7 @@ model = dict(
         arch=dict(_delete_=True, depths=[1, 1, 3, 1], channels=[8, 16, 32, 64]),
         MoE_Block_inds=[[], [], [0, 2], [0]],
         num_experts=4,
-        init_cfg=None,
+        init_cfg=dict(checkpoint="made_up/convnext.pth"),
     ),
     neck=dict(in_channels=[8, 16, 32, 64], out_channels=32),
     sar_bbox_head=dict(in_channels=32, feat_channels=32, stacked_convs=1, num_classes=4),
