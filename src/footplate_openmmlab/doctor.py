@@ -52,10 +52,12 @@ def check_code_base(name: str) -> dict[str, Any]:
     scope = scope_of(name)
     version = installed_version(CODE_BASES[scope])
     extra = name if scope != name else extra_of(scope)
-    problems, remarks = explain_unmet(extra) if version else [], []
+    problems, remarks = list[str](), list[str]()
     if (spec := find_spec(scope)) and spec.origin and is_user_module(scope):
         remarks = [f"a copy in {os.path.dirname(spec.origin)}"]
-    elif not version:
+    elif version:
+        problems = explain_unmet(extra)
+    else:
         problems = ["It is not installed.", *explain_installation(name)]
     if not problems:
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from footplate.errors import install_command
-from footplate.registry.dotted_paths import find_spec
+from footplate.registry.dotted_paths import find_spec, is_user_module
 from footplate_openmmlab.extension import CODE_BASES
 
 # Code bases that an extra cannot install, because one of their own requirements cannot be installed. The extra contains
@@ -124,9 +124,9 @@ def _command_alone(extra: str) -> str:
 def explain_failed_import(scope: str) -> list[str]:
     """Returns the unmet requirements of an installed code base that cannot be imported; see `explain_unmet`.
 
-    Returns an empty list for a cloned repository, whose requirements are unknown.
+    Returns an empty list for a cloned repository or an unpacked archive, whose requirements are unknown.
     """
-    spec = find_spec(scope)
+    spec = None if is_user_module(scope) else find_spec(scope)
     with suppress(importlib.metadata.PackageNotFoundError):
         installed = importlib.metadata.distribution(CODE_BASES[scope]).locate_file(scope)
         if spec is not None and Path(str(installed)).resolve() == Path(str(spec.origin)).resolve().parent:

@@ -17,6 +17,7 @@ def test_a_clone_in_the_current_folder_precedes_an_installed_package(tmp_path: P
     for file, text in {
         "installed/mmdet3d/__init__.py": "raise ImportError",
         "project/mmdetection3d/mmdet3d/__init__.py": "__version__ = '0.17.1'\nmmcv_maximum_version = '1.4.0'\n",
+        "project/mmdetection3d/mmdet3d.egg-info/PKG-INFO": "Name: mmdet3d\nVersion: 0.17.1\n",  # as in its archive
         "project/mmdetection3d/projects/__init__.py": "raise ImportError",
         "project/projects/__init__.py": "",
         "project/tools/script.py": "import mmdet3d, projects\nprint(mmdet3d.__version__)\n",
@@ -26,7 +27,7 @@ def test_a_clone_in_the_current_folder_precedes_an_installed_package(tmp_path: P
     project = tmp_path / "project"
     paths = f"{tmp_path / 'installed'}{os.pathsep}{environment()['PYTHONPATH']}"
     for words, output in (
-        (["doctor", "mmdet3d"], f"a copy in {project / 'mmdetection3d' / 'mmdet3d'}\n"),
+        (["doctor", "mmdet3d"], f"complete\n    a copy in {project / 'mmdetection3d' / 'mmdet3d'}\n"),
         (["run", "tools/script.py"], "0.17.1\n"),
     ):
         command = [sys.executable, "-m", "footplate", *words]
