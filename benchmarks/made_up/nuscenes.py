@@ -331,12 +331,13 @@ class SceneWriter:
             path = self.root / "nuscenes_occ/samples" / f"{Path(frame['filename']).name}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, np.column_stack([voxels, semantics[tuple(voxels.T)]]).astype(np.uint8))
-            semantics = grid(lidar, np.linspace(-51.2, 51.2, 513), np.linspace(-5, 3, 41))
+            semantics = grid(lidar, np.linspace(-25.6, 25.6, 257), np.linspace(-5, 3, 41))
             voxels = np.argwhere(semantics != FREE)
-            voxels = voxels[(abs(voxels[:, :2] - 256) < 128).all(1)]
+            labels = semantics[tuple(voxels.T)]
+            voxels += [128, 128, 0]  # the format's grid begins at -51.2 m
             path = self.root / f"nuScenes-Occupancy/scene_{token('scene', self.scene)}/occupancy/{frame['token']}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, np.column_stack([voxels[:, ::-1], semantics[tuple(voxels.T)]]).astype(np.int16))
+            np.save(path, np.column_stack([voxels[:, ::-1], labels]).astype(np.int16))
 
     def can_bus(self, duration: float) -> None:
         """Writes the messages of the vehicle's sensors."""

@@ -274,7 +274,7 @@ def voxel_categories(world: World, time: float, frame: Pose, edges: tuple[Array,
     """
     x, y, z = ((axis[1:] + axis[:-1]) / 2 for axis in edges)
     columns = frame.outside(np.stack(np.meshgrid(x, y, [0.0], indexing="ij"), -1).reshape(-1, 3))
-    grid = np.full((len(columns), len(z)), -1)
+    grid = np.full((len(columns), len(z)), -1, np.int8)
     grid[:, np.searchsorted(edges[2], -frame.position[2], "right") - 1] = ground_category(columns)
     for box in world.solids(time):
         half = box.size / 2 + 0.1
