@@ -1,9 +1,10 @@
 # Repository: https://github.com/DDEONSIK/UniAD-DownScale, commit 4bda7cadc2ae5ea78a77b1ae90089b4fea462604
 # Base config: projects/configs/stage1_track_map/base_track_map.py, which has absolute paths
-# Installation: pip install -c constraints.txt -e '.[mmdet3d0]' && pip install tensorboard
+# Installation: the source of MMDetection3D 0.17.1 in mmdetection3d, MMDetection 2.14.0, MMSegmentation 0.14.1;
+#     pip install tensorboard motmetrics 'shapely<2'
 # Data: footplate run tools/create_data.py nuscenes --root-path ./data/nuscenes --out-dir ./data/infos
 #     --extra-tag nuscenes --version v1.0-mini --canbus ./data/nuscenes
-# Smaller: a quarter of the channels of ResNet-50, 40 + 20 queries, 1 encoder and 2 decoder layers,
+# Smaller: a quarter of the channels of ResNet-50, 20 queries for the map, 1 encoder and 2 decoder layers,
 #     images of 320 x 180 pixels
 _base_ = "./projects/configs/stage1_track_map/base_track_map.py"
 
@@ -15,9 +16,7 @@ ann_file = "data/infos/nuscenes_infos_temporal_val.pkl"
 model = dict(
     img_backbone=dict(base_channels=16),
     img_neck=dict(in_channels=[128, 256, 512]),
-    num_query=40,
     pts_bbox_head=dict(
-        num_query=40,
         transformer=dict(encoder=dict(num_layers=1), decoder=dict(num_layers=2)),
         bbox_coder=dict(max_num=20),
     ),
