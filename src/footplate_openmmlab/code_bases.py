@@ -96,7 +96,8 @@ def plugin_folder(cfg: "Config") -> str | None:
     """Returns the folder of a config's plugin, relative to the current folder, or None if the config has no plugin."""
     if cfg.get("plugin") is not True:
         return None
-    return os.path.normpath(cfg.get("plugin_dir", os.path.dirname(os.path.relpath(str(cfg.filename)))))
+    folder: str = cfg.get("plugin_dir", os.path.dirname(os.path.relpath(str(cfg.filename))))
+    return os.path.normpath(folder)
 
 
 def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:

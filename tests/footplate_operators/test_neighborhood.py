@@ -59,9 +59,9 @@ def test_weighted_values(size: Size, step: Size) -> None:
 def test_window_of_the_whole_map_is_attention() -> None:
     query, key, value = torch.randn(3, 2, 5, 5, 2, 4).unbind(0)
     found = neighborhood.na2d(query, key, value, 5)
-    flat = [each.permute(0, 3, 1, 2, 4).flatten(2, 3) for each in (query, key, value)]
-    expected = torch.nn.functional.scaled_dot_product_attention(*flat)
-    torch.testing.assert_close(found, expected.unflatten(2, (5, 5)).permute(0, 2, 3, 1, 4))
+    queries, keys, values = (each.permute(0, 3, 1, 2, 4).flatten(2, 3) for each in (query, key, value))
+    expected = torch.nn.functional.scaled_dot_product_attention(queries, keys, values)
+    torch.testing.assert_close(found, expected.reshape(2, 2, 5, 5, 4).permute(0, 2, 3, 1, 4))
 
 
 def test_unsupported_arguments() -> None:

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ def expected_outputs(
     return outputs, states
 
 
-def scan_inputs(seed: int, groups: int = 2) -> dict[str, Tensor]:
+def scan_inputs(seed: int, groups: int = 2) -> dict[str, Any]:
     random = torch.Generator().manual_seed(seed)
     shapes = {"u": (2, 4, 5), "delta": (2, 4, 5), "A": (4, 3), "B": (2, groups, 3, 5), "C": (2, groups, 3, 5)}
     shapes |= {"D": (4,), "z": (2, 4, 5), "delta_bias": (4,)}
@@ -63,21 +64,24 @@ def test_scan_is_the_recurrence(seed: int) -> None:
 
 def test_coefficients_without_groups_or_time() -> None:
     inputs = scan_inputs(0, groups=1)
-    grouped = scanning.selective_scan_fn(**inputs)
+    scan: Any = scanning.selective_scan_fn
+    grouped = scan(**inputs)
     without_group = inputs | {"B": inputs["B"][:, 0], "C": inputs["C"][:, 0]}
-    assert torch.equal(grouped, scanning.selective_scan_fn(**without_group))  # type: ignore[arg-type]
+    assert torch.equal(grouped, scan(**without_group))
     constant = torch.randn(4, 3)
     of_channels = constant.expand(2, 4, 3).unsqueeze(-1).expand(2, 4, 3, 5)
     assert torch.equal(
-        scanning.selective_scan_fn(**inputs | {"B": constant, "C": constant}),  # type: ignore[arg-type]
-        scanning.selective_scan_fn(**inputs | {"B": of_channels, "C": of_channels}),  # type: ignore[arg-type]
+        scan(**inputs | {"B": constant, "C": constant}),
+        scan(**inputs | {"B": of_channels, "C": of_channels}),
     )
 
 
 def test_result_has_the_input_type() -> None:
     inputs = scan_inputs(0)
     half = inputs | {"u": inputs["u"].half(), "delta": inputs["delta"].half()}
-    assert scanning.selective_scan_fn(**half).dtype == torch.float16  # type: ignore[union-attr]
+    found = scanning.selective_scan_fn(**half)
+    assert isinstance(found, Tensor)
+    assert found.dtype == torch.float16
     with pytest.raises(NotImplementedError, match="complex"):
         scanning.selective_scan_fn(**inputs | {"A": inputs["A"] + 0j})
 
@@ -87,7 +91,7 @@ def test_result_has_the_input_type() -> None:
 def test_compiled_modules_return_the_gradients(name: str, has_bias: bool) -> None:
     module, inputs = create_extension(name), scan_inputs(1)
     names = ["u", "delta", "A", "B", "C", *(["D", "delta_bias"] if has_bias else [])]
-    leaves = {each: inputs[each].clone().requires_grad_() for each in names}
+    leaves: dict[str, Any] = {each: inputs[each].clone().requires_grad_() for each in names}
     expected = scanning.selective_scan_fn(**leaves, delta_softplus=True)
     assert isinstance(expected, Tensor)
     grad = torch.randn_like(expected)

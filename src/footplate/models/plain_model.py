@@ -105,7 +105,7 @@ class PlainModel(ModelWrapper, BaseModel):
         module: nn.Module,
         *,
         loss: Callable[[Any, Any], Any] | None = None,
-        training_step: Callable[[nn.Module, Any], Any] | None = None,
+        training_step: Callable[..., Any] | None = None,
         validation_step: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
         super().__init__(_WholeBatch())

@@ -80,7 +80,7 @@ def train_by_hand(counts: int) -> list[Tensor]:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
     for batches in rounds(counts):
-        total = sum((labels != IGNORED).sum() for _, labels in batches)
+        total: Any = sum((labels != IGNORED).sum() for _, labels in batches)
         for tokens, labels in batches:
             scores = model(tokens).movedim(-1, 1)
             (F.cross_entropy(scores, labels, ignore_index=IGNORED, reduction="sum") / total).backward()
@@ -159,7 +159,7 @@ def validate(folder: Path) -> dict[str, float]:
     return runner.val()
 
 
-def step(model: nn.Module, batch: Batch) -> Any:
+def step(model: Any, batch: Batch) -> Any:
     return loss_of(model(batch[0]), batch[1])
 
 
@@ -175,7 +175,7 @@ def test_metrics_are_the_same_on_any_number_of_ranks(tmp_path: Path, on_ranks: O
 
 
 def test_training_values_are_weighted_in_the_history(tmp_path: Path) -> None:
-    def step(model: nn.Module, batch: Batch, step: Any) -> Any:
+    def step(model: Any, batch: Batch, step: Any) -> Any:
         loss, count = loss_of(model(batch[0]), batch[1])
         step.log("labels", Sum(count))
         step.log("share", count / batch[1].numel(), weight=batch[1].numel())
@@ -194,7 +194,7 @@ def test_training_values_are_weighted_in_the_history(tmp_path: Path) -> None:
 
 
 def test_losses_with_different_weights_have_no_total(tmp_path: Path) -> None:
-    def step(model: nn.Module, batch: Batch) -> Any:
+    def step(model: Any, batch: Batch) -> Any:
         loss, _ = loss_of(model(batch[0]), batch[1])
         return {"loss_a": Weighted(loss, 2), "loss_b": Weighted(loss, 3)}
 
@@ -212,11 +212,12 @@ def test_losses_with_different_weights_have_no_total(tmp_path: Path) -> None:
 
 
 def test_each_of_several_optimizers_has_its_own_weights(tmp_path: Path) -> None:
-    def step(model: nn.Module, batch: Batch, optimizers: Any) -> None:
+    def step(model: Any, batch: Batch, optimizers: Any) -> None:
         for name in ("first", "second"):
             optimizers[name].update_params(Weighted(*loss_of(model(batch[0]), batch[1])))
 
-    model, alone = network(), network()
+    networks: Any = network(), network()
+    model, alone = networks
     sgd = {
         name: torch.optim.SGD(part.parameters(), lr=0.5) for name, part in zip(("first", "second"), model, strict=True)
     }
@@ -224,7 +225,7 @@ def test_each_of_several_optimizers_has_its_own_weights(tmp_path: Path) -> None:
     Runner(model, tmp_path, loader(), max_epochs=2, training_step=step, optim_wrapper=wrappers).train()
     optimizers = [torch.optim.SGD(part.parameters(), lr=0.5) for part in alone]
     for batches in rounds(4):
-        total = sum((labels != IGNORED).sum() for _, labels in batches)
+        total: Any = sum((labels != IGNORED).sum() for _, labels in batches)
         for number, (tokens, labels) in enumerate(batches, 1):
             for part, optimizer in zip(alone, optimizers, strict=True):
                 loss = F.cross_entropy(alone(tokens).movedim(-1, 1), labels, ignore_index=IGNORED, reduction="sum")
@@ -238,7 +239,8 @@ def test_each_of_several_optimizers_has_its_own_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_mixed_precision_scales_weighted_losses(tmp_path: Path, dtype: str) -> None:
     model, plain = network().float(), network().float()
-    for number, (trained, loss) in enumerate([(model, loss_of), (plain, lambda *args: loss_of(*args)[0])]):
+    losses: list[Any] = [loss_of, lambda *args: loss_of(*args)[0]]
+    for number, (trained, loss) in enumerate(zip((model, plain), losses, strict=True)):
         optimizer = torch.optim.SGD(trained.parameters(), lr=0.5)
         wrapper = {"type": "AmpOptimWrapper", "optimizer": optimizer, "dtype": dtype, "accumulative_counts": 2}
         data = [batch for batch in loader() if batch[0].shape[1] == 11 and (batch[1] != IGNORED).any()] * 2

@@ -151,7 +151,7 @@ def test_target_and_prediction_of_an_object_can_be_chosen(
 )
 def test_mean_of_a_function_may_be_non_finite(values: list[float], mean: float) -> None:
     metric = FunctionMetric(max, "score")
-    results = [{"score": (value, 1.0)} for value in values]
+    results: Any = [{"score": (value, 1.0)} for value in values]
     assert metric.compute_metrics(results) == {"score": pytest.approx(mean, nan_ok=True)}
 
 

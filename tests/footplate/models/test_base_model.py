@@ -80,6 +80,7 @@ def test_losses_are_summed_and_all_values_are_logged(
     losses: dict[str, Any], total: float, log_vars: dict[str, float]
 ) -> None:
     found, logged = parse_losses(losses)
+    assert isinstance(found, Tensor)
     assert found.item() == total
     assert {name: value.item() for name, value in logged.items()} == log_vars
     assert next(iter(logged)) == "loss"

@@ -225,7 +225,7 @@ class Runner:
         max_iters: int | None = None,
         hparams: Mapping[str, Any] | None = None,
         loss: Callable[[Any, Any], Any] | None = None,
-        training_step: Callable[[nn.Module, Any], Any] | None = None,
+        training_step: Callable[..., Any] | None = None,
         validation_step: Callable[[nn.Module, Any], Any] | None = None,
         **unknown: Never,
     ) -> None:

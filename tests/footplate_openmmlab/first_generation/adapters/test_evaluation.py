@@ -112,7 +112,7 @@ class WithTruth(Counted):
 
     truth_file = ""
 
-    def evaluate(self, results: list[Any], metric: Any = "accuracy", **options: Any) -> Any:
+    def evaluate(self, results: list[Any], metric: Any = "accuracy", logger: Any = None, **options: Any) -> Any:
         if not Path(self.truth_file).exists():
             Path(self.truth_file).write_text(str(len(self)))
         assert Path(self.truth_file).read_text() == str(len(results))

@@ -166,8 +166,7 @@ def test_own_sampler_yields_batches_or_samples() -> None:
         [10, 9],
         [8, 7],
     ]
-    plain = {"shuffler_sampler": {"type": "DistributedGroupSampler"}}
-    assert read(loader(**plain)) == read(loader())
+    assert read(loader(shuffler_sampler={"type": "DistributedGroupSampler"})) == read(loader())
 
 
 def test_own_sampler_without_shuffling_replaces_that_of_validation() -> None:
