@@ -50,10 +50,10 @@ class LoggedValues(dict[str, Any]):
     """
 
     def __init__(self, values: "dict[str, Any] | None" = None) -> None:
-        super().__init__()
+        super().__init__(values or {})
         self.marked: dict[str, Weighted | Sum] = {}
-        for name, value in (values or {}).items():
-            self.set(name, value)
+        for name in [name for name, value in self.items() if isinstance(value, Weighted | Sum)]:
+            self.set(name, self[name])
 
     def merge(self, other: "dict[str, Any]") -> None:
         """Adds the values of another object, which replace those with the same names."""

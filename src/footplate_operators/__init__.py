@@ -83,8 +83,9 @@ def _missing(module: str, name: str) -> Callable[..., NoReturn]:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     def operator(*_: object, **__: object) -> NoReturn:
+        advice = "install mmcv with compiled operators" if module == "mmcv._ext" else "compile this module"
         raise NotImplementedError(
-            f"footplate does not implement the operator '{name}' of '{module}'. To use it, compile this module."
+            f"footplate does not implement the operator '{name}' of '{module}'. To use it, {advice}."
         )
 
     operator.__name__ = name

@@ -110,7 +110,9 @@ def test_check_prints_the_output_in_the_guide(place: Path, capsys: pytest.Captur
 
 def test_state_that_is_carried_over_batches_survives_a_resume(place: Path) -> None:
     (code,) = [
-        block.text for block in blocks_of((DOCS / "python.md").read_text(encoding="utf-8")) if "GRU" in block.text
+        block.text
+        for block in blocks_of((DOCS / "training-steps.md").read_text(encoding="utf-8"))
+        if "GRU" in block.text
     ]
     saving = "max_epochs=2, default_hooks=dict(checkpoint=dict(by_epoch=False, interval=1, max_keep_ckpts=-1))"
     finals = []

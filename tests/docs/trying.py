@@ -129,7 +129,7 @@ class Page:
             script = next(each for each in arguments if each.endswith(".py"))
             assert (ROOT / script).is_file() or Path(script).is_file(), words
         else:
-            assert program in {"cd", "git", "source"}, words
+            assert program in {"cd", "git", "mv", "source", "tar"}, words
 
     def _write(self, block: Block) -> None:
         Path(block.title).parent.mkdir(parents=True, exist_ok=True)

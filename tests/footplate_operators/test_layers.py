@@ -143,7 +143,8 @@ def test_fused_bias_leakyrelu() -> None:
 
 def test_an_operator_that_is_missing_says_what_to_install() -> None:
     with pytest.raises(
-        NotImplementedError, match=r"operator 'prroi_pool_forward'\. To use it, install mmcv with compiled"
+        NotImplementedError,
+        match=r"operator 'prroi_pool_forward' of 'mmcv._ext'\. To use it, install mmcv with compiled",
     ):
         create_extension().prroi_pool_forward(torch.zeros(1))
 

@@ -15,7 +15,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.models.base_module import BaseModule, InitCfg
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.registry import MODELS
-from footplate.weighted import LoggedValues, Sum, Weighted, detached, without_nan
+from footplate.weighted import LoggedValues, Sum, Weighted, without_nan
 
 
 class BaseModel(BaseModule, ABC):
@@ -192,7 +192,7 @@ def split_views(data: Any) -> list[Any]:
     return [dict(zip(data, view, strict=True)) for view in views] if isinstance(data, Mapping) else views
 
 
-def parse_losses(losses: Mapping[str, Any]) -> tuple[Tensor | Weighted, LoggedValues]:
+def parse_losses(losses: Mapping[str, Any]) -> tuple[Tensor | Weighted, dict[str, Any]]:
     """Computes the total loss and the values to log.
 
     Args:
@@ -202,7 +202,8 @@ def parse_losses(losses: Mapping[str, Any]) -> tuple[Tensor | Weighted, LoggedVa
 
     Returns:
         The total loss, of shape ``()``, and a dict of the values to log, as detached tensors of shape ``()`` on their
-        original device. The dict includes the total as "loss". The total is `Weighted` if the losses are.
+        original device. The dict includes the total as "loss". The total is `Weighted` if the losses are, and the dict
+        is `LoggedValues` if a value has a weight or is a sum.
 
     Raises:
         ArgumentError: `losses` is not a dict, a value is neither a tensor nor a non-empty list of tensors, a name is
@@ -213,13 +214,16 @@ def parse_losses(losses: Mapping[str, Any]) -> tuple[Tensor | Weighted, LoggedVa
     total: Tensor | None = None
     others: dict[str, Any] = {}
     weights = []  # of the losses
+    is_marked = False
     for name, value in losses.items():
         scalar = _scalar(name, value)
         if "loss" in name:
             total = scalar if total is None else total + scalar
             weights.append(value.weight if isinstance(value, Weighted) else None)
         if name != "loss":
-            others[name] = detached(value._replace(value=scalar) if isinstance(value, Weighted | Sum) else scalar)
+            others[name] = scalar.detach()
+            if isinstance(value, Weighted | Sum):
+                others[name], is_marked = value._replace(value=others[name]), True
     if total is None:
         message = "none of the values returned by the model has 'loss' in its name, so there is no total loss"
         raise ArgumentError(message, found=list(losses))
@@ -231,7 +235,8 @@ def parse_losses(losses: Mapping[str, Any]) -> tuple[Tensor | Weighted, LoggedVa
             notes=["Return the total as Weighted, and the other values without 'loss' in their names."],
         )
     if weight is None:
-        return total, LoggedValues({"loss": total.detach(), **others})
+        logged = {"loss": total.detach(), **others}
+        return total, LoggedValues(logged) if is_marked else logged
     return Weighted(total, weight), LoggedValues({"loss": Weighted(total.detach(), weight), **others})
 
 

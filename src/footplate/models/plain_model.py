@@ -25,7 +25,7 @@ from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.models.training_step import OPTIMIZERS, TrainStep, further_arguments, line_for_method
 from footplate.module_selection import BATCH_NORMS
 from footplate.registry import MODEL_WRAPPERS
-from footplate.weighted import LoggedValues, Weighted, as_weighted
+from footplate.weighted import LoggedValues, Sum, Weighted
 
 _logger = logging.getLogger("footplate.models")
 
@@ -164,7 +164,6 @@ class PlainModel(ModelWrapper, BaseModel):
         with optim_wrapper.optim_context(self):
             (batch,) = self.data_preprocessor(data, True)
             output = self._functions["training_step"](self.module, batch, **self._further_arguments)
-        output = as_weighted(output)
         if isinstance(output, Tensor | numbers.Real | Weighted):
             output = {"loss": output}
         elif not isinstance(output, Mapping | None):
@@ -222,15 +221,20 @@ class PlainModel(ModelWrapper, BaseModel):
             output = self(batch, mode="predict" if self._validation_loss == "of_prediction" else "tensor")
         return self.parse_losses(self._losses_of(output, batch))[1]
 
-    def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor | Weighted, LoggedValues]:
+    def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor | Weighted, dict[str, Any]]:
         """Returns the total loss and the values to log. If there is a "loss" entry, only that entry is minimized."""
         if "loss" not in losses:
             return parse_losses(losses)
         loss, logged = parse_losses({"loss": losses["loss"]})
-        for name, value in losses.items():
-            if name != "loss":
-                logged.set(name, to_log(value))
-        return loss, logged
+        others = {name: to_log(value) for name, value in losses.items() if name != "loss"}
+        if not isinstance(logged, LoggedValues) and not any(
+            isinstance(each, Weighted | Sum) for each in others.values()
+        ):
+            return loss, {**logged, **others}
+        values = LoggedValues()
+        values.merge(logged)
+        values.merge(others)
+        return loss, values
 
     def train(self, mode: bool = True) -> Self:
         """Sets training or evaluation mode, and frees the latest prediction.

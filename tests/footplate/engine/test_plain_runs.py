@@ -559,7 +559,7 @@ def test_a_loss_module_receives_the_logits(tmp_path: Path) -> None:
             "a metric has the same name as the loss 'loss'",
         ),
         ({"max_iters": 3, "max_epochs": 3}, "cannot both be set"),
-        ({"train_dataloader": (each for each in [(X[:8], Y[:8])])}, "Set max_iters instead of max_epochs"),
+        ({"train_dataloader": (each for each in [(X[:8], Y[:8])])}, "set max_iters instead of max_epochs"),
     ],
 )
 def test_bad_input_is_a_clear_error(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

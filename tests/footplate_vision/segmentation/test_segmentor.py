@@ -39,15 +39,15 @@ def test_the_loss_is_the_mean_over_pixels_that_count() -> None:
     scores = segmentor(inputs)
     counted = truth != 255
     picked = scores.log_softmax(1).gather(1, truth.clamp(max=2)[:, None])[:, 0]
-    assert losses["loss_ce"].item() == pytest.approx(-picked[counted].mean().item(), rel=1e-5)
+    assert losses["loss_ce"].value.item() == pytest.approx(-picked[counted].mean().item(), rel=1e-5)
     right = (scores.argmax(1) == truth)[counted].float().mean().item()
-    assert losses["acc_seg"].item() == pytest.approx(100 * right, rel=1e-5)
+    assert losses["acc_seg"].value.item() == pytest.approx(100 * right, rel=1e-5)
 
 
 @pytest.mark.parametrize(("label", "weights"), [(255, None), (255, (0.0, 1.0, 1.0)), (0, (0.0, 1.0, 1.0))])
 def test_the_loss_is_zero_if_no_pixel_counts(label: int, weights: Any) -> None:
     segmentor = model(class_weight=weights)
-    loss = segmentor(pictures(), samples(torch.full((2, 16, 16), label)), mode="loss")["loss_ce"]
+    loss = segmentor(pictures(), samples(torch.full((2, 16, 16), label)), mode="loss")["loss_ce"].value
     loss.backward()
     assert loss.item() == 0
     assert all(each.grad is not None and not each.grad.any() for each in segmentor.parameters())
@@ -56,7 +56,7 @@ def test_the_loss_is_zero_if_no_pixel_counts(label: int, weights: Any) -> None:
 def test_images_in_which_no_pixel_counts_are_left_out_of_the_validation_loss() -> None:
     segmentor, inputs = model(), pictures()
     truth = torch.tensor([0, 255])[:, None, None].repeat(1, 16, 16)
-    expected = segmentor(inputs[:1], samples(truth[:1]), mode="loss")["loss_ce"].item()
+    expected = segmentor(inputs[:1], samples(truth[:1]), mode="loss")["loss_ce"].value.item()
     mean = MeanLosses()
     for images, labels in ((inputs, truth), (inputs[1:], truth[1:])):
         mean.add(segmentor.val_loss({"inputs": images, "data_samples": samples(labels)}), len(images))
@@ -72,7 +72,7 @@ def test_class_weights_make_a_weighted_mean_and_match_the_classes() -> None:
     truth = torch.randint(3, (2, 16, 16), generator=torch.Generator().manual_seed(2))
     weights = torch.tensor((1.0, 0.5, 3.0))
     segmentor, inputs = model(class_weight=weights.tolist()), pictures()
-    loss = segmentor(inputs, samples(truth), mode="loss")["loss_ce"]
+    loss = segmentor(inputs, samples(truth), mode="loss")["loss_ce"].value
     assert loss.item() == pytest.approx(F.cross_entropy(segmentor(inputs), truth, weights).item())
     with pytest.raises(ArgumentError, match="must contain one weight for each of the 3 classes") as caught:
         model(class_weight=[1.0, 2.0])
@@ -83,7 +83,7 @@ def test_losses_are_in_full_precision_under_autocast() -> None:
     truth = samples(torch.zeros(2, 16, 16, dtype=torch.int64))
     with torch.autocast("cpu", torch.bfloat16):
         losses = model()(pictures(), truth, mode="loss")
-    assert losses["loss_ce"].dtype == torch.float32
+    assert losses["loss_ce"].value.dtype == torch.float32
 
 
 def test_predictions_fill_the_samples() -> None:

@@ -34,11 +34,12 @@ class Accumulation:
         self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown, as in MMEngine
         self._losses_per_iteration: int | None = None  # unknown until an iteration of the run is complete
         self.has_loaded_gradients = False
-        self._weights = WeightedRound()
+        self._weights: WeightedRound | None = None  # created by the first weighted loss
 
     def scale_loss(self, loss: Tensor | Weighted) -> Tensor:
         """Returns the loss divided by the number of losses in the current accumulation round; see `WeightedRound`."""
         if isinstance(loss, Weighted):
+            self._weights = self._weights or WeightedRound()
             return self._weights.scale(loss, self._losses_in_round())
         if self._accumulative_counts == 1:
             return loss

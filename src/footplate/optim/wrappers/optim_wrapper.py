@@ -15,6 +15,7 @@ from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
 from footplate.optim.wrappers.accumulation import Accumulation
 from footplate.optim.wrappers.gradient_checks import GradientGuard, build_clipper, foreign_gradients_error
+from footplate.optim.wrappers.weighted_round import WeightedRound
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.weighted import Weighted
@@ -183,7 +184,8 @@ class OptimWrapper(Accumulation):
                 key="model_wrapper_cfg",
                 notes=["In `train_step`, call it inside `self(...)`, or select it with `shard`."],
             )
-        self._weights.finish(self.parameters())
+        if self._weights:
+            self._weights.finish(self.parameters())
         # Clip by norm before the guard, which does not check the gradients if the norm is finite. Clip by value after
         # the guard, because clipping would replace infinite values.
         clipper = self._clipper
@@ -209,7 +211,8 @@ class OptimWrapper(Accumulation):
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""
         self.optimizer.zero_grad(**kwargs)
-        self._weights.discard()
+        if self._weights:
+            self._weights.discard()
         self._called_zero_grad = True
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
@@ -317,7 +320,7 @@ class OptimWrapper(Accumulation):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
             state["called_zero_grad"] = self._called_zero_grad
-            if weights := self._weights.state():
+            if self._weights and (weights := self._weights.state()):
                 state["accumulated_weight"] = weights
         if self._accumulative_counts > 1:
             state["loss_counts"] = self._inner_count, self._losses_per_iteration
@@ -354,8 +357,10 @@ class OptimWrapper(Accumulation):
             if gradient is not None:
                 gradient = distribute_like(gradient.to(parameter.device, parameter.dtype), parameter)
             parameter.grad = gradient
-        weights = state_dict.get("accumulated_weight", ()) if self.has_loaded_gradients else ()
-        self._weights.restore(weights, self.parameters()[0].device)
+        self._weights = None
+        if self.has_loaded_gradients and "accumulated_weight" in state_dict:
+            self._weights = WeightedRound()
+            self._weights.restore(state_dict["accumulated_weight"], self.parameters()[0].device)
 
     def _add_groups_of(self, state_dict: Mapping[str, Any]) -> None:
         """Adds the groups that were added during the saved run, unless the optimizer already has them."""

@@ -67,12 +67,10 @@ class WeightedRound:
         return [] if self._unit is None or self._weight is None else [self._unit.item(), self._weight.item()]
 
     def restore(self, state: Sequence[float], device: torch.device) -> None:
-        """Restores what `state` returned, with the mean weight of the ranks."""
-        self.discard()
-        if state:
-            dtype = torch.float32 if device.type == "mps" else torch.float64
-            self._unit, self._weight = torch.tensor(list(state), dtype=dtype, device=device)
-            self._is_complete = False
+        """Restores a state with a unit and the mean weight of the ranks."""
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._unit, self._weight = torch.tensor(list(state), dtype=dtype, device=device)
+        self._is_complete = False
 
 
 def _mean_over_ranks(value: Tensor) -> Tensor:
