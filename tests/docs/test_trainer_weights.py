@@ -73,7 +73,7 @@ if int(os.environ.get("RANK", 0)) == 0:
 def trained(folder: Path, body: str, counts: int, ranks: int) -> list[torch.Tensor]:
     folder.mkdir(parents=True)
     (folder / "program.py").write_text(COMMON + body + SAVE)
-    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--master-port=0"] if ranks > 1 else []
+    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"] if ranks > 1 else []
     command = [sys.executable, *launcher, "program.py", str(counts)]
     done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
