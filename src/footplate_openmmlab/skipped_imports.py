@@ -165,7 +165,7 @@ def skip_missing_imports(tree: ast.Module, file: str) -> dict[str, Any]:
 
 
 def _missing(path: str, package: str, file: str, is_compiled: bool) -> "_Missing":
-    """Returns what replaces an object of a missing package, and adds the package to `missing`."""
+    """Creates the placeholder for an object of a missing package, and records the package in `missing`."""
     place = shown_path(file)
     problem = f"'{package}' is not installed"
     advice = "Install the package, or use a config that does not need it."
@@ -194,7 +194,7 @@ def load_extension(name: str, sources: str | list[str], *args: Any, **kwargs: An
 
 
 def describe_missing() -> str:
-    """Returns a text that lists the missing packages and the first file that imports each, or "" if there are none."""
+    """Lists the missing packages, each with the first file that imports it. Returns "" if nothing is missing."""
     packages = ", ".join(f"{package} ({places[0]})" for package, places in sorted(missing.items()))
     return f"Not installed, which is an error only where they are used: {packages}" if packages else ""
 

@@ -195,13 +195,18 @@ def _find_rates(optim_wrapper: Any) -> dict[str, dict[str, Any]]:
     rates = {}
     for part, wrapper in optim_wrapper.parts.items():
         groups = wrapper.param_groups
-        trained = [group for group in groups if any(parameter.requires_grad for parameter in group.get("params", ()))]
+        indices = [
+            index
+            for index, group in enumerate(groups)
+            if any(parameter.requires_grad for parameter in group.get("params", ()))
+        ]
+        first, *others = indices or [0]
         base = getattr(wrapper, "base_param_settings", None) or {}
-        sources = {"lr": (trained or groups)[0], "base_lr": base}
-        seen = {sources["lr"].get("lr")}
-        for index, group in enumerate([] if base else groups):
-            is_trained = any(group is each for each in trained)
-            if is_trained and group.get("lr") not in seen and len(seen) <= _MAX_RATES:
+        sources = {"lr": groups[first], "base_lr": base}
+        seen = {groups[first].get("lr")}
+        for index in [] if base else others:
+            group = groups[index]
+            if group.get("lr") not in seen and len(seen) <= _MAX_RATES:
                 seen.add(group["lr"])
                 sources[f"lr_{group.get('name', f'group{index}')}"] = group
         for name, settings in sources.items():

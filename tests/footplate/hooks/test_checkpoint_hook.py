@@ -55,8 +55,8 @@ def test_saves_at_intervals(
     _, witness = run(tmp_path, train_cfg, **hook)
     assert names(tmp_path) == files
     end = witness.when("after_train")[0][0]
-    anew = [end] if moments[-1] == end else []  # a run saves its final checkpoint again
-    assert [at for at, _ in witness.when("before_save_checkpoint")] == moments + anew
+    repeated = [end] if moments[-1] == end else []  # the final checkpoint is written a second time
+    assert [at for at, _ in witness.when("before_save_checkpoint")] == moments + repeated
 
 
 def test_only_the_training_loop_changes_what_belongs_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
