@@ -20,6 +20,7 @@ from footplate.engine import EVENTS, Hook
 from footplate.evaluation import BaseMetric
 from footplate.models import BaseModel
 from footplate.registry import DATASETS, HOOKS, METRICS, MODELS
+from footplate.weighted import Weighted
 
 
 def free_port() -> int:
@@ -48,6 +49,7 @@ class PointModel(BaseModel):
     """Classifies points with `layers`, or with a `score` method of the model."""
 
     layers: Any
+    is_weighted = False
 
     def score(self, inputs: Tensor) -> Tensor:
         scores: Tensor = self.layers(inputs)
@@ -57,7 +59,8 @@ class PointModel(BaseModel):
         scores = self.score(inputs)
         if mode == "loss":
             accuracy = (scores.argmax(1) == labels).float().mean()
-            return {"loss": nn.functional.cross_entropy(scores, labels), "acc": accuracy}
+            loss = nn.functional.cross_entropy(scores, labels)
+            return {"loss": Weighted(loss, 1 + labels.sum()) if self.is_weighted else loss, "acc": accuracy}
         return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
 
 
@@ -65,8 +68,11 @@ class PointModel(BaseModel):
 class ToyModel(PointModel):
     """Two layers with dropout between, so that a run depends on every random generator."""
 
-    def __init__(self, dropout: float = 0.0, data_preprocessor: Any = None, num_classes: int = 2) -> None:
+    def __init__(
+        self, dropout: float = 0.0, data_preprocessor: Any = None, num_classes: int = 2, is_weighted: bool = False
+    ) -> None:
         super().__init__(data_preprocessor)
+        self.is_weighted = is_weighted
         self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, num_classes))
 
 

@@ -1,7 +1,7 @@
 """Values with weights, whose means over batches, epochs and processes are exact."""
 
 import numbers
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -27,6 +27,12 @@ class Weighted(NamedTuple):
 
     value: Any
     weight: Any
+
+    def _refuse(self, other: Any) -> NoReturn:
+        raise TypeError("Weighted values cannot be added or multiplied; use their value, as in loss.value * 2")
+
+    # As a tuple, it would be concatenated or repeated.
+    __add__ = __mul__ = __rmul__ = _refuse  # type: ignore[assignment]
 
 
 class Sum(NamedTuple):

@@ -148,7 +148,7 @@ def _config(work_dir: Path, hook: Hook) -> dict[str, Any]:
     return settings(
         work_dir,
         by_epoch=False,
-        model={"type": "ToyModel", "dropout": 0.3},
+        model={"type": "ToyModel", "dropout": 0.3, "is_weighted": True},
         train_dataloader=loader(64, batch_size=2),
         val_dataloader=loader(16, shuffle=False, batch_size=1),
         train_cfg={"by_epoch": False, "max_iters": 12, "val_interval": 4},

@@ -16,12 +16,15 @@ ITERATIONS = 12
 
 
 def all_settings() -> list[dict[str, Any]]:
-    """Returns 24 settings: loop kind x workers x six combinations of precision, accumulation, EMA and schedules."""
+    """Returns 24 settings: loop kind x workers x six combinations of precision, accumulation, EMA and schedules.
+
+    Losses have weights in half of them.
+    """
     mixtures: list[dict[str, Any]] = [
         {"amp": None, "accumulate": 1, "ema": False, "schedule": "iteration"},
-        {"amp": None, "accumulate": 3, "ema": True, "schedule": "epoch"},
-        {"amp": "bfloat16", "accumulate": 1, "ema": True, "schedule": "iteration"},
-        {"amp": "float16", "accumulate": 3, "ema": False, "schedule": "iteration"},
+        {"amp": None, "accumulate": 3, "ema": True, "schedule": "epoch", "weighted": True},
+        {"amp": "bfloat16", "accumulate": 1, "ema": True, "schedule": "iteration", "weighted": True},
+        {"amp": "float16", "accumulate": 3, "ema": False, "schedule": "iteration", "weighted": True},
         {"amp": "float16", "accumulate": 1, "ema": True, "schedule": "epoch"},
         {"amp": "bfloat16", "accumulate": 3, "ema": False, "schedule": "epoch"},
     ]
@@ -53,7 +56,7 @@ def config(work_dir: Path, setting: dict[str, Any]) -> dict[str, Any]:
     return settings(
         work_dir,
         by_epoch=by_epoch,
-        model={"type": "ToyModel", "dropout": 0.3},
+        model={"type": "ToyModel", "dropout": 0.3, "is_weighted": setting.get("weighted", False)},
         train_dataloader=loader(16, num_workers=setting["workers"], sampler=sampler),
         train_cfg={"by_epoch": by_epoch, **length},
         optim_wrapper=wrapper,

@@ -53,7 +53,7 @@ class BaseDetector(TaskModel):
         return self.candidates(inputs)
 
     @abstractmethod
-    def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
+    def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Any]:
         """Returns the losses for images of shape ``(N, 3, H, W)``, given the ground-truth instances of each image."""
 
     @abstractmethod
@@ -63,7 +63,7 @@ class BaseDetector(TaskModel):
         The scores have shape ``(N, P, C)``, and the boxes have shape ``(N, P, 4)``.
         """
 
-    def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Any]:
         """Returns the losses for images of shape ``(N, 3, H, W)``. Each sample needs `gt_instances`.
 
         Raises:
@@ -193,7 +193,7 @@ class TransformersDetector(BaseDetector):
         scores = logits.softmax(dim=-1)[..., :-1] if shared else logits.sigmoid()
         return scores, from_centers(found.pred_boxes.float()) * _sides(inputs.shape[-2:], inputs)
 
-    def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
+    def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Any]:
         """Returns the total `loss` and its components.
 
         The components are detached from the graph, and do not include auxiliary losses.

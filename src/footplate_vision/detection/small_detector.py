@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from footplate.checks import check_count
 from footplate.registry import MODELS
+from footplate.weighted import Weighted
 from footplate_vision.detection.detector import BaseDetector, aligned_giou, pairwise_iou
 from footplate_vision.small_resnet import Convolution, Pyramid
 from footplate_vision.structures import InstanceData
@@ -201,8 +202,11 @@ class SmallDetector(BaseDetector):
         """Returns the predictions at every position for images of shape ``(N, 3, H, W)``."""
         return self.network(inputs)  # type: ignore[no-any-return]
 
-    def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns `loss_cls`, `loss_bbox` and `iou` (the weighted mean generalized IoU of the assigned boxes)."""
+    def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Weighted]:
+        """Returns `loss_cls`, `loss_bbox` and `iou` (the mean generalized IoU of the assigned boxes).
+
+        They are `Weighted` by the sum of the positions' target scores.
+        """
         grid = self.outputs(inputs)
         targets = assign(grid, instances)
         sure = targets.scores.amax(dim=-1)  # (N, P), 0 for positions without an instance
@@ -211,7 +215,8 @@ class SmallDetector(BaseDetector):
         overlap = aligned_giou(grid.boxes, targets.boxes)
         boxes = (sure * (1 - overlap)).sum() / total
         iou = (sure * overlap.detach()).sum() / total
-        return {"loss_cls": classes, "loss_bbox": self.box_weight * boxes, "iou": iou}
+        values = {"loss_cls": classes, "loss_bbox": self.box_weight * boxes, "iou": iou}
+        return {name: Weighted(value, total) for name, value in values.items()}
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns scores and boxes, averaged over each image and its flipped copy if `flip_test` is set."""

@@ -73,11 +73,11 @@ class BaseSegmentor(TaskModel):
         """Returns scores of shape ``(N, C, H, W)``, at the size of the inputs."""
         return enlarge(self.score(inputs), inputs.shape[-2:])
 
-    def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Any]:
+    def loss(self, inputs: Tensor, data_samples: Samples) -> dict[str, Weighted]:
         """Returns `loss_ce` and `acc_seg` (the pixel accuracy in percent); each sample needs `gt_sem_seg`.
 
-        The loss is 0, not NaN, if all pixels are ignored or have classes of weight 0. In evaluation mode, both are
-        `Weighted` by the pixels that they are means over.
+        Both are `Weighted` by the pixels that they are means over. The loss is 0, not NaN, if all pixels are ignored or
+        have classes of weight 0.
         """
         truth = stack_label_maps(data_samples, inputs.shape[-2:], self.ignore_index)
         scores = self.outputs(inputs)
@@ -93,10 +93,11 @@ class BaseSegmentor(TaskModel):
         # Comparing with the maximum is faster than comparing the labels with `argmax`.
         is_highest = detached.gather(1, classes[:, None]) == detached.amax(dim=1, keepdim=True)
         right = is_highest[:, 0] & counted
-        losses = {"loss_ce": loss / (total + (total == 0)), "acc_seg": 100 * right.sum() / counted.sum().clamp(min=1)}
-        if self.training:
-            return losses
-        return {"loss_ce": Weighted(losses["loss_ce"], total), "acc_seg": Weighted(losses["acc_seg"], counted.sum())}
+        count = counted.sum()
+        return {
+            "loss_ce": Weighted(loss / (total + (total == 0)), total),
+            "acc_seg": Weighted(100 * right.sum() / count.clamp(min=1), count),
+        }
 
     def predict(self, inputs: Tensor, data_samples: Samples) -> list[SegDataSample]:
         """Sets `seg_logits` and `pred_sem_seg` in each image's sample and returns the samples.

@@ -247,3 +247,10 @@ def test_mixed_precision_scales_weighted_losses(tmp_path: Path, dtype: str) -> N
         Runner(trained, tmp_path / str(number), data[:1] * 4, max_epochs=1, loss=loss, optim_wrapper=wrapper).train()
     # Batches with the same weight, so that both means are equal.
     assert difference(list(model.parameters()), list(plain.parameters())) < 1e-4
+
+
+def test_weighted_values_are_no_tuples_in_calculations() -> None:
+    loss: Any = Weighted(torch.ones(()), 3)
+    for calculate in (lambda: loss * 2, lambda: 2 * loss, lambda: loss + loss, lambda: sum([loss, loss])):
+        with pytest.raises(TypeError):
+            calculate()

@@ -43,23 +43,24 @@ def test_the_losses_follow_from_the_targets() -> None:
     overlaps = aligned_giou(grid.boxes[is_assigned(targets)], targets.boxes[is_assigned(targets)])
     total = max(1.0, sure.sum().item())
     assert is_assigned(targets).sum() > 10
-    assert found["loss_cls"].item() == pytest.approx(classes.item() / total, rel=1e-4)
-    assert found["loss_bbox"].item() == pytest.approx(3 * (sure * (1 - overlaps)).sum().item() / total, rel=1e-4)
-    assert found["iou"].item() == pytest.approx((sure * overlaps).sum().item() / total, rel=1e-4)
-    assert not found["iou"].requires_grad
+    assert found["loss_cls"].value.item() == pytest.approx(classes.item() / total, rel=1e-4)
+    assert found["loss_bbox"].value.item() == pytest.approx(3 * (sure * (1 - overlaps)).sum().item() / total, rel=1e-4)
+    assert found["iou"].value.item() == pytest.approx((sure * overlaps).sum().item() / total, rel=1e-4)
+    assert not found["iou"].value.requires_grad
+    assert [each.weight for each in found.values()] == pytest.approx([total] * 3)
 
 
 def test_a_batch_without_instances_has_losses_too() -> None:
     empty = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
     found = model()(pictures(1), [DetDataSample(gt_instances=empty)], mode="loss")
-    assert found["loss_bbox"].item() == 0
-    assert 0 < found["loss_cls"].item() < 100
+    assert found["loss_bbox"].value.item() == 0
+    assert 0 < found["loss_cls"].value.item() < 100
 
 
 def test_losses_are_in_full_precision_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = model()(pictures(), samples(), mode="loss")
-    assert {value.dtype for value in found.values()} == {torch.float32}
+    assert {each.value.dtype for each in found.values()} == {torch.float32}
 
 
 def test_training_reduces_the_loss() -> None:

@@ -40,6 +40,7 @@ def test_the_loss_is_the_mean_over_pixels_that_count() -> None:
     counted = truth != 255
     picked = scores.log_softmax(1).gather(1, truth.clamp(max=2)[:, None])[:, 0]
     assert losses["loss_ce"].value.item() == pytest.approx(-picked[counted].mean().item(), rel=1e-5)
+    assert segmentor.train()(inputs, samples(truth), mode="loss")["loss_ce"].weight == counted.sum()
     right = (scores.argmax(1) == truth)[counted].float().mean().item()
     assert losses["acc_seg"].value.item() == pytest.approx(100 * right, rel=1e-5)
 
@@ -110,7 +111,7 @@ def test_smaller_scores_are_resized_for_loss_predictions_and_export() -> None:
     full = F.interpolate(inputs[..., ::2, ::2], (16, 16), mode="bilinear")
     truth = torch.randint(3, (2, 16, 16), generator=torch.Generator().manual_seed(2))
     losses = segmentor(inputs, samples(truth), mode="loss")
-    assert losses["loss_ce"].item() == pytest.approx(F.cross_entropy(full, truth).item())
+    assert losses["loss_ce"].value.item() == pytest.approx(F.cross_entropy(full, truth).item())
     # Without metainfo about the original size, the size of the input applies.
     assert torch.equal(segmentor(inputs, mode="predict")[1].seg_logits.data, full[1])
     assert torch.equal(segmentor.predicted_tensors(inputs)["labels"], full.argmax(1))
@@ -188,7 +189,7 @@ def test_every_pixel_has_scores_and_learns() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     losses = []
     for _ in range(12):
-        loss = model(inputs, [sample], mode="loss")["loss_ce"]
+        loss = model(inputs, [sample], mode="loss")["loss_ce"].value
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
