@@ -37,7 +37,7 @@ def test_tensors_that_checkpoints_do_not_contain_are_reported_once(
 ) -> None:
     Runner(**settings(tmp_path, model=WithMemory())).train()
     (message,) = [each for each in caplog.messages if "checkpoints do not contain" in each]
-    assert "so a resumed run loses them: bank, replaced. To save a tensor, use self.register_buffer" in message
+    assert "so a resumed run loses them: bank, replaced. If the model" in message
 
 
 class Cached(nn.Module):
@@ -92,3 +92,44 @@ def test_numbers_that_training_changes_in_modules_are_resumed(tmp_path: Path) ->
     whole = train("whole")
     resumed = train("resumed", load_from=str(tmp_path / "whole/iter_4.pth"), resume=True)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+class Recurrent(ToyModel):
+    """Adds the last batch's features, as models of video do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory: Tensor | None = None
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        if mode == "loss":
+            inputs = inputs if self.memory is None else inputs + 0.5 * self.memory
+            self.memory = inputs.detach()
+        return super().forward(inputs, labels, mode)
+
+
+def test_memory_of_earlier_batches_is_resumed(tmp_path: Path) -> None:
+    def train(folder: str, **options: Any) -> dict[str, Tensor]:
+        saving = {"checkpoint": {"by_epoch": False, "interval": 1}}
+        runner = Runner(**settings(tmp_path / folder, model=Recurrent(), default_hooks=saving, **options))
+        runner.train()
+        return dict(runner.model.state_dict())
+
+    whole = train("whole")
+    resumed = train("resumed", load_from=str(tmp_path / "whole/iter_2.pth"), resume=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+class Video(Recurrent):
+    """Also replaces an attribute that no checkpoint contains."""
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        self.frames = [len(inputs)]
+        return super().forward(inputs, labels, mode)
+
+
+def test_memory_that_is_not_saved_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    saving = {"checkpoint": {"by_epoch": False, "interval": 1}}
+    Runner(**settings(tmp_path, model=Video(), default_hooks=saving)).train()
+    (message,) = [each for each in caplog.messages if "checkpoints do not contain" in each]
+    assert "loses them: memory." in message

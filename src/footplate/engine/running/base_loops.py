@@ -177,7 +177,7 @@ class BaseTrainLoop(BaseLoop):
         self._epoch = 0
         self._epoch_starts: dict[int, int] = {}  # the iterations at which epochs began, if this process knows them
         self.began_at: int | None = None
-        self.plain_tensors: dict[str, tuple[int, int]] = {}  # see `warn_of_lost_tensors`
+        self.plain_tensors: dict[str, tuple[int, int]] | None = None  # see `warn_of_lost_tensors`
         # The position of the latest validation, at which the run does not validate again, also after a resume.
         self._validated_at = 0  # the completed epochs or iterations; see `units_done`
         self._validated_iter: int | None = 0  # the completed iterations, or None if they are unknown after a resume

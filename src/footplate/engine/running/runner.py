@@ -50,7 +50,7 @@ from footplate.engine.running.run_history import History
 from footplate.engine.running.run_scope import refusing_exits, running
 from footplate.engine.running.script_seed import remember_script_seed
 from footplate.engine.saving.checkpoint_io import CheckpointIO
-from footplate.engine.saving.module_state import ModuleNumbers
+from footplate.engine.saving.module_state import ModuleAttributes
 from footplate.engine.saving.resume_plan import ResumePlan
 from footplate.engine.stopping.nonfinite import NonFiniteGuard
 from footplate.engine.stopping.request_handling import start_saves
@@ -397,7 +397,7 @@ class Runner:
         for name, part in parts.items():
             part.join_run(self.message_hub, name, isolated=len(parts) > 1 and self.is_plain)
         self.checkpoints.initialize()
-        self.participants["run.module_numbers"] = ModuleNumbers(self.unwrapped_model)
+        self.participants["run.module_attributes"] = ModuleAttributes(self.unwrapped_model, self.device)
         self._is_training_built = True
 
     def val(self) -> dict[str, float]:

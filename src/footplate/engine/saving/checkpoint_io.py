@@ -120,7 +120,7 @@ class CheckpointIO:
             runner.saver.failure = first_line(error)
             self.report_save(Saved(path, error))
             return
-        warn_of_lost_tensors(runner.train_loop.plain_tensors, runner.model)
+        self._warn_of_lost_tensors()
         checkpoint = state.collect(
             runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, on_all_ranks=on_all_ranks
         )
@@ -140,6 +140,15 @@ class CheckpointIO:
         )
         if not background:
             runner.saver.wait()
+
+    def _warn_of_lost_tensors(self) -> None:
+        """Logs a warning about tensors that the checkpoint will not contain, once in a run."""
+        runner = self._runner
+        before = runner.train_loop.plain_tensors
+        if before is not None:
+            saved = runner.participants["run.module_attributes"].state_dict()
+            if warn_of_lost_tensors(before, runner.model, saved):
+                runner.train_loop.plain_tensors = None
 
     def report_save(self, saved: Saved) -> None:
         """Calls the hooks for the event `after_save_checkpoint`."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate.data import capture_rng, restore_rng
-from footplate.distributed import unwrap_model
+from footplate.distributed import get_world_size, unwrap_model
 from footplate.models import PlainModel
 
 _logger = logging.getLogger("footplate.engine")
@@ -56,45 +56,75 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
     return restore
 
 
-class ModuleNumbers:
-    """Saves the numbers, None and tuples of these in attributes of modules that training changes.
+class ModuleAttributes:
+    """Saves attributes of modules that training changes and that are neither parameters nor buffers.
 
-    For example, the input size of YOLOX and counters of iterations. Leaves out bools, which often mean that something
-    has been prepared in this process, and modules in which training also replaces other attributes: their numbers may
-    be the keys of a cache, which a checkpoint does not contain.
+    Saves numbers, None and tuples of these, such as the input size of YOLOX and counters of iterations. On a single
+    process, also saves tensors that did not exist before training, such as a memory of earlier frames. Leaves out
+    bools, which often mean that something has been prepared in this process, and modules in which training also
+    replaces other attributes: their numbers may be the keys of a cache, which a checkpoint does not contain.
 
     Args:
         model: The model, before training.
+        device: The device of the model.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self._device = device
         self._modules = {name: module for name, module in model.named_modules() if not isinstance(module, PlainModel)}
-        self._initial = {name: _attributes_of(module) for name, module in self._modules.items()}
+        self._initial = {name: (_numbers_of(module), _others_of(module)) for name, module in self._modules.items()}
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """Returns the attributes that have changed, keyed by module name."""
         changed = {}
         for name, module in self._modules.items():
-            (numbers, others), (initial, initial_others) = _attributes_of(module), self._initial[name]
-            if others == initial_others and not _saves_more(module):
-                changed[name] = dict(numbers.items() - initial.items())
+            if _saves_more(module):
+                continue
+            numbers, others = self._initial[name]
+            new = {key: value for key, value in _tensors_of(module).items() if key not in others}
+            if get_world_size() > 1:  # a checkpoint contains the attributes of one process
+                new = {}
+            if {key: value for key, value in _others_of(module).items() if key not in new} == others:
+                changed[name] = dict(_numbers_of(module).items() - numbers.items())
+                changed[name] |= {key: (value, value.device.type) for key, value in new.items()}
         return {name: values for name, values in changed.items() if values}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
         """Restores the attributes that `state_dict` returned. Ignores modules that no longer exist."""
         for name in state.keys() & self._modules:
-            vars(self._modules[name]).update(state[name])
+            attributes = vars(self._modules[name])
+            for key, value in state[name].items():
+                if isinstance(value, tuple) and value and isinstance(value[0], Tensor):
+                    tensor, device = value
+                    attributes[key] = tensor.to("cpu" if device == "cpu" else self._device, copy=True)
+                else:
+                    attributes[key] = value
 
 
-def _attributes_of(module: nn.Module) -> tuple[dict[str, Any], dict[str, int]]:
-    """Returns the attributes that are numbers, and the identities of the others."""
-    attributes = {key: value for key, value in vars(module).items() if key not in _OF_EVERY_MODULE}
-    numbers = {key: value for key, value in attributes.items() if _is_number(value)}
-    return numbers, {key: id(value) for key, value in attributes.items() if key not in numbers}
+def _attributes_of(module: nn.Module) -> dict[str, Any]:
+    return {key: value for key, value in vars(module).items() if key not in _OF_EVERY_MODULE}
+
+
+def _numbers_of(module: nn.Module) -> dict[str, Any]:
+    return {key: value for key, value in _attributes_of(module).items() if _is_number(value)}
+
+
+def _others_of(module: nn.Module) -> dict[str, int]:
+    """Returns the identities of the attributes that are not numbers."""
+    return {key: id(value) for key, value in _attributes_of(module).items() if not _is_number(value)}
 
 
 def _is_number(value: Any) -> bool:
     return all(map(_is_number, value)) if type(value) is tuple else type(value) in (int, float, NoneType)
+
+
+def _tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Returns the tensors without gradients among the attributes."""
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, Tensor) and not (value.requires_grad or value.is_inference())
+    }
 
 
 def _saves_more(module: nn.Module) -> bool:
@@ -111,23 +141,31 @@ def plain_tensors(model: nn.Module) -> dict[str, tuple[int, int]]:
         f"{path}.{name}".lstrip("."): (id(value), value._version)
         for path, module in unwrap_model(model).named_modules()
         if not (module._forward_pre_hooks or _saves_more(module))
-        for name, value in vars(module).items()
-        if isinstance(value, Tensor) and not (value.requires_grad or value.is_inference())
+        for name, value in _tensors_of(module).items()
     }
 
 
-def warn_of_lost_tensors(before: dict[str, tuple[int, int]], model: nn.Module) -> None:
-    """Logs a warning, once, if tensors that no checkpoint contains have changed since training began.
+def warn_of_lost_tensors(
+    before: dict[str, tuple[int, int]], model: nn.Module, saved: Mapping[str, Mapping[str, Any]]
+) -> bool:
+    """Logs a warning if tensors that no checkpoint contains have changed.
 
     Args:
-        before: What `plain_tensors` returned then. Cleared after the warning.
+        before: What `plain_tensors` returned when training began. Adds tensors that did not exist then, which may be
+            caches that never change.
         model: The model.
+        saved: The attributes that the checkpoint contains; see `ModuleAttributes`.
+
+    Returns:
+        Whether there was a warning.
     """
-    lost = [name for name, tensor in plain_tensors(model).items() if before.get(name, tensor) != tensor]
+    contained = {f"{path}.{name}".lstrip(".") for path, values in saved.items() for name in values}
+    found = {name: tensor for name, tensor in plain_tensors(model).items() if name not in contained}
+    lost = [name for name, tensor in found.items() if before.setdefault(name, tensor) != tensor]
     if lost:
-        before.clear()
         _logger.warning(
-            "Training changes tensors that checkpoints do not contain, so a resumed run loses them: %s. To save a "
-            "tensor, use self.register_buffer(name, tensor) in the module.",
+            "Training changes tensors that checkpoints do not contain, so a resumed run loses them: %s. If the model "
+            "reads a tensor before it sets it, register it with self.register_buffer(name, tensor) in the module.",
             ", ".join(lost),
         )
+    return bool(lost)
