@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
+_NO_CALCULATION = "Weighted values cannot be added or multiplied; use their value, as in loss.value * 2"
+
 
 class Weighted(NamedTuple):
     """A mean over some items of a batch, and the number (or total weight) of these items.
@@ -28,11 +30,15 @@ class Weighted(NamedTuple):
     value: Any
     weight: Any
 
-    def _refuse(self, other: Any) -> NoReturn:
-        raise TypeError("Weighted values cannot be added or multiplied; use their value, as in loss.value * 2")
-
     # As a tuple, it would be concatenated or repeated.
-    __add__ = __mul__ = __rmul__ = _refuse  # type: ignore[assignment]
+    def __add__(self, other: object) -> NoReturn:
+        raise TypeError(_NO_CALCULATION)
+
+    def __mul__(self, other: object) -> NoReturn:
+        raise TypeError(_NO_CALCULATION)
+
+    def __rmul__(self, other: object) -> NoReturn:
+        raise TypeError(_NO_CALCULATION)
 
 
 class Sum(NamedTuple):
