@@ -4,6 +4,7 @@ First-generation detectors group images so that no batch mixes landscape and por
 """
 
 import inspect
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -15,6 +16,10 @@ from torch.utils.data import BatchSampler, Sampler
 from footplate.data import DefaultSampler, InfiniteSampler
 from footplate.errors import DataError
 from footplate.registry import DATA_SAMPLERS
+
+_logger = logging.getLogger("footplate.data")
+# Samplers, also of research code that copies them from MMDetection, that yield the same samples as footplate's.
+EQUIVALENT_SAMPLERS = ("DistributedGroupSampler", "DistributedSampler", "GroupSampler")
 
 
 class GroupBatchSampler(Sampler[list[int]]):
@@ -88,8 +93,19 @@ def batch_by_group(sampler: Any, batch_size: int, drop_last: bool = False, own: 
         batch_size: The number of samples in each batch.
         drop_last: Whether to drop an incomplete last batch. Batches of groups are always complete.
         own: The config of a sampler that replaces `sampler`, whose class may accept the arguments `dataset`,
-            `samples_per_gpu`, `num_replicas`, `rank`, `seed` and `shuffle`. It yields indices or whole batches.
+            `samples_per_gpu`, `num_replicas`, `rank`, `seed` and `shuffle`. It yields indices or whole batches. Without
+            shuffling, it is only used on a single process, because the engine puts the results in dataset order.
     """
+    if own is not None and not sampler.shuffle and (sampler.world_size > 1 or own.get("type") in EQUIVALENT_SAMPLERS):
+        if sampler.world_size > 1:
+            _logger.warning(
+                "data.nonshuffler_sampler (%s) is not used with %d processes: process r reads the samples r, r + %d, "
+                "... of the dataset. If the model has a memory of earlier frames, validate it with one process.",
+                own.get("type"),
+                sampler.world_size,
+                sampler.world_size,
+            )
+        return BatchSampler(sampler, batch_size, drop_last)
     if own is not None:
         replacement = _build_own(own, sampler, batch_size)
         # A second instance shows what it yields, because samplers may change while they are read.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.checks import check_flag
+from footplate_openmmlab.first_generation.adapters.group_batches import EQUIVALENT_SAMPLERS
 from footplate_openmmlab.first_generation.translation.draft import Draft, rule, with_origins
 from footplate_openmmlab.first_generation.translation.key_map import LOADER_KEYS, SPLITS
 
@@ -12,8 +13,6 @@ _LOADERS = tuple(f"{split}_dataloader" for split in SPLITS)
 _SIZES = ("samples_per_gpu", "imgs_per_gpu", "videos_per_gpu")
 _TRAIN_ONLY_KEYS = ("drop_last", "class_aware_sampler")
 _SAMPLER_KEYS = ("shuffle", "class_aware_sampler", "round_up", "seed", "shuffler_sampler", "nonshuffler_sampler")
-# Samplers, also of research code that copies them from MMDetection, that yield the same samples as footplate's.
-_EQUIVALENT_SAMPLERS = ("DistributedGroupSampler", "DistributedSampler", "GroupSampler")
 # Code bases that validate with the training batch size. Others use 1 by default, because image sizes differ.
 _BATCHED_VALIDATION = ("mmcls", "mmselfsup")
 # Code bases that pad images to a batch with `DefaultFormatBundle`.
@@ -177,7 +176,7 @@ def make_loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mod
     # Code that builds on MMDetection3D selects its own samplers with these keys.
     own = settings.get("shuffler_sampler" if shuffle else "nonshuffler_sampler")
     has_groups = shuffle and draft.scope not in _UNGROUPED
-    if own and own.get("type") not in _EQUIVALENT_SAMPLERS:
+    if own and not (shuffle and own.get("type") in EQUIVALENT_SAMPLERS):
         dropped = {"drop_last": loader.pop("drop_last")} if "drop_last" in loader else {}
         loader.setdefault("batch_sampler", {"type": "LegacyBatchSampler", "own": own, **dropped})
     elif has_groups and loader["sampler"] is sampler and not settings.get("class_aware_sampler"):

@@ -175,3 +175,16 @@ def test_own_sampler_without_shuffling_replaces_that_of_validation() -> None:
     found = sections({**EPOCHS, "data": {**data, **samplers}, "evaluation": {}})
     assert found["train_dataloader"]["batch_sampler"] == {"type": "LegacyBatchSampler"}
     assert found["val_dataloader"]["batch_sampler"] == {"type": "LegacyBatchSampler", "own": {"type": "LastFirst"}}
+
+
+def test_own_sampler_without_shuffling_needs_a_single_process(caplog: pytest.LogCaptureFixture) -> None:
+    def indices(kind: str, world: int) -> list[int]:
+        made = loader(0, world, shuffle=False, nonshuffler_sampler={"type": kind})
+        return [index for batch, _ in read(made) for index in batch]
+
+    assert indices("LastFirst", 1) == list(range(len(FLAGS)))[::-1]
+    assert indices("DistributedSampler", 1) == list(range(len(FLAGS)))
+    assert not caplog.messages
+    assert indices("DistributedSampler", 2) == list(range(0, len(FLAGS), 2))
+    (message,) = caplog.messages
+    assert "data.nonshuffler_sampler (DistributedSampler) is not used with 2 processes" in message
