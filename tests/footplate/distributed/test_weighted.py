@@ -151,7 +151,13 @@ def measure(model: nn.Module, batch: Batch) -> dict[str, Any]:
         "accuracy": Weighted(right / count, count),
         "correct": Sum(right),
         "sentences": Sum(len(tokens)),
+        "mse": masked_error(scores, labels),
     }
+
+
+def masked_error(scores: Tensor, labels: Tensor) -> Weighted:
+    known = labels != IGNORED
+    return Weighted((scores[..., 0] - labels)[known].square().mean(), known.sum())
 
 
 def validate(folder: Path) -> dict[str, float]:
@@ -169,6 +175,7 @@ def test_metrics_are_the_same_on_any_number_of_ranks(tmp_path: Path, on_ranks: O
     loss, count = loss_of(scores, labels)
     correct = (scores.argmax(-1) == labels).sum().item()
     expected = {"nll": loss.item(), "accuracy": correct / count.item(), "correct": correct, "sentences": SIZE}
+    expected["mse"] = masked_error(scores, labels).value.item()
     assert validate(tmp_path / "1") == pytest.approx(expected, rel=1e-6)
     for ranks in (2, 3):
         assert on_ranks(ranks, validate, tmp_path / str(ranks))[0] == pytest.approx(expected, rel=1e-6)
