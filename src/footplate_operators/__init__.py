@@ -66,7 +66,8 @@ def create_extension(fullname: str = "mmcv._ext") -> ModuleType:
 def _operators(fullname: str) -> Mapping[str, Callable[..., Any]]:
     """Returns the operators of a compiled module, keyed by name. Returns no operators for any other module."""
     if fullname != "mmcv._ext":
-        return TOP_LEVEL_MODULES.get(fullname) or MODULES.get(fullname.rpartition(".")[2], {})
+        modules = TOP_LEVEL_MODULES | MODULES
+        return modules.get(fullname) or MODULES.get(fullname.rpartition(".")[2], {})
     operators = {
         name: value
         for home in _HOMES

@@ -189,6 +189,7 @@ MODULES: dict[str, dict[str, _Operator]] = {
         "deformable_aggregation_forward": attention.deformable_aggregation_forward,
         "deformable_aggregation_backward": attention.deformable_aggregation_backward,
     },
+    "mmdet3d.ops.bev_pool": {"bev_pool": pooling.bev_pool},  # modified copies of MMDetection3D have this module
     "occ_pool_ext": {"occ_pool_forward": pooling.bev_pool_forward, "occ_pool_backward": pooling.bev_pool_backward},
     "point_ops_ext": {"group_inner_inds_wrapper": pooling.group_inner_inds},
     "voxel_pool_ext": {
@@ -197,7 +198,10 @@ MODULES: dict[str, dict[str, _Operator]] = {
     },
     "voxel_pooling_ext": {"voxel_pooling_forward_wrapper": pooling.voxel_pooling_forward},
 }
-"""The modules that are imported from a package or on their own, such as `mmdet3d.ops.voxel.voxel_layer`."""
+"""The modules that are imported from any package or on their own, such as `mmdet3d.ops.voxel.voxel_layer`.
+
+A name with dots is that of one module.
+"""
 
 _FLASH_ATTENTION: dict[str, _Operator] = {
     f"flash_attn_{kind}{packed}func": getattr(flash_attention, f"flash_attn_{kind}{packed}func")

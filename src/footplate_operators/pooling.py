@@ -48,6 +48,24 @@ bev_pool_forward, bev_pool_backward = grid_pooling((3, 2, 0, 1))
 voxel_pool_forward, voxel_pool_backward = grid_pooling((0, 1, 2, 3))
 
 
+def bev_pool(feats: Tensor, coords: Tensor, B: int, D: int, H: int, W: int) -> Tensor:  # noqa: N803
+    """Sums the features of the points in each cell of a grid.
+
+    Args:
+        feats: The features, of shape (N, C).
+        coords: The row, column, depth and sample of each point, of shape (N, 4).
+        B: The number of samples.
+        D: The size of the grid along the depth.
+        H: The number of rows.
+        W: The number of columns.
+
+    Returns:
+        The grid, of shape (B, C, D, H, W).
+    """
+    sizes = [int(size) for size in (B, D, H, W)]  # some code passes tensors
+    return bev_pool_forward(feats, coords.long(), coords, coords, *sizes).movedim(-1, 1).contiguous()
+
+
 def bev_pool_v2_forward(
     depth: Tensor,
     features: Tensor,

@@ -20,13 +20,15 @@ import footplate_operators
 
 footplate_operators.install()
 import GeometricKernelAttention
+import mmdet3d.ops.bev_pool
 import plugin.ops
 
+assert mmdet3d.ops.bev_pool.bev_pool
 assert GeometricKernelAttention.geometric_kernel_attn_cuda_forward
 assert plugin.ops.bev_pool_ext.bev_pool_forward is plugin.ops.bev_pool_forward
-for name in ("plugin.ops.MultiScaleDeformableAttention", "plugin.ops.other_ext", "plugin.ops.bev_pool_ext.inner"):
+for name in ("MultiScaleDeformableAttention", "other_ext", "bev_pool_ext.inner", "bev_pool"):
     try:
-        importlib.import_module(name)
+        importlib.import_module(f"plugin.ops.{name}")
     except ModuleNotFoundError:
         continue
     raise AssertionError(name)
@@ -45,8 +47,10 @@ except ModuleNotFoundError:
 
 
 def test_compiled_modules_of_packages_are_provided(tmp_path: Path) -> None:
-    for name in ("plugin/ops", "plugin/other", "old/ops"):
+    for name in ("plugin/ops", "plugin/other", "old/ops", "mmdet3d/ops"):
         (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "mmdet3d" / "__init__.py").touch()
+    (tmp_path / "mmdet3d" / "ops" / "__init__.py").touch()
     (tmp_path / "plugin" / "__init__.py").touch()
     (tmp_path / "plugin" / "other" / "__init__.py").touch()
     imports = "from . import bev_pool_ext\nfrom .bev_pool_ext import bev_pool_forward\n"

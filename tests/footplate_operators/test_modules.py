@@ -365,6 +365,20 @@ def bev_pool_occ_pool_voxel_pool(random: torch.Generator) -> tuple[Pairs, Pairs]
 
 
 @case
+def bev_pool(random: torch.Generator) -> tuple[Pairs, Pairs]:
+    features, sizes = rand(random, 30, 3).requires_grad_(), (2, 3, 4, 5)
+    sample, depth, row, column = (randint(random, size, 30) for size in sizes)
+    expected = torch.zeros(2, 3, 3, 4, 5)
+    for point, (b, d, h, w) in enumerate(zip(sample, depth, row, column, strict=True)):
+        expected = expected.index_put((b, torch.arange(3), d, h, w), features[point], accumulate=True)
+    cells = torch.stack((row, column, depth, sample), 1)
+    out = module("mmdet3d.ops.bev_pool").bev_pool(features, cells, *map(torch.tensor, sizes))
+    grad = rand(random, *expected.shape)
+    backward = zip(gradients(out, [features], grad), gradients(expected, [features], grad), strict=True)
+    return [(out, expected)], list(backward)
+
+
+@case
 def bev_pool_v2_ext(random: torch.Generator) -> tuple[Pairs, Pairs]:
     extension = module("some.ops.bev_pool_v2.bev_pool_v2_ext")
     depth, features = rand(random, 1, 2, 3, 4, 2).requires_grad_(), rand(random, 1, 2, 4, 2, 3).requires_grad_()
