@@ -20,7 +20,7 @@ _PLAIN_TYPES = (bool, int, float, complex, str, NoneType)
 def record_forward_state(model: nn.Module) -> Callable[[], None]:
     """Records a model's gradients, buffers and plain attributes, and the random state.
 
-    Plain attributes are numbers, bools, strings and None.
+    Plain attributes are numbers, bools, strings, None, and tensors without gradients.
 
     Returns:
         A function that restores the recorded state.
@@ -37,8 +37,9 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
         (module, name, value)
         for module in modules
         for name, value in vars(module).items()
-        if type(value) in _PLAIN_TYPES
+        if type(value) in _PLAIN_TYPES or _is_plain_tensor(value)
     ]
+    tensors = [(value, value._version, value.clone()) for _, _, value in attributes if isinstance(value, Tensor)]
 
     def restore() -> None:
         with torch.no_grad():
@@ -46,6 +47,9 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
                 owner[name] = buffer  # the module may have replaced the tensor
                 if buffer is not None:
                     buffer.copy_(value)  # type: ignore[arg-type] # both are None or neither
+            for tensor, version, content in tensors:
+                if tensor._version != version:
+                    tensor.copy_(content)
         for weight, gradient in gradients:
             weight.grad = gradient
         for module, name, value in attributes:
@@ -120,11 +124,11 @@ def _is_number(value: Any) -> bool:
 
 def _tensors_of(module: nn.Module) -> dict[str, Tensor]:
     """Returns the tensors without gradients among the attributes."""
-    return {
-        key: value
-        for key, value in vars(module).items()
-        if isinstance(value, Tensor) and not (value.requires_grad or value.is_inference())
-    }
+    return {key: value for key, value in vars(module).items() if _is_plain_tensor(value)}
+
+
+def _is_plain_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor) and not (value.requires_grad or value.is_inference())
 
 
 def _saves_more(module: nn.Module) -> bool:
