@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy
 import torch
 
 from footplate import __version__
@@ -22,6 +23,7 @@ from footplate_openmmlab.mmengine.registry import register_all_modules
 from footplate_openmmlab.requirements import (
     explain_installation,
     explain_unmet,
+    explain_untested,
     extra_of,
     extras,
     first_generation_extra,
@@ -102,12 +104,14 @@ def _failed_imports(extra: str) -> list[str]:
 def check_environment() -> list[dict[str, Any]]:
     """Checks footplate's optional packages and the installed code bases.
 
-    Returns one dict each for footplate, Python, torch, every installed code base and every extra that is not for a code
-    base, in the format of `check_code_base`. A missing optional package is reported as a remark, and a broken model
-    package as a problem.
+    Returns one dict each for footplate, Python, torch, NumPy, every installed code base and every extra that is not for
+    a code base, in the format of `check_code_base`. A version that was not tested and a missing optional package are
+    reported as remarks. An unmet requirement of footplate and a broken model package are problems.
     """
-    versions = {"footplate": __version__, "Python": platform.python_version(), "torch": str(torch.__version__)}
-    rows = [{"name": name, "version": version, "problems": [], "remarks": []} for name, version in versions.items()]
+    versions = {"Python": platform.python_version(), "torch": str(torch.__version__), "numpy": numpy.__version__}
+    rows = [{"name": "footplate", "version": __version__, "problems": explain_unmet(""), "remarks": []}]
+    for name, version in versions.items():
+        rows.append({"name": name, "version": version, "problems": [], "remarks": explain_untested(name, version)})
     for extra in extras():
         if scope_of(extra) not in CODE_BASES:
             problems = _failed_imports(extra)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from footplate.errors import install_command
 from footplate.registry.dotted_paths import find_spec, is_user_module
@@ -23,6 +24,9 @@ _BUILT_WITH_TORCH = ("mmdet3d0",)  # have no wheel, and their setup.py imports t
 _UNCONSTRAINED = ("mmagic", "mmdet3d0", "mmpose")  # need other versions than those in constraints.txt
 _NOT_NEEDED = ("mmcv", "mmcv-full")
 _OPENCV = {"opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"}
+# The newest versions that the tests ran with. The oldest ones are those that pyproject.toml requires.
+NEWEST_TESTED = {"torch": "2.13.0", "numpy": "2.4.6"}
+_PYTHON = "Programming Language :: Python :: 3."
 _EQUIVALENT = {"mmcv-lite": {"mmcv"}, "mmengine": {"mmengine-lite"}, **dict.fromkeys(_OPENCV, _OPENCV)}
 
 
@@ -74,10 +78,27 @@ def _included(extra: str) -> list[str]:
     return found[1:]
 
 
+def explain_untested(name: str, version: str) -> list[str]:
+    """Returns a line if footplate's tests did not run with this version of "Python", "torch" or "numpy"."""
+    if name == "Python":
+        classifiers = importlib.metadata.metadata("footplate").get_all("Classifier") or []
+        minors = sorted(int(each.removeprefix(_PYTHON)) for each in classifiers if each.startswith(_PYTHON))
+        if not minors or minors[0] <= Version(version).minor <= minors[-1]:
+            return []
+        return [f"Not tested: footplate is tested with Python 3.{minors[0]} to 3.{minors[-1]}."]
+    newest = NEWEST_TESTED[name]
+    if Version(version).release[:2] <= Version(newest).release[:2]:
+        return []
+    return [f"Not tested: the newest tested version is {newest}."]
+
+
 def unmet_requirements(extra: str) -> list[Requirement]:
-    """Returns the unmet requirements of an extra and of the code bases that it installs."""
+    """Returns the unmet requirements of an extra and of the code bases that it installs.
+
+    An empty string stands for footplate without extras.
+    """
     unmet: dict[str, Requirement] = {}
-    root = f"footplate[{extra}]" if extra in extras() else CODE_BASES[extra]
+    root = f"footplate[{extra}]" if extra in extras() else CODE_BASES.get(extra, "footplate")
     alone = _installed_alone(extra)
     pending = [Requirement(root), *alone]
     for requirement in pending:

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from footplate.cli.main import main
 from footplate.errors import UnknownNameError
 from footplate.registry import MODELS
 from footplate_openmmlab.code_bases import named_code_bases
-from footplate_openmmlab.requirements import explain_installation, explain_unmet, extra_of
+from footplate_openmmlab.requirements import NEWEST_TESTED, explain_installation, explain_unmet, extra_of
 from tests.footplate_openmmlab.conftest import WritePackage
 
 if sys.version_info >= (3, 11):
@@ -33,7 +34,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for name, texts in project["optional-dependencies"].items()
         if name.startswith(("mm", "hosts", "models"))
     }
-    lines = [f"Provides-Extra: {extra}" for extra in extras]
+    lines = [f"Classifier: {text}" for text in project["classifiers"]]
+    lines += [f"Requires-Dist: {text}" for text in project["dependencies"]]
+    lines += [f"Provides-Extra: {extra}" for extra in extras]
     lines += [f"Requires-Dist: {text} ; extra == '{extra}'" for extra in extras for text in extras[extra]]
     write_metadata(tmp_path, "footplate", "0.1.0", lines)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -107,6 +110,29 @@ def test_a_module_that_cannot_be_imported_does_not_stop_a_code_base(
     assert MODELS.get("Good").__name__ == "Good"
     with pytest.raises(UnknownNameError, match="could not be imported. ModuleNotFoundError"):
         MODELS.get("Lost")
+
+
+def test_versions_outside_of_the_tested_ones_are_listed(
+    site: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.__version__", "2.99.1+cpu")
+    monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
+    write_metadata(site, "numpy", "1.20", [])
+    assert main(["doctor", "--json"]) == 2
+    footplate, python, torch, numpy, *_ = json.loads(capsys.readouterr().out)
+    assert footplate["problems"] == [
+        "Missing or unsuitable: numpy>=1.24 (1.20 is installed).",
+        "Run: pip install 'numpy>=1.24'",
+    ]
+    assert python["remarks"] == ["Not tested: footplate is tested with Python 3.10 to 3.13."]
+    assert torch["remarks"] == [f"Not tested: the newest tested version is {NEWEST_TESTED['torch']}."]
+    assert numpy["remarks"] == []
+
+
+@pytest.mark.parametrize("name", NEWEST_TESTED)
+def test_the_newest_tested_version_is_that_of_the_constraints(name: str) -> None:
+    pins = re.findall(rf"^{name}==([\d.]+)", Path("constraints.txt").read_text(), re.MULTILINE)
+    assert NEWEST_TESTED[name] == pins[-1]
 
 
 def test_doctor_finds_the_code_base_of_a_first_generation_config(

@@ -19,7 +19,8 @@ def add_commands(subparsers: Any) -> None:
         "list missing packages of code bases, and how to install them",
         "Import a code base, or all code bases, the plugin and custom_imports that a config uses. List each package "
         "that is missing or has an unsuitable version, and one command that installs them all. Without an argument, "
-        "check the optional packages and all installed code bases. Exit with status 2 if there is a problem.",
+        "check footplate's requirements, the optional packages and all installed code bases, and list versions of "
+        "Python, torch and NumPy that were not tested. Exit with status 2 if there is a problem.",
         "footplate doctor mmdet",
     )
     doctor.add_value(
