@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 from footplate_operators import deformable, layers, nms, points, polygons, regions, sparse
 from footplate_operators.modules import MODULES, TOP_LEVEL_MODULES
 
+__all__ = ["install"]
+
 _LIBRARIES = ("flash_attn", "mamba_ssm", "natten")  # packages such as transformers must not prefer ours if they ask
 _HOMES = (deformable, layers, nms, points, polygons, regions, sparse)
 
