@@ -5,7 +5,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constr
 # Images of containers often forbid to write bytecode. Each of the many processes of the tests would compile torch again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup train bench docs tasks test isa rounding slow faults writers clean
+.PHONY: setup locked dist train bench docs tasks test isa rounding slow faults writers clean
 
 # The environment: everything that recipes and tests use, at the versions of constraints.txt.
 setup: .venv/ready
@@ -20,6 +20,30 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(INSTALL) --upgrade pip
 	$(INSTALL) --editable .
+	@touch $@
+
+# Everything that `setup` installs, as wheels: each file is compared with its digest, and what has no wheel is built with
+# what .release contains.
+.release/wheels: .github/requirements/check.txt .release/ready
+	.release/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --require-hashes --wheel-dir $@ -r $<
+
+# The same environment as the workflows install it.
+locked: .release/wheels
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --no-index $</*.whl
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
+	@touch .venv/footplate .venv/ready
+
+# What a release uploads, in dist/: source archives, and the wheels built from them.
+dist: .release/ready
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .release/bin/python -m build --no-isolation --outdir dist .
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) .release/bin/python -m build --no-isolation --outdir dist operators
+	.release/bin/twine check --strict dist/*
+
+.release/ready: .github/requirements/release.txt
+	$(PYTHON) -m venv .release
+	.release/bin/python -m pip install --quiet --no-compile --no-deps --require-hashes -r $<
 	@touch $@
 
 # Trains the recipe fashion-seg and prints where checkpoint, curves and pictures lie.
@@ -63,4 +87,4 @@ writers: setup
 	$(BIN)/python scripts/writers.py
 
 clean:
-	rm -rf .venv .faults .isa .writers site work_dirs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .release .faults .isa .writers dist site work_dirs .mypy_cache .ruff_cache .pytest_cache
