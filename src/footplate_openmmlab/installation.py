@@ -216,16 +216,22 @@ def _execute_installed(execute: Callable[[ModuleType], None], module: ModuleType
         advice = f"pip install {package.partition('.')[0]}" if package else "pip install --upgrade mmengine"
         message = f"'{name}' of the installed MMEngine cannot be imported: {type(error).__name__}: {error}"
         raise MMEngineImportError(f"{message}\nRun: {advice}", name=name) from error
-    vars(module).update({local: resolve_name(home) for local, home in PATCHED_NAMES.get(name, {}).items()})
+    _replace_names(module)
+
+
+def _replace_names(module: ModuleType) -> None:
+    names = PATCHED_NAMES.get(module.__name__, {})
+    vars(module).update({local: resolve_name(home) for local, home in names.items()})
 
 
 class InstalledFinder(MetaPathFinder):
     """Modifies modules of installed packages during import.
 
-    Adds the names from mmcv 1.x that mmcv 2 no longer has, and sets mmcv's version to one that the imported code base
-    accepts. In mmcv and first-generation code, also replaces names that were removed from PyTorch, NumPy or Python. In
-    other code bases, modules are patched only if they use names removed from NumPy or collections. After the import of
-    a first-generation code base, modules in the current folder are treated as first-generation code.
+    Adds the names from mmcv 1.x that mmcv 2 no longer has, replaces the names in `PATCHED_NAMES`, and sets mmcv's
+    version to one that the imported code base accepts. In mmcv and first-generation code, also replaces names that were
+    removed from PyTorch, NumPy or Python. In other code bases, modules are patched only if they use names removed from
+    NumPy or collections. After the import of a first-generation code base, modules in the current folder are treated as
+    first-generation code.
 
     In modules under the current folder, imports of missing packages are skipped; see `skip_missing_imports`.
 
@@ -299,6 +305,7 @@ class InstalledFinder(MetaPathFinder):
                 values |= skip_missing_imports(tree, loader.path)
             vars(module).update(values)
             exec(compile(tree, loader.path, "exec", dont_inherit=True), vars(module))
+        _replace_names(module)
         if top in self.completed:
             complete(module)
 

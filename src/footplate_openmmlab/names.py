@@ -44,7 +44,7 @@ def _read_names() -> tuple[dict[str, Names], dict[str, list[str]]]:
 
 NAMES, FALLBACKS = _read_names()
 PATCHED_NAMES = {title.removeprefix(_MARK): NAMES.pop(title) for title in [*NAMES] if title.startswith(_MARK)}
-"""Maps modules of the installed MMEngine to the names that footplate replaces in them.
+"""Maps modules of the installed MMEngine and mmcv to the names that footplate replaces in them.
 
 `NAMES` maps each other module to the names that footplate provides in it. These names do not replace names that already
 exist in an installed mmcv 2 or code base. `FALLBACKS` maps it to the modules of the installed MMEngine that provide

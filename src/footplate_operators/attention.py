@@ -11,6 +11,18 @@ from footplate_operators.deformable import ms_deform_attn_forward
 from footplate_operators.sampling import gradients, operators
 
 
+def multi_scale_deformable_attn_pytorch(
+    value: Tensor, value_spatial_shapes: Tensor, sampling_locations: Tensor, attention_weights: Tensor
+) -> Tensor:
+    """Like mmcv's function of this name, but also attends to grids, and accepts locations for more levels.
+
+    See `ms_deform_attn_forward`.
+    """
+    ends = value_spatial_shapes.prod(1).cumsum(0)
+    starts = torch.cat((ends.new_zeros(1), ends[:-1]))
+    return ms_deform_attn_forward(value, value_spatial_shapes, starts, sampling_locations, attention_weights, 1)
+
+
 def ms_deform_attn_backward(
     value: Tensor,
     value_spatial_shapes: Tensor,

@@ -4,6 +4,7 @@ Sources: Dai et al., Deformable Convolutional Networks (2017); Zhu et al., Defor
 Deformable DETR (2021).
 """
 
+import warnings
 from math import prod
 
 import torch
@@ -116,6 +117,9 @@ def ms_deform_attn_forward(
 ) -> Tensor:
     """Computes deformable attention over a feature pyramid. Returns a tensor of shape (N, queries, heads * channels).
 
+    If there are locations for more levels than the pyramid has, reads the first locations and weights in memory as
+    those of its levels. The compiled operators do the same, and models such as UniAD were trained in this way.
+
     The levels of the pyramid are maps, or grids with a third dimension. Compiled operators for grids compute another
     gradient with respect to the locations, which is wrong. The one here is the derivative of the output.
 
@@ -129,6 +133,17 @@ def ms_deform_attn_forward(
         im2col_step: Ignored.
     """
     count, _, heads, channels = value.shape
+    levels = len(value_spatial_shapes)
+    if sampling_locations.size(3) > levels:
+        warnings.warn(
+            f"the attention has {sampling_locations.size(3)} levels, but its input has {levels}: like the compiled "
+            "operator, footplate uses the first values in memory",
+            stacklevel=2,
+        )
+        sampling_locations, attention_weights = (
+            tensor.flatten()[: tensor[:, :, :, :levels].numel()].view(*tensor.shape[:3], levels, *tensor.shape[4:])
+            for tensor in (sampling_locations, attention_weights)
+        )
     queries, levels, points, dimensions = (sampling_locations.size(dim) for dim in (1, 3, 4, 5))
     shapes, starts = value_spatial_shapes.tolist(), value_level_start_index.tolist()
     # grid_sample expects the coordinate along the last dimension first: (levels, N * heads, queries, points, 2 or 3)

@@ -62,6 +62,14 @@ def test_missing_names_are_added_to_installed_mmcv_2(package: WritePackage) -> N
     assert "missing names are added to mmcv" in report
 
 
+def test_attention_of_mmcv_is_replaced(package: WritePackage) -> None:
+    attention = "def multi_scale_deformable_attn_pytorch(): pass"
+    package("mmcv", {"__init__": MMCV_2, "ops/__init__": "", "ops/multi_scale_deform_attn": attention})
+    openmmlab.install()
+    found = imported("mmcv.ops.multi_scale_deform_attn", "multi_scale_deformable_attn_pytorch")
+    assert found.__module__ == "footplate_operators.attention"
+
+
 def test_an_mmcv_that_is_imported_first_gets_its_names(package: WritePackage) -> None:
     package("mmcv", {"__init__": MMCV_2})
     mmcv = importlib.import_module("mmcv")

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from footplate_operators import create_extension
+from footplate_operators.attention import multi_scale_deformable_attn_pytorch
 
 EXTENSION = create_extension()
 UNUSED = torch.empty(0)
@@ -47,3 +48,20 @@ def test_gradient_at_a_pixel_center_is_that_of_the_following_interval() -> None:
     inputs = (features, weight, UNUSED, UNUSED, offset, mask, UNUSED)
     EXTENSION.modulated_deform_conv_backward(*inputs, *found, torch.ones(1, 1, 1, 6), **settings)
     assert found[3][0, 1, 0].tolist() == pytest.approx([0, 2, 3, 4, 5, -16])
+
+
+def test_attention_with_more_levels_than_its_input_uses_the_first_values_in_memory() -> None:
+    values = torch.tensor([1.0, 2, 4, 8]).view(1, 4, 1, 1)
+    shapes = torch.tensor([[1, 4]])
+    # Two queries with two levels each. The compiled operator reads the second level of the first query as the second.
+    pixels = torch.tensor([[0.0, 1], [2, 3]])
+    locations = torch.stack(((pixels + 0.5) / 4, torch.full((2, 2), 0.5)), -1).view(1, 2, 1, 2, 1, 2)
+    weights = torch.tensor([10.0, 100, 1000, 10000]).view(1, 2, 1, 2, 1).requires_grad_()
+    with pytest.warns(UserWarning, match="the attention has 2 levels, but its input has 1"):
+        attended = multi_scale_deformable_attn_pytorch(values, shapes, locations, weights)
+    assert attended.flatten().tolist() == pytest.approx([10, 200])
+    attended.sum().backward()
+    assert weights.grad is not None
+    assert weights.grad.flatten().tolist() == pytest.approx([1, 2, 0, 0])
+    with pytest.raises(ValueError, match="longer"):
+        multi_scale_deformable_attn_pytorch(values, torch.tensor([[1, 2], [1, 1], [1, 1]]), locations, weights)
