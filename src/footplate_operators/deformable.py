@@ -156,7 +156,7 @@ def ms_deform_attn_forward(
         sampled.append(F.grid_sample(plane, grid, padding_mode="zeros", align_corners=False).flatten(3))
     weights = attention_weights.permute(0, 2, 1, 3, 4).reshape(count * heads, 1, queries, levels * points)
     attended = (torch.stack(sampled, -2).flatten(-2) * weights).sum(-1)
-    return attended.view(count, heads * channels, queries).transpose(1, 2)
+    return attended.view(count, heads * channels, queries).transpose(1, 2).contiguous()
 
 
 _, ms_deform_attn_backward = operators(
