@@ -12,7 +12,7 @@ from importlib.util import decode_source
 from pathlib import Path
 from pkgutil import resolve_name
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -104,6 +104,8 @@ Numba 0.49 moved it:
 Shapely 2.0 returns indices instead of geometries:
     shapely.strtree.STRtree -> footplate_openmmlab.shapely_trees.STRtree
     shapely.STRtree -> footplate_openmmlab.shapely_trees.STRtree
+Shapely 2.0 removed loops over the parts of a geometry:
+    shapely.geometry.base.BaseMultipartGeometry.__iter__ -> removed.parts
 Matplotlib 3.8 removed the styles that begin with "seaborn-":
     matplotlib.pyplot.style.use() -> removed.use_style
     matplotlib.style.use() -> removed.use_style
@@ -141,6 +143,7 @@ _COLLECTIONS_NAMES = "|".join(path[12:] for path in PATCHES if path.startswith("
 _NUMPY_ATTRIBUTES = [re.compile(rf"{module}\.(\w+)") for module in ("np", "numpy")]
 _REMOVED = re.compile(rf"collections(?:\.| import (?:.*\W)?)(?:{_COLLECTIONS_NAMES})\b")
 _applied: set[str] = set()
+_Loop = TypeVar("_Loop", ast.For, ast.comprehension)
 
 
 def describe_patches() -> str:
@@ -165,7 +168,7 @@ def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:
         The syntax tree of the new code and the values that it needs in the module's namespace, or None if there is
         nothing to replace.
     """
-    if not _WORDS.search(source) and not _FLAT_VALUE.search(source):
+    if not _WORDS.search(source) and not _FLAT_VALUE.search(source) and "shapely" not in source:
         return None
     tree = ast.parse(source)
     transformer = _Replacer(module, tree)
@@ -253,6 +256,22 @@ class _Replacer(ast.NodeTransformer):
                 if name := self._replace("numpy.ndarray.__setitem__"):
                     arguments = [ast.Name(array, ast.Load()), node.value]
                     node.value = ast.Call(ast.Name(name, ast.Load()), arguments, [])
+        return node
+
+    def visit_For(self, node: ast.For) -> ast.For:
+        """Makes loops such as `for area in areas` accept geometries with several parts in code that uses Shapely."""
+        return self._visit_loop(node)
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.comprehension:
+        return self._visit_loop(node)
+
+    def _visit_loop(self, node: _Loop) -> _Loop:
+        self.generic_visit(node)
+        uses_shapely = any(path.partition(".")[0] == "shapely" for path in self._imported.values())
+        path = "shapely.geometry.base.BaseMultipartGeometry.__iter__"
+        is_variable = isinstance(node.iter, ast.Name | ast.Attribute)
+        if uses_shapely and is_variable and (name := self._replace(path)):
+            node.iter = ast.copy_location(ast.Call(ast.Name(name, ast.Load()), [node.iter], []), node.iter)
         return node
 
     def visit_Assert(self, node: ast.Assert) -> ast.stmt:

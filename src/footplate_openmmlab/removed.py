@@ -86,6 +86,11 @@ def in1d(ar1: Any, ar2: Any, **kwargs: Any) -> np.ndarray[Any, Any]:
     return np.isin(ar1, ar2, **kwargs).ravel()
 
 
+def parts(value: Any) -> Any:
+    """Returns the parts of a Shapely geometry with several parts, or any other value unchanged."""
+    return value.geoms if type(value).__module__.startswith("shapely.") and hasattr(value, "geoms") else value
+
+
 def use_style(style: Any) -> None:
     """Sets a style of Matplotlib. `seaborn-whitegrid`, for example, is now called `seaborn-v0_8-whitegrid`."""
     styles = importlib.import_module("matplotlib.style")

@@ -185,6 +185,20 @@ def test_trees_of_shapely_return_geometries(package: WritePackage) -> None:
     assert (found["tree"].query(4), found["new"]) == ([3, 1], [0])
 
 
+GEOMETRY = """
+class BaseMultipartGeometry:
+    def __init__(self, parts):
+        self.geoms = parts
+"""
+
+
+def test_loops_over_the_parts_of_a_geometry(package: WritePackage) -> None:
+    package("shapely", {"geometry/__init__": "", "geometry/base": GEOMETRY})
+    code = "from shapely.geometry.base import BaseMultipartGeometry\nareas = BaseMultipartGeometry([3, 5])\n"
+    loops = "found = [area for area in areas for _ in [0, 1]]\nfor area in areas:\n    found.append(area)\n"
+    assert run(code + loops)["found"] == [3, 3, 5, 5, 3, 5]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Without a GPU, these assertions are not checked.")
 def test_assertions_that_tensors_are_on_a_gpu_are_not_checked() -> None:
     found = run("def check(x):\n    assert x.is_cuda and x.dim() == 1\n    return x.is_cuda\n")
