@@ -1,4 +1,7 @@
-"""Hooks of the documentation build, which mkdocs.yml refers to: portable links, and the pages as plain text."""
+"""Hooks of the documentation build, which mkdocs.yml refers to: portable links, and the pages as plain text.
+
+Pages are plain Markdown, which also reads well in the repository; what only the site needs is added here.
+"""
 
 import logging
 import posixpath
@@ -9,6 +12,8 @@ from typing import Any
 
 # The theme's script reads a sitemap beside each of these, and pages of translations have none.
 _ALTERNATE = re.compile(r'\s*<link rel="alternate"[^>]*hreflang[^>]*>')
+_PAGE_LINK = re.compile(r"\[([^]]*)\]\(([\w./-]+\.md)(?:#[^)]*)?\)")
+_IMAGE = re.compile(r'(<img [^>]*src="[^"]*?/)([\w-]+)\.png("[^>]*>)')
 _LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 _COMMENT = re.compile(r'(<span class="go">(?:[^<]*\s)?)(# [^<]*)</span>')
 # Guides that are the answer to a search for their topic; here, because front matter would also show on GitHub.
@@ -23,17 +28,31 @@ def on_startup(**_: Any) -> None:
     jieba.setLogLevel(logging.WARNING)
 
 
-def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Ranks the page in the search."""
+def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
+    """Ranks the page in the search, and removes links to pages that are only in the repository."""
+
+    def without_link(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), link[2]))
+        return link[1] if config.exclude_docs.match_file(target) else link[0]
+
     boost = _BOOSTS.get(page.file.src_uri.partition(".")[0], 0.5 if "decisions/" in page.file.src_uri else 1)
     page.meta["search"] = {"boost": boost}
-    return markdown
+    return _PAGE_LINK.sub(without_link, markdown)
 
 
-def on_page_content(html: str, *, page: Any, **_: Any) -> str:
-    """Sets the comments of commands apart, and marks the pages of the reference for the style sheet."""
+def on_page_content(html: str, *, page: Any, config: Any, **_: Any) -> str:
+    """Sets the comments of commands apart, adds dark images, and marks home and the reference for the style sheet."""
+
+    def in_both_schemes(image: re.Match[str]) -> str:
+        begin, name, end = image.groups()
+        if not (Path(config.docs_dir) / "images" / f"{name}-dark.png").is_file():
+            return image[0]
+        return f"{begin}{name}.png#only-light{end} {begin}{name}-dark.png#only-dark{end}"
+
+    html = _IMAGE.sub(in_both_schemes, html)
     html = _COMMENT.sub(r'\1</span><span class="c1">\2</span>', html)
-    return f'<div class="reference">{html}</div>' if "reference/" in page.url else html
+    kind = "reference" if "reference/" in page.url else "home" if page.file.name == "index" else ""
+    return f'<div class="{kind}">{html}</div>' if kind else html
 
 
 def on_post_page(output: str, *, page: Any, **_: Any) -> str:

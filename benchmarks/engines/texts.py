@@ -52,9 +52,10 @@ TEXTS: dict[str, str] = {
     "not_measured": "not measured",
     "gpu": "One GPU",
     "gpu_about": (
-        "On one GPU, training steps were compared with a hand-written loop, MMEngine and Lightning; see "
-        "[measurements](measurements.md#on-a-device). The following values have not been measured on a GPU yet. All of "
-        "these scripts have been run on a CPU."
+        "On an NVIDIA H200, a training step takes 0.94 to 1.01 times as long as in a hand-written loop, as the median "
+        "of three rounds (2026-11-28, torch 2.11.0). This holds for ResNet-50 and SegFormer-B0 in 12 setups, with AMP, "
+        "compilation, EMA, clipping, DDP and others; [measurements](measurements.md#on-a-device) lists them. The "
+        "following values have not been measured on a GPU yet. All of these scripts have been run on a CPU."
     ),
     "row": "measurement",
     "command": "command",

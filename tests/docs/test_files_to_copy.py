@@ -24,7 +24,7 @@ def _block(page: str, begins: str) -> str:
 
 @pytest.mark.parametrize(("code", "queued"), [(143, True), (0, False), (1, False)])
 def test_stopped_job_is_requeued(tmp_path: Path, code: int, queued: bool) -> None:
-    (tmp_path / "train.sbatch").write_text(_block("slurm", "#!/bin/bash"))
+    (tmp_path / "train.sbatch").write_text(_block("clusters", "#!/bin/bash"))
     for name, ends in (("srun", code), ("scontrol", 0)):
         tool = tmp_path / name
         tool.write_text(f'#!/bin/sh\necho {name} $SRUN_CPUS_PER_TASK "$@" >> said\nexit {ends}\n')
@@ -46,7 +46,7 @@ def test_job_that_reached_its_time_limit_is_requeued(tmp_path: Path, state: str)
 
 
 def test_kubernetes_job_is_complete() -> None:
-    job: dict[str, Any] = yaml.safe_load(_block("kubernetes", "apiVersion: kubeflow"))
+    job: dict[str, Any] = yaml.safe_load(_block("clusters", "apiVersion: kubeflow"))
     assert (job["apiVersion"], job["kind"]) == ("kubeflow.org/v1", "PyTorchJob")
     pods = job["spec"]["pytorchReplicaSpecs"]
     assert set(pods) == {"Master", "Worker"}

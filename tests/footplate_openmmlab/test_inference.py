@@ -120,7 +120,7 @@ def test_code_of_the_page_and_predict_find_the_same_instances(python: str, tmp_p
     image = Image.open(tmp_path / "data/images/0.png")
     for name, size in (("landscape", (150, 90)), ("portrait", (85, 130))):
         image.resize(size, Image.Resampling.BICUBIC).save(tmp_path / f"pair/{name}.png")
-    page = (ROOT / "docs/predicting.md").read_text()
+    page = (ROOT / "docs/exporting-detectors.md").read_text()
     (code,) = re.findall(r"^```\n(import cv2.*?)^```$", page, re.M | re.S)
     codes = {"masks": MASKS, "detector": DETECTOR, "results": RESULTS, "snippet": code}
     for name, text in codes.items():
