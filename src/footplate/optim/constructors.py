@@ -117,6 +117,9 @@ class DefaultOptimWrapperConstructor:
     """
 
     rules_type: type[ParamwiseRules] = ParamwiseRules
+    merges_groups = True
+    """Whether parameters with equal settings share a group. Otherwise, the groups with `paramwise_cfg` are those of
+    `add_params`."""
 
     def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
         if "optimizer" not in optim_wrapper_cfg:
@@ -148,7 +151,7 @@ class DefaultOptimWrapperConstructor:
         return wrapper
 
     def make_optimizer(self, model: nn.Module) -> Optimizer:
-        """Returns an optimizer for the parameters of `model`, with one group per distinct set of settings."""
+        """Returns an optimizer for the parameters of `model`."""
         groups: list[Group] = []
         has_own_rules = type(self).add_params is not DefaultOptimWrapperConstructor.add_params
         self.add_params(groups, _inner_model(model) if has_own_rules else model)
@@ -156,13 +159,14 @@ class DefaultOptimWrapperConstructor:
             warn_of_unknown_keys(self.paramwise_cfg)
             warn_of_idle_keys(self.rules, model)
         unique = drop_duplicates(groups)
+        merge = merge_groups if self.merges_groups or not self.paramwise_cfg else list
         with at_key("optimizer"):
             optimizer_type = optimizer_class(self.optimizer_cfg)
             if isinstance(optimizer_type, type) and issubclass(optimizer_type, Muon):
                 unique = split_hidden_matrices(unique, self.whole_model or model)
-            optimizer = build_optimizer(self.optimizer_cfg, merge_groups(unique))
+            optimizer = build_optimizer(self.optimizer_cfg, merge(unique))
         # Merge again after the optimizer has added its defaults to the groups.
-        optimizer.param_groups[:] = merge_groups(optimizer.param_groups)
+        optimizer.param_groups[:] = merge(optimizer.param_groups)
         return optimizer
 
     def add_params(

@@ -12,6 +12,7 @@ from footplate.error_context import located
 from footplate.errors import ArgumentError
 from footplate.messages import list_names, pluralize
 from footplate.optim import build_optim_wrapper
+from footplate.optim.constructors import merge_groups
 from footplate.tools.explain_loops import find_epoch_length, name_of
 from footplate.tools.simulation import FIELDS, run_length, simulate_and_list_ignored
 from footplate.tools.trial import build_alone
@@ -70,7 +71,7 @@ def groups_of(plan: RunPlan) -> Groups:
 
 
 def groups_in(wrapper: Any, model: nn.Module) -> list[GroupInfo]:
-    """Returns the parameter groups of a built optimizer.
+    """Returns the parameter groups of a built optimizer. Groups with equal settings are merged.
 
     Args:
         wrapper: The optimizer wrapper, with one or more optimizers.
@@ -80,7 +81,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> list[GroupInfo]:
     groups = []
     for part, inner in wrapper.parts.items():
         defaults = inner.optimizer.defaults
-        for group in inner.param_groups:
+        for group in merge_groups(inner.param_groups):
             kind = type(inner.optimizer).__name__
             if "use_muon" in group:
                 kind += " (Muon)" if group["use_muon"] else " (AdamW)"

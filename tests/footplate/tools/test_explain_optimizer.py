@@ -96,8 +96,9 @@ param_scheduler = [
     assert schedule.iters[values.index(max(values))] == peak
 
 
-def test_groups_show_settings_sizes_and_keys(plan: Plan) -> None:
-    found = groups_of(plan())
+@pytest.mark.parametrize("constructor", ["DefaultOptimWrapperConstructor", "DefaultOptimizerConstructor"])
+def test_groups_show_settings_sizes_and_keys(plan: Plan, constructor: str) -> None:
+    found = groups_of(plan(base=TEXT.replace("paramwise_cfg=", f"constructor='{constructor}', paramwise_cfg=")))
     stem, plain, norms = sorted(found.groups, key=lambda group: (group.settings["lr"], -group.settings["weight_decay"]))
     assert (stem.reasons, plain.reasons, norms.reasons) == (["custom_keys.stem"], [], ["norm_decay_mult"])
     assert stem.multipliers == pytest.approx({"lr": 0.1})

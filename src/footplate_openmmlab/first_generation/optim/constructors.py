@@ -38,12 +38,16 @@ class FirstGenerationRules(ParamwiseRules):
 class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
     """The default first-generation constructor, which returns the optimizer without a wrapper.
 
+    With `paramwise_cfg`, each parameter has a group of its own, because learning rate policies in published code set
+    the rates of single parameters.
+
     Args:
         optimizer_cfg: The `optimizer` config section.
         paramwise_cfg: See `DefaultOptimWrapperConstructor`.
     """
 
     rules_type = FirstGenerationRules
+    merges_groups = False
 
     def __init__(self, optimizer_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
         super().__init__({"optimizer": optimizer_cfg}, paramwise_cfg)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate_openmmlab.first_generation.translation.draft import Draft, rule, with_origins
+from footplate_openmmlab.first_generation.translation.schedule_rules import policy_name
 
 STEPPED_BY_HOOK = "SteppedByHook"
 STEPPED_BY_MODEL = "SteppedByModel"
@@ -44,15 +45,15 @@ def optimizer(draft: Draft) -> None:
     if cfg is None:
         return
     if "type" in cfg:
-        draft.write("optim_wrapper", with_origins(_wrapper(cfg), cfg))
+        draft.write("optim_wrapper", with_origins(_wrapper(cfg, draft), cfg))
         return
-    draft.write("optim_wrapper", with_origins({name: _wrapper(each) for name, each in cfg.items()}, cfg))
+    draft.write("optim_wrapper", with_origins({name: _wrapper(each, draft) for name, each in cfg.items()}, cfg))
     if draft.original.get("optimizer_config") is None:
         draft.take("optimizer_config")
         _update_wrappers(draft, {"type": STEPPED_BY_MODEL}, "optimizer")
 
 
-def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
+def _wrapper(cfg: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
     """Returns the `optim_wrapper` section for an optimizer."""
     optimizer = with_origins(cfg, cfg)
     constructor = optimizer.pop("constructor", None)
@@ -63,8 +64,11 @@ def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
         if not set(options) <= _PARAMWISE_KEYS:
             constructor = constructor or "PatternOptimWrapperConstructor"
     if constructor in (None, "DefaultOptimizerConstructor"):
-        # The generations only differ in the biases to which `bias_decay_mult` applies.
-        is_different = paramwise and paramwise.get("bias_decay_mult") is not None
+        # The generations only differ in the biases to which `bias_decay_mult` applies, and in the parameter groups.
+        # Groups only matter to a user-defined policy, which may set the rate of each group.
+        schedule = draft.original.get("lr_config")
+        has_own_policy = schedule is not None and policy_name(schedule, "lr") is None
+        is_different = paramwise and (has_own_policy or paramwise.get("bias_decay_mult") is not None)
         constructor = "DefaultOptimizerConstructor" if is_different else None
     wrapper = {"optimizer": optimizer, "constructor": constructor, "paramwise_cfg": paramwise}
     return {"type": "OptimWrapper", **{key: value for key, value in wrapper.items() if value is not None}}

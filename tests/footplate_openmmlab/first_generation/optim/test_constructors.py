@@ -17,6 +17,15 @@ def test_constructor_returns_an_optimizer() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [1.0, 2.0]
 
 
+def test_each_parameter_has_a_group_if_settings_differ_by_parameter() -> None:
+    model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    groups = DefaultOptimizerConstructor(SGD, {"bias_lr_mult": 2.0})(model).param_groups
+    assert [(group["params"], group["lr"]) for group in groups] == [
+        ([parameter], 2.0 if name.endswith("bias") else 1.0) for name, parameter in model.named_parameters()
+    ]
+    assert len(DefaultOptimizerConstructor(SGD)(model).param_groups) == 1
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -105,3 +105,10 @@ def test_each_optimizer_gets_a_wrapper() -> None:
     made = wrapper(optimizer={"generator": SGD, "discriminator": SGD}, optimizer_config={"grad_clip": {"max_norm": 1}})
     one = {"type": "OptimWrapper", "clip_grad": {"max_norm": 1}, "optimizer": SGD}
     assert made == {"generator": one, "discriminator": one}
+
+
+def test_a_user_defined_policy_gets_one_group_for_each_parameter() -> None:
+    optimizer = {**SGD, "paramwise_cfg": {"bias_lr_mult": 2.0}}
+    assert "constructor" not in wrapper(optimizer=optimizer, lr_config={"policy": "step", "step": [1]})
+    made = wrapper(optimizer=optimizer, lr_config={"policy": "MyPoly"})
+    assert made["constructor"] == "DefaultOptimizerConstructor"
