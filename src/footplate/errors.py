@@ -275,8 +275,8 @@ class MissingExtraError(FootplateError, ImportError):
 
 
 def install_command(extra: str) -> str:
-    """Returns the command that installs an extra in a clone of footplate."""
-    return f"pip install -c constraints.txt -e '.[{extra}]'"
+    """Returns the command that installs an extra where footplate is installed."""
+    return f"pip install 'footplate[{extra}]'"
 
 
 def import_optional(module: str, *, extra: str, why: str, package: str = "") -> Any:

@@ -21,7 +21,6 @@ _WITHOUT_DEPENDENCIES = {
     "mmrotate0": "mmrotate<1",
 }
 _BUILT_WITH_TORCH = ("mmdet3d0",)  # have no wheel, and their setup.py imports torch
-_UNCONSTRAINED = ("mmagic", "mmdet3d0", "mmpose")  # need other versions than those in constraints.txt
 _NOT_NEEDED = ("mmcv", "mmcv-full")
 _OPENCV = {"opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"}
 # The newest versions that the tests ran with. The oldest ones are those that pyproject.toml requires.
@@ -159,8 +158,7 @@ def explain_installation(name: str) -> list[str]:
     """Returns the command that installs an extra, or the commands that install a code base, one for each generation."""
     scope = scope_of(name)
     commands = [
-        install_command(extra).replace("-c constraints.txt " if extra in _UNCONSTRAINED else "\n", "")
-        + (f" && {_command_alone(extra)}" if extra in _WITHOUT_DEPENDENCIES else "")
+        install_command(extra) + (f" && {_command_alone(extra)}" if extra in _WITHOUT_DEPENDENCIES else "")
         for extra in extras()
         if extra == name or scope_of(extra) == scope == name
     ]

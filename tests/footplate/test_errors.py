@@ -73,7 +73,7 @@ def test_missing_extra_error_names_the_extra() -> None:
     error = MissingExtraError("tensorboard", extra="tracking", why="TensorboardVisBackend")
     text = (
         "TensorboardVisBackend needs the package 'tensorboard', which is not installed or cannot be imported\n"
-        "  pip install -c constraints.txt -e '.[tracking]'"
+        "  pip install 'footplate[tracking]'"
     )
     assert isinstance(error, ImportError)
     assert str(error) == str(pickle.loads(pickle.dumps(error))) == text

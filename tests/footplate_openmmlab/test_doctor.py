@@ -60,15 +60,14 @@ def test_everything_missing_is_listed_with_one_command(site: Path, capsys: pytes
 
 def test_an_extra_installs_each_generation(site: Path) -> None:
     assert explain_installation("mmpose") == [
-        "Install it: pip install -e '.[mmpose]' && pip install --no-deps 'mmpose>=1.0,<2'"
+        "Install it: pip install 'footplate[mmpose]' && pip install --no-deps 'mmpose>=1.0,<2'"
     ]
     assert explain_installation("mmrotate") == [
-        "Install it: pip install -c constraints.txt -e '.[mmrotate]'",
-        "For first-generation configs: "
-        "pip install -c constraints.txt -e '.[mmrotate0]' && pip install --no-deps 'mmrotate<1'",
+        "Install it: pip install 'footplate[mmrotate]'",
+        "For first-generation configs: pip install 'footplate[mmrotate0]' && pip install --no-deps 'mmrotate<1'",
     ]
     assert explain_installation("mmdet3d")[1] == (
-        "For first-generation configs: pip install -e '.[mmdet3d0]' && "
+        "For first-generation configs: pip install 'footplate[mmdet3d0]' && "
         "pip install --no-deps --no-build-isolation 'mmdet3d>=1.0.0rc0,<1.1'"
     )
     write_metadata(site, "mmrotate", "0.3.4", ["Requires-Dist: mmcv-full"])
@@ -177,7 +176,7 @@ def test_doctor_finds_the_code_bases_that_a_plugin_imports(
     assert main(["doctor", str(config)]) == 2
     assert capsys.readouterr().out.splitlines() == [
         "mmdet3d0                    It is not installed.",
-        "    Install it: pip install -e '.[mmdet3d0]' && "
+        "    Install it: pip install 'footplate[mmdet3d0]' && "
         "pip install --no-deps --no-build-isolation 'mmdet3d>=1.0.0rc0,<1.1'",
     ]
     (tmp_path / "plugin/heads.py").unlink()

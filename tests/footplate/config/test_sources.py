@@ -73,7 +73,7 @@ def test_pure_python_bases_are_found_as_modules(package: Path, module: str) -> N
         ("fp_nope::a.py", "the config 'a.py' is in the package 'fp_nope', which is not installed"),
         ("fp_pkg::nope.py", "the package 'fp_pkg' has no config 'nope.py'"),
         ("a/b::c.py", "is not installed"),
-        ("mmtrack::a.py", "is not installed\n  Install it: pip install -c constraints.txt -e '.[hosts]' mmtrack"),
+        ("mmtrack::a.py", "is not installed\n  Install it: pip install 'footplate[hosts]' mmtrack"),
     ],
 )
 def test_missing_package_or_config_is_reported(package: Path, name: str, message: str) -> None:
