@@ -18,7 +18,8 @@ _WRITTEN_BY_RUNS = {"nonfinite_iter_7.py"}
     ids=lambda path: path.stem,
 )
 def test_source_files_in_pages_about_the_code_exist(path: Path) -> None:
-    existing = [each.as_posix() for folder in _FOLDERS for each in (ROOT / folder).rglob("*.py")]
+    paths = [*ROOT.glob("*.py"), *(each for folder in _FOLDERS for each in (ROOT / folder).rglob("*.py"))]
+    existing = [each.as_posix() for each in paths]
     named = re.findall(r"`((?:\w+/)*\w+\.py)`", path.read_text(encoding="utf-8"))
     missing = {each for each in named if not any(other.endswith(f"/{each}") for other in existing)}
     assert missing <= _WRITTEN_BY_RUNS

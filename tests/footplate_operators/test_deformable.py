@@ -60,7 +60,7 @@ def test_attention_with_more_levels_than_its_input_uses_the_first_values_in_memo
     with pytest.warns(UserWarning, match="the attention has 2 levels, but its input has 1"):
         attended = multi_scale_deformable_attn_pytorch(values, shapes, locations, weights)
     assert attended.flatten().tolist() == pytest.approx([10, 200])
-    attended.sum().backward()
+    attended.sum().backward()  # type: ignore[no-untyped-call]
     assert weights.grad is not None
     assert weights.grad.flatten().tolist() == pytest.approx([1, 2, 0, 0])
     with pytest.raises(ValueError, match="longer"):

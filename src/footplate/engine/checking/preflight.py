@@ -42,8 +42,8 @@ def preflight(runner: "Runner") -> None:
     """Saves and loads a checkpoint in memory, validates on a batch per dataset, and checks disk space and permissions.
 
     Warns about label maps that are likely wrong, and about classes that differ. Leaves no files and records no metrics.
-    Restores the random state and the model's buffers and plain attributes (numbers, bools, strings, None, tensors). Skips models
-    with uninitialized parameters.
+    Restores the random state and the model's buffers and plain attributes (numbers, bools, strings, None, tensors).
+    Skips models with uninitialized parameters.
 
     Raises:
         FootplateError: The run cannot save, load or validate. Errors that the model raises are not wrapped. A metric
