@@ -189,7 +189,6 @@ MODULES: dict[str, dict[str, _Operator]] = {
         "deformable_aggregation_forward": attention.deformable_aggregation_forward,
         "deformable_aggregation_backward": attention.deformable_aggregation_backward,
     },
-    "mmdet3d.ops.bev_pool": {"bev_pool": pooling.bev_pool},  # modified copies of MMDetection3D have this module
     "occ_pool_ext": {"occ_pool_forward": pooling.bev_pool_forward, "occ_pool_backward": pooling.bev_pool_backward},
     "point_ops_ext": {"group_inner_inds_wrapper": pooling.group_inner_inds},
     "voxel_pool_ext": {
@@ -197,6 +196,9 @@ MODULES: dict[str, dict[str, _Operator]] = {
         "voxel_pool_backward": pooling.voxel_pool_backward,
     },
     "voxel_pooling_ext": {"voxel_pooling_forward_wrapper": pooling.voxel_pooling_forward},
+    # Modules in Python, which modified copies of MMDetection3D contain
+    "mmdet3d.ops.bev_pool": {"bev_pool": pooling.bev_pool},
+    "mmdet3d.ops.voxel_pooling": {"voxel_pooling": pooling.voxel_pooling},
 }
 """The modules that are imported from any package or on their own, such as `mmdet3d.ops.voxel.voxel_layer`.
 

@@ -135,6 +135,25 @@ def voxel_pooling_forward(
     memo[sample, point] = torch.stack((sample, y, x), 1).to(memo.dtype)
 
 
+def voxel_pooling(geom_xyz: Tensor, input_features: Tensor, voxel_num: Tensor) -> Tensor:
+    """Sums the features of the points in each cell of a bird's-eye-view grid. Skips points outside the grid.
+
+    Args:
+        geom_xyz: The x, y and z of each point's cell, of shape (B, ..., 3).
+        input_features: The features, of shape (B, ..., C).
+        voxel_num: The sizes of the grid along x, y and z, of shape (3,).
+
+    Returns:
+        The grid, of shape (B, C, Y, X).
+    """
+    cells, features = geom_xyz.flatten(1, -2), input_features.flatten(1, -2)
+    count, points, channels = features.shape
+    x, y, z = voxel_num.tolist()
+    out = features.new_zeros(count, int(y), int(x), channels)
+    voxel_pooling_forward(count, points, channels, x, y, z, cells, features, out, cells.new_empty(cells.shape))
+    return out.permute(0, 3, 1, 2)
+
+
 def group_inner_inds(groups: Tensor, indices: Tensor) -> None:
     """Writes the indices of the first K points of each group to `indices`, of shape (groups, K).
 

@@ -408,7 +408,12 @@ def voxel_pooling_ext(random: torch.Generator) -> tuple[Pairs, Pairs]:
         if 0 <= x < 4 and 0 <= y < 3 and 0 <= z < 2:
             expected[b, y, x] += features[b, n]
             places_of_points[b, n] = torch.tensor([b, y, x])
-    return [(out, expected), (memo, places_of_points)], []
+    inputs = features.view(2, 4, 5, 3).requires_grad_()
+    pooled = module("mmdet3d.ops.voxel_pooling").voxel_pooling(cells.view(2, 4, 5, 3), inputs, torch.tensor([4, 3, 2]))
+    change = gradients(pooled, [inputs], torch.ones_like(pooled))[0]
+    is_inside = (places_of_points[..., :1] >= 0).expand(-1, -1, 3).float().view(2, 4, 5, 3)
+    outputs = [(out, expected), (memo, places_of_points), (pooled, expected.permute(0, 3, 1, 2))]
+    return outputs, [(change, is_inside)]
 
 
 @case
