@@ -87,4 +87,4 @@ writers: setup
 	$(BIN)/python scripts/writers.py
 
 clean:
-	rm -rf .venv .release .faults .isa .writers dist site work_dirs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .release .faults .isa .matrix .writers dist site work_dirs .mypy_cache .ruff_cache .pytest_cache
