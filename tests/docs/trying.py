@@ -125,6 +125,9 @@ class Page:
         elif program == "pip":
             extras = [name for each in arguments for found in _EXTRA.findall(each) for name in found.split(",")]
             assert all(f"\n{name} = [" in (ROOT / "pyproject.toml").read_text() for name in extras), words
+        elif program == "docker":
+            names = re.findall(r"--build-arg (\w+)=", " ".join(arguments))
+            assert all(f"\nARG {name}=" in (ROOT / "Dockerfile").read_text() for name in names), words
         elif program in ("python", "torchrun"):  # a script of the repository or of the page
             script = next(each for each in arguments if each.endswith(".py"))
             assert (ROOT / script).is_file() or Path(script).is_file(), words
