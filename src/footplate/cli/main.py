@@ -98,6 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for invalid input; 3 for a non-finite loss, gradient or weight; 4 for a run that finished but could not be
         saved; 129, 130 or 143 if a signal ended the command.
     """
+    if argv is None and "JPY_PARENT_PID" in os.environ:
+        os.environ["TERM"] = "dumb"  # a command in a notebook cell: the cell shows a terminal, but cannot be redrawn
     open_streams()
     arguments, unknown = build_parser().parse_known_args(argv)
     if unknown:

@@ -146,3 +146,11 @@ def test_errors_are_wrapped_and_red_only_on_a_terminal(
     assert (lines[0] == whole) is not is_seen
     assert " ".join(error.split()).startswith(whole)
     assert (max(len(line) for line in lines if " " in line.strip()) <= 60) is is_seen
+
+
+def test_a_command_in_a_notebook_cell_does_not_redraw_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "argv", ["footplate", "recipes"])
+    assert main() == 0
+    assert os.environ["TERM"] == "dumb"
