@@ -4,6 +4,7 @@ import math
 import os
 import re
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, zip_longest
@@ -289,36 +290,48 @@ class Variant(NamedTuple):
     last: tuple[float, float]
 
 
-def variants_of(runs: Sequence[Run]) -> list[Variant]:
-    """Summarizes groups of runs that differ only in their seeds, folds and work_dirs.
+def group_by_variant(runs: Sequence[Run]) -> list[list[Run]]:
+    """Groups runs that differ only in their seeds, folds and work_dirs.
 
     A fold is the value of any key called `fold`, which cross-validation changes.
 
-    Their configs, initial weights, code and numbers of processes are the same. Omits runs that are running or were
-    stopped early, except by a hook. Tests belong together if they evaluate checkpoints of the same kind, such as the
-    best one, from different folders.
+    The configs, initial weights, code and numbers of processes of a group are the same. Tests belong together if they
+    evaluate checkpoints of the same kind, such as the best one, from different folders. A run without a config is a
+    group of its own.
     """
-    groups: dict[tuple[Any, ...], dict[str, Run]] = {}  # then keyed by folder
-    for run in runs:
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    occurrences = Counter[tuple[Any, ...]]()
+    for place, run in enumerate(runs):
         path = Path(run.evaluated.checkpoint if run.evaluated else run.folder / "_")
         weights = path.name[:5] if run.evaluated else str(run.settings.get("load_from"))  # such as "best_" or "iter_"
-        state = run_state(run)
-        is_whole = run.evaluated or state["finished"] or state["planned"] is None or state["stopped_by"] == "a hook"
-        if run.settings and is_whole and not state["running"]:
-            settings = re.sub(r"'fold': [^,}]*", "", comparable(run.config))
-            key = settings, weights, run.environment.get("code"), run.environment.get("processes")
-            groups.setdefault(key, {})[str(path.parent)] = run
+        settings = re.sub(r"'fold': [^,}]*", "", comparable(run.config)) if run.settings else place
+        key = settings, weights, run.environment.get("code"), run.environment.get("processes")
+        occurrences[key, path.parent] += 1
+        groups.setdefault((*key, occurrences[key, path.parent]), []).append(run)
+    return [*groups.values()]
+
+
+def is_complete(run: Run) -> bool:
+    """Checks whether a run evaluates only, or has ended and was not stopped early, except by a hook."""
+    state = run_state(run)
+    is_whole = run.evaluated or state["finished"] or state["planned"] is None or state["stopped_by"] == "a hook"
+    return bool(is_whole) and not state["running"]
+
+
+def variants_of(runs: Sequence[Run]) -> list[Variant]:
+    """Summarizes the groups of `group_by_variant`, without the runs that are not complete."""
     found: dict[str, list[Variant]] = {}
-    for group in groups.values():
+    for group in group_by_variant([run for run in runs if is_complete(run)]):
+        folders = [str(Path(run.evaluated.checkpoint).parent if run.evaluated else run.folder) for run in group]
         values: dict[str, list[tuple[float, float]]] = {}
-        for run in group.values():
+        for run in group:
             for series, rule in ranked_metrics(run):
                 pair = find_best(series, rule)["value"], series.values[-1]
                 values.setdefault(name_in_log(run, series), []).append(pair)
         for metric, pairs in values.items():
             if len(pairs) > 1:
                 spreads = ((statistics.fmean(each), statistics.stdev(each)) for each in zip(*pairs, strict=True))
-                variant = Variant(metric, f"{os.path.commonprefix([*group])}*", len(pairs), *spreads)
+                variant = Variant(metric, f"{os.path.commonprefix(folders)}*", len(pairs), *spreads)
                 found.setdefault(metric, []).append(variant)
     return [*chain(*found.values())]
 

@@ -5,6 +5,7 @@ import html
 import io
 import json
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.resources import files
@@ -22,10 +23,11 @@ from footplate.tools.json_values import as_json
 from footplate.tools.report_curves import arrange_charts, class_history
 from footplate.tools.report_overview import (
     Data,
-    best_first,
     choose_headline,
     config_table,
     describe_run,
+    describe_variants,
+    order_variants,
 )
 from footplate.tools.runs import Run, RunImage
 
@@ -42,16 +44,19 @@ def write_report(runs: Sequence[Run], path: str) -> int:
     """Writes a report on runs to a self-contained HTML file that works offline.
 
     Args:
-        runs: The runs. Several runs are compared. The best run is shown first.
+        runs: The runs. Several variants are compared. The best variant is shown first.
         path: The path of the file.
 
     Returns:
         The size of the file in bytes.
     """
     headline = choose_headline(runs)
-    runs = [runs[place] for place in best_first(runs, headline)]
+    variants = order_variants(runs, headline)
+    runs = [*chain(*variants)]
     names = _distinct_names(runs)
-    title = (" vs. " if len(names) == 2 else ", ").join(names)
+    described_variants = describe_variants(variants, headline)
+    titles = _variant_names([[names[run] for run in variant["runs"]] for variant in described_variants])
+    title = (" vs. " if len(titles) == 2 else ", ").join(titles)
     images, unread = embed_images(runs, _MAX_IMAGES)
     for line in chain.from_iterable(unread):
         _logger.warning("%s", line)
@@ -69,7 +74,10 @@ def write_report(runs: Sequence[Run], path: str) -> int:
         "title": title,
         "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "rule": headline[1]},
         "runs": described,
-        "charts": arrange_charts(runs, headline[0] if headline else None),
+        "variants": [{**facts, "name": name} for facts, name in zip(described_variants, titles, strict=True)],
+        "charts": arrange_charts(
+            runs, headline[0] if headline else None, [facts["counted"] for facts in described_variants]
+        ),
         "classes": class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described]),
         **images,
         "configTable": config_table(runs),
@@ -101,6 +109,18 @@ def _distinct_names(runs: Sequence[Run]) -> list[str]:
     while len({path.parts[-depth:] for path in paths}) < len(set(paths)):
         depth += 1
     return ["/".join(path.parts[-depth:]) for path in paths]
+
+
+def _variant_names(variants: Sequence[Sequence[str]]) -> list[str]:
+    """Returns a name for each variant, such as `base-s*` for the runs `base-s0` and `base-s1`."""
+    patterns = []
+    for names in variants:
+        start = os.path.commonprefix([*names])
+        end = os.path.commonprefix([name[len(start) :][::-1] for name in names])[::-1]
+        patterns.append(names[0] if len(names) == 1 else f"{start}*{end}")
+    return [
+        name if patterns.count(name) == 1 else " + ".join(names) for name, names in zip(patterns, variants, strict=True)
+    ]
 
 
 def _asset(name: str) -> str:

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from footplate.metric_names import is_of_class, split_dataset
@@ -19,15 +21,21 @@ class ReportCurve(NamedTuple):
     run: int
     series: Series
     label: str  # distinguishes the curve from other curves of the same run in its chart; may be ""
+    band: Mapping[float, Point] = {}  # the lowest and highest value over the seeds at each iteration; {} for one seed
 
 
-def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, Any]:
-    """Groups the scalars of runs into charts.
+def arrange_charts(
+    runs: Sequence[Run], headline: Series | None, variants: Sequence[Sequence[int]] = ()
+) -> dict[str, Any]:
+    """Groups the scalars of runs into charts. The curves of several seeds become their mean with a band.
 
     A scalar that duplicates an earlier one, such as the only term of a loss, does not get a separate chart. Its name is
     added to the title of the earlier scalar's chart. Per-class results are omitted; see `class_history`.
 
-    `headline` is the series of the headline metric in one of the runs, or None.
+    Args:
+        runs: The runs.
+        headline: The series of the headline metric in one of the runs, or None.
+        variants: The indices of the runs of each variant that are drawn as one curve.
 
     Returns:
         A dict with these keys:
@@ -53,7 +61,11 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
             label = f"validation: {dataset}" if dataset else "validation"
             curves[loss_key] += [curve._replace(label=label) for curve in curves.pop((mode, name))]
     charts = {
-        key: _chart(key, drawn, [name for (mode, name), first in repeated.items() if (mode, first) == key])
+        key: _chart(
+            key,
+            _with_bands(drawn, variants),
+            [name for (mode, name), first in repeated.items() if (mode, first) == key],
+        )
         for key, drawn in curves.items()
         if key not in repeated
     }
@@ -63,6 +75,25 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> dict[str, An
         "metrics": [chart for key, chart in charts.items() if not _is_detail(key)],
         "details": [chart for key, chart in charts.items() if _is_detail(key)],
     }
+
+
+def _with_bands(curves: Sequence[ReportCurve], variants: Sequence[Sequence[int]]) -> list[ReportCurve]:
+    """Replaces the curves of each variant that have a label in common by their mean, at the iterations of all of them.
+
+    Keeps curves without common iterations.
+    """
+    merged = list(curves)
+    for variant, label in product(variants, dict.fromkeys(curve.label for curve in curves)):
+        seeds = [curve for curve in curves if curve.run in variant and curve.label == label]
+        values = [dict(curve.series.points) for curve in seeds]
+        shared = sorted(set.intersection(*map(set, values))) if len(values) > 1 else []
+        if shared:
+            columns = {at: [points[at] for points in values] for at in shared}
+            mean = seeds[0].series._replace(points=[(at, fmean(column)) for at, column in columns.items()])
+            band = {at: (min(column), max(column)) for at, column in columns.items()}
+            merged[merged.index(seeds[0])] = seeds[0]._replace(series=mean, band=band)
+            merged = [curve for curve in merged if curve not in seeds]
+    return merged
 
 
 def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
@@ -96,11 +127,14 @@ def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) 
     of_test = "test/" if mode == "test" else ""
     dataset, metric = split_dataset(name.removeprefix(of_test)) if mode != "train" else ("", name)
     encoded = []
-    for run, series, label in curves:
+    for run, series, label, band in curves:
         points = thinned(series.points, _MAX_POINTS)
         x, y = ([short(value) for value in values] for values in zip(*points, strict=True))
         is_thinned = len(points) < len(series.points)
-        encoded.append({"run": run, "mode": series.mode, "label": label, "x": x, "y": y, "thinned": is_thinned})
+        curve = {"run": run, "mode": series.mode, "label": label, "x": x, "y": y, "thinned": is_thinned}
+        if band:
+            curve["low"], curve["high"] = ([short(band[at][side]) for at, _ in points] for side in (0, 1))
+        encoded.append(curve)
     return {
         "name": metric,
         "set": dataset,

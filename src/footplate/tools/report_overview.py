@@ -2,9 +2,9 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from footplate.checkpoint_names import BEST, best_prefix
@@ -13,7 +13,10 @@ from footplate.messages import format_bytes, one_line
 from footplate.metric_names import Rule, is_better, split_dataset
 from footplate.tools.analysis import (
     SAVED,
+    count_iterations,
     find_best,
+    group_by_variant,
+    is_complete,
     name_in_log,
     ranked_metrics,
     save_best_settings,
@@ -22,14 +25,16 @@ from footplate.tools.analysis import (
 from footplate.tools.checkpoint_contents import code_to_load
 from footplate.tools.diff import Side, compare
 from footplate.tools.explain_keys import brief
-from footplate.tools.run_files import modification_time
+from footplate.tools.run_files import comparable, modification_time
 from footplate.tools.runs import Run, Series
 
+_MIN_SEEDS = 3  # equal variants of three seeds each are separated in 2 of 20 comparisons
 _MIN_VALIDATIONS = 3  # needed to judge overfitting
 _NOTABLE = 0.05  # smaller changes, as a share of the metric's range, are noise
 _WINDOW = 10  # the number of training log lines over which the loss is averaged
 _MAX_WIDTH = 48
 _MISSING = "–"
+_SEED = "randomness.seed"
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 Data = dict[str, Any]  # in the form that the page's script reads
 Headline = tuple[Series, Rule | None]  # the metric for comparing runs, and its rule, or None if it is unknown
@@ -54,20 +59,77 @@ def choose_headline(runs: Sequence[Run]) -> Headline | None:
     return (loss, "less") if loss else None
 
 
-def best_first(runs: Sequence[Run], headline: Headline | None) -> list[int]:
-    """Returns the indices of runs, sorted from best to worst headline metric. Runs without the metric come last.
+def order_variants(runs: Sequence[Run], headline: Headline | None) -> list[list[Run]]:
+    """Groups runs by variant, and sorts the variants by the mean of the headline metric, from best to worst.
 
-    If the rule of the metric is unknown, keeps the order of the runs that have it.
+    The runs of a variant are sorted, too. Runs and variants without the metric come last. If the rule of the metric is
+    unknown, keeps the order of those that have it.
     """
     sign = {"greater": -1, "less": 1, None: 0}
 
-    def rank(place: int) -> float:
-        series = _headline_series(runs[place], headline)
-        if headline is None or series is None:
-            return math.inf
-        return find_best(series, headline[1])["value"] * sign[headline[1]]  # type: ignore[no-any-return]
+    def rank(group: Sequence[Run]) -> float:
+        values = _best_values(group, headline)
+        return fmean(values) * sign[headline[1]] if headline and values else math.inf
 
-    return sorted(range(len(runs)), key=rank)
+    groups = [sorted(group, key=lambda run: rank([run])) for group in group_by_variant(runs)]
+    return sorted(groups, key=lambda group: rank(counted_runs(group)))
+
+
+def counted_runs(variant: Sequence[Run]) -> list[Run]:
+    """Returns the runs that the mean of a variant covers, with one run per seed.
+
+    These are the complete runs, or all runs if none is complete.
+    """
+    seeds: dict[Any, Run] = {}
+    for place, run in enumerate([run for run in variant if is_complete(run)] or variant):
+        seed = _seed_of(run)  # a fold with the same seed has a different config
+        seeds.setdefault((comparable(run.config), seed) if seed else place, run)
+    return [*seeds.values()]
+
+
+def describe_variants(variants: Sequence[Sequence[Run]], headline: Headline | None) -> list[Data]:
+    """Returns the data of variants for the report.
+
+    Returns:
+        One dict per variant with these keys:
+
+        - `runs`: the indices of its runs in the report.
+        - `counted`: the indices of the runs that its mean covers; see `counted_runs`.
+        - `mean`, `deviation`, `lowest` and `highest`: the best values of the headline metric over these runs. `mean` is
+          None if no run has the metric, and `deviation` (with n - 1) if fewer than two have it.
+        - `clear`: whether the data show a difference from the best variant or, for the best variant, from the second
+          best: each variant has at least three seeds, and every seed of one is better than every seed of the other.
+    """
+    values = [_best_values(counted_runs(variant), headline) for variant in variants]
+    described, start = [], 0
+    for place, (variant, own) in enumerate(zip(variants, values, strict=True)):
+        counted = {id(run) for run in counted_runs(variant)}
+        other = values[0] if place else values[1] if len(values) > 1 else []
+        described.append(
+            {
+                "runs": [start + number for number in range(len(variant))],
+                "counted": [start + number for number, run in enumerate(variant) if id(run) in counted],
+                "mean": fmean(own) if own else None,
+                "deviation": stdev(own) if len(own) > 1 else None,
+                "lowest": min(own, default=None),
+                "highest": max(own, default=None),
+                "clear": min(len(own), len(other)) >= _MIN_SEEDS and (min(own) > max(other) or max(own) < min(other)),
+            }
+        )
+        start += len(variant)
+    return described
+
+
+def _seed_of(run: Run) -> str:
+    """Returns the seed of a run as text, or "" if it is unknown."""
+    randomness = run.settings.get("randomness")
+    seed = run.environment.get("seed", randomness.get("seed") if isinstance(randomness, Mapping) else None)
+    return "" if seed is None else str(seed)
+
+
+def _best_values(runs: Sequence[Run], headline: Headline | None) -> list[float]:
+    series = [_headline_series(run, headline) for run in runs]
+    return [find_best(each, headline[1])["value"] for each in series if each and headline]
 
 
 def _headline_series(run: Run, headline: Headline | None) -> Series | None:
@@ -80,9 +142,8 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
     Returns:
         A dict with the summary of the run (see `summarize`) and these keys:
 
-        - `metric`: the first, best and last value of the headline metric with their iterations, and `step`, the change
-          of the metric between the last two validation runs, or 0 if it has only risen or only fallen. If the rule of
-          the metric is unknown, see `find_best`. None if the run does not have the metric.
+        - `metric`: the first, best and last value of the headline metric with their iterations. If the rule of the
+          metric is unknown, see `find_best`. None if the run does not have the metric.
         - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
         - `fit`: whether the run overfits; see `judge_fit`.
         - `use`: the checkpoint to use and a command that predicts with it, or None.
@@ -121,7 +182,6 @@ def _headline_facts(run: Run, headline: Headline | None) -> Data:
             "first": {"value": points[0][1], "iteration": points[0][0]},
             "last": {"value": points[-1][1], "iteration": points[-1][0]},
             "count": len(points),
-            "step": _last_step(series),
         },
         "sets": sets if dataset and len(sets) > 1 else [],
     }
@@ -168,7 +228,7 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
 
     Returns:
         A dict with the `answer` (a few words), a `note` that qualifies the answer (may be ""), a `text` with the
-        numbers, and the `kind` ("good", "warning", "bad" or "unknown").
+        numbers, and the `kind` ("warning", "bad" or "unknown").
     """
     losses = [series for name, series in run.scalars("val").items() if split_dataset(name)[1] == "loss"]
     main, trained = _headline_series(run, headline), run.scalars("train").get("loss")
@@ -196,7 +256,7 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
     worse = abs(values[-1] - best["value"])
     if worse <= noise:
         text = f"At the end, the {label} is {'at' if not worse else 'close to'} its best."
-        return _fit("good" if losses else "unknown", "no sign", text, note)
+        return _fit("unknown", "no sign", text, note)
     change = f"the {label} went from {best['value']:.4g} at iteration {best['iteration']:.0f} to {values[-1]:.4g}"
     if abs(values[-2] - best["value"]) <= noise:
         return _fit("unknown", "unclear", f"Only the last validation run is worse: {change}.")
@@ -232,16 +292,24 @@ def _fit(kind: str, answer: str, text: str, note: str = "") -> dict[str, str]:
 
 
 def config_table(runs: Sequence[Run]) -> list[Data]:
-    """Returns the config keys whose values differ from the first run's, and the values as text. Omits `work_dir`."""
+    """Returns what differs between runs, with the values as text: config keys, the recorded seeds and the iterations.
+
+    Omits `work_dir`.
+    """
     reference = runs[0].config
-    rows: dict[str, list[str]] = {}
+    facts = {
+        _SEED: [_seed_of(run) or _MISSING for run in runs],
+        "(completed iterations)": [f"{count_iterations(run):,}" for run in runs],
+    }
+    rows = {name: texts for name, texts in facts.items() if len(set(texts)) > 1}
     for place, run in enumerate(runs):
         if reference is None or run.config is None:
             continue
         for path, first, other in compare(reference, run.config):
-            row = rows.setdefault(path, [_brief(first) if each.config is not None else _MISSING for each in runs])
-            row[place] = _brief(other)
-    return [{"key": path, "values": texts} for path, texts in rows.items() if path != "work_dir"]
+            if path not in ("work_dir", _SEED):
+                row = rows.setdefault(path, [_brief(first) if each.config is not None else _MISSING for each in runs])
+                row[place] = _brief(other)
+    return [{"key": path, "values": texts} for path, texts in rows.items()]
 
 
 def _brief(side: Side | None) -> str:

@@ -48,6 +48,18 @@ def test_charts_have_a_validation_set_and_single_classes_are_left_out() -> None:
     assert (charts["loss"], names(charts["details"])) == (None, [("", "lr")])
 
 
+def test_seeds_of_a_variant_are_one_curve_with_a_band() -> None:
+    runs = [run_of(train__loss=[*POINTS, (30.0, 3.0)]), run_of(train__loss=POINTS), run_of(train__loss=OTHERS)]
+    charts = arrange_charts(runs, None, [[0, 2], [1]])
+    assert [
+        (curve["run"], curve["x"], curve["y"], curve.get("low"), curve.get("high"))
+        for curve in charts["loss"]["curves"]
+    ] == [
+        (0, [10, 20], [2.5, 2.5], [2, 1], [3, 4]),
+        (1, [10, 20], [2, 1], None, None),
+    ]
+
+
 def run_with(*tables: PerClassResults) -> Run:
     return Run(Path("run"), [], None, [], None, "", list(tables), {}, [], [], {})
 

@@ -15,17 +15,48 @@ def test_runs_are_compared(show: Show, make_run: MakeRun) -> None:
     rows = texts_of(page, "#figures tbody tr")
     assert [row.split()[:4] for row in rows] == [["b", "42.00", "–", "400"], ["a", "41.00", "−1.00", "400"]]
     assert (
-        text_of(page, ".lead") == "mIoU best of 4 validations 42.00 +1.00 vs. a b, "
-        "at iteration 400 of 400 · still improving"
+        text_of(page, ".lead") == "mIoU best of 4 validations 42.00 +1.00 vs. a too few seeds to tell b, "
+        "at iteration 400 of 400"
     )
+    assert text_of(page, ".title") == "2 variants, one seed each 1 warning"
+    assert page.find_elements("css selector", ".good") == []
     assert text_of(page, "#config table") == "Different b a lr 0.2 0.1"
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child path.line")) == 2
     assert texts_of(page, "#classes thead th") == ["class", "b", "a", "b − a"]
     assert text_of(page, "#warnings h3") == "Warning, both runs"
 
 
+def test_seeds_of_a_variant_are_one_row_and_one_band(show: Show, make_run: MakeRun) -> None:
+    values = {"a0": 30, "a1": 32, "a2": 34, "b0": 40, "b1": 44, "b2": 48}
+    page = show(
+        *(
+            with_values(make_run(name, lr=0.1 if name < "b" else 0.2), "mIoU", (9, value))
+            for name, value in values.items()
+        )
+    )
+    assert text_of(page, ".title") == "2 variants, 3 seeds each 1 warning"
+    lead = "mIoU mean of 3 seeds, best of 2 validations 44.00 ± 4.00 +12.00 vs. a* every seed is better"
+    assert text_of(page, ".lead") == f"{lead} b*, 3 seeds from 40.00 to 48.00"
+    assert text_of(page, ".change .good") == "+12.00"
+    rows = texts_of(page, "#figures tbody tr")
+    assert [row.split(" 200 ")[0] for row in rows] == [
+        "b* 3 seeds 44.00 ± 4.00",
+        "b2 48.00",
+        "b1 44.00",
+        "b0 40.00",
+        "a* 3 seeds 32.00 ± 2.00 −12.00",
+        "a2 34.00",
+        "a1 32.00",
+        "a0 30.00",
+    ]
+    assert len(page.find_elements("css selector", ".main-charts .chart:first-child :is(path.line, path.band)")) == 4
+    assert texts_of(page, "#classes thead th") == ["class", "b*", "a*", "b* − a*"]
+    assert text_of(page, "#config table") == "Different b* a* lr 0.2 0.1"
+
+
 def two_runs(make_run: MakeRun, first: Sequence[float], second: Sequence[float]) -> list[Run]:
-    return [with_values(make_run(name), "mIoU", values) for name, values in (("a", first), ("b", second))]
+    runs = [with_values(make_run("a"), "mIoU", first), with_values(make_run("b", lr=0.2), "mIoU", second)]
+    return [run._replace(environment={"python": "3.11"}) for run in runs]
 
 
 def test_differences_agree_with_the_values_that_are_shown(show: Show, make_run: MakeRun) -> None:
@@ -35,8 +66,7 @@ def test_differences_agree_with_the_values_that_are_shown(show: Show, make_run: 
     page = show(*runs)
     rows = [row.text.split()[:6] for row in page.find_elements("css selector", "#figures tbody tr")]
     assert rows == [["b", "9.020", "–", "300", "no", "sign"], ["a", "8.878", "1", "at", "zero", "−0.142"]]
-    assert "+0.142 vs. a b" in text_of(page, ".lead")  # the last steps are smaller: 0.0284 and 0.0196
-    assert page.find_elements("css selector", ".change .good")
+    assert "+0.142 vs. a too" in text_of(page, ".lead")
     assert text_of(page, "#classes tbody tr") == "shoe 53.01 53.00 +0.01"
     assert page.find_elements("css selector", "#classes td.gain")
     height, plot = page.execute_script(
@@ -46,11 +76,11 @@ def test_differences_agree_with_the_values_that_are_shown(show: Show, make_run: 
 
 
 def test_many_runs_share_one_table_of_configs_and_one_line_per_warning(show: Show, make_run: MakeRun) -> None:
-    runs = [make_run(name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.1234567), ("c", 0.1))]
+    runs = [make_run(name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.1234567), ("c", 0.3))]
     runs[1].warnings.append("2026/01/01 00:00:05 - footplate.optim - WARNING - the loss is large")
     runs[2].warnings[:] = [runs[0].warnings[0].replace("00:00:01", "07:30:59")]
     page = show(*runs)
-    assert text_of(page, "#config table") == "Different b a c lr 0.1235 0.1 0.1"
+    assert text_of(page, "#config table") == "Different c b a lr 0.3 0.1235 0.1"
     assert text_of(page, ".chip") == "2 warnings"
     assert texts_of(page, "#warnings :is(h3, pre)") == [
         "Warning, all 3 runs",

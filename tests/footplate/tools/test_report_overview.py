@@ -7,11 +7,12 @@ import pytest
 from footplate.config import Config
 from footplate.tools.checkpoint_contents import code_to_load
 from footplate.tools.report_overview import (
-    best_first,
     choose_headline,
     config_table,
     describe_run,
+    describe_variants,
     judge_fit,
+    order_variants,
 )
 from footplate.tools.runs import Run, Series
 from tests.footplate.tools.conftest import MakeRun
@@ -172,8 +173,42 @@ def test_command_of_a_run_from_python_needs_no_images(tmp_path: Path, cfg: dict[
 @pytest.mark.parametrize(("rule", "order"), [("greater", [2, 0, 1]), ("less", [0, 2, 1]), (None, [0, 2, 1])])
 def test_runs_are_ordered_by_their_best_value(rule: Any, order: list[int]) -> None:
     runs = [run_of(val("mIoU", 10, 30)), run_of(val("acc", 99)), run_of(val("mIoU", 20, 40))]
-    assert best_first(runs, (runs[0].series[0], rule)) == order
-    assert best_first(runs, None) == [0, 1, 2]
+    assert order_variants(runs, (runs[0].series[0], rule)) == [[runs[place]] for place in order]
+    assert order_variants(runs, None) == [[run] for run in runs]
+
+
+def seed_of(lr: float, seed: int, value: float, *, done: int = 50) -> Run:
+    cfg = {"lr": lr, "work_dir": f"{lr}-{seed}", "randomness": {"seed": seed}, "train_cfg": {"max_iters": 50}}
+    return run_of(val("mIoU", 10, value)._replace(points=[(25, 10), (done, value)]), cfg=cfg)._replace(
+        folder=Path(f"{lr}-{seed}"), environment={"seed": seed}
+    )
+
+
+def test_variants_are_compared_by_their_means_and_not_by_the_luckiest_seed() -> None:
+    steady, lucky = (
+        [seed_of(lr, seed, value) for seed, value in enumerate(values)]
+        for lr, values in ((0.1, (40, 42)), (0.2, (20, 50)))
+    )
+    unfinished, repeated = seed_of(0.1, 2, 99, done=40), steady[0]._replace(folder=Path("again"))
+    headline = steady[0].series[0], "greater"
+    variants = order_variants([*lucky, *steady, unfinished, repeated], headline)
+    assert variants == [[unfinished, steady[1], steady[0], repeated], [lucky[1], lucky[0]]]
+    first, second = describe_variants(variants, headline)
+    assert (first["mean"], round(first["deviation"], 3), first["counted"]) == (41, 1.414, [1, 2])
+    assert (second["mean"], second["lowest"], second["highest"], second["runs"]) == (35, 20, 50, [4, 5])
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "clear"),
+    [((40, 41, 42), (37, 38, 39), True), ((40, 41, 42), (37, 38, 40.5), False), ((40, 41), (10, 11), False)],
+)
+def test_a_difference_is_clear_with_three_seeds_each_that_do_not_overlap(
+    better: Sequence[float], worse: Sequence[float], clear: bool
+) -> None:
+    runs = [seed_of(lr, seed, value) for lr, values in ((1, worse), (2, better)) for seed, value in enumerate(values)]
+    headline = runs[0].series[0], "greater"
+    described = describe_variants(order_variants(runs, headline), headline)
+    assert [variant["clear"] for variant in described] == [clear, clear]
 
 
 def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make_run: MakeRun) -> None:
@@ -185,3 +220,8 @@ def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make
     assert config_table([*runs[:2], runs[2]._replace(config=None)]) == []
     missing = [runs[0], runs[1]._replace(config=None), runs[2]]
     assert config_table(missing) == [{"key": "lr", "values": ["0.1", "–", "0.25"]}]
+    longer = [seed_of(0.1, 0, 1), seed_of(0.1, 3, 1, done=1075)]
+    assert config_table(longer) == [
+        {"key": "randomness.seed", "values": ["0", "3"]},
+        {"key": "(completed iterations)", "values": ["50", "1,075"]},
+    ]

@@ -24,9 +24,16 @@ const make = (name, attributes = {}, ...children) => fill(document.createElement
 const draw = (name, attributes = {}, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 
-const colorOf = (run) => `var(--run-${run % COLORS})`;
+const colorAt = (place) => `var(--run-${place % COLORS})`;
+/** The number of the variant of each run. The seeds of a variant share a color. */
+const variantOf = data.runs.map((_, run) => data.variants.findIndex(({ runs }) => runs.includes(run)));
+const colorOf = (run) => colorAt(variantOf[run]);
 const swatch = (run) => make("span", { class: "swatch", style: `background:${colorOf(run)}` });
 const several = data.runs.length > 1;
+const variantNames = data.variants.map(({ name }) => name);
+/** Returns the texts of runs as one text per variant. The seeds of a variant usually have the same text. */
+const byVariant = (texts) => data.variants.map(({ runs }) => [...new Set(runs.map((run) => texts[run]))].join(", "));
+const pluralized = (count, noun) => `${count === 1 ? "one" : count} ${noun}${count === 1 ? "" : "s"}`;
 
 /** Formats a number with five significant digits. */
 const short = (value) => {

@@ -38,7 +38,8 @@ const movingAverage = (values, factor) => {
 const prepared = (curves) => curves.flatMap((curve) => {
   const noisy = view.smoothing > 0 && curve.mode === "train" && curve.x.length > 2;
   if (!noisy) return [curve];
-  return [{ ...curve, faint: true }, { ...curve, y: smoothed(curve.y, view.smoothing) }];
+  const smooth = (key) => curve[key] && { [key]: smoothed(curve[key], view.smoothing) };
+  return [...(curve.low ? [] : [{ ...curve, faint: true }]), { ...curve, ...smooth("y"), ...smooth("low"), ...smooth("high") }];
 });
 
 const extent = (values) => {
@@ -94,8 +95,9 @@ const usual = (values) => {
 
 /** The lowest and highest visible value with a margin. The margin does not extend below zero if no value is negative. */
 const verticalRange = (curves, [from, to], span) => {
-  const inView = curves.flatMap(({ x, y }) => y.filter((_, place) => x[place] >= from && x[place] <= to));
-  const values = inView.length ? inView : curves.flatMap((curve) => curve.y);
+  const all = curves.flatMap(({ x, y, low, high }) => [y, low, high].filter(Boolean).map((values) => ({ x, values })));
+  const inView = all.flatMap(({ x, values }) => values.filter((_, place) => x[place] >= from && x[place] <= to));
+  const values = inView.length ? inView : all.flatMap((each) => each.values);
   const [low, highest] = extent(values);
   const high = Math.min(highest, usual(values));
   const missing = Math.max(span - (high - low), 0);
@@ -120,10 +122,17 @@ const path = (curve, toX, toY) => {
   return text;
 };
 
+/** Returns the `d` of the area between the lowest and the highest seed. */
+const area = ({ x, low, high }, toX, toY) => {
+  const edge = (values, places) => places.map((place) => `${toX(x[place]).toFixed(1)} ${toY(values[place]).toFixed(1)}`);
+  const places = [...x.keys()].filter((place) => low[place] != null && high[place] != null);
+  return places.length ? `M${[...edge(high, places), ...edge(low, places.reverse())].join("L")}Z` : "";
+};
+
 /**
  * A chart of curves over iterations.
  *
- * `curves` have `x`, `y`, `color`, `name`, `mode`, and optionally `dash`, `thin` and `lastLabel`; `marks` are highlighted points
+ * `curves` have `x`, `y`, `color`, `name`, `mode`, and optionally `dash`, `thin` and `lastLabel`, and for several seeds `low` and `high`; `marks` are highlighted points
  * with `x`, `y`, `color` and `text`. `span` is the smallest visible range of values.
  */
 class LineChart {
@@ -205,6 +214,7 @@ class LineChart {
     const known = curve.y.filter((value) => value != null).length;
     const kind = curve.faint ? "line faint" : curve.thin ? `line thin${curve.lastLabel ? " labeled" : ""}` : "line";
     const group = draw("g", { style: `--c:${curve.color}` });
+    if (curve.low) group.append(draw("path", { class: "band", d: area(curve, toX, toY) }));
     group.append(draw("path", { class: kind, d: path(curve, toX, toY), "stroke-dasharray": curve.dash }));
     if (!curve.faint && !curve.thin && known <= 40) {
       curve.x.forEach((x, place) => {
@@ -302,7 +312,7 @@ class LineChart {
         draw("circle", { cx: toX(curve.x[place]), cy: toY(curve.y[place]), r: 4, style: `--c:${curve.color}` }),
       ]));
     showTip(event, [make("strong", {}, `iteration ${whole(x)}`), ...curves.map(({ curve, place }) =>
-      make("span", {}, make("i", { style: `background:${curve.color}` }), `${curve.name} `, make("b", {}, short(curve.y[place]))))]);
+      make("span", {}, make("i", { style: `background:${curve.color}` }), `${curve.name} `, make("b", {}, short(curve.y[place])), curve.low ? ` (${short(curve.low[place])} to ${short(curve.high[place])})` : ""))]);
   }
 }
 

@@ -70,22 +70,29 @@ const tableOfRun = (results, place) => {
   return sortable(["class", ...columns.map((equal) => equal.map((column) => results.columns[column]).join(" = "))], rows, { format: columnFormat(rows), bars });
 };
 
-/** The table of several runs, with one column per run, the best run first. For two runs, adds their difference. */
+/** The results of each variant that has a table, the best variant first. */
+const variantsIn = (table) => data.variants
+  .map(({ name, counted }) => ({ name, seeds: table.runs.filter(({ run }) => counted.includes(run)) })).filter(({ seeds }) => seeds.length);
+
+/** The table of several runs, with one column per variant that contains the means over the seeds. For two variants, adds their difference. */
 const tableOfRuns = (table, column, where) => {
-  const runs = [...table.runs].sort((a, b) => a.run - b.run);
-  const values = runs.map((results) => new Map(results.classes.map((name, number) => [name, results.values[column]?.[results[where] ?? results.last][number]])));
-  const names = [...new Set(runs.flatMap((results) => results.classes))];
-  const differ = runs.length === 2;
+  const variants = variantsIn(table);
+  const values = variants.map(({ seeds }) => {
+    const known = seeds.flatMap((results) => results.classes.map((name, number) => [name, results.values[column]?.[results[where] ?? results.last][number]])).filter(([, value]) => value != null);
+    return new Map([...Map.groupBy(known, ([name]) => name)].map(([name, pairs]) => [name, pairs.reduce((sum, [, value]) => sum + value, 0) / pairs.length]));
+  });
+  const names = [...new Set(variants.flatMap(({ seeds }) => seeds.flatMap((results) => results.classes)))];
+  const differ = variants.length === 2;
   const numbers = values.flatMap((each) => [...each.values()]);
-  const digits = decimalsOf(numbers), full = fullBar(runs[0].columns[column], numbers);
+  const digits = decimalsOf(numbers), full = fullBar(table.runs[0].columns[column], numbers);
   const rounded = (value) => Number(value.toFixed(digits)); // so that a difference matches the numbers next to it
   const rows = names.map((name) => {
     const own = values.map((each) => each.get(name));
     return [name, ...own, ...(differ ? [own[0] == null || own[1] == null ? null : rounded(rounded(own[0]) - rounded(own[1]))] : [])];
   });
-  const heads = runs.map(({ run }) => data.runs[run].name);
+  const heads = variants.map(({ name }) => name);
   const format = (value, column) => (typeof value === "string" ? value : (differ && column === 3 && value > 0 ? "+" : "") + fixed(value, digits));
-  return sortable(["class", ...heads, ...(differ ? [`${heads[0]} ${MINUS} ${heads[1]}`] : [])], rows, { format, bars: new Map(isMatrix(runs[0]) ? [] : runs.map((_, number) => [number + 1, full])), differences: differ ? 3 : -1 });
+  return sortable(["class", ...heads, ...(differ ? [`${heads[0]} ${MINUS} ${heads[1]}`] : [])], rows, { format, bars: new Map(isMatrix(table.runs[0]) ? [] : variants.map((_, number) => [number + 1, full])), differences: differ ? 3 : -1 });
 };
 
 /** Counts the classes at zero in a run's best (or else last) validation, and all classes. */

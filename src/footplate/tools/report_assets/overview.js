@@ -32,52 +32,50 @@ const costText = (run) => [
 
 /** The difference between two values of the headline metric, after rounding them as the page does. */
 const differenceOf = (value, other) => asShown(asShown(value, leader.metric.value) - asShown(other, leader.metric.value), leader.metric.value);
-/** Whether a difference is smaller than the change between the last two validations of a run that rises and falls. */
-const isNoise = (difference, ...metrics) => Math.abs(difference) < Math.max(...metrics.map(({ step }) => step));
 const stepName = headline?.mode === "train" ? "log line" : "validation";
-const noiseText = `within the noise of the ${stepName}s`;
+const [best, second] = data.variants; // sorted by their means, if `isRanked`
+const seedsOf = ({ counted }) => counted.length;
+const seedText = () => {
+  const [low, high] = extent(data.variants.map(seedsOf));
+  return (low === high ? pluralized(low, "seed") : `${low} to ${high} seeds`) + (second ? " each" : "");
+};
 
-/** Compares the headline metric with the second-best run or, for a single run, with the first validation. */
+/** Compares the mean of the best variant with the second best. A single run is compared with its first validation. */
 const changeOf = () => {
   const { metric } = leader;
-  if (!metric) return null;
   if (!isRanked)
     return make("p", { class: "change" }, `lowest ${figure(metric.lowest, metric.value)}, highest ${figure(metric.highest, metric.value)}`,
       make("small", {}, "It is unknown whether a higher or lower value is better. In the config, set save_best and rule of the checkpoint hook."));
-  const second = several ? data.runs[1] : null;
-  const other = second ? second.metric?.value : metric.first.value;
-  if (other == null || (!second && metric.count < 2)) return null;
-  const change = differenceOf(metric.value, other);
-  if (!second && metric.iteration === metric.first.iteration)
+  if (second) {
+    if (second.mean == null) return null;
+    const change = differenceOf(best.mean, second.mean);
+    const few = Math.min(seedsOf(best), seedsOf(second)) < 3;
+    return make("p", { class: "change" }, make("b", { class: best.clear && change ? "good" : "" }, change ? signed(change, metric.value) : "equal"), ` vs. ${second.name}`,
+      make("small", {}, best.clear ? "every seed is better" : few ? "too few seeds to tell" : "the seeds overlap"));
+  }
+  if (several || metric.count < 2) return null;
+  if (metric.iteration === metric.first.iteration)
     return make("p", { class: "change" }, make("b", { class: "bad" }, "Never better"), ` than in the first ${stepName}, ${figure(metric.last.value, metric.value)} in the last`);
-  const noise = change && isNoise(change, metric, ...(second ? [second.metric] : []));
-  const words = second ? ["vs. ", second.name] : [`since the first ${stepName}`];
-  return make("p", { class: "change" }, make("b", { class: change && !noise && leader.fit.kind !== "bad" && !mostZeros(0).zeros ? "good" : "" }, change ? signed(change, metric.value) : "equal"), " ", ...words,
-    noise ? make("small", {}, noiseText) : null);
+  const change = differenceOf(metric.value, metric.first.value);
+  return make("p", { class: "change" }, make("b", {}, change ? signed(change, metric.value) : "equal"), ` since the first ${stepName}`);
 };
-
-/** Whether the last of several validations is the best one, which means that longer training may help. */
-const stillImproves = ({ metric, fit }) => isRanked && headline.mode !== "test" && metric.count > 2 && metric.last.iteration === metric.iteration && !["bad", "warning"].includes(fit.kind);
 
 const lead = () => {
   if (!leader.metric) return make("div", { class: "lead" }, make("p", { class: "eyebrow" }, "No metric"), make("p", { class: "note" }, "No validation metric or loss is recorded."));
   const { value, iteration, count } = leader.metric;
-  const planned = leader.state.planned ?? leader.state.done;
-  const kind = headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `${isRanked ? "best" : "last"} of ${count === 1 ? "one validation" : `${count} validations`}`;
+  const kind = headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `${isRanked ? "best" : "last"} of ${pluralized(count, "validation")}`;
+  const seeds = seedsOf(best);
+  const where = seeds > 1 ? `, ${seeds} seeds from ${figure(best.lowest, value)} to ${figure(best.highest, value)}`
+    : `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(leader.state.planned ?? leader.state.done)}`;
   return make("div", { class: "lead" },
-    make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, kind)),
-    make("p", { class: "big" }, figure(value)),
+    make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, seeds > 1 ? `mean of ${seeds} seeds, ${kind}` : kind)),
+    make("p", { class: "big" }, figure(best.mean, value), best.deviation == null ? null : make("small", {}, ` ± ${figure(best.deviation, value)}`)),
     changeOf(),
-    make("p", { class: "quiet" }, several ? make("span", { class: "who" }, swatch(0), leader.name) : null,
-      `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(planned)}`,
-      stillImproves(leader) ? make("b", {}, " · still improving") : null));
+    make("p", { class: "quiet" }, several ? make("span", { class: "who" }, swatch(0), best.name) : null, where));
 };
 
 const fact = (label, value, text, kind = "") =>
   make("div", { class: "fact" }, make("dt", {}, label), make("dd", { class: kind }, value), make("dd", { class: "quiet" }, ...[text].flat()));
-
-/** The color of the overfitting result. It is not green if the run has a class at zero. */
-const fitKind = ({ kind }, run) => (kind === "good" && mostZeros(run).zeros ? "" : kind);
 
 const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 
@@ -86,39 +84,46 @@ const facts = (run) => {
   const failed = run.fit.kind === "bad";
   const first = [
     fact("State", capitalized(state.short), state.text),
-    fact(failed ? "Problem" : "Overfitting", capitalized(run.fit.answer), [run.fit.note && `${capitalized(run.fit.note)}. `, run.fit.text], fitKind(run.fit, 0)),
+    fact(failed ? "Problem" : "Overfitting", capitalized(run.fit.answer), [run.fit.note && `${capitalized(run.fit.note)}. `, run.fit.text], run.fit.kind),
   ];
   return make("dl", { class: "facts" },
     ...(failed ? first.reverse() : first),
     fact("Training time", timeOf(run), costText(run)));
 };
 
-/** A table with one row per run, the best run first. */
+/** A table with one row per variant, the best variant first. The seeds of a variant stand below it. */
 const leaderboard = () => {
-  const best = leader.metric?.value;
-  const heads = ["Run", metricName, isRanked ? "vs. best" : "vs. first run", isRanked ? "Best at" : "Last at", data.runs.some(({ fit }) => fit.kind === "bad") ? "Problem" : "Overfitting", "State", "Training time", "Peak memory"];
-  const changeCell = ({ metric }, place) => {
-    if (!metric || best == null || !place) return "–";
-    const change = differenceOf(metric.value, best), noise = isNoise(change, metric, leader.metric);
-    return make("span", { class: noise ? "unknown" : "", title: noise ? noiseText : null }, signed(change, best));
-  };
-  const fitCell = ({ fit }, place) => make("span", { class: fitKind(fit, place), title: fit.text }, make("span", {}, fit.answer), ...(fit.note ? [" ", make("small", {}, fit.note)] : []));
-  const zerosCell = (place) => {
-    const { zeros, count } = mostZeros(place);
+  const value = leader.metric?.value;
+  const heads = [data.variants.length < data.runs.length ? "Variant" : "Run", metricName, isRanked ? "vs. best" : "vs. first", isRanked ? "Best at" : "Last at", data.runs.some(({ fit }) => fit.kind === "bad") ? "Problem" : "Overfitting", "State", "Training time", "Peak memory"];
+  const row = (kind, head, cells) => make("tr", { class: kind }, head, ...cells.map(([content, cellKind = ""], column) =>
+    make("td", { class: cellKind, "data-label": heads[column + 1] }, ...[content].flat().filter((each) => each != null))));
+  const changeText = (mean) => (mean == null || value == null ? "–" : signed(differenceOf(mean, best.mean), value));
+  const fitCell = ({ fit }) => make("span", { class: fit.kind, title: fit.text }, make("span", {}, fit.answer), ...(fit.note ? [" ", make("small", {}, fit.note)] : []));
+  const zerosCell = (run) => {
+    const { zeros, count } = mostZeros(run);
     return zeros ? make("small", { class: "bad", title: `${zeros} of ${count} classes are at zero` }, ` ${zeros} at zero`) : null;
   };
-  const row = (run, place) => {
-    const { metric } = run;
-    const cells = [
-      [[metric ? figure(metric.value, best) : "–", zerosCell(place)], "score"], [changeCell(run, place)], [metric ? whole(metric.iteration) : "–"], [fitCell(run, place), "word"],
+  const runRow = (number, place, isSeed) => {
+    const run = data.runs[number];
+    const change = isSeed || !place ? "–" : make("span", { class: data.variants[place].clear ? "" : "unknown" }, changeText(run.metric?.value));
+    return row(isSeed ? "seed" : place || !isRanked ? "" : "best", make("th", { scope: "row", title: [run.name, originOf(run)].filter(Boolean).join(" · ") }, isSeed ? null : swatch(number), run.name), [
+      [[run.metric ? figure(run.metric.value, value) : "–", zerosCell(number)], "score"], [isSeed ? null : change], [run.metric ? whole(run.metric.iteration) : "–"], [fitCell(run), "word"],
       [make("span", { title: stateOf(run).text }, stateOf(run).short), "word"], [timeOf(run)], [run.memory ? mebibytes(run.memory) : "–"],
-    ];
-    return make("tr", { class: place || !isRanked ? "" : "best" }, make("th", { scope: "row", title: [run.name, originOf(run)].filter(Boolean).join(" · ") }, swatch(place), run.name),
-      ...cells.map(([text, kind = ""], column) => make("td", { class: kind, "data-label": heads[column + 1] }, ...[text].flat())));
+    ]);
   };
-  return make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
+  const variantRows = (variant, place) => {
+    const { name, runs, counted, mean, deviation, clear } = variant;
+    if (runs.length === 1) return [runRow(runs[0], place, false)];
+    const seeds = `${counted.length < runs.length ? `${counted.length} of ` : ""}${runs.length} seeds`;
+    const change = place ? make("span", { class: clear ? "" : "unknown" }, changeText(mean)) : null;
+    return [row(place || !isRanked ? "" : "best", make("th", { scope: "row", title: name }, swatch(runs[0]), name, " ", make("small", {}, seeds)), [
+      [mean == null ? "–" : `${figure(mean, value)}${deviation == null ? "" : ` ± ${figure(deviation, value)}`}`, "score"], [change], ...Array(5).fill([null])]),
+    ...runs.map((run) => runRow(run, place, true))];
+  };
+  return make("div", {}, make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
     make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))),
-    make("tbody", {}, ...data.runs.map(row))));
+    make("tbody", {}, ...data.variants.flatMap(variantRows)))),
+  second ? note("± is the standard deviation over seeds (n − 1). A difference is gray unless each variant has at least three seeds and every seed of one is better than every seed of the other. Then the headline is green. Equal variants reach this in one of ten comparisons.") : null);
 };
 
 /** The headline metric on every validation set, at the best checkpoint of the best run. */
@@ -136,18 +141,19 @@ const command = () => {
     }
   } }, "Copy");
   const code = make("code", { tabindex: 0 }, use.command);
-  return make("div", { class: "command" }, make("span", {}, use.best ? "Use the best checkpoint" : "Use the last checkpoint", make("small", {}, use.size)), code, button);
+  return make("div", { class: "command" }, make("span", {}, use.best ? "Use the best checkpoint" : "Use the last checkpoint", make("small", {}, [best.runs.length > 1 ? leader.name : "", use.size].filter(Boolean).join(", "))), code, button);
 };
 
 /** Adds colors and names to the curves of a chart. Uses one color per run or, for a single run, one per curve. */
 const styled = (chart) => chart.curves.map((curve, place) => {
   const validates = curve.mode !== "train" && curve.label;
   const label = chart.curves.some((other) => other.label !== curve.label) ? curve.label : "";
-  const name = [several ? data.runs[curve.run].name : "", label].filter(Boolean).join(", ") || fullName(chart);
-  return { ...curve, name, color: colorOf(several ? curve.run : place), dash: several && validates ? "6 4" : null };
+  const owner = curve.low ? variantNames[variantOf[curve.run]] : data.runs[curve.run].name;
+  const name = [several ? owner : "", label].filter(Boolean).join(", ") || fullName(chart);
+  return { ...curve, name, color: several ? colorOf(curve.run) : colorAt(place), dash: several && validates ? "6 4" : null };
 });
 
-const bestMarks = (curves) => curves.filter((curve) => isRanked && data.runs[curve.run].metric).map((curve) => {
+const bestMarks = (curves) => curves.filter((curve) => isRanked && !curve.low && data.runs[curve.run].metric).map((curve) => {
   const { value, iteration } = data.runs[curve.run].metric;
   const named = curve.run === 0;
   return { x: iteration, y: value, color: curve.color, text: named ? `best ${figure(value)} at ${compact(iteration)}` : "" };
@@ -189,7 +195,7 @@ const lossChart = () => {
     // Use the same colors as in the chart of the metric.
     curves.forEach((curve) => { curve.color = "var(--run-6)"; });
     validations.forEach((curve, place) => {
-      curve.color = colorOf(place);
+      curve.color = colorAt(place);
       curve.lastLabel = setOf(curve);
     });
   }
@@ -210,7 +216,7 @@ const overview = () => {
     counts.length ? make("a", { class: levels.has("error") ? "chip bad" : "chip", href: "#warnings" }, counts.join(", ")) : null,
   ];
   find("overview").append(
-    make("div", { class: "title" }, make("h1", {}, data.title), ...chips, make("p", { class: "quiet" }, several ? [...new Set(data.runs.map((run) => run.config_name).filter(Boolean))].join(", ") : originOf(leader))),
+    make("div", { class: "title" }, make("h1", {}, several ? `${pluralized(data.variants.length, "variant")}, ${seedText()}` : data.title), ...chips, several ? null : make("p", { class: "quiet" }, originOf(leader))),
     make("div", { class: !several && leader.fit.kind === "bad" ? "hero card failed" : "hero card" }, lead(), several ? leaderboard() : facts(leader)),
     ...[sets(), command()].filter(Boolean),
     make("div", { class: "main-charts" }, headlineChart(), lossChart()), chartControls());

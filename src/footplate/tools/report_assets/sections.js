@@ -2,7 +2,7 @@
 
 const byRunName = (run) => (several ? make("span", { class: "who" }, swatch(run), data.runs[run].name) : null);
 
-const MOST_PICTURED = 2; // runs whose images are shown at first
+const MOST_PICTURED = 2; // variants whose images are shown at first, of one run each
 
 /** Returns the images that each run drew at a step, or at the latest step before it, with their frames. Kinds of images, such as val and test, may be drawn at different steps. */
 const imagesAt = (all, step) => [...Map.groupBy(all, ({ run, kind }) => `${run} ${kind}`).values()].flatMap((images) => {
@@ -70,15 +70,16 @@ const gallery = (all) => {
   return [steps.length > 1 ? make("div", { class: "controls" }, slider, output) : "", holder];
 };
 
-/** The images. If there are many runs, only the images of the best runs are shown at first. */
+/** The images. If there are many runs, only those of the first run of the best variants are shown at first. */
 const pictures = () => {
   const section = find("pictures");
   if (!data.images.length) return;
   const sorted = [...data.images].sort((a, b) => a.run - b.run);
-  const best = sorted.filter((image) => image.run < MOST_PICTURED);
+  const first = data.variants.slice(0, MOST_PICTURED).map(({ runs }) => runs[0]);
+  const best = sorted.filter((image) => first.includes(image.run));
   const holder = make("div", {}, ...gallery(best));
   if (best.length < sorted.length)
-    section.append(choice([`Best ${MOST_PICTURED} runs`, `All ${data.runs.length} runs`], 0, (place) => holder.replaceChildren(...gallery(place ? sorted : best)), "Runs"));
+    section.append(choice([first.map((run) => data.runs[run].name).join(", "), `All ${data.runs.length} runs`], 0, (place) => holder.replaceChildren(...gallery(place ? sorted : best)), "Runs"));
   section.append(holder);
   if (data.imagesLeftOut) section.append(note(`To limit its size, the page omits ${whole(data.imagesLeftOut)} image${data.imagesLeftOut > 1 ? "s" : ""} from the run folders.`));
 };
@@ -102,7 +103,7 @@ const classCurves = (chart, run) => {
   const lowest = [...last.keys()].filter((place) => last[place] != null).sort((a, b) => last[a] - last[b]).slice(0, 3);
   return results.classes.map((name, place) => ({
     x: results.steps, y: results.values[column].map((values) => values[place]),
-    name, run, mode: "val", thin: true, color: last[place] === 0 ? "var(--bad)" : colorOf(several ? run : 0), lastLabel: lowest.includes(place) ? name : "",
+    name, run, mode: "val", thin: true, color: last[place] === 0 ? "var(--bad)" : colorOf(run), lastLabel: lowest.includes(place) ? name : "",
   }));
 };
 
@@ -135,7 +136,7 @@ const metricChart = (chart, options = {}) => {
   const close = () => make("button", { type: "button", onclick: () => replace(plain) }, "Mean only");
   const expand = (run) => {
     const extra = several ? [choice(runs.map((each) => data.runs[each].name), runs.indexOf(run), (place) => expand(runs[place]), "Run")] : [];
-    const mean = styled({ ...chart, curves: chart.curves.filter((curve) => curve.run === run) });
+    const mean = styled({ ...chart, curves: chart.curves.filter((curve) => variantOf[curve.run] === variantOf[run]) });
     const next = chartOf(chart, { curves: [...classCurves(chart, run), ...mean], height: 380, extra: [...extra, close()] });
     next.element.classList.add("wide");
     next.element.append(note("Thin lines are classes; move the pointer over a line to see its name."));
@@ -170,7 +171,7 @@ const groupsOf = (shown) => {
 const metrics = () => {
   const section = find("metrics");
   if (data.charts.metrics.every(isOnFirstScreen)) return;
-  const legend = several ? make("p", { class: "quiet names" }, ...data.runs.map((_, run) => byRunName(run))) : null;
+  const legend = several ? make("p", { class: "quiet names" }, ...data.variants.map(({ name, runs }) => make("span", { class: "who" }, swatch(runs[0]), name))) : null;
   if (legend) section.append(legend);
   const groups = groupsOf(data.charts.metrics);
   for (const [name, all] of groups) {

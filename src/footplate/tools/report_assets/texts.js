@@ -41,8 +41,8 @@ const warningGroups = () => {
 const configs = () => {
   const section = find("config");
   if (data.configTable.length) {
-    const rows = data.configTable.map(({ key, values }) => [key, values]);
-    section.append(make("div", { class: "card" }, facing(rows, ["Different", ...data.runs.map((run) => run.name)])));
+    const rows = data.configTable.map(({ key, values }) => [key, byVariant(values)]);
+    section.append(make("div", { class: "card" }, facing(rows, ["Different", ...variantNames])));
   } else if (several && data.runs.every((run) => run.config)) section.append(note("The configs are equivalent."));
   data.runs.forEach((run, number) => {
     if (run.config) section.append(folded(make("span", {}, several ? swatch(number) : null, several ? run.name : "Resolved config with the location of each key"), () => searchable(run.config.trimEnd())));
@@ -50,7 +50,7 @@ const configs = () => {
   });
 };
 
-/** A table of texts with one row per key and one column per run. Keys may wrap after a dot or underscore. */
+/** A table of texts with one row per key and one column per variant. Keys may wrap after a dot or underscore. */
 const facing = (rows, heads) => make("div", { class: "scroll" }, make("table", {},
   make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))),
   make("tbody", {}, ...rows.map(([key, texts]) => make("tr", {}, make("th", { scope: "row" }, ...key.split(/(?<=[._])/).flatMap((part) => [part, make("wbr")])), ...texts.map((text) => make("td", {}, text)))))));
@@ -61,7 +61,7 @@ const environments = () => {
   const rows = keys.map((key) => [key, data.runs.map((run) => run.environment[key] ?? "–")]);
   const alike = rows.filter(([, texts]) => new Set(texts).size === 1).map(([key, [text]]) => [key, [text]]);
   const differing = rows.filter(([, texts]) => new Set(texts).size > 1);
-  if (differing.length) section.append(facing(differing, ["Different", ...data.runs.map((run) => run.name)]));
+  if (differing.length) section.append(facing(differing.map(([key, texts]) => [key, byVariant(texts)]), ["Different", ...variantNames]));
   if (alike.length) section.append(facing(alike, [several ? "The same in all runs" : "Property", "Value"]));
 };
 
