@@ -1,6 +1,7 @@
 """Prepares the scalars and per-class results of runs for the charts and tables of a report."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import product
 from statistics import fmean
@@ -142,6 +143,15 @@ def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) 
         "equal": sorted(other if mode == "train" else split_dataset(other)[1] for other in equal),
         "curves": encoded,
     }
+
+
+def means_between(points: Sequence[Point], ends: Sequence[float]) -> list[Point]:
+    """Returns the mean of a curve after the previous end and up to each end. Omits intervals without points."""
+    columns: dict[float, list[float]] = {}
+    for at, value in points:
+        if (place := bisect_left(ends, at)) < len(ends):
+            columns.setdefault(ends[place], []).append(value)
+    return [(end, fmean(values)) for end, values in columns.items()]
 
 
 def thinned(points: list[Point], most: int) -> list[Point]:

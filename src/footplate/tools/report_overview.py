@@ -1,6 +1,7 @@
 """Collects the data for the overview sections of a report: runs, and differences between configs."""
 
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
@@ -25,13 +26,13 @@ from footplate.tools.analysis import (
 from footplate.tools.checkpoint_contents import code_to_load
 from footplate.tools.diff import Side, compare
 from footplate.tools.explain_keys import brief
+from footplate.tools.report_curves import means_between
 from footplate.tools.run_files import comparable, modification_time
 from footplate.tools.runs import Run, Series
 
 _MIN_SEEDS = 3  # equal variants of three seeds each are separated in 2 of 20 comparisons
 _MIN_VALIDATIONS = 3  # needed to judge overfitting
 _NOTABLE = 0.05  # smaller changes, as a share of the metric's range, are noise
-_WINDOW = 10  # the number of training log lines over which the loss is averaged
 _MAX_WIDTH = 48
 _MISSING = "–"
 _SEED = "randomness.seed"
@@ -219,9 +220,12 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
 def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
     """Checks whether a run overfits, has diverged or has failed.
 
-    A run overfits if validation gets worse after its best value while the training loss falls. If the training loss
-    also rises, the run has diverged. Uses the validation loss if there is one, and otherwise the headline metric, which
-    can only show that a run possibly overfits. (A metric may keep improving after the loss has started to get worse.)
+    A run overfits if validation gets worse after its best value while the training loss falls, as a mean between
+    validation runs. If the training loss also rises, the run has diverged. Nothing is concluded if the change is within
+    the spread of the validation runs, or if the learning rate is 0 after the best value.
+
+    Uses the validation loss if there is one, and otherwise the headline metric, which can only show that a run possibly
+    overfits. (A metric may keep improving after the loss has started to get worse.)
 
     A run has failed if the headline metric ends worse than it started, or if the last value of the headline metric, a
     validation loss or the training loss is non-finite.
@@ -239,7 +243,7 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
     if "loss" in run.never_finite:
         return _fit("bad", "not finite", "The training loss was never finite.")
     rule = headline and headline[1]
-    if rule is not None and main is not None:
+    if rule is not None and main is not None and not _is_frozen(run, main.points[0][0]):
         first, last = main.values[0], main.values[-1]
         if is_better(first, last, rule, by=max(_noise(main), _last_step(main))):
             text = f"The {_full_name(run, main)} went from {first:.4g} to {last:.4g}."
@@ -252,25 +256,49 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
         return _fit("unknown", "unknown", f"It is unknown whether a higher or lower {name} is better.")
     label, note = ("validation loss", "") if losses else (name, "no validation loss")
     best = find_best(judged, "less" if losses else rule)
-    values, noise = judged.values, _noise(judged)
+    values, noise, since = judged.values, _noise(judged), best["iteration"]
     worse = abs(values[-1] - best["value"])
     if worse <= noise:
         text = f"At the end, the {label} is {'at' if not worse else 'close to'} its best."
         return _fit("unknown", "no sign", text, note)
-    change = f"the {label} went from {best['value']:.4g} at iteration {best['iteration']:.0f} to {values[-1]:.4g}"
+    if _is_frozen(run, since):
+        text = f"The learning rate is 0 after iteration {since:.0f}, so training cannot change the {label}."
+        return _fit("unknown", "unclear", text)
+    change = f"the {label} went from {best['value']:.4g} at iteration {since:.0f} to {values[-1]:.4g}"
     if abs(values[-2] - best["value"]) <= noise:
         return _fit("unknown", "unclear", f"Only the last validation run is worse: {change}.")
     change = change[0].upper() + change[1:]
-    points = trained.points if trained else [(0.0, 0.0)]
-    before = fmean([value for at, value in points if at <= best["iteration"]][-_WINDOW:] or [points[0][1]])
-    after = fmean([value for _, value in points[-_WINDOW:]])
+    after_best = pairwise(value for at, value in judged.points if at >= since)
+    if worse <= (spread := max(value - other if best["small"] else other - value for value, other in after_best)):
+        text = f"{change}. In between, it also improved by {spread:.4g} from one validation run to the next."
+        return _fit("unknown", "unclear", text)
+    means = means_between(trained.points if trained else [], [at for at, _ in judged.points])
+    if not means:
+        return _fit("unknown", "unclear", f"{change}.")
+    before, after = next((mean for at, mean in means if at >= since), means[-1][1]), means[-1][1]
+    moved = f"from {before:.4g} to {after:.4g} (means between validation runs){_rate_text(run, since)}."
     if trained and after - before > _noise(trained):
-        text = f"{change}, and the training loss rose from {before:.4g} to {after:.4g}."
-        return _fit("bad", f"diverged at {best['iteration']:.0f}", text)
+        return _fit("bad", f"diverged at {since:.0f}", f"{change}, and the training loss rose {moved}")
     if after >= before:
-        return _fit("unknown", "unclear", f"{change}.{' The training loss did not fall.' if trained else ''}")
-    text = f"{change}, while the training loss fell from {before:.4g} to {after:.4g}."
-    return _fit("warning", f"{'yes' if losses else 'possibly'}, since {best['iteration']:.0f}", text, note)
+        return _fit("unknown", "unclear", f"{change}. The training loss did not fall.")
+    text = f"{change}, while the training loss fell {moved}"
+    return _fit("warning", f"{'yes' if losses else 'possibly'}, since {since:.0f}", text, note)
+
+
+def _rates(run: Run) -> list[Series]:
+    return [series for name, series in run.scalars("train").items() if re.fullmatch(r"(?:.*[./])?lr(?:_.*)?", name)]
+
+
+def _is_frozen(run: Run, since: float) -> bool:
+    """Checks whether all learning rates after an iteration are recorded as 0."""
+    rates = [value for series in _rates(run) for at, value in series.points if at > since]
+    return bool(rates) and not any(rates)
+
+
+def _rate_text(run: Run, since: float) -> str:
+    points = _rates(run)[0].points if _rates(run) else []
+    before = [value for at, value in points if at <= since]
+    return f", and the learning rate went from {before[-1]:.4g} to {points[-1][1]:.4g}" if before else ""
 
 
 def _noise(series: Series) -> float:

@@ -32,7 +32,10 @@ def test_first_screen_answers_what_a_reader_asks(show: Show, make_run: MakeRun) 
     (run.folder / "resnet.py").touch()
     page = show(run)
     shown = text_of(page, ".hero")
-    assert "mIoU best of 4 validations 41.00 +30.00 since the first validation at iteration 400 of 400" in shown
+    assert (
+        "mIoU best of 4 validations 41.00 +30.00 since the first validation "
+        "at iteration 400 of 400, best at the last validation" in shown
+    )
     assert "Overfitting No sign No validation loss. At the end, the mIoU is at its best." in shown
     assert "Training time 40 s 0.1 s per iteration" in shown
     titles = [text_of(page, f".main-charts .chart:nth-child({place}) h3") for place in (1, 2)]

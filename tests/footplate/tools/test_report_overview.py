@@ -69,7 +69,8 @@ def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
         (
             (10, 40, 30, 20),
             "warning",
-            "The mIoU went from 40 at iteration 50 to 20, while the training loss fell from 0.04413 to 0.02096.",
+            "The mIoU went from 40 at iteration 50 to 20, while the training loss fell from 0.05466 to 0.02288 (means "
+            "between validation runs).",
         ),
         ((10, 40, 5), "unknown", "Only the last validation run is worse: the mIoU went from 40 at iteration 50 to 5."),
         ((10, 40, 5, 4), "bad", "The mIoU went from 10 to 4."),
@@ -89,7 +90,31 @@ def test_run_whose_losses_and_metric_get_worse_diverged() -> None:
     run = run_of(rising, val("mIoU", 10, 40, 30, 20))
     found = judge_fit(run, (run.series[1], "greater"))
     assert (found["kind"], found["answer"]) == ("bad", "diverged at 50")
-    assert found["text"] == "The mIoU went from 40 at iteration 50 to 20, and the training loss rose from 0.9401 to 9."
+    assert found["text"] == (
+        "The mIoU went from 40 at iteration 50 to 20, and the training loss rose from 0.4131 to 9 (means between "
+        "validation runs)."
+    )
+
+
+def test_a_run_that_cannot_change_or_only_fluctuates_does_not_overfit() -> None:
+    losses = Series("loss", "train", FALLING), val("loss", 1, 0.5, 0.7, 0.9)
+    stopped = Series("lr", "train", [(at, 0.1 if at <= 50 else 0.0) for at, _ in FALLING])
+    decayed = stopped._replace(points=[(at, 0.1 / at) for at, _ in FALLING])
+    answers = [judge_fit(run_of(*losses, *rate), None) for rate in ([], [stopped], [decayed])]
+    assert [found["answer"] for found in answers] == ["yes, since 50", "unclear", "yes, since 50"]
+    assert (
+        answers[1]["text"]
+        == "The learning rate is 0 after iteration 50, so training cannot change the validation loss."
+    )
+    assert answers[2]["text"].endswith(", and the learning rate went from 0.002 to 0.001.")
+    found = judge_fit(run_of(losses[0], val("loss", 0.9, 0.5, 0.9, 0.6, 0.8)), None)
+    assert (found["answer"], found["text"]) == (
+        "unclear",
+        "The validation loss went from 0.5 at iteration 50 to 0.8. In between, it also improved by 0.3 from one "
+        "validation run to the next.",
+    )
+    unmoved = run_of(losses[0], val("mIoU", 40, 10), stopped._replace(points=[(50.0, 0.0)]))
+    assert judge_fit(unmoved, (unmoved.series[1], "greater"))["answer"] == "unknown"
 
 
 def test_validation_loss_decides_about_overfitting() -> None:
@@ -98,8 +123,8 @@ def test_validation_loss_decides_about_overfitting() -> None:
     assert (found["kind"], found["answer"], found["text"]) == (
         "warning",
         "yes, since 50",
-        "The validation loss went from 0.5 at iteration 50 to 0.9, while the training loss fell from 0.04413 to "
-        "0.02096.",
+        "The validation loss went from 0.5 at iteration 50 to 0.9, while the training loss fell from 0.05466 to "
+        "0.02288 (means between validation runs).",
     )
 
 

@@ -65,8 +65,9 @@ const lead = () => {
   const { value, iteration, count } = leader.metric;
   const kind = headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `${isRanked ? "best" : "last"} of ${pluralized(count, "validation")}`;
   const seeds = seedsOf(best);
+  const isLast = isRanked && headline.mode !== "test" && count > 1 && leader.metric.last.iteration === iteration;
   const where = seeds > 1 ? `, ${seeds} seeds from ${figure(best.lowest, value)} to ${figure(best.highest, value)}`
-    : `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(leader.state.planned ?? leader.state.done)}`;
+    : `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(leader.state.planned ?? leader.state.done)}${isLast ? `, best at the last ${stepName}` : ""}`;
   return make("div", { class: "lead" },
     make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, seeds > 1 ? `mean of ${seeds} seeds, ${kind}` : kind)),
     make("p", { class: "big" }, figure(best.mean, value), best.deviation == null ? null : make("small", {}, ` ± ${figure(best.deviation, value)}`)),
