@@ -20,7 +20,7 @@ from footplate.messages import printable
 from footplate.records import LAYOUT_TEXT
 from footplate.storage import commit_bytes
 from footplate.tools.json_values import as_json
-from footplate.tools.report_curves import arrange_charts, class_history
+from footplate.tools.report_curves import arrange_charts, class_history, clock_of
 from footplate.tools.report_overview import (
     Data,
     choose_headline,
@@ -64,6 +64,7 @@ def write_report(runs: Sequence[Run], path: str) -> int:
         {
             **describe_run(run, headline),
             "name": name,
+            "clock": clock_of(run),
             "environment": run.environment,
             "warnings": [*run.warnings, *lines],
             "config": run.explained or (run.config.pretty_text if run.config is not None else ""),

@@ -11,6 +11,7 @@ from footplate.metric_names import is_of_class, split_dataset
 from footplate.tools.runs import PerClassResults, Point, Run, Series, find_duplicates
 
 _MAX_POINTS = 1000  # in a curve
+_MAX_CLOCK = 200  # points
 _MAX_STEPS = 50  # in a table of per-class results
 _DETAILS = frozenset({"lr", "base_lr", "momentum", "grad_norm", "time", "data_time", "memory", "weight_decay"})
 ScalarKey = tuple[str, str]  # the mode and the name of a scalar
@@ -23,6 +24,7 @@ class ReportCurve(NamedTuple):
     series: Series
     label: str  # distinguishes the curve from other curves of the same run in its chart; may be ""
     band: Mapping[float, Point] = {}  # the lowest and highest value over the seeds at each iteration; {} for one seed
+    role: str = ""  # "mean" for the means between validation runs, "raw" for the curve that they summarize
 
 
 def arrange_charts(
@@ -41,7 +43,8 @@ def arrange_charts(
     Returns:
         A dict with these keys:
 
-        - `loss`: the chart of the training loss, which also shows the validation losses, or None.
+        - `loss`: the chart of the training loss, or None. If there are validation losses, it also shows these, and the
+          training loss as means between validation runs. For a single run, the training loss itself is added.
         - `headline`: the chart of the headline metric, which also appears as `loss` or in `metrics`. None if there is
           no headline metric, or if `loss` shows it as a validation loss.
         - `metrics`: the charts of all other losses and metrics.
@@ -61,6 +64,8 @@ def arrange_charts(
         if mode == "val" and metric == "loss":
             label = f"validation: {dataset}" if dataset else "validation"
             curves[loss_key] += [curve._replace(label=label) for curve in curves.pop((mode, name))]
+    if loss_key in curves:
+        curves[loss_key] = _with_means(curves[loss_key])
     charts = {
         key: _chart(
             key,
@@ -78,14 +83,28 @@ def arrange_charts(
     }
 
 
+def _with_means(curves: Sequence[ReportCurve]) -> list[ReportCurve]:
+    """Replaces training losses by their means between validation runs, so that both losses cover the same window."""
+    shown: list[ReportCurve] = []
+    is_single = len({curve.run for curve in curves}) == 1
+    for curve in curves:
+        others = [other.series for other in curves if other.run == curve.run and other.series.mode == "val"]
+        ends = sorted({at for series in others for at, _ in series.points})
+        means = means_between(curve.series.points, ends) if curve.series.mode == "train" else []
+        if means and is_single:
+            shown.append(curve._replace(role="raw"))
+        shown.append(curve._replace(series=curve.series._replace(points=means), role="mean") if means else curve)
+    return shown
+
+
 def _with_bands(curves: Sequence[ReportCurve], variants: Sequence[Sequence[int]]) -> list[ReportCurve]:
     """Replaces the curves of each variant that have a label in common by their mean, at the iterations of all of them.
 
     Keeps curves without common iterations.
     """
     merged = list(curves)
-    for variant, label in product(variants, dict.fromkeys(curve.label for curve in curves)):
-        seeds = [curve for curve in curves if curve.run in variant and curve.label == label]
+    for variant, kind in product(variants, dict.fromkeys((curve.label, curve.role) for curve in curves)):
+        seeds = [curve for curve in curves if curve.run in variant and (curve.label, curve.role) == kind]
         values = [dict(curve.series.points) for curve in seeds]
         shared = sorted(set.intersection(*map(set, values))) if len(values) > 1 else []
         if shared:
@@ -128,11 +147,11 @@ def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) 
     of_test = "test/" if mode == "test" else ""
     dataset, metric = split_dataset(name.removeprefix(of_test)) if mode != "train" else ("", name)
     encoded = []
-    for run, series, label, band in curves:
+    for run, series, label, band, role in curves:
         points = thinned(series.points, _MAX_POINTS)
         x, y = ([short(value) for value in values] for values in zip(*points, strict=True))
         is_thinned = len(points) < len(series.points)
-        curve = {"run": run, "mode": series.mode, "label": label, "x": x, "y": y, "thinned": is_thinned}
+        curve = {"run": run, "mode": series.mode, "label": label, "x": x, "y": y, "thinned": is_thinned, "role": role}
         if band:
             curve["low"], curve["high"] = ([short(band[at][side]) for at, _ in points] for side in (0, 1))
         encoded.append(curve)
@@ -143,6 +162,16 @@ def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) 
         "equal": sorted(other if mode == "train" else split_dataset(other)[1] for other in equal),
         "curves": encoded,
     }
+
+
+def clock_of(run: Run) -> list[Point]:
+    """Returns pairs of iteration and training time in seconds, without validation. Empty if times are not recorded."""
+    points, seconds, before = [(0.0, 0.0)], 0.0, 0.0
+    for at, duration in run.scalars("train")["time"].points if "time" in run.scalars("train") else ():
+        seconds, before = seconds + duration * (at - before), at
+        points.append((at, seconds))
+    stride = math.ceil(len(points) / _MAX_CLOCK)
+    return [(at, short(time)) for at, time in (*points[:-1:stride], points[-1])] if seconds else []
 
 
 def means_between(points: Sequence[Point], ends: Sequence[float]) -> list[Point]:

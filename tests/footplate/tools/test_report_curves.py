@@ -1,7 +1,7 @@
 from pathlib import Path
 from typing import Any
 
-from footplate.tools.report_curves import arrange_charts, class_history
+from footplate.tools.report_curves import arrange_charts, class_history, clock_of
 from footplate.tools.runs import PerClassResults, Run, Series
 
 POINTS = [(10.0, 2.0), (20.0, 1.0)]
@@ -28,14 +28,17 @@ def test_scalar_that_equals_another_is_drawn_once_and_named() -> None:
     assert names(charts["metrics"]) == [("", "acc")]
 
 
-def test_training_and_validation_loss_share_a_chart() -> None:
-    run = run_of(train__loss=POINTS, val__day__loss=OTHERS, val__night__loss=[(20.0, 5.0)])
-    charts = arrange_charts([run], None)
-    assert [(curve["label"], curve["y"]) for curve in charts["loss"]["curves"]] == [
-        ("training", [2, 1]),
-        ("validation: day", [3, 4]),
-        ("validation: night", [5]),
+def test_training_and_validation_loss_share_a_chart_and_its_windows() -> None:
+    losses = [(5.0, 4.0), *POINTS, (25.0, 9.0)]  # the last one belongs to no validation
+    run = run_of(train__loss=losses, val__day__loss=OTHERS, val__night__loss=[(20.0, 5.0)])
+    charts = arrange_charts([run], None, [[0]])
+    assert [(curve["label"], curve["role"], curve["x"], curve["y"]) for curve in charts["loss"]["curves"]] == [
+        ("training", "raw", [5, 10, 20, 25], [4, 2, 1, 9]),
+        ("training", "mean", [10, 20], [3, 1]),
+        ("validation: day", "", [10, 20], [3, 4]),
+        ("validation: night", "", [20], [5]),
     ]
+    assert [curve["role"] for curve in arrange_charts([run, run], None)["loss"]["curves"]].count("raw") == 0
     assert charts["metrics"] == []
 
 
@@ -58,6 +61,12 @@ def test_seeds_of_a_variant_are_one_curve_with_a_band() -> None:
         (0, [10, 20], [2.5, 2.5], [2, 1], [3, 4]),
         (1, [10, 20], [2, 1], None, None),
     ]
+
+
+def test_clock_adds_up_the_training_time() -> None:
+    run = run_of(train__loss=POINTS, train__time=[(10.0, 0.5), (30.0, 0.1)])
+    assert clock_of(run) == [(0, 0), (10, 5), (30, 7)]
+    assert clock_of(run_of(train__loss=POINTS)) == []
 
 
 def run_with(*tables: PerClassResults) -> Run:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from footplate.messages import printable
 from footplate.metric_names import split_dataset
-from footplate.tools.runs import Run, read_run
+from footplate.tools.runs import Run, Series, read_run
 from tests.footplate.tools.conftest import MakeRun, Show, text_of, texts_of, with_values
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
@@ -120,10 +120,43 @@ def test_pointer_shows_the_values_of_the_nearest_iteration(show: Show, make_run:
     assert text_of(page, "#tip") == "iteration 200 b 22 a 21"
 
 
+def test_axes_show_the_training_time_and_logarithms(show: Show, make_run: MakeRun) -> None:
+    page = show(make_run())
+    buttons = page.find_elements("css selector", ".main-charts + .controls .choice button")
+    assert [button.text for button in buttons] == ["Iterations", "Training time", "Linear", "Log"]
+    buttons[1].click()
+    assert range_of(page) == (0, 40)  # seconds
+    assert texts_of(page, ".main-charts .chart .grid text")[-3:] == ["0 s", "training time 20 s", "40 s"]
+    buttons[3].click()
+    steps = page.execute_script("const { toY } = window.footplate.charts[0].scale; return [toY(10), toY(20), toY(40)]")
+    assert abs(steps[0] - 2 * steps[1] + steps[2]) < 0.01
+    assert not page.find_elements("css selector", ".main-charts .chart:first-child [d*=NaN]")
+
+
+def test_legend_hides_a_curve_in_its_chart(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+    validated = Series("loss", "val", [(at, 40 / at) for at in (100.0, 200.0, 300.0, 400.0)])
+    page = show(run._replace(series=[*run.series, validated]))
+    lines = ".main-charts .chart:nth-child(2) path.line"
+    head = "Loss training (mean since the previous validation) and validation"
+    assert text_of(page, ".main-charts .chart:nth-child(2) h3") == head
+    assert len(page.find_elements("css selector", lines)) == 3  # the training loss also as logged
+    page.find_element("css selector", ".legend button").click()
+    assert len(page.find_elements("css selector", lines)) == 1
+    assert page.find_element("css selector", ".legend button").get_attribute("aria-pressed") == "false"
+
+
+def test_images_of_a_few_steps_have_buttons(show: Show, make_run: MakeRun) -> None:
+    page = show(make_run())
+    assert texts_of(page, "#pictures .controls button") == ["iteration 100", "iteration 200"]
+    page.find_element("css selector", "#pictures .controls button").click()
+    assert text_of(page, "#gallery .card div") == "iteration 100"
+
+
 def test_the_slider_shows_the_images_of_one_validation_by_keyboard(show: Show, make_run: MakeRun) -> None:
     run = make_run()
     (folder,) = run.folder.glob("*/vis_data/vis_image")
-    for name in ("val_5_100", "train_1_150"):
+    for name in ("val_5_100", "train_1_150", "train_1_20", "train_1_30", "train_1_40"):
         Image.new("RGB", (90, 30)).save(folder / f"{name}.png")
     page = show(read_run(run.folder))
     shown = page.find_element("css selector", "#pictures .controls output")

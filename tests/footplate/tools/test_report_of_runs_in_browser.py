@@ -1,8 +1,11 @@
 """The page of several runs in a real browser; skipped where Debian's Chromium is not installed."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from footplate.tools.runs import Run
 from tests.footplate.tools.conftest import MakeRun, Show, text_of, texts_of, with_values
@@ -52,6 +55,24 @@ def test_seeds_of_a_variant_are_one_row_and_one_band(show: Show, make_run: MakeR
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child :is(path.line, path.band)")) == 4
     assert texts_of(page, "#classes thead th") == ["class", "b*", "a*", "b* − a*"]
     assert text_of(page, "#config table") == "Different b* a* lr 0.2 0.1"
+
+
+def test_shared_panels_are_as_high_as_the_panels_of_two_runs(show: Show, make_run: MakeRun) -> None:
+    runs = [make_run("a"), make_run("b", lr=0.2)]
+    boxes = [[name, 300 * place, 0, 300 * place + 300, 300] for place, name in enumerate(("image", "truth", "errors"))]
+    for number, run in enumerate(runs):
+        for image in run.images:
+            page, texts = Image.new("RGB", (900, 300)), PngInfo()
+            page.paste((50 * number, 90, 0), (600, 0, 900, 300))
+            page.paste((0, 0, 90), (0, 0, 300, 300))
+            texts.add_text("footplate-layout", json.dumps({"panels": boxes, "legend": []}))
+            page.save(image.path, pnginfo=texts)
+    shown = show(*runs)
+    bounds = [element.rect for element in shown.find_elements("css selector", "#gallery .views > div")]
+    assert len(bounds) == 2
+    assert abs(bounds[0]["width"] - bounds[1]["width"]) < 2  # two panels one above the other next to one of each run
+    tops = [element.rect["y"] for element in shown.find_elements("css selector", "#gallery .panel")]
+    assert tops[0] == tops[2] < tops[1]
 
 
 def two_runs(make_run: MakeRun, first: Sequence[float], second: Sequence[float]) -> list[Run]:

@@ -1,7 +1,7 @@
-// Line charts as SVG. All charts share the visible range of iterations and the smoothing.
+// Line charts as SVG. All charts share the horizontal axis and its visible range, the hidden curves and the smoothing.
 
 const charts = [];
-const view = { range: null, smoothing: 0 };
+const view = { range: null, smoothing: 0, byTime: false, log: false, hidden: new Set() };
 const MOST_LETTERS = 12; // the longest name that is shown next to a last point
 const MANY = 150; // curves with more points are smoothed by default
 
@@ -34,9 +34,27 @@ const movingAverage = (values, factor) => {
   });
 };
 
+/** The training time in seconds of a run at an iteration. */
+const secondsAt = (run, iteration) => {
+  const { clock } = data.runs[run];
+  const after = Math.max(1, clock.findIndex(([at]) => at >= iteration));
+  const [[x, y], [nextX, nextY]] = clock.at(-1)[0] < iteration ? clock.slice(-2) : clock.slice(after - 1, after + 1);
+  return y + ((nextY - y) * (iteration - x)) / (nextX - x);
+};
+/** Returns a curve or mark at its place on the horizontal axis. The training time of a band is the mean over its seeds. */
+const placed = (each) => {
+  if (!view.byTime) return each;
+  const runs = each.low ? data.variants[variantOf[each.run]].counted : [each.run];
+  const seconds = (at) => runs.reduce((sum, run) => sum + secondsAt(run, at), 0) / runs.length;
+  return { ...each, x: Array.isArray(each.x) ? each.x.map(seconds) : seconds(each.x) };
+};
+const axisText = (value) => (view.byTime ? duration(value) : whole(value));
+const axisName = (value) => `${view.byTime ? "training time" : "iteration"} ${axisText(value)}`;
+
 /** Returns the curves to draw. Training curves are smoothed, with the raw values in the background. */
 const prepared = (curves) => curves.flatMap((curve) => {
-  const noisy = view.smoothing > 0 && curve.mode === "train" && curve.x.length > 2;
+  if (curve.role === "raw") return [{ ...curve, faint: true }];
+  const noisy = view.smoothing > 0 && curve.mode === "train" && curve.role !== "mean" && curve.x.length > 2;
   if (!noisy) return [curve];
   const smooth = (key) => curve[key] && { [key]: smoothed(curve[key], view.smoothing) };
   return [...(curve.low ? [] : [{ ...curve, faint: true }]), { ...curve, ...smooth("y"), ...smooth("low"), ...smooth("high") }];
@@ -51,20 +69,28 @@ const extent = (values) => {
   return low <= high ? [low, high] : [0, 1];
 };
 
-/** The range of iterations in all charts. Begins at zero unless the first point is late. Computed when all charts exist. */
+/** The horizontal range of all charts. Begins at zero unless the first point is late. Computed when all charts exist. */
 let allEnds = null;
 const ends = () => {
   if (!allEnds) {
-    const [first, last] = extent(charts.flatMap(({ curves }) => curves.flatMap((curve) => [curve.x[0], curve.x.at(-1)])));
+    const [first, last] = extent(charts.flatMap(({ source }) => source.curves.map(placed).flatMap(({ x }) => [x[0], x.at(-1)])));
     allEnds = first > 0 && first <= last / 4 ? [0, last] : [first, last];
   }
   return allEnds;
 };
 
+const renderAll = () => charts.forEach((chart) => chart.render());
+/** Changes the axes of all charts. Shows the whole run again, because the unit may have changed. */
+const setView = (changes) => {
+  Object.assign(view, changes, { range: null });
+  allEnds = null;
+  renderAll();
+};
+
 const zoomTo = (low, high) => {
   const [first, last] = ends();
   view.range = low == null || (low <= first && high >= last) ? null : [Math.max(low, first), Math.min(high, last)];
-  charts.forEach((chart) => chart.render());
+  renderAll();
 };
 
 const zoomByKey = (event) => {
@@ -94,15 +120,24 @@ const usual = (values) => {
 };
 
 /** The lowest and highest visible value with a margin. The margin does not extend below zero if no value is negative. */
-const verticalRange = (curves, [from, to], span) => {
+const verticalRange = (curves, [from, to], span, log) => {
   const all = curves.flatMap(({ x, y, low, high }) => [y, low, high].filter(Boolean).map((values) => ({ x, values })));
   const inView = all.flatMap(({ x, values }) => values.filter((_, place) => x[place] >= from && x[place] <= to));
   const values = inView.length ? inView : all.flatMap((each) => each.values);
   const [low, highest] = extent(values);
+  if (log) return withMargin(Math.log10(low), Math.log10(highest)).map((power) => 10 ** power);
   const high = Math.min(highest, usual(values));
   const missing = Math.max(span - (high - low), 0);
   const [bottom, top] = withMargin(low - missing / 2, high + missing / 2);
   return [low >= 0 ? Math.max(bottom, 0) : bottom, top];
+};
+
+/** Returns round numbers on a logarithmic axis: 1, 2 and 5 times powers of ten, or only the powers if these are many. */
+const logTicks = (low, high, most) => {
+  const powers = Array.from({ length: Math.floor(Math.log10(high)) - Math.floor(Math.log10(low)) + 1 }, (_, place) => 10 ** (Math.floor(Math.log10(low)) + place));
+  const inside = (factors) => powers.flatMap((power) => factors.map((factor) => Number((factor * power).toPrecision(1)))).filter((tick) => tick >= low && tick <= high);
+  const marks = [[1, 2, 5], [1]].map(inside).find((each) => each.length <= 2 * most) ?? inside([1]).filter((_, place, { length }) => !(place % Math.ceil(length / most)));
+  return marks.length > 1 ? marks : ticks(low, high, most);
 };
 
 const PERCENTAGE = /IoU|acc|dice|f-?score|f1|precision|recall|mAP|(^|_)A[PR](_|\b|\d)/i;
@@ -122,6 +157,19 @@ const path = (curve, toX, toY) => {
   return text;
 };
 
+/** A legend whose entries hide and show the curves with their key in all charts. */
+const legendOf = (entries) => {
+  const items = entries.map(({ key, color, dash }) => {
+    const line = draw("svg", { class: "key", width: 22, height: 8, "aria-hidden": true }, draw("path", { d: "M0 4H22", style: `stroke:${color}`, "stroke-dasharray": dash }));
+    return make("li", {}, make("button", { type: "button", title: "Hide or show", "data-key": key, "aria-pressed": !view.hidden.has(key), onclick: () => {
+      if (!view.hidden.delete(key)) view.hidden.add(key);
+      document.querySelectorAll(".legend button").forEach((each) => each.setAttribute("aria-pressed", !view.hidden.has(each.dataset.key)));
+      renderAll();
+    } }, line, key));
+  });
+  return items.length ? make("ul", { class: "legend" }, ...items) : null;
+};
+
 /** Returns the `d` of the area between the lowest and the highest seed. */
 const area = ({ x, low, high }, toX, toY) => {
   const edge = (values, places) => places.map((place) => `${toX(x[place]).toFixed(1)} ${toY(values[place]).toFixed(1)}`);
@@ -132,12 +180,12 @@ const area = ({ x, low, high }, toX, toY) => {
 /**
  * A chart of curves over iterations.
  *
- * `curves` have `x`, `y`, `color`, `name`, `mode`, and optionally `dash`, `thin` and `lastLabel`, and for several seeds `low` and `high`; `marks` are highlighted points
+ * `curves` have `x`, `y`, `run`, `key` (in the legend), `color`, `name`, `mode`, and optionally `dash`, `thin` and `lastLabel`, and for several seeds `low` and `high`; `marks` are highlighted points
  * with `x`, `y`, `color` and `text`. `span` is the smallest visible range of values.
  */
 class LineChart {
   constructor({ title, subtitle = "", curves, marks = [], height = 200, legend = curves.length > 1, extra = [], span = 0 }) {
-    Object.assign(this, { title, curves, marks, height, span });
+    Object.assign(this, { source: { curves, marks }, title, height, span });
     this.holder = make("div", { class: "plot", style: `height:${height}px` });
     const thinned = curves.some((curve) => curve.thinned);
     const heading = make("h3", {}, title, subtitle ? " " : null, subtitle ? make("small", {}, subtitle) : null);
@@ -163,28 +211,26 @@ class LineChart {
   }
 
   legend() {
-    const entries = this.curves.filter((curve) => !curve.thin).map((curve) => {
-      const line = draw("svg", { class: "key", width: 22, height: 8, "aria-hidden": true },
-        draw("path", { d: "M0 4H22", style: `stroke:${curve.color}`, "stroke-dasharray": curve.dash }));
-      return make("li", {}, line, curve.name);
-    });
-    return entries.length ? make("ul", { class: "legend" }, ...entries) : null;
+    return legendOf([...Map.groupBy(this.source.curves.filter(({ thin, role }) => !thin && role !== "raw"), ({ key }) => key).values()].map(([curve]) => curve));
   }
 
   /** Draws the chart if it is near the screen or if `always` is set. */
   render(always = false) {
     const width = this.holder.clientWidth;
     if (!width || !(this.near || always)) return;
+    [this.curves, this.marks] = ["curves", "marks"].map((kind) => this.source[kind].filter(({ key }) => !view.hidden.has(key)).map(placed));
     const shown = prepared(this.curves);
+    const log = view.log && shown.length > 0 && shown.every(({ y, low }) => [y, low].every((values) => !values || values.every((value) => value == null || value > 0)));
     const range = view.range ?? ends();
     const [from, to] = range[0] < range[1] ? range : [range[0] - 1, range[1] + 1];
-    const [low, high] = verticalRange(shown, [from, to], this.span);
-    const yTicks = ticks(low, high, Math.max(2, this.height / 45));
+    const [low, high] = verticalRange(shown, [from, to], this.span, log);
+    const yTicks = (log ? logTicks : ticks)(low, high, Math.max(2, this.height / 45));
     const left = 13 + 7.5 * Math.max(...yTicks.map((tick) => short(tick).length), 2), bottom = this.height - 22;
-    const right = width - Math.max(4 * whole(to).length + 4, ...this.lastPoints(from, to).map(({ text }) => 7 * text.length + 16));
+    const right = width - Math.max(4 * axisText(to).length + 4, ...this.lastPoints(from, to).map(({ text }) => 7 * text.length + 16));
     const toX = (x) => left + ((x - from) / (to - from)) * (right - left);
     const top = this.marks.some((mark) => mark.text) ? 24 : 8;
-    const toY = (y) => Math.max(bottom - ((y / 2 - low / 2) / (high / 2 - low / 2)) * (bottom - top), 3);
+    const scaled = log ? Math.log10 : (y) => y / 2; // the difference of two large numbers may be infinite
+    const toY = (y) => Math.max(bottom - ((scaled(y) - scaled(low)) / (scaled(high) - scaled(low))) * (bottom - top), 3);
     this.scale = { from, to, left, right, bottom, toX, toY };
     this.holder.replaceChildren(draw("svg", { width, height: this.height, role: "img", "aria-label": this.title },
       this.grid(yTicks), this.lines(shown), ...this.marks.map((mark) => this.mark(mark)), ...this.lastMarks(), this.outlier(high),
@@ -197,7 +243,7 @@ class LineChart {
       draw("line", { x1: left, x2: right, y1: toY(tick), y2: toY(tick) }),
       draw("text", { x: left - 7, y: toY(tick) + 4, "text-anchor": "end" }, short(tick)),
     ]);
-    const columns = [[from, whole(from)], [(from + to) / 2, `iteration ${whole((from + to) / 2)}`], [to, whole(to)]].map(([tick, text]) =>
+    const columns = [[from, axisText(from)], [(from + to) / 2, axisName((from + to) / 2)], [to, axisText(to)]].map(([tick, text]) =>
       draw("text", { x: toX(tick), y: bottom + 17, "text-anchor": "middle" }, text));
     return draw("g", { class: "grid" }, ...rows.flat(), ...columns);
   }
@@ -240,7 +286,7 @@ class LineChart {
     const points = this.curves.flatMap(({ x, y }) => x.map((at, place) => ({ at, y: y[place] }))).filter(({ at, y }) => at >= from && at <= to && y > high);
     if (!points.length) return null;
     const { at, y } = points.reduce((most, each) => (each.y > most.y ? each : most));
-    return draw("text", { class: "outlier", x: toX(at) + 6, y: 13 }, `↑ ${short(y)} at ${compact(at)}`);
+    return draw("text", { class: "outlier", x: toX(at) + 6, y: 13 }, `↑ ${short(y)} at ${view.byTime ? duration(at) : compact(at)}`);
   }
 
   /** The last visible point of each curve with a `lastLabel`, and its text. */
@@ -311,7 +357,7 @@ class LineChart {
         curve.thin ? draw("path", { class: "line", style: `--c:${curve.color}`, d: path(curve, toX, toY) }) : null,
         draw("circle", { cx: toX(curve.x[place]), cy: toY(curve.y[place]), r: 4, style: `--c:${curve.color}` }),
       ]));
-    showTip(event, [make("strong", {}, `iteration ${whole(x)}`), ...curves.map(({ curve, place }) =>
+    showTip(event, [make("strong", {}, axisName(x)), ...curves.map(({ curve, place }) =>
       make("span", {}, make("i", { style: `background:${curve.color}` }), `${curve.name} `, make("b", {}, short(curve.y[place])), curve.low ? ` (${short(curve.low[place])} to ${short(curve.high[place])})` : ""))]);
   }
 }

@@ -151,13 +151,13 @@ const styled = (chart) => chart.curves.map((curve, place) => {
   const label = chart.curves.some((other) => other.label !== curve.label) ? curve.label : "";
   const owner = curve.low ? variantNames[variantOf[curve.run]] : data.runs[curve.run].name;
   const name = [several ? owner : "", label].filter(Boolean).join(", ") || fullName(chart);
-  return { ...curve, name, color: several ? colorOf(curve.run) : colorAt(place), dash: several && validates ? "6 4" : null };
+  return { ...curve, name: curve.role === "raw" ? `${name}, as logged` : name, key: several ? variantNames[variantOf[curve.run]] : name, color: several ? colorOf(curve.run) : colorAt(place), dash: several && validates ? "6 4" : null };
 });
 
 const bestMarks = (curves) => curves.filter((curve) => isRanked && !curve.low && data.runs[curve.run].metric).map((curve) => {
   const { value, iteration } = data.runs[curve.run].metric;
   const named = curve.run === 0;
-  return { x: iteration, y: value, color: curve.color, text: named ? `best ${figure(value)} at ${compact(iteration)}` : "" };
+  return { x: iteration, y: value, run: curve.run, key: curve.key, color: curve.color, text: named ? `best ${figure(value)} at ${compact(iteration)}` : "" };
 });
 
 /** The data of the headline chart, or null if the loss chart shows the headline metric. */
@@ -177,7 +177,7 @@ const headlineChart = () => {
   const all = [chart, ...others].flatMap((each) => each.curves.map((curve) => ({ ...curve, label: others.length ? each.set : "", lastLabel: others.length ? each.set : "" })));
   const curves = styled({ ...chart, curves: all });
   const title = others.length ? chart.name : fullName(chart);
-  const options = { title, curves, marks: bestMarks(curves.slice(0, chart.curves.length)), height: 250, legend: curves.length > 1 && curves.length <= COLORS };
+  const options = { title, curves, marks: bestMarks(curves.slice(0, chart.curves.length)), height: 250, legend: curves.length > 1 && (!several || data.variants.length > 1) };
   return others.length ? chartOf(chart, options).element : metricChart(chart, options);
 };
 
@@ -202,7 +202,7 @@ const lossChart = () => {
   }
   const marks = bestMarks(validations.filter((curve) => headline?.name === [setOf(curve), "loss"].filter(Boolean).join("/")));
   const equal = chart.equal.length ? `; same as ${chart.equal.join(", ")}` : "";
-  const built = new LineChart({ title: "Loss", subtitle: `${!validated ? "training" : several ? "training, and validation (dashed)" : "training and validation"}${equal}`, curves, marks, height: 250, legend: curves.length > 1 && curves.length <= COLORS });
+  const built = new LineChart({ title: "Loss", subtitle: `training${curves.some(({ role }) => role === "mean") ? " (mean since the previous validation)" : ""}${validated ? ` and validation${several ? " (dashed)" : ""}` : ""}${equal}`, curves, marks, height: 250, legend: curves.length > 1 && (!several || data.variants.length > 1) });
   if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded. To add it, set ", make("code", {}, "val_cfg = dict(loss=True)"), " or, if the run has a ", make("code", {}, "training_step"), ", pass ", make("code", {}, "loss=..."), " to the Runner."));
   if (curves.every(({ x }) => x.length === 1)) built.element.append(note(`Logged once${several ? " per run" : ""}.`));
   return built.element;

@@ -11,8 +11,7 @@ const navigation = () => {
 
 setTheme(storedTheme() ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
 find("theme").addEventListener("click", switchTheme);
-const lengths = data.charts.loss?.curves.filter((curve) => curve.mode === "train").map((curve) => curve.x.length) ?? [];
-const longest = Math.max(0, ...lengths);
+const longest = Math.max(0, ...trainLengths());
 view.smoothing = longest > MANY ? Math.min(Number((1 - 20 / longest).toFixed(2)), 0.97) : 0;
 root.classList.toggle("several", several);
 overview(); pictures(); metrics(); classes(); details(); configs(); warnings(); environments(); navigation();

@@ -11,6 +11,8 @@ const imagesAt = (all, step) => [...Map.groupBy(all, ({ run, kind }) => `${run} 
   return images.map((image) => ({ ...image, frame: image.frames.findLast((frame) => frame.step === at) })).filter(({ frame }) => frame);
 });
 
+const FEW = 20; // curves with fewer points are not smoothed
+const FEW_STEPS = 5; // images of more steps have a slider
 const LEAST_SIDE = 320; // pixels; smaller images were not scaled down for the page
 
 /** One panel, which is a button if `open` is given. */
@@ -21,17 +23,25 @@ const panelOf = (name, step, open) => ({ caption, src }) => {
     open ? make("button", { type: "button", class: "enlarge", "aria-label": `Enlarge ${alt}`, onclick: open }, image) : image);
 };
 
-/** The panels of one image. Panels that are the same in all runs are shown once, and other panels for each run. */
+/**
+ * The panels of one image. Panels that are the same in all runs are shown once, and other panels for each run.
+ *
+ * Next to two runs, the shared panels stand in a column of the same height; above more runs, in a row.
+ */
 const panelsOf = (images, step, open = null) => {
   const frames = images.map(({ frame }) => frame);
   const isShared = ({ src, caption }) => frames.length > 1 && frames.every(({ panels }) => panels.some((each) => each.src === src && each.caption === caption));
-  const row = (panels, label, at) => make("div", { style: `flex-grow:${panels.length}` }, make("p", { class: "quiet" }, ...label),
-    make("div", { class: "panels", style: `--columns:${panels.length}` }, ...panels.map(panelOf(images[0].name, at, open))));
+  const row = (panels, label, at, columns = panels.length, share = columns) => make("div", { style: `flex-grow:${share}` }, make("p", { class: "quiet" }, ...label),
+    make("div", { class: "panels", style: `--columns:${columns}` }, ...panels.map(panelOf(images[0].name, at, open))));
   const shared = frames[0].panels.filter(isShared);
   const own = frames.map((frame, place) => row(frame.panels.filter((panel) => !isShared(panel)), [byRunName(images[place].run), several ? " " : null, `iteration ${whole(frame.step)}`].filter(Boolean), frame.step));
   const most = Math.max(...frames.map((frame) => frame.panels.length)) - shared.length;
   const legend = new Map(frames.flatMap((frame) => frame.legend.map(({ label, color }) => [label, color])));
-  return [make("div", { class: "views" }, shared.length ? row(shared, ["the same in all runs"], step) : null, most ? make("div", { style: `flex-grow:${most}` }, ...own) : null),
+  const isBeside = frames.length === 2;
+  const columns = isBeside ? Math.ceil(shared.length / 2) : shared.length;
+  const runColumns = isBeside ? 1 : frames.length % 2 === 0 ? 2 : most === 1 ? frames.length : 1;
+  return [make("div", { class: isBeside ? "views" : "views above" }, shared.length ? row(shared, ["the same in all runs"], step, columns, shared.length === 1 ? 2 : columns) : null,
+    most ? make("div", { class: "own", style: `flex-grow:${most};--columns:${runColumns}` }, ...own) : null),
     legend.size ? make("ul", { class: "legend" }, ...[...legend].map(([label, color]) => make("li", {}, make("span", { class: "swatch square", style: `background:${color}` }), label))) : null];
 };
 
@@ -55,7 +65,7 @@ const enlarge = (cards, place, step) => {
   dialog.showModal();
 };
 
-/** The images of some runs, with one slider for all of them. */
+/** The images of some runs, with one slider or, for a few steps, buttons for all of them. */
 const gallery = (all) => {
   const steps = [...new Set(all.flatMap(({ frames }) => frames.map((frame) => frame.step)))].sort((a, b) => a - b);
   const output = make("output"), holder = make("div", { id: "gallery" });
@@ -67,7 +77,8 @@ const gallery = (all) => {
   };
   const slider = make("input", { type: "range", min: 0, max: steps.length - 1, value: steps.length - 1, "aria-label": "Iteration of the images", oninput: () => show(Number(slider.value)) });
   show(steps.length - 1);
-  return [steps.length > 1 ? make("div", { class: "controls" }, slider, output) : "", holder];
+  const buttons = () => choice(steps.map((step) => `iteration ${whole(step)}`), steps.length - 1, show, "Iteration of the images");
+  return [steps.length < 2 ? "" : make("div", { class: "controls" }, ...(steps.length > FEW_STEPS ? [slider, output] : [buttons()])), holder];
 };
 
 /** The images. If there are many runs, only those of the first run of the best variants are shown at first. */
@@ -103,7 +114,7 @@ const classCurves = (chart, run) => {
   const lowest = [...last.keys()].filter((place) => last[place] != null).sort((a, b) => last[a] - last[b]).slice(0, 3);
   return results.classes.map((name, place) => ({
     x: results.steps, y: results.values[column].map((values) => values[place]),
-    name, run, mode: "val", thin: true, color: last[place] === 0 ? "var(--bad)" : colorOf(run), lastLabel: lowest.includes(place) ? name : "",
+    name, key: name, run, mode: "val", thin: true, color: last[place] === 0 ? "var(--bad)" : colorOf(run), lastLabel: lowest.includes(place) ? name : "",
   }));
 };
 
@@ -146,13 +157,19 @@ const metricChart = (chart, options = {}) => {
   return plain.element;
 };
 
+/** The lengths of the training curves that can be smoothed. */
+const trainLengths = () => [data.charts.loss, ...data.charts.metrics, ...data.charts.details].filter(Boolean)
+  .flatMap(({ curves }) => curves.filter(({ mode, role }) => mode === "train" && !role).map(({ x }) => x.length));
+
 const chartControls = () => {
   const value = make("output", {}, String(view.smoothing));
   const slider = make("input", { id: "smoothing", type: "range", min: 0, max: 0.99, step: 0.01, value: view.smoothing, oninput: () => {
     view.smoothing = Number(slider.value); value.value = slider.value;
-    charts.forEach((chart) => chart.render());
+    renderAll();
   } });
-  return make("div", { class: "controls" }, make("label", {}, "Smoothing ", slider), value,
+  const smoothing = Math.max(0, ...trainLengths()) > FEW ? [make("label", {}, "Smoothing ", slider), value] : [];
+  const axis = data.runs.every(({ clock }) => clock.length) ? choice(["Iterations", "Training time"], 0, (place) => setView({ byTime: place > 0 }), "Horizontal axis") : null;
+  return make("div", { class: "controls" }, axis, choice(["Linear", "Log"], 0, (place) => setView({ log: place > 0 }), "Vertical axis"), ...smoothing,
     make("button", { id: "zoom-out", type: "button", onclick: () => zoomTo(null, null) }, "Whole run"),
     make("details", { class: "help" }, make("summary", {}, "How to zoom"),
       make("p", {}, "Drag over a chart to zoom; all charts follow. Double-click for the whole run."),
@@ -171,7 +188,7 @@ const groupsOf = (shown) => {
 const metrics = () => {
   const section = find("metrics");
   if (data.charts.metrics.every(isOnFirstScreen)) return;
-  const legend = several ? make("p", { class: "quiet names" }, ...data.variants.map(({ name, runs }) => make("span", { class: "who" }, swatch(runs[0]), name))) : null;
+  const legend = data.variants.length > 1 ? legendOf(data.variants.map(({ name, runs }) => ({ key: name, color: colorOf(runs[0]) }))) : null;
   if (legend) section.append(legend);
   const groups = groupsOf(data.charts.metrics);
   for (const [name, all] of groups) {
