@@ -29,6 +29,26 @@ def test_every_argument_has_a_type_and_a_meaning() -> None:
     assert not bare
 
 
+def test_every_key_has_an_example() -> None:
+    # A description shows an example if it contains the key, a dict, or "Example:".
+    shown = re.compile(r"=|`dict\(|such as|Accepted for compatibility|Ignored|Not used|Has no effect")
+    without = [
+        (name, match[1])
+        for name, text in PAGES.items()
+        if name != "python.md"
+        for match in _ROW.finditer(text)
+        if not shown.search(match[4])
+    ]
+    assert not without
+
+
+def test_tables_have_as_many_cells_on_github() -> None:
+    """On GitHub, a bar ends a cell even in code."""
+    for name, text in PAGES.items():
+        for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+            assert len({line.count("|") for line in table.splitlines()}) == 1, (name, table.splitlines()[0])
+
+
 def test_options_of_many_commands_are_described_once() -> None:
     commands = PAGES["commands.md"]
     assert commands.count("| `--json` |") == 1

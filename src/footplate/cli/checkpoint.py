@@ -49,7 +49,7 @@ def add_commands(subparsers: Any) -> None:
         "--layout",
         choices=("plain", "mmengine"),
         default="plain",
-        help="a plain state dict, or a dict with meta and state_dict (default: plain)",
+        help="plain, a state dict (default), or mmengine, a dict with meta and state_dict",
     )
     consolidate = add(
         "consolidate", consolidate_folder, "convert a sharded checkpoint to a single file", "the file to write"

@@ -32,7 +32,7 @@ def add_launcher(parser: Parser) -> None:
     parser.add_argument(
         "--launcher",
         choices=LAUNCHERS,
-        help="the process launcher: pytorch (torchrun, detected automatically), slurm (srun) or mpi (mpirun)",
+        help="how processes start: none, pytorch (torchrun; detected automatically), slurm (srun) or mpi (mpirun)",
     )
     add_processes(parser)
     # The predecessor of torchrun passes this option; torchrun sets an environment variable instead.
