@@ -163,8 +163,15 @@ def package_of_repository(name: str) -> str | None:
 
 
 def cloned_folders() -> list[str]:
-    """Returns the folders in the current folder that are copies of a known package's repository."""
-    names = [*known_packages(), *(name for extension in extensions() for name in extension.repositories)]
+    """Returns the folders in the current folder that are copies of a known package's repository.
+
+    Packages without a name on PyPI do not count: the extensions themselves provide what runs use from them.
+    """
+    known = known_packages()
+    names = [*known, *(name for extension in extensions() for name in extension.repositories)]
     packages = {name: str(package_of_repository(name)) for name in names}
-    found = (name for name, package in packages.items() if os.path.isfile(os.path.join(name, package, "__init__.py")))
-    return [os.path.abspath(name) for name in found]
+    return [
+        os.path.abspath(name)
+        for name, package in packages.items()
+        if known.get(package) and os.path.isfile(os.path.join(name, package, "__init__.py"))
+    ]

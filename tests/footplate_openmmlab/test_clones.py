@@ -19,8 +19,9 @@ def test_a_clone_in_the_current_folder_precedes_an_installed_package(tmp_path: P
         "project/mmdetection3d/mmdet3d/__init__.py": "__version__ = '0.17.1'\nmmcv_maximum_version = '1.4.0'\n",
         "project/mmdetection3d/mmdet3d.egg-info/PKG-INFO": "Name: mmdet3d\nVersion: 0.17.1\n",  # as in its archive
         "project/mmdetection3d/projects/__init__.py": "raise ImportError",
+        "project/mmcv/mmcv/__init__.py": "raise ImportError",  # runs use the mmcv that is installed
         "project/projects/__init__.py": "",
-        "project/tools/script.py": "import mmdet3d, projects\nprint(mmdet3d.__version__)\n",
+        "project/tools/script.py": "import mmcv, mmdet3d, projects\nprint(mmdet3d.__version__)\n",
     }.items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(text)
