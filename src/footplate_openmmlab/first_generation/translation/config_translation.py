@@ -28,6 +28,7 @@ AnyConfig = Config | Mapping[str, Any]
 RULES: tuple[Rule, ...] = (
     runtime_rules.renamed,
     runtime_rules.dist_params,
+    runtime_rules.sync_bn,
     runtime_rules.resume,
     runtime_rules.device,
     model_rules.model_settings,
@@ -51,7 +52,7 @@ RULES: tuple[Rule, ...] = (
 # First-generation keys for optimization, schedules, checkpoints and logs, which conflict with `optim_wrapper`.
 _CONFLICTING = ("lr_config", "optimizer_config", "momentum_config", "checkpoint_config", "log_config")
 # Settings and sections that also occur in second-generation configs, so they do not determine the generation.
-_SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_workers")
+_SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_workers", "sync_bn")
 _SHARED = (*_SHARED_SETTINGS, "model", "train_cfg", "test_cfg", "custom_hooks", "optimizer", "optimizers")
 _LEFTOVERS = tuple(key for rule in RULES for key in rule.keys if key not in (*_CONFLICTING, *_SHARED))
 _OPTIMIZATION_KEYS = ("optim_wrapper", "param_scheduler")

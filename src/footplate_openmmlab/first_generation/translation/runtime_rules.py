@@ -56,6 +56,25 @@ def dist_params(draft: Draft) -> None:
                 draft.warn(f"dist_params.{key}", "has no effect; the launcher determines this setting")
 
 
+@rule("sync_bn")
+def sync_bn(draft: Draft) -> None:
+    """Replaces `True`, as in configs of some BEV repositories, with MMEngine's value.
+
+    ```python
+    sync_bn = True
+    ```
+
+    becomes
+
+    ```python
+    sync_bn = 'torch'
+    ```
+    """
+    value = draft.take("sync_bn")
+    if value:
+        draft.write("sync_bn", "torch" if value is True else value)
+
+
 @rule("device", "gpu_ids")
 def device(draft: Draft) -> None:
     """Removes device settings. The machine and torchrun determine the device.

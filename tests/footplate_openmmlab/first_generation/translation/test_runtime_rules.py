@@ -23,3 +23,8 @@ def test_top_level_model_settings_move_into_the_model() -> None:
 def test_resume(resume: dict[str, Any], expected: dict[str, Any]) -> None:
     found = sections({**EPOCHS, **resume})
     assert {key: found[key] for key in ("load_from", "resume") if key in found} == expected
+
+
+@pytest.mark.parametrize(("flag", "expected"), [(True, "torch"), ("mmcv", "mmcv"), (False, None)])
+def test_flag_for_synchronized_batch_norm(flag: Any, expected: str | None) -> None:
+    assert sections({**EPOCHS, "sync_bn": flag}).get("sync_bn") == expected
