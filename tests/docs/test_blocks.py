@@ -10,8 +10,9 @@ import pytest
 from tests.docs.pages import DOCS, ROOT, Block, blocks_of, commands_within, pages
 from tests.docs.trying import Page, check_words
 
-# Pages of the reference are generated; the tests of the translation rules test their examples.
-PAGES = [path for path in pages() if path.parent != DOCS / "reference" and blocks_of(path.read_text(encoding="utf-8"))]
+# The tests of the translation rules test the examples of the reference, and test_notebooks.py the notebooks.
+GENERATED = (DOCS / "notebooks", DOCS / "reference")
+PAGES = [path for path in pages() if path.parent not in GENERATED and blocks_of(path.read_text(encoding="utf-8"))]
 
 
 def _named(path: Path) -> str:

@@ -1,0 +1,91 @@
+"""Runs the notebooks of `docs/notebooks/`, and writes their outputs and the pages that show them."""
+
+import base64
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+
+_ENVIRONMENT = re.compile(r"/\S+/site-packages/")
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "notebooks"
+
+
+def execute(path: Path, folder: Path, python: str = sys.executable) -> Any:
+    """Runs a notebook, except for its installation, and returns it with outputs.
+
+    Args:
+        path: The notebook.
+        folder: The working folder. It also gets a folder `bin` with the command `footplate`.
+        python: The interpreter of the command `footplate`.
+    """
+    command = folder / "bin" / "footplate"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {python} -m footplate "$@"\n')
+    command.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}"}
+    notebook: Any = nbformat.read(path, as_version=4)
+    executed = nbformat.from_dict({**notebook, "cells": [cell for cell in notebook.cells if not _installs(cell)]})
+    client = nbclient.NotebookClient(
+        executed,
+        timeout=900,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    client.execute(env=environment)
+    outputs = {cell.id: cell for cell in executed.cells}
+    for cell in executed.cells:
+        for output in cell.get("outputs", ()):
+            output.get("data", {}).pop("image/jpeg", None)  # the same image as PNG is there too
+            if "text" in output:
+                output.text = _ENVIRONMENT.sub("", output.text.replace("\r\n", "\n"))
+    notebook.cells = [outputs.get(cell.id, cell) for cell in notebook.cells]
+    return notebook
+
+
+def page(path: Path) -> tuple[str, dict[str, bytes]]:
+    """Returns a notebook as a page, and the images in its outputs by file name."""
+    parts, images = [], dict[str, bytes]()
+    for cell in nbformat.read(path, as_version=4).cells:
+        parts.append(cell.source if cell.cell_type == "markdown" else f"```python\n{cell.source}\n```")
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "image/png" in data:
+                name = f"{path.stem}-{len(images) + 1}.png"
+                images[name] = base64.b64decode(data["image/png"])
+                parts.append(f"![Output]({name})")
+            else:
+                text = re.sub(r"\x1b\[[\d;]*m", "", output.get("text") or data["text/plain"])
+                parts.append(f"```text\n{text.rstrip()}\n```")
+    return "\n\n".join(parts) + "\n", images
+
+
+def _installs(cell: Any) -> bool:
+    return "install" in cell.metadata.get("tags", ())
+
+
+def main(python: str, *names: str) -> None:
+    """Runs notebooks and writes their pages.
+
+    Args:
+        python: The interpreter of the command `footplate`; for published-config, that of an environment with mmseg.
+        names: The notebooks.
+    """
+    for name in names:
+        path = FOLDER / f"{name}.ipynb"
+        with tempfile.TemporaryDirectory() as place:
+            nbformat.write(execute(path, Path(place), python), path)
+        text, images = page(path)
+        path.with_suffix(".md").write_text(text, encoding="utf-8")
+        for image, content in images.items():
+            (FOLDER / image).write_bytes(content)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
