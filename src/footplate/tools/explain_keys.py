@@ -1,8 +1,8 @@
 """Shows where the keys of a config were set."""
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from footplate.config import Config, ConfigDict
@@ -11,16 +11,18 @@ from footplate.config.formats import write_python, write_value
 from footplate.config.key_paths import next_step, split_path
 from footplate.error_context import join_path, origin_of
 from footplate.errors import ConfigError, Origin, shown_path
+from footplate.messages import indentation, wrap_line
 from footplate.tools.key_lookup import find_value
 
 _INDENT = "    "
-_COLUMN = 64
+_WIDTH = 80  # columns of a line
+_LEAST_WIDTH = 20  # columns of a shortened value
 
 
 class Line(NamedTuple):
     """One line of a resolved config."""
 
-    text: str  # the line, with its indentation
+    text: str  # the line, with its indentation; the value of a changed key may take several lines
     origin: Origin | None = None  # where the key was written
     before: Sequence[Replaced] = ()  # the earlier values of the key, the latest first
 
@@ -39,6 +41,7 @@ def _files_of(lines: Iterable[Line]) -> list[str]:
 def explain_config(cfg: Config) -> str:
     """Formats the resolved config with one value per line, and the location and earlier values of each key.
 
+    Shortens only values that were never changed. Lines are at most 80 columns wide, except for longer texts and paths.
     Does not import the modules that the config uses.
     """
     lines = list(_config_lines(cfg))
@@ -52,14 +55,31 @@ def explain_config(cfg: Config) -> str:
         file = os.path.relpath(origin.file, folder) if origin.file in far else shown_path(origin.file)
         return str(Origin(file, origin.line))
 
-    width = min(_COLUMN, max((len(line.text) for line in lines if line.origin), default=0) + 2)
-    texts = [f"# files below {folder}"] if folder else []
-    for line in lines:
-        note = shorten(line.origin)
-        for replaced in line.before:
-            note += f"  was {brief(replaced.value)}, {shorten(replaced.origin)}"
-        texts.append(f"{line.text.ljust(width)}  # {note}" if note else line.text)
-    return "\n".join(texts) + "\n"
+    notes = [
+        [shorten(line.origin), *(f"was {write_value(past.value)}, {shorten(past.origin)}" for past in line.before)]
+        for line in lines
+    ]
+    shown = [f"# files below {folder}"] if folder else []
+    column = _column([line.text for line in lines if line.origin], [f"# {locations[0]}" for locations in notes], 4)
+    for line, own in zip(lines, notes, strict=True):
+        shown += _noted(line.text, own if any(own) else [], column)
+    return "\n".join(shown) + "\n"
+
+
+def _column(texts: Iterable[str], notes: Iterable[str], gap: int) -> int:
+    """Returns the column at which the notes of short lines begin, `gap` columns after the longest text."""
+    longest = max((len(text) for text in texts if "\n" not in text), default=0)
+    return min(longest + gap, max(_WIDTH - max(map(len, notes), default=0), 0))
+
+
+def _noted(text: str, notes: Sequence[str], column: int) -> list[str]:
+    """Adds notes to a line, or puts each note on lines of its own if the line would be too wide."""
+    line = f"{text}  ".ljust(column) + f"# {'  '.join(notes)}" if notes else text
+    if len(line) <= _WIDTH or not notes:
+        return [line]
+    indent = " " * (indentation(text) + len(_INDENT)) + "# "
+    wrapped = chain(*(wrap_line(indent + note, _WIDTH, indent, len(indent) + 2).split("\n") for note in notes))
+    return [text, *(indent + part[len(indent) :] for part in wrapped)]  # each line is a comment
 
 
 def explain_key(cfg: Config, path: str) -> str:
@@ -73,19 +93,24 @@ def explain_key(cfg: Config, path: str) -> str:
     _, _, value = find_value(cfg._cfg_dict, path)
     steps = history(cfg, path)
     written = write_python({"value": value})[len("value = ") :]
-    notes = [f"  # {step.origin}" if step.origin else "" for step in steps]
+    notes = [str(step.origin) if step.origin else "" for step in steps]
     if len(steps) == 1:  # the value is already shown
-        lines = [f"{note}\n".replace("#", "# set at", 1) for note in notes if note]
+        lines = [f"  # set at {note}" for note in notes if note]
     else:
-        room = shutil.get_terminal_size((_COLUMN * 4, 24)).columns - max(map(len, notes)) - 5
-        texts = [brief(step.value, max(min(_COLUMN, room), _COLUMN // 4)) for step in steps]
-        width = max(map(len, texts))
-        rows = enumerate(zip(texts, notes, strict=True))
-        lines = [f"{'  -> ' if place else '     '}{text:<{width}}{note}\n" for place, (text, note) in rows]
+        marks = ["     ", *["  -> "] * (len(steps) - 1)]
+        texts = [
+            wrap_line(mark + write_value(step.value), _WIDTH, mark, 5) for mark, step in zip(marks, steps, strict=True)
+        ]
+        column = _column(texts, [f"# {note}" for note in notes], 2)
+        lines = [
+            line
+            for text, note in zip(texts, notes, strict=True)
+            for line in _noted(text, [note] if note else [], column)
+        ]
     nested = [line.origin for line in _lines(value, "", "", None)]
     if overrides := {origin.file for origin in nested if isinstance(origin, KeyOrigin) and origin.is_override}:
-        lines.append(f"  # items changed by {' and '.join(sorted(overrides))}\n")
-    return f"{path} = {written}" + "".join(lines)
+        lines.append(f"  # items changed by {' and '.join(sorted(overrides))}")
+    return f"{path} = {written}" + "".join(f"{line}\n" for line in lines)
 
 
 def keys_as_data(cfg: Config, path: str = "") -> dict[str, Any]:
@@ -152,8 +177,13 @@ def _lines(value: Any, indent: str, key: str, origin: Origin | None, end: str = 
         for item in value:
             yield from _lines(item, indent + _INDENT, "", None)
         yield Line(f"{indent}{closing}{end}")
+    elif before or len(f"{indent}{key}{write_value(value)}{end}") <= _WIDTH:
+        written = write_value(value)
+        if len(f"{indent}{key}{written}{end}") > _WIDTH:
+            written = write_python({"value": value})[len("value = ") :].rstrip().replace("\n", f"\n{indent}")
+        yield Line(f"{indent}{key}{written}{end}", origin, before)
     else:
-        yield Line(f"{indent}{key}{brief(value)}{end}", origin, before)
+        yield Line(f"{indent}{key}{brief(value, max(_WIDTH - len(indent + key + end), _LEAST_WIDTH))}{end}", origin)
 
 
 def brief(value: Any, width: int = 72) -> str:

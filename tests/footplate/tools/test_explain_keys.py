@@ -64,6 +64,24 @@ def test_key_is_shown_with_its_history(cfg: Config) -> None:
     assert explain_key(cfg, "hook").endswith("  # set at base.py:3\n  # items changed by --set\n")
 
 
+def test_lines_have_80_columns_and_changed_values_are_not_shortened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names, others = ([f"{kind} {number}" for number in range(20)] for kind in ("class", "other"))
+    Path("a.py").write_text(f"classes = {names}\nunchanged = {others}\nlr = 0.1\n")
+    cfg = Config.fromfile("a.py")
+    apply_overrides(cfg, [f"classes={[*names, 'last']}", "lr=0.25"])
+    for text in (explain_config(cfg), explain_key(cfg, "classes")):
+        assert max(map(len, text.splitlines()[1:])) <= 80
+        plain = re.sub(r"\s*(# )?\s*", "", text)
+        for values in (names, [*names, "last"]):
+            assert "".join(f"'{name}'," for name in values).replace(" ", "")[:-1] in plain
+    assert "'other 0', 'other 1'" in explain_config(cfg)
+    assert "other 19" not in explain_config(cfg)
+    assert re.search(r"lr = 0.25 +# --set  was 0.1, a.py:3\n", explain_config(cfg))
+
+
 def test_nearest_key_is_suggested_for_an_unknown_key(cfg: Config) -> None:
     with pytest.raises(ConfigKeyError, match="'hook.every' has no key 'm'"):
         explain_key(cfg, "hook.every.m")
