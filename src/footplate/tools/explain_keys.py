@@ -60,23 +60,27 @@ def explain_config(cfg: Config) -> str:
         for line in lines
     ]
     shown = [f"# files below {folder}"] if folder else []
-    column = _column([line.text for line in lines if line.origin], [f"# {locations[0]}" for locations in notes], 4)
+    column = _column([(line.text, f"# {own[0]}") for line, own in zip(lines, notes, strict=True) if line.origin], 4)
     for line, own in zip(lines, notes, strict=True):
         shown += _noted(line.text, own if any(own) else [], column)
     return "\n".join(shown) + "\n"
 
 
-def _column(texts: Iterable[str], notes: Iterable[str], gap: int) -> int:
-    """Returns the column at which the notes of short lines begin, `gap` columns after the longest text."""
-    longest = max((len(text) for text in texts if "\n" not in text), default=0)
-    return min(longest + gap, max(_WIDTH - max(map(len, notes), default=0), 0))
+def _column(lines: Iterable[tuple[str, str]], gap: int) -> int:
+    """Returns the column of the notes, `gap` columns after the longest text that fits on a line with its note."""
+    fitting = [(len(text) + gap, len(note)) for text, note in lines if len(f"{text}{note}") + gap <= _WIDTH]
+    texts, notes = (max(lengths) for lengths in zip(*fitting, strict=True)) if fitting else (0, 0)
+    return min(texts, _WIDTH - notes)
 
 
 def _noted(text: str, notes: Sequence[str], column: int) -> list[str]:
     """Adds notes to a line, or puts each note on lines of its own if the line would be too wide."""
-    line = f"{text}  ".ljust(column) + f"# {'  '.join(notes)}" if notes else text
-    if len(line) <= _WIDTH or not notes:
-        return [line]
+    if not notes:
+        return [text]
+    note = f"# {'  '.join(notes)}"
+    for line in (f"{text}  ".ljust(column) + note, f"{text}  {note}"):
+        if len(line) <= _WIDTH:
+            return [line]
     indent = " " * (indentation(text) + len(_INDENT)) + "# "
     wrapped = chain(*(wrap_line(indent + note, _WIDTH, indent, len(indent) + 2).split("\n") for note in notes))
     return [text, *(indent + part[len(indent) :] for part in wrapped)]  # each line is a comment
@@ -101,7 +105,7 @@ def explain_key(cfg: Config, path: str) -> str:
         texts = [
             wrap_line(mark + write_value(step.value), _WIDTH, mark, 5) for mark, step in zip(marks, steps, strict=True)
         ]
-        column = _column(texts, [f"# {note}" for note in notes], 2)
+        column = _column([(text, f"# {note}") for text, note in zip(texts, notes, strict=True)], 2)
         lines = [
             line
             for text, note in zip(texts, notes, strict=True)
