@@ -55,6 +55,10 @@ def test_seeds_of_a_variant_are_one_row_and_one_band(show: Show, make_run: MakeR
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child :is(path.line, path.band)")) == 4
     assert texts_of(page, "#classes thead th") == ["class", "b*", "a*", "b* − a*"]
     assert text_of(page, "#config table") == "Different b* a* lr 0.2 0.1"
+    scores = page.find_elements("css selector", "#figures .score")
+    assert scores[0].size["height"] < 1.5 * scores[1].size["height"]  # on one line
+    borders = [score.value_of_css_property("border-bottom-style") for score in scores]
+    assert borders == ["none", "none", "none", "solid"] + 4 * ["none"]  # between the variants
 
 
 def test_shared_panels_are_as_high_as_the_panels_of_two_runs(show: Show, make_run: MakeRun) -> None:

@@ -7,6 +7,7 @@ import pytest
 from footplate.config import Config
 from footplate.tools.checkpoint_contents import code_to_load
 from footplate.tools.report_overview import (
+    Headline,
     choose_headline,
     config_table,
     describe_run,
@@ -215,7 +216,7 @@ def test_variants_are_compared_by_their_means_and_not_by_the_luckiest_seed() -> 
         for lr, values in ((0.1, (40, 42)), (0.2, (20, 50)))
     )
     unfinished, repeated = seed_of(0.1, 2, 99, done=40), steady[0]._replace(folder=Path("again"))
-    headline = steady[0].series[0], "greater"
+    headline: Headline = (steady[0].series[0], "greater")
     variants = order_variants([*lucky, *steady, unfinished, repeated], headline)
     assert variants == [[unfinished, steady[1], steady[0], repeated], [lucky[1], lucky[0]]]
     first, second = describe_variants(variants, headline)
@@ -231,7 +232,7 @@ def test_a_difference_is_clear_with_three_seeds_each_that_do_not_overlap(
     better: Sequence[float], worse: Sequence[float], clear: bool
 ) -> None:
     runs = [seed_of(lr, seed, value) for lr, values in ((1, worse), (2, better)) for seed, value in enumerate(values)]
-    headline = runs[0].series[0], "greater"
+    headline: Headline = (runs[0].series[0], "greater")
     described = describe_variants(order_variants(runs, headline), headline)
     assert [variant["clear"] for variant in described] == [clear, clear]
 

@@ -118,13 +118,13 @@ const leaderboard = () => {
     const seeds = `${counted.length < runs.length ? `${counted.length} of ` : ""}${runs.length} seeds`;
     const change = place ? make("span", { class: clear ? "" : "unknown" }, changeText(mean)) : null;
     return [row(place || !isRanked ? "" : "best", make("th", { scope: "row", title: name }, swatch(runs[0]), name, " ", make("small", {}, seeds)), [
-      [mean == null ? "–" : `${figure(mean, value)}${deviation == null ? "" : ` ± ${figure(deviation, value)}`}`, "score"], [change], ...Array(5).fill([null])]),
+      [mean == null ? "–" : `${figure(mean, value)}${deviation == null ? "" : `\u00a0±\u00a0${figure(deviation, value)}`}`, "score"], [change], ...Array(5).fill([null])]),
     ...runs.map((run) => runRow(run, place, true))];
   };
   return make("div", {}, make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
     make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))),
     make("tbody", {}, ...data.variants.flatMap(variantRows)))),
-  second ? note("± is the standard deviation over seeds (n − 1). A difference is gray unless each variant has at least three seeds and every seed of one is better than every seed of the other. Then the headline is green. Equal variants reach this in one of ten comparisons.") : null);
+  second ? note(`${data.variants.some(({ deviation }) => deviation != null) ? "± is the standard deviation over seeds (n − 1). " : ""}A difference is gray unless each variant has at least three seeds and every seed of one is better than every seed of the other. Then the headline is green. Equal variants reach this in one of ten comparisons.`) : null);
 };
 
 /** The headline metric on every validation set, at the best checkpoint of the best run. */
