@@ -71,23 +71,22 @@ class UpdaterHook(Hook):
         if self.warmup_epochs is not None:
             self.warmup_iters = self.warmup_epochs * len(runner.data_loader)
         if self.by_epoch:
-            self._regular = self._values(runner)
-            self._write(runner, self._regular)
+            self.regular_values = self._call("get_regular_{}", runner)
+            self.set_values(runner, self.regular_values)
 
     def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         """Sets the learning rate or momentum for the iteration, during warm-up or if `by_epoch` is not set."""
         length = 0 if self.warmup is None else self.warmup_iters or 0
         if not self.by_epoch:
-            self._regular = self._values(runner)
+            self.regular_values = self._call("get_regular_{}", runner)
         if runner.iter < length:
-            warmup = self.warmup, self.warmup_ratio, runner.iter / length
-            warm = {
-                name: [warm_value(self.field, regular, *warmup) for regular in values]
-                for name, values in self._regular.items()
-            }
-            self._write(runner, warm)
+            self.set_values(runner, self._call("get_warmup_{}", runner.iter))
         elif not self.by_epoch or 0 < runner.iter == length:
-            self._write(runner, self._regular)
+            self.set_values(runner, self.regular_values)
+
+    def _call(self, method: str, *args: Any) -> Any:
+        """Calls a method that is named after the field, as in `get_lr`. Subclasses may override it."""
+        return getattr(self, method.format(self.field))(*args)
 
     @property
     def base_values(self) -> Any:
@@ -97,27 +96,46 @@ class UpdaterHook(Hook):
         """
         return self._base.get("", self._base)
 
+    @base_values.setter
+    def base_values(self, values: Any) -> None:
+        self._base = _by_name(values)
+
     @property
     def regular_values(self) -> Any:
         """The current values without warm-up, in the same form as `base_values`."""
         return self._regular.get("", self._regular)
 
+    @regular_values.setter
+    def regular_values(self, values: Any) -> None:
+        self._regular = _by_name(values)
+
     def get_regular_values(self, runner: Any) -> Any:
         """Computes the current values without warm-up, in the same form as `base_values`."""
-        values = self._values(runner)
+        values = {name: [self._call("get_{}", runner, base) for base in bases] for name, bases in self._base.items()}
         return values.get("", values)
 
-    def _values(self, runner: Any) -> _Values:
-        value_of = getattr(self, f"get_{self.field}")
-        return {name: [value_of(runner, base) for base in bases] for name, bases in self._base.items()}
+    def get_warmup_values(self, cur_iters: int) -> Any:
+        """Computes the values after `cur_iters` iterations of the warm-up, in the same form as `base_values`."""
+        warmup = self.warmup, self.warmup_ratio, cur_iters / (self.warmup_iters or 1)
+        warm = {
+            name: [warm_value(self.field, regular, *warmup) for regular in values]
+            for name, values in self._regular.items()
+        }
+        return warm.get("", warm)
 
-    def _write(self, runner: Any, values: _Values) -> None:
-        for name, of_groups in values.items():
+    def set_values(self, runner: Any, values: Any) -> None:
+        """Sets the learning rate or momentum of the parameter groups. `values` has the form of `base_values`."""
+        for name, of_groups in _by_name(values).items():
             part = runner.optim_wrapper.parts[name]
             key = field_key(part.optimizer, self.field)
             for group, value in zip(part.param_groups, of_groups, strict=True):
                 if key in group:
                     write_field(group, key, value)
+
+
+def _by_name(values: Any) -> _Values:
+    """Returns values in the form of `base_values` as a dict with optimizer names."""
+    return values if isinstance(values, dict) else {"": values}
 
 
 @HOOKS.register_module()
@@ -132,6 +150,8 @@ class LrUpdaterHook(UpdaterHook):
     base_lr = UpdaterHook.base_values
     regular_lr = UpdaterHook.regular_values
     get_regular_lr = UpdaterHook.get_regular_values
+    get_warmup_lr = UpdaterHook.get_warmup_values
+    _set_lr = UpdaterHook.set_values
 
     def get_lr(self, runner: Any, base_lr: float) -> float:
         """Returns the current learning rate for a parameter group with initial learning rate `base_lr`."""
@@ -150,6 +170,8 @@ class MomentumUpdaterHook(UpdaterHook):
     base_momentum = UpdaterHook.base_values
     regular_momentum = UpdaterHook.regular_values
     get_regular_momentum = UpdaterHook.get_regular_values
+    get_warmup_momentum = UpdaterHook.get_warmup_values
+    _set_momentum = UpdaterHook.set_values
 
     def get_momentum(self, runner: Any, base_momentum: float) -> float:
         """Returns the current momentum for a parameter group with initial momentum `base_momentum`."""

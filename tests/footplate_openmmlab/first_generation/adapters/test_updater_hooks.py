@@ -108,3 +108,40 @@ class OwnRates(LrUpdaterHook):
 
 def test_a_subclass_may_set_the_rates_of_an_epoch_itself() -> None:
     assert rates_by_epoch(OwnRates()) == rates_by_epoch(OwnRates(warmup="constant", warmup_iters=1)) == [0.5] * 4
+
+
+class AfterIterations(LrUpdaterHook):
+    """Stores and sets the rates itself, with the methods of mmcv's base class."""
+
+    def before_run(self, runner: Any) -> None:
+        self.base_lr = [2 * group["lr"] for group in runner.optimizer.param_groups]
+        self.regular_lr = self.base_lr
+
+    def before_train_epoch(self, runner: Any) -> None:
+        pass
+
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        self._set_lr(runner, self.get_warmup_lr(runner.iter) if runner.iter < 2 else self.base_lr)
+
+
+def test_a_subclass_may_store_and_set_the_rates_itself() -> None:
+    hook = AfterIterations(warmup="linear", warmup_iters=2, warmup_ratio=0.1)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    runner = SimpleNamespace(optim_wrapper=OptimWrapper(optimizer), optimizer=optimizer, iter=0)
+    hook.before_run(runner)
+    found = []
+    for runner.iter in range(4):
+        hook.before_train_iter(runner)
+        found.append(optimizer.param_groups[0]["lr"])
+    assert found == pytest.approx([0.2, 1.1, 2.0, 2.0])
+    assert hook.base_lr == [2.0]
+
+
+class HalvedWarmup(FallLrUpdaterHook):
+    def get_warmup_lr(self, cur_iters: int) -> list[float]:
+        return [rate / 2 for rate in self.regular_lr]
+
+
+def test_a_subclass_may_override_the_warm_up() -> None:
+    hook = HalvedWarmup(by_epoch=False, warmup="linear", warmup_iters=2)
+    assert rates_by_epoch(hook) == pytest.approx([0.05, 0.075, 0.05, 0.025])
