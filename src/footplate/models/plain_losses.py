@@ -44,8 +44,8 @@ def losses_in(output: Any, source: str, advise: Callable[[], str] | None = None)
     if getattr(output, "loss", 0) is None:  # the model needs labels to compute a loss
         notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]
     raise ArgumentError(
-        f"{source} must return a loss: a tensor with one element (without `.item()`), a dict of tensors with `loss` in "
-        "their names, or an object with .loss",
+        f"{source} must return a loss: a tensor with one element (without `.item()`), such a tensor and its weight, a "
+        "dict of these with `loss` in their names, or an object with .loss",
         found=list(output) if isinstance(output, Mapping) else description,
         notes=notes,
     )
@@ -59,6 +59,7 @@ def _named_losses(output: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     logged = {}
     for name, value in output.items():
+        value = as_weighted(value)
         plain = value.value if isinstance(value, Weighted | Sum) else value
         is_scalar = isinstance(plain, numbers.Real) or (isinstance(plain, Tensor) and plain.numel() == 1)
         # Without an entry "loss", all entries with "loss" in their name are summed, but plain numbers must not be.
@@ -76,9 +77,13 @@ def to_log(value: Any) -> Any:
 
 
 def _total(value: Any) -> Any:
-    """Returns the sum of a list of losses, and any other value unchanged."""
+    """Returns the sum of a list of losses. A tuple of a loss and its weight becomes `Weighted`."""
     if isinstance(value, Weighted):
         return value
+    weighted = as_weighted(value)
+    is_pair = isinstance(weighted, Weighted) and isinstance(weighted.value, Tensor)
+    if is_pair and not (isinstance(weighted.weight, Tensor) and weighted.weight.is_floating_point()):
+        return weighted
     if isinstance(value, (list, tuple)) and all(
         isinstance(each, Tensor) and each.is_floating_point() for each in value
     ):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from footplate import Runner
+from footplate.errors import ArgumentError
 from tests.docs.pages import DOCS, blocks_of
 from tests.footplate.distributed.conftest import OnRanks
 from tests.support import ToyModel, loader, settings
@@ -91,3 +92,12 @@ def test_predictions_are_gathered_in_the_order_of_the_dataset(tmp_path: Path, on
     expected = [{"value": torch.tensor(float(number)), "name": str(number)} for number in range(7)]
     assert gathered(tmp_path / "1") == expected
     assert on_ranks(3, gathered, tmp_path / "3") == [expected] * 3
+
+
+def test_gathering_names_what_it_cannot_use(tmp_path: Path) -> None:
+    data = TensorDataset(torch.arange(4.0)[:, None])
+    runner = Runner(nn.Linear(1, 1), tmp_path, validation_step=lambda model, batch: {"loss": model(batch[0]).mean()})
+    with pytest.raises(ArgumentError, match="one entry per sample in 'loss' in the predictions"):
+        runner.predict(DataLoader(data, batch_size=2), gather=True)
+    with pytest.raises(ArgumentError, match="the loader must not shuffle"):
+        runner.predict(DataLoader(data, batch_size=2, shuffle=True), gather=True)

@@ -186,7 +186,7 @@ def test_training_values_are_weighted_in_the_history(tmp_path: Path) -> None:
         loss, count = loss_of(model(batch[0]), batch[1])
         step.log("labels", Sum(count))
         step.log("share", count / batch[1].numel(), weight=batch[1].numel())
-        return {"loss": Weighted(loss, count), "nll": Weighted(loss, count)}
+        return {"loss": (loss, count), "nll": (loss, count)}
 
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from footplate.data import SampleLoader, batches
+from footplate.data.samplers import RANDOM_SAMPLERS, samplers_of
 from footplate.distributed import gather_objects
 from footplate.engine.running.base_loops import BaseLoop
 from footplate.engine.running.evaluation_loops import predicting
@@ -27,6 +28,8 @@ def predict(runner: "Runner", dataloader: Any, *, gather: bool) -> list[Any]:
     else:
         loaders = [dataset.dataloader for dataset in sets_of(runner.test_loop)]
     for loader in loaders:
+        if gather:
+            _refuse_shuffling(loader)
         # A loader that was passed as an object is not changed, because it may be the training loader.
         if isinstance(loader, SampleLoader) and loader is not dataloader:
             loader.drop_padding()
@@ -54,24 +57,34 @@ def _gathered(outputs: Iterable[Any]) -> Iterator[Any]:
         yield from (sample for sample in samples if sample is not nothing)
 
 
-def _split(output: Any) -> list[Any]:
-    """Splits the prediction for a batch into those for its samples.
+def _split(output: Any, name: str = "") -> list[Any]:
+    """Splits the prediction for a batch into those for its samples. `name` is its key in a dict, for errors.
 
     Raises:
         ArgumentError: The prediction has no samples.
     """
     if isinstance(output, Mapping):
-        return [dict(zip(output, row, strict=True)) for row in zip(*map(_split, output.values()), strict=True)]
+        columns = [_split(value, f"'{key}' in ") for key, value in output.items()]
+        return [dict(zip(output, row, strict=True)) for row in zip(*columns, strict=True)]
     if isinstance(output, tuple):
-        return list(zip(*map(_split, output), strict=True))
+        return list(zip(*(_split(part, name) for part in output), strict=True))
     if isinstance(output, Tensor) and output.ndim:
         return [row.clone() for row in output.cpu()]  # sending a view would send the whole batch
     if isinstance(output, list):
         return output
-    notes = ["Return a tensor or a list with one entry per sample, or a tuple or dict of these."]
-    raise ArgumentError(
-        "gather=True needs predictions with one entry per sample", key="gather", found=output, notes=notes
-    )
+    notes = ["Return a tensor or a list with one entry per sample, or a tuple or dict of these, from validation_step."]
+    problem = f"gather=True needs one entry per sample in {name}the predictions"
+    raise ArgumentError(problem, key="gather", found=output, notes=notes)
+
+
+def _refuse_shuffling(loader: Any) -> None:
+    """Raises an error if the sampler of a loader shuffles, because the predictions would be in another order."""
+    for sampler in samplers_of(loader):
+        if isinstance(sampler, RANDOM_SAMPLERS) or getattr(sampler, "shuffle", False) is True:
+            notes = ["Pass a loader with shuffle=False."]
+            raise ArgumentError(
+                "with gather=True, the loader must not shuffle", key="dataloader", found=sampler, notes=notes
+            )
 
 
 def _loop_with_data(runner: "Runner", loader: Any) -> Any:

@@ -432,7 +432,7 @@ class Runner:
                 the order of the dataset. The loader must not shuffle. Tensors are moved to the CPU.
 
         Raises:
-            ArgumentError: A prediction cannot be split into samples.
+            ArgumentError: With `gather`, the loader shuffles, or a prediction cannot be split into samples.
         """
         self.activity.refuse_during_evaluation("predict")
         self._make_current()
