@@ -26,6 +26,8 @@ GUIDES = (
     "devices",
     "clusters",
     "resuming",
+    "checkpoints",
+    "process-failures",
     "reliability",
     "migration",
     "inspecting-runs",
