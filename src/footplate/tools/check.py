@@ -301,7 +301,7 @@ class _TrialHook(StopHook):
 
     def __init__(self) -> None:
         super().__init__(_ITERATIONS)
-        self.stage = ("saving, loading and validating once", "model")
+        self.stage = ("the trial validation before training", "model")
         self.seconds = self.waiting = 0.0
         self._last = perf_counter()
 

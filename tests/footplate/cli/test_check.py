@@ -79,7 +79,7 @@ def test_error_of_a_library_is_reported_with_its_section(tiny: Path, footplate: 
             "  --debug shows the traceback",
         ],
     )
-    assert lines[0].startswith("error: saving, loading and validating once fails in SmallSegmentor: TypeError: ")
+    assert lines[0].startswith("error: the trial validation before training fails in SmallSegmentor: TypeError: ")
 
 
 def test_unwritable_work_dir_is_an_error(tiny: Path, footplate: Command) -> None:

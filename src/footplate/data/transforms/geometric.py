@@ -103,7 +103,7 @@ class RandomResize(BaseTransform):
         several = isinstance(scale[0], Sequence)
         if several == (ratio_range is not None):
             raise ArgumentError(
-                "ratio_range is required if scale is a single size, and not allowed if scale is a list of sizes",
+                "a single scale needs ratio_range, and a list of scales excludes it",
                 key="ratio_range",
             )
         self.ratio_range = None if ratio_range is None else check_range("ratio_range", ratio_range)
