@@ -1,6 +1,7 @@
 """Runs the notebooks of `docs/notebooks/`, and writes their outputs and the pages that show them."""
 
 import base64
+import importlib
 import os
 import re
 import sys
@@ -9,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import nbclient
-import nbformat
 
+nbformat: Any = importlib.import_module("nbformat")  # its functions have no types
 _ENVIRONMENT = re.compile(r"/\S+/site-packages/")
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "notebooks"
 
