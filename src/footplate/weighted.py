@@ -41,6 +41,9 @@ class Weighted(NamedTuple):
         raise TypeError(_NO_CALCULATION)
 
 
+Weighted.__array_ufunc__ = None  # type: ignore[attr-defined] # NumPy's numbers would multiply it as an array
+
+
 class Sum(NamedTuple):
     """A value that is summed over batches and processes instead of averaged, such as a number of correct predictions.
 

@@ -218,6 +218,7 @@ class _Replacer(ast.NodeTransformer):
                 case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()):
                     self._assigned.add(name)
         self._is_in_assertion = False
+        self._is_compiled = False  # whether Numba compiles the current function
         self._imported: dict[str, str] = {}  # maps imported names to dotted paths
         self.values: dict[str, Any] = {}
 
@@ -258,6 +259,14 @@ class _Replacer(ast.NodeTransformer):
                     node.value = ast.Call(ast.Name(name, ast.Load()), arguments, [])
         return node
 
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        """Leaves loops in functions that Numba compiles as they are, because it cannot call the replacement."""
+        outer = self._is_compiled
+        self._is_compiled = outer or any("jit" in ast.unparse(each) for each in node.decorator_list)
+        self.generic_visit(node)
+        self._is_compiled = outer
+        return node
+
     def visit_For(self, node: ast.For) -> ast.For:
         """Makes loops such as `for area in areas` accept geometries with several parts in code that uses Shapely."""
         return self._visit_loop(node)
@@ -270,7 +279,7 @@ class _Replacer(ast.NodeTransformer):
         uses_shapely = any(path.partition(".")[0] == "shapely" for path in self._imported.values())
         path = "shapely.geometry.base.BaseMultipartGeometry.__iter__"
         is_variable = isinstance(node.iter, ast.Name | ast.Attribute)
-        if uses_shapely and is_variable and (name := self._replace(path)):
+        if uses_shapely and is_variable and not self._is_compiled and (name := self._replace(path)):
             node.iter = ast.copy_location(ast.Call(ast.Name(name, ast.Load()), [node.iter], []), node.iter)
         return node
 

@@ -82,7 +82,7 @@ def explain_untested(name: str, version: str) -> list[str]:
     if name == "Python":
         classifiers = importlib.metadata.metadata("footplate").get_all("Classifier") or []
         minors = sorted(int(each.removeprefix(_PYTHON)) for each in classifiers if each.startswith(_PYTHON))
-        if not minors or minors[0] <= Version(version).minor <= minors[-1]:
+        if not minors or minors[0] <= int(version.split(".")[1]) <= minors[-1]:
             return []
         return [f"Not tested: footplate is tested with Python 3.{minors[0]} to 3.{minors[-1]}."]
     newest = NEWEST_TESTED[name]

@@ -18,6 +18,7 @@ def multi_scale_deformable_attn_pytorch(
 
     See `ms_deform_attn_forward`.
     """
+    value_spatial_shapes = torch.as_tensor(value_spatial_shapes, device=value.device)
     ends = value_spatial_shapes.prod(1).cumsum(0)
     starts = torch.cat((ends.new_zeros(1), ends[:-1]))
     return ms_deform_attn_forward(value, value_spatial_shapes, starts, sampling_locations, attention_weights, 1)

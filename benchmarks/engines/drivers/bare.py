@@ -121,11 +121,11 @@ def segment(scenes: Scenes) -> None:
         for step, batch in enumerate(scenes.waited_for(scenes.train_loader()), 1):
             model.train()
             loss = model(**model.data_preprocessor(batch, True), mode="loss")
-            loss["loss_ce"].backward()
+            loss["loss_ce"].value.backward()
             optimizer.step()
             optimizer.zero_grad()
             _set_rates(optimizer, bases, scenes.factor(step))
-            losses.append(loss["loss_ce"].detach())
+            losses.append(loss["loss_ce"].value.detach())
             if step % LOG_EVERY == 0:
                 file.write(json.dumps({"step": step, "loss": torch.stack(losses[-50:]).mean().item()}) + "\n")
                 losses.clear()

@@ -76,9 +76,9 @@ class _Segmentor(lightning.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         found = self.inner(**self.inner.data_preprocessor(batch, True), mode="loss")
-        self.log("loss", found["loss_ce"], batch_size=16)
-        self.log("acc_seg", found["acc_seg"], batch_size=16)
-        loss: Tensor = found["loss_ce"]
+        self.log("loss", found["loss_ce"].value, batch_size=16)
+        self.log("acc_seg", found["acc_seg"].value, batch_size=16)
+        loss: Tensor = found["loss_ce"].value
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:

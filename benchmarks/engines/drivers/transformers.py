@@ -111,7 +111,7 @@ class _Segmentor(nn.Module):
 
     def forward(self, inputs: Any, data_samples: Any) -> dict[str, Tensor]:
         data = self.inner.data_preprocessor({"inputs": inputs, "data_samples": data_samples}, True)
-        return {"loss": self.inner(**data, mode="loss")["loss_ce"]}
+        return {"loss": self.inner(**data, mode="loss")["loss_ce"].value}
 
 
 class _OnScenes(Trainer):  # type: ignore[misc]

@@ -232,7 +232,9 @@ def parse_losses(losses: Mapping[str, Any]) -> tuple[Tensor | Weighted, dict[str
         raise ArgumentError(
             "the losses have different weights, so their sum has none",
             found={name: value.weight if isinstance(value, Weighted) else None for name, value in losses.items()},
-            notes=["Return the total as Weighted, and the other values without 'loss' in their names."],
+            notes=[
+                "Give each the weight of another, as in Weighted(value, other.weight), or return Weighted(total, weight)."
+            ],
         )
     if weight is None:
         logged = {"loss": total.detach(), **others}

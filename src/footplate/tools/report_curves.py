@@ -166,8 +166,11 @@ def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) 
 
 def clock_of(run: Run) -> list[Point]:
     """Returns pairs of iteration and training time in seconds, without validation. Empty if times are not recorded."""
-    points, seconds, before = [(0.0, 0.0)], 0.0, 0.0
-    for at, duration in run.scalars("train")["time"].points if "time" in run.scalars("train") else ():
+    times = run.scalars("train")["time"].points if "time" in run.scalars("train") else []
+    # A run that continues another in a new folder starts later: assume that all log lines cover the same number.
+    before = max(0.0, 2 * times[0][0] - times[1][0]) if len(times) > 1 else 0.0
+    points, seconds = [(before, 0.0)], 0.0
+    for at, duration in times:
         seconds, before = seconds + duration * (at - before), at
         points.append((at, seconds))
     stride = math.ceil(len(points) / _MAX_CLOCK)

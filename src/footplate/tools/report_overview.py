@@ -63,8 +63,8 @@ def choose_headline(runs: Sequence[Run]) -> Headline | None:
 def order_variants(runs: Sequence[Run], headline: Headline | None) -> list[list[Run]]:
     """Groups runs by variant, and sorts the variants by the mean of the headline metric, from best to worst.
 
-    The runs of a variant are sorted, too. Runs and variants without the metric come last. If the rule of the metric is
-    unknown, keeps the order of those that have it.
+    The runs of a variant are sorted, too, those that its mean covers before the others. Runs and variants without the
+    metric come last. If the rule of the metric is unknown, keeps the order of those that have it.
     """
     sign = {"greater": -1, "less": 1, None: 0}
 
@@ -72,20 +72,29 @@ def order_variants(runs: Sequence[Run], headline: Headline | None) -> list[list[
         values = _best_values(group, headline)
         return fmean(values) * sign[headline[1]] if headline and values else math.inf
 
-    groups = [sorted(group, key=lambda run: rank([run])) for group in group_by_variant(runs)]
+    groups = []
+    for group in group_by_variant(runs):
+        counted = counted_runs(group)
+        others = [run for run in group if not any(run is each for each in counted)]
+        groups.append([*sorted(counted, key=lambda run: rank([run])), *sorted(others, key=lambda run: rank([run]))])
     return sorted(groups, key=lambda group: rank(counted_runs(group)))
 
 
 def counted_runs(variant: Sequence[Run]) -> list[Run]:
-    """Returns the runs that the mean of a variant covers, with one run per seed.
+    """Returns the runs that the mean of a variant covers: the complete ones, or all runs if none is complete.
 
-    These are the complete runs, or all runs if none is complete.
+    Of several runs with the same config and seed, only the latest counts.
     """
     seeds: dict[Any, Run] = {}
-    for place, run in enumerate([run for run in variant if is_complete(run)] or variant):
+    runs = sorted([run for run in variant if is_complete(run)] or variant, key=_launch_of)
+    for place, run in enumerate(runs):
         seed = _seed_of(run)  # a fold with the same seed has a different config
-        seeds.setdefault((comparable(run.config), seed) if seed else place, run)
-    return [*seeds.values()]
+        seeds[(comparable(run.config), seed) if seed else place] = run
+    return [run for run in variant if any(run is each for each in seeds.values())]
+
+
+def _launch_of(run: Run) -> str:
+    return run.launches[-1].folder.name if run.launches else ""
 
 
 def describe_variants(variants: Sequence[Sequence[Run]], headline: Headline | None) -> list[Data]:
@@ -96,15 +105,18 @@ def describe_variants(variants: Sequence[Sequence[Run]], headline: Headline | No
 
         - `runs`: the indices of its runs in the report.
         - `counted`: the indices of the runs that its mean covers; see `counted_runs`.
+        - `seeds`: how many different seeds these runs have. The folds of a cross-validation may share one.
         - `mean`, `deviation`, `lowest` and `highest`: the best values of the headline metric over these runs. `mean` is
           None if no run has the metric, and `deviation` (with n - 1) if fewer than two have it.
         - `clear`: whether the data show a difference from the best variant or, for the best variant, from the second
           best: each variant has at least three seeds, and every seed of one is better than every seed of the other.
     """
     values = [_best_values(counted_runs(variant), headline) for variant in variants]
+    seeds = [_count_seeds(counted_runs(variant)) for variant in variants]
     described, start = [], 0
     for place, (variant, own) in enumerate(zip(variants, values, strict=True)):
         counted = {id(run) for run in counted_runs(variant)}
+        has_enough = min(seeds[place], seeds[0 if place else 1] if len(variants) > 1 else 0) >= _MIN_SEEDS
         other = values[0] if place else values[1] if len(values) > 1 else []
         described.append(
             {
@@ -114,11 +126,18 @@ def describe_variants(variants: Sequence[Sequence[Run]], headline: Headline | No
                 "deviation": stdev(own) if len(own) > 1 else None,
                 "lowest": min(own, default=None),
                 "highest": max(own, default=None),
-                "clear": min(len(own), len(other)) >= _MIN_SEEDS and (min(own) > max(other) or max(own) < min(other)),
+                "seeds": seeds[place],
+                "clear": has_enough and bool(own and other) and (min(own) > max(other) or max(own) < min(other)),
             }
         )
         start += len(variant)
     return described
+
+
+def _count_seeds(runs: Sequence[Run]) -> int:
+    """Returns the number of different seeds. Runs whose seed is unknown count as different."""
+    seeds = [_seed_of(run) for run in runs]
+    return len({*seeds} - {""}) + seeds.count("")
 
 
 def _seed_of(run: Run) -> str:

@@ -205,18 +205,22 @@ class SmallDetector(BaseDetector):
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Weighted]:
         """Returns `loss_cls`, `loss_bbox` and `iou` (the mean generalized IoU of the assigned boxes).
 
-        They are `Weighted` by the sum of the positions' target scores.
+        They are `Weighted` by the sum of the positions' target scores. The losses are divided by at least 1.
         """
         grid = self.outputs(inputs)
         targets = assign(grid, instances)
         sure = targets.scores.amax(dim=-1)  # (N, P), 0 for positions without an instance
-        total = sure.sum().clamp(min=1)
+        assigned = sure.sum()
+        total = assigned.clamp(min=1)
         classes = F.binary_cross_entropy_with_logits(grid.scores, targets.scores, reduction="sum") / total
         overlap = aligned_giou(grid.boxes, targets.boxes)
         boxes = (sure * (1 - overlap)).sum() / total
-        iou = (sure * overlap.detach()).sum() / total
-        values = {"loss_cls": classes, "loss_bbox": self.box_weight * boxes, "iou": iou}
-        return {name: Weighted(value, total) for name, value in values.items()}
+        iou = (sure * overlap.detach()).sum() / assigned
+        return {
+            "loss_cls": Weighted(classes, total),
+            "loss_bbox": Weighted(self.box_weight * boxes, total),
+            "iou": Weighted(iou, assigned),
+        }
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns scores and boxes, averaged over each image and its flipped copy if `flip_test` is set."""

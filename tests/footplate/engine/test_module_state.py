@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate import Runner
-from tests.support import ToyModel, settings
+from tests.support import ToyModel, loader, settings
 
 
 class WithMemory(ToyModel):
@@ -135,3 +135,34 @@ def test_memory_that_is_not_saved_is_reported(tmp_path: Path, caplog: pytest.Log
     Runner(**settings(tmp_path, model=Video(), default_hooks=saving)).train()
     (message,) = [each for each in caplog.messages if "checkpoints do not contain" in each]
     assert "loses them: memory." in message
+
+
+def test_memory_is_left_out_where_it_does_not_fit(tmp_path: Path) -> None:
+    def run(folder: str, model: ToyModel, **options: Any) -> None:
+        saving = {"checkpoint": {"by_epoch": False, "interval": 1}}
+        Runner(**settings(tmp_path / folder, model=model, default_hooks=saving, **options)).train()
+
+    class Sparse(Recurrent):
+        def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+            self.mask = torch.eye(2).to_sparse()
+            return super().forward(inputs, labels, mode)
+
+    run("sparse", Sparse())
+    assert (tmp_path / "sparse/iter_2.pth").exists()
+    run("whole", Whole())
+    start = str(tmp_path / "whole/iter_2.pth")
+    run("other", Whole(), load_from=start, resume=True, train_dataloader=loader(batch_size=2))
+
+
+class Whole(ToyModel):
+    """Adds a memory that has the size of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory: Tensor | None = None
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        if mode == "loss":
+            inputs = inputs if self.memory is None else inputs + self.memory
+            self.memory = inputs.detach()
+        return super().forward(inputs, labels, mode)

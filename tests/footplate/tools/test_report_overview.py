@@ -215,12 +215,12 @@ def test_variants_are_compared_by_their_means_and_not_by_the_luckiest_seed() -> 
         [seed_of(lr, seed, value) for seed, value in enumerate(values)]
         for lr, values in ((0.1, (40, 42)), (0.2, (20, 50)))
     )
-    unfinished, repeated = seed_of(0.1, 2, 99, done=40), steady[0]._replace(folder=Path("again"))
+    unfinished, repeated = seed_of(0.1, 2, 99, done=40), seed_of(0.1, 0, 38)._replace(folder=Path("again"))
     headline: Headline = (steady[0].series[0], "greater")
     variants = order_variants([*lucky, *steady, unfinished, repeated], headline)
-    assert variants == [[unfinished, steady[1], steady[0], repeated], [lucky[1], lucky[0]]]
+    assert variants == [[steady[1], repeated, unfinished, steady[0]], [lucky[1], lucky[0]]]
     first, second = describe_variants(variants, headline)
-    assert (first["mean"], round(first["deviation"], 3), first["counted"]) == (41, 1.414, [1, 2])
+    assert (first["mean"], round(first["deviation"], 3), first["counted"]) == (40, 2.828, [0, 1])
     assert (second["mean"], second["lowest"], second["highest"], second["runs"]) == (35, 20, 50, [4, 5])
 
 
@@ -235,6 +235,8 @@ def test_a_difference_is_clear_with_three_seeds_each_that_do_not_overlap(
     headline: Headline = (runs[0].series[0], "greater")
     described = describe_variants(order_variants(runs, headline), headline)
     assert [variant["clear"] for variant in described] == [clear, clear]
+    folds = [run._replace(environment={"seed": 0}, config=None) for run in runs]
+    assert not any(variant["clear"] for variant in describe_variants([folds[:3], folds[3:]], headline))
 
 
 def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make_run: MakeRun) -> None:

@@ -397,7 +397,8 @@ class Runner:
         for name, part in parts.items():
             part.join_run(self.message_hub, name, isolated=len(parts) > 1 and self.is_plain)
         self.checkpoints.initialize()
-        self.participants["run.module_attributes"] = ModuleAttributes(self.unwrapped_model, self.device)
+        self.module_attributes = ModuleAttributes(self.unwrapped_model, self.device)
+        self.participants["run.module_attributes"] = self.module_attributes
         self._is_training_built = True
 
     def val(self) -> dict[str, float]:

@@ -145,10 +145,8 @@ class CheckpointIO:
         """Logs a warning about tensors that the checkpoint will not contain, once in a run."""
         runner = self._runner
         before = runner.train_loop.plain_tensors
-        if before is not None:
-            saved = runner.participants["run.module_attributes"].state_dict()
-            if warn_of_lost_tensors(before, runner.model, saved):
-                runner.train_loop.plain_tensors = None
+        if before is not None and warn_of_lost_tensors(before, runner.model, runner.module_attributes.state_dict()):
+            runner.train_loop.plain_tensors = None
 
     def report_save(self, saved: Saved) -> None:
         """Calls the hooks for the event `after_save_checkpoint`."""

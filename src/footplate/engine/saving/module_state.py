@@ -1,6 +1,7 @@
 """Records the attributes of modules that are not in their state dicts."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Any
@@ -15,6 +16,8 @@ from footplate.models import PlainModel
 _logger = logging.getLogger("footplate.engine")
 _OF_EVERY_MODULE = vars(nn.Module()).keys()  # such as `training`
 _PLAIN_TYPES = (bool, int, float, complex, str, NoneType)
+_CONTAINERS = (list, dict, set, deque)
+_MOST_BYTES = 64 * 2**20  # of a tensor that is saved; larger ones are likely caches or features
 
 
 def record_forward_state(model: nn.Module) -> Callable[[], None]:
@@ -39,7 +42,8 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
         for name, value in vars(module).items()
         if type(value) in _PLAIN_TYPES or _is_plain_tensor(value)
     ]
-    tensors = [(value, value._version, value.clone()) for _, _, value in attributes if isinstance(value, Tensor)]
+    tensors = [(value, value.clone()) for _, _, value in attributes if isinstance(value, Tensor)]
+    names = [(module, {*vars(module)}) for module in modules]
 
     def restore() -> None:
         with torch.no_grad():
@@ -47,14 +51,17 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
                 owner[name] = buffer  # the module may have replaced the tensor
                 if buffer is not None:
                     buffer.copy_(value)  # type: ignore[arg-type] # both are None or neither
-            for tensor, version, content in tensors:
-                if tensor._version != version:
+            for tensor, content in tensors:
+                if 0 not in tensor.stride():  # an expanded tensor cannot be written to
                     tensor.copy_(content)
         for weight, gradient in gradients:
             weight.grad = gradient
         for module, name, value in attributes:
             if name in vars(module):  # otherwise, a submodule has replaced it
                 vars(module)[name] = value
+        for module, before in names:
+            for name in _tensors_of(module).keys() - before:
+                del vars(module)[name]
         restore_rng(rng)
 
     return restore
@@ -64,17 +71,22 @@ class ModuleAttributes:
     """Saves attributes of modules that training changes and that are neither parameters nor buffers.
 
     Saves numbers, None and tuples of these, such as the input size of YOLOX and counters of iterations. On a single
-    process, also saves tensors that did not exist before training, such as a memory of earlier frames. Leaves out
-    bools, which often mean that something has been prepared in this process, and modules in which training also
-    replaces other attributes: their numbers may be the keys of a cache, which a checkpoint does not contain.
+    process, also saves tensors that did not exist before training, such as a memory of earlier frames, unless they are
+    very large. They are restored if the run continues with one process and the same batch size. Leaves out bools, which
+    often mean that something has been prepared in this process, and modules in which training also changes other
+    attributes: their numbers may be the keys of a cache, which a checkpoint does not contain.
 
     Args:
         model: The model, before training.
         device: The device of the model.
+
+    Attributes:
+        restores_tensors: Whether `load_state_dict` restores tensors, which fit only the batches of the saved run.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self._device = device
+        self.restores_tensors = True
         self._modules = {name: module for name, module in model.named_modules() if not isinstance(module, PlainModel)}
         self._initial = {name: (_numbers_of(module), _others_of(module)) for name, module in self._modules.items()}
 
@@ -86,6 +98,7 @@ class ModuleAttributes:
                 continue
             numbers, others = self._initial[name]
             new = {key: value for key, value in _tensors_of(module).items() if key not in others}
+            new = {key: value for key, value in new.items() if value.nbytes <= _MOST_BYTES}
             if get_world_size() > 1:  # a checkpoint contains the attributes of one process
                 new = {}
             if {key: value for key, value in _others_of(module).items() if key not in new} == others:
@@ -100,7 +113,8 @@ class ModuleAttributes:
             for key, value in state[name].items():
                 if isinstance(value, tuple) and value and isinstance(value[0], Tensor):
                     tensor, device = value
-                    attributes[key] = tensor.to("cpu" if device == "cpu" else self._device, copy=True)
+                    if self.restores_tensors:
+                        attributes[key] = tensor.to("cpu" if device == "cpu" else self._device, copy=True)
                 else:
                     attributes[key] = value
 
@@ -113,9 +127,10 @@ def _numbers_of(module: nn.Module) -> dict[str, Any]:
     return {key: value for key, value in _attributes_of(module).items() if _is_number(value)}
 
 
-def _others_of(module: nn.Module) -> dict[str, int]:
-    """Returns the identities of the attributes that are not numbers."""
-    return {key: id(value) for key, value in _attributes_of(module).items() if not _is_number(value)}
+def _others_of(module: nn.Module) -> dict[str, tuple[int, int | None]]:
+    """Returns the identities and lengths of the attributes that are not numbers."""
+    others = {key: value for key, value in _attributes_of(module).items() if not _is_number(value)}
+    return {key: (id(value), len(value) if isinstance(value, _CONTAINERS) else None) for key, value in others.items()}
 
 
 def _is_number(value: Any) -> bool:
@@ -123,12 +138,17 @@ def _is_number(value: Any) -> bool:
 
 
 def _tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Returns the tensors without gradients among the attributes."""
+    """Returns the plain tensors among the attributes."""
     return {key: value for key, value in vars(module).items() if _is_plain_tensor(value)}
 
 
 def _is_plain_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor) and not (value.requires_grad or value.is_inference())
+    """Checks for a dense tensor of torch's own class with data and without gradients."""
+    return (
+        type(value) is Tensor
+        and value.layout is torch.strided
+        and not (value.requires_grad or value.is_inference() or value.is_quantized or value.is_meta)
+    )
 
 
 def _saves_more(module: nn.Module) -> bool:

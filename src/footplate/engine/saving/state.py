@@ -182,6 +182,7 @@ def restore(
     else:
         for schedules in groups.values():
             fast_forward(schedules, runner.train_loop)
+    runner.module_attributes.restores_tensors = _reads_same_batches(runner, loop_state)
     participants = _participants(runner)
     ambiguous = _ambiguous_hooks(part_of(checkpoint, "run", "hooks"), participants)
     for path, participant in participants.items():
@@ -195,6 +196,12 @@ def restore(
                 participant.load_state_dict(dict(source[key]))
     if runner.history.last_iter == loop_state["iter"]:  # the loop may have changed its iteration
         runner.history.last_iter = runner.train_loop.iter
+
+
+def _reads_same_batches(runner: "Runner", saved: Mapping[str, Any]) -> bool:
+    """Checks whether the run is a single process that reads batches of the saved run's size."""
+    sizes = [part_of(state, "data").get("batch_size") for state in (saved, runner.train_loop.state_dict())]
+    return runner.world_size == 1 and sizes[0] == sizes[1]
 
 
 def _warn_of_changes(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:

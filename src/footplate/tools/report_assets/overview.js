@@ -34,10 +34,11 @@ const costText = (run) => [
 const differenceOf = (value, other) => asShown(asShown(value, leader.metric.value) - asShown(other, leader.metric.value), leader.metric.value);
 const stepName = headline?.mode === "train" ? "log line" : "validation";
 const [best, second] = data.variants; // sorted by their means, if `isRanked`
-const seedsOf = ({ counted }) => counted.length;
+const noun = data.variants.every(({ counted, seeds }) => counted.length === seeds) ? "seed" : "run";
+const countOf = ({ counted }) => counted.length;
 const seedText = () => {
-  const [low, high] = extent(data.variants.map(seedsOf));
-  return (low === high ? pluralized(low, "seed") : `${low} to ${high} seeds`) + (second ? " each" : "");
+  const [low, high] = extent(data.variants.map(countOf));
+  return (low === high ? pluralized(low, noun) : `${low} to ${high} ${noun}s`) + (second ? " each" : "");
 };
 
 /** Compares the mean of the best variant with the second best. A single run is compared with its first validation. */
@@ -49,7 +50,7 @@ const changeOf = () => {
   if (second) {
     if (second.mean == null) return null;
     const change = differenceOf(best.mean, second.mean);
-    const few = Math.min(seedsOf(best), seedsOf(second)) < 3;
+    const few = Math.min(best.seeds, second.seeds) < 3;
     return make("p", { class: "change" }, make("b", { class: best.clear && change ? "good" : "" }, change ? signed(change, metric.value) : "equal"), ` vs. ${second.name}`,
       make("small", {}, best.clear ? "every seed is better" : few ? "too few seeds to tell" : "the seeds overlap"));
   }
@@ -62,14 +63,14 @@ const changeOf = () => {
 
 const lead = () => {
   if (!leader.metric) return make("div", { class: "lead" }, make("p", { class: "eyebrow" }, "No metric"), make("p", { class: "note" }, "No validation metric or loss is recorded."));
-  const { value, iteration, count } = leader.metric;
-  const kind = headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `${isRanked ? "best" : "last"} of ${pluralized(count, "validation")}`;
-  const seeds = seedsOf(best);
-  const isLast = isRanked && headline.mode !== "test" && count > 1 && leader.metric.last.iteration === iteration;
-  const where = seeds > 1 ? `, ${seeds} seeds from ${figure(best.lowest, value)} to ${figure(best.highest, value)}`
+  const { value, iteration, count: validations } = leader.metric;
+  const kind = headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `${isRanked ? "best" : "last"} of ${pluralized(validations, "validation")}`;
+  const count = countOf(best);
+  const isLast = isRanked && headline.mode !== "test" && validations > 1 && leader.metric.last.iteration === iteration;
+  const where = count > 1 ? `, ${count} ${noun}s from ${figure(best.lowest, value)} to ${figure(best.highest, value)}`
     : `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(leader.state.planned ?? leader.state.done)}${isLast ? `, best at the last ${stepName}` : ""}`;
   return make("div", { class: "lead" },
-    make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, seeds > 1 ? `mean of ${seeds} seeds, ${kind}` : kind)),
+    make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, count > 1 ? `mean of ${count} ${noun}s, ${kind}` : kind)),
     make("p", { class: "big" }, figure(best.mean, value), best.deviation == null ? null : make("small", {}, ` ± ${figure(best.deviation, value)}`)),
     changeOf(),
     make("p", { class: "quiet" }, several ? make("span", { class: "who" }, swatch(0), best.name) : null, where));

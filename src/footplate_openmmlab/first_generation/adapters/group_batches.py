@@ -85,7 +85,13 @@ class GroupBatchSampler(Sampler[list[int]]):
 
 
 @DATA_SAMPLERS.register_module("LegacyBatchSampler")
-def batch_by_group(sampler: Any, batch_size: int, drop_last: bool = False, own: Mapping[str, Any] | None = None) -> Any:
+def batch_by_group(
+    sampler: Any,
+    batch_size: int,
+    drop_last: bool = False,
+    own: Mapping[str, Any] | None = None,
+    evaluates: bool = False,
+) -> Any:
     """Returns a `GroupBatchSampler` if the dataset has groups, and otherwise a plain batch sampler.
 
     Args:
@@ -93,10 +99,11 @@ def batch_by_group(sampler: Any, batch_size: int, drop_last: bool = False, own: 
         batch_size: The number of samples in each batch.
         drop_last: Whether to drop an incomplete last batch. Batches of groups are always complete.
         own: The config of a sampler that replaces `sampler`, whose class may accept the arguments `dataset`,
-            `samples_per_gpu`, `num_replicas`, `rank`, `seed` and `shuffle`. It yields indices or whole batches. Without
-            shuffling, it is only used on a single process, because the engine puts the results in dataset order.
+            `samples_per_gpu`, `num_replicas`, `rank`, `seed` and `shuffle`. It yields indices or whole batches.
+        evaluates: Whether the loader is one of validation or tests. Several processes then read the samples of
+            `sampler`, because the engine puts the results in dataset order.
     """
-    if own is not None and not sampler.shuffle and (sampler.world_size > 1 or own.get("type") in EQUIVALENT_SAMPLERS):
+    if evaluates and own is not None:
         if sampler.world_size > 1:
             _logger.warning(
                 "data.nonshuffler_sampler (%s) is not used with %d processes: process r reads the samples r, r + %d, "
@@ -105,7 +112,8 @@ def batch_by_group(sampler: Any, batch_size: int, drop_last: bool = False, own: 
                 sampler.world_size,
                 sampler.world_size,
             )
-        return BatchSampler(sampler, batch_size, drop_last)
+        if sampler.world_size > 1 or own.get("type") in EQUIVALENT_SAMPLERS:
+            return BatchSampler(sampler, batch_size, drop_last)
     if own is not None:
         replacement = _build_own(own, sampler, batch_size)
         # A second instance shows what it yields, because samplers may change while they are read.

@@ -58,6 +58,13 @@ class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class FirstGenerationOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Applies `bias_decay_mult` to the same biases as the first generation; see `FirstGenerationRules`."""
+
+    rules_type = FirstGenerationRules
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Sets parameter group fields based on regular expressions, as in the old `paramwise_options`.
 

@@ -176,9 +176,10 @@ def make_loader(draft: Draft, settings: Mapping[str, Any], cfg: Any, *, test_mod
     # Code that builds on MMDetection3D selects its own samplers with these keys.
     own = settings.get("shuffler_sampler" if shuffle else "nonshuffler_sampler")
     has_groups = shuffle and draft.scope not in _UNGROUPED
-    if own and not (shuffle and own.get("type") in EQUIVALENT_SAMPLERS):
+    if own and (test_mode or own.get("type") not in EQUIVALENT_SAMPLERS):
         dropped = {"drop_last": loader.pop("drop_last")} if "drop_last" in loader else {}
-        loader.setdefault("batch_sampler", {"type": "LegacyBatchSampler", "own": own, **dropped})
+        evaluates = {"evaluates": True} if test_mode else {}
+        loader.setdefault("batch_sampler", {"type": "LegacyBatchSampler", "own": own, **evaluates, **dropped})
     elif has_groups and loader["sampler"] is sampler and not settings.get("class_aware_sampler"):
         dropped = {"drop_last": loader.pop("drop_last")} if "drop_last" in loader else {}
         loader.setdefault("batch_sampler", {"type": "LegacyBatchSampler", **dropped})

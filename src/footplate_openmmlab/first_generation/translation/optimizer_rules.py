@@ -68,8 +68,11 @@ def _wrapper(cfg: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
         # Groups only matter to a user-defined policy, which may set the rate of each group.
         schedule = draft.original.get("lr_config")
         has_own_policy = schedule is not None and policy_name(schedule, "lr") is None
-        is_different = paramwise and (has_own_policy or paramwise.get("bias_decay_mult") is not None)
-        constructor = "DefaultOptimizerConstructor" if is_different else None
+        constructor = None
+        if paramwise and has_own_policy:
+            constructor = "DefaultOptimizerConstructor"
+        elif paramwise and paramwise.get("bias_decay_mult") is not None:
+            constructor = "FirstGenerationOptimWrapperConstructor"
     wrapper = {"optimizer": optimizer, "constructor": constructor, "paramwise_cfg": paramwise}
     return {"type": "OptimWrapper", **{key: value for key, value in wrapper.items() if value is not None}}
 

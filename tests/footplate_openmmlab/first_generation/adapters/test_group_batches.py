@@ -32,15 +32,18 @@ class Flagged(Dataset[Any]):
         return {"index": index, "noise": np.random.rand()}
 
 
-def loader(rank: int = 0, world: int = 1, *, length: Any = EPOCHS, flag: Any = FLAGS, **data: Any) -> SampleLoader:
-    """Returns the training loader of a first-generation config on one rank."""
-    train = {"type": "Flagged", "flag": flag}
-    cfg = sections({**length, "data": {"samples_per_gpu": 2, "train": train, **data}})
+def loader(
+    rank: int = 0, world: int = 1, *, length: Any = EPOCHS, flag: Any = FLAGS, section: str = "train", **data: Any
+) -> SampleLoader:
+    """Returns a loader of a first-generation config on one rank, by default that of training."""
+    dataset = {"type": "Flagged", "flag": flag}
+    common = {"samples_per_gpu": 2, "train": dataset, "val": dataset}
+    cfg = sections({**length, "evaluation": {}, "data": {**common, **data}})
     with pytest.MonkeyPatch.context() as patch:
         for module in (samplers, batch_plan):
             patch.setattr(module, "get_rank", lambda: rank)
             patch.setattr(module, "get_world_size", lambda: world)
-        built: SampleLoader = build_dataloader(cfg["train_dataloader"], seed=3)
+        built: SampleLoader = build_dataloader(cfg[f"{section}_dataloader"], seed=3)
     return built
 
 
@@ -174,15 +177,17 @@ def test_own_sampler_without_shuffling_replaces_that_of_validation() -> None:
     samplers = {"shuffler_sampler": {"type": "GroupSampler"}, "nonshuffler_sampler": {"type": "LastFirst"}}
     found = sections({**EPOCHS, "data": {**data, **samplers}, "evaluation": {}})
     assert found["train_dataloader"]["batch_sampler"] == {"type": "LegacyBatchSampler"}
-    assert found["val_dataloader"]["batch_sampler"] == {"type": "LegacyBatchSampler", "own": {"type": "LastFirst"}}
+    own = {"own": {"type": "LastFirst"}, "evaluates": True}
+    assert found["val_dataloader"]["batch_sampler"] == {"type": "LegacyBatchSampler", **own}
 
 
-def test_own_sampler_without_shuffling_needs_a_single_process(caplog: pytest.LogCaptureFixture) -> None:
-    def indices(kind: str, world: int) -> list[int]:
-        made = loader(0, world, shuffle=False, nonshuffler_sampler={"type": kind})
+def test_own_sampler_of_validation_needs_a_single_process(caplog: pytest.LogCaptureFixture) -> None:
+    def indices(kind: str, world: int, section: str = "val") -> list[int]:
+        made = loader(0, world, section=section, shuffle=False, nonshuffler_sampler={"type": kind})
         return [index for batch, _ in read(made) for index in batch]
 
     assert indices("LastFirst", 1) == list(range(len(FLAGS)))[::-1]
+    assert indices("LastFirst", 2, "train") == list(range(len(FLAGS)))[::-1]
     assert indices("DistributedSampler", 1) == list(range(len(FLAGS)))
     assert not caplog.messages
     assert indices("DistributedSampler", 2) == list(range(0, len(FLAGS), 2))

@@ -85,7 +85,7 @@ def test_optimizer_hook_settings_become_wrapper_settings(cfg: dict[str, Any], ma
 @pytest.mark.parametrize(
     ("settings", "constructor"),
     [
-        ({"paramwise_cfg": {"bias_decay_mult": 0.0}}, "DefaultOptimizerConstructor"),
+        ({"paramwise_cfg": {"bias_decay_mult": 0.0}}, "FirstGenerationOptimWrapperConstructor"),
         ({"paramwise_cfg": {"bias_lr_mult": 2.0}, "constructor": "DefaultOptimizerConstructor"}, None),
         (
             {"paramwise_cfg": {"num_layers": 12}, "constructor": "LayerDecayOptimizerConstructor"},
