@@ -343,7 +343,7 @@ def _example(argument: Argument) -> str:
     if shows_one or re.match(r"(Accepted for comp|Ignored|Not used)", argument.meaning) or not argument.owner:
         return ""
     default = html.unescape(re.sub(r"^`|`$|</?code>", "", argument.default))
-    value = _EXAMPLES.get(f"{argument.owner}.{argument.name}")
+    value = _EXAMPLES.get(argument.name if argument.owner == "top" else f"{argument.owner}.{argument.name}")
     if value is None and argument.kind == "True or False":
         value = repr(default != "True")
     if value is None and (choices := re.findall(r"`('[^`]+')`", argument.kind)):

@@ -18,6 +18,8 @@ _LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 _COMMENT = re.compile(r'(<span class="go">(?:[^<]*\s)?)(# [^<]*)</span>')
 # Guides that are the answer to a search for their topic; here, because front matter would also show on GitHub.
 _BOOSTS = {"config": 8, "devices": 4, "optimization": 4, "resuming": 4}
+_CELL = re.compile(r"<td>.*?</td>", re.DOTALL)
+_BREAK = re.compile(r"(\w\()(?=[\w'\[({])(?![^<]*>)")  # not within tags
 _FROM_ROOT = re.compile(r'href="(/(?:zh/)?)"')
 
 
@@ -51,6 +53,8 @@ def on_page_content(html: str, *, page: Any, config: Any, **_: Any) -> str:
 
     html = _IMAGE.sub(in_both_schemes, html)
     html = _COMMENT.sub(r'\1</span><span class="c1">\2</span>', html)
+    if "reference/" in page.url:
+        html = _CELL.sub(lambda cell: _BREAK.sub(r"\1<wbr>", cell[0]), html)
     kind = "reference" if "reference/" in page.url else "home" if page.file.name == "index" else ""
     return f'<div class="{kind}">{html}</div>' if kind else html
 

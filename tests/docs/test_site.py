@@ -103,8 +103,8 @@ def test_menu_opens_on_a_narrow_home_page(browser: Any, site: str) -> None:
 
 
 def test_comments_of_commands_are_set_apart(browser: Any, site: str) -> None:
-    browser.get(f"{site}getting-started/")
-    assert "# lists the recipes" in found(browser, ".highlight .c1")
+    browser.get(f"{site}inspecting-runs/")
+    assert "# writes a page with both runs" in found(browser, ".highlight .c1")
 
 
 def test_long_commands_are_wrapped_and_other_code_is_scrolled(browser: Any, site: str) -> None:
