@@ -106,6 +106,9 @@ Shapely 2.0 returns indices instead of geometries:
     shapely.STRtree -> footplate_openmmlab.shapely_trees.STRtree
 Shapely 2.0 removed loops over the parts of a geometry:
     shapely.geometry.base.BaseMultipartGeometry.__iter__ -> removed.parts
+torchmetrics 1.0 removed the argument compute_on_step:
+    torchmetrics.Metric -> footplate_openmmlab.old_metrics.Metric
+    torchmetrics.metric.Metric -> footplate_openmmlab.old_metrics.Metric
 Matplotlib 3.8 removed the styles that begin with "seaborn-":
     matplotlib.pyplot.style.use() -> removed.use_style
     matplotlib.style.use() -> removed.use_style
@@ -134,6 +137,8 @@ _CHANGED = (  # these still exist, but differ
     "shapely.STRtree",
     "shapely.strtree.STRtree",
     "torch.utils.cpp_extension.load",
+    "torchmetrics.Metric",
+    "torchmetrics.metric.Metric",
 )
 _FLAT_VALUE = re.compile(r"\] = .*\.reshape\(-1\)")
 _WORDS = re.compile(rf"\b(?:{'|'.join(sorted({each.rpartition('.')[2].rstrip('()') for each in PATCHES}))})\b")

@@ -185,6 +185,20 @@ def test_trees_of_shapely_return_geometries(package: WritePackage) -> None:
     assert (found["tree"].query(4), found["new"]) == ([3, 1], [0])
 
 
+METRIC = """
+class Metric:
+    def __init__(self, sync_on_compute=True):
+        self.sync_on_compute = sync_on_compute
+"""
+
+
+def test_metrics_with_an_argument_that_torchmetrics_removed(package: WritePackage) -> None:
+    package("torchmetrics", {"__init__": "from torchmetrics.metric import Metric\n", "metric": METRIC})
+    code = "from torchmetrics.metric import Metric\nhits = Metric(compute_on_step=False, sync_on_compute=False)\n"
+    assert run(code)["hits"].sync_on_compute is False
+    vars(importlib.import_module("footplate_openmmlab.old_metrics")).pop("Metric")
+
+
 GEOMETRY = """
 class BaseMultipartGeometry:
     def __init__(self, parts):
