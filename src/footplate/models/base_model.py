@@ -233,7 +233,7 @@ def parse_losses(losses: Mapping[str, Any]) -> tuple[Tensor | Weighted, dict[str
             "the losses have different weights, so their sum has none",
             found={name: value.weight if isinstance(value, Weighted) else None for name, value in losses.items()},
             notes=[
-                "Give each the weight of another, as in Weighted(value, other.weight), or return Weighted(total, weight)."
+                "Give each of them the same, as in Weighted(value, other.weight), or return Weighted(total, weight)."
             ],
         )
     if weight is None:
