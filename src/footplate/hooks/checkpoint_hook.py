@@ -52,8 +52,8 @@ class CheckpointHook(SavingHook):
 
     Args:
         interval: The number of epochs or iterations between checkpoints. -1 disables saving at intervals.
-        by_epoch: Whether `interval` counts epochs rather than iterations. Set it to False in iteration-based training;
-            otherwise, nothing is saved at intervals.
+        by_epoch: Whether `interval` counts epochs rather than iterations. In a config for iteration-based training, set
+            it to False; otherwise, nothing is saved at intervals.
         save_optimizer: Whether to include the optimizer state.
         save_param_scheduler: Whether to include the state of the schedules.
         out_dir: A folder to save to instead of the work_dir. Checkpoints go to a subfolder named after the work_dir.

@@ -84,6 +84,12 @@ def _total(value: Any) -> Any:
     is_pair = isinstance(weighted, Weighted) and isinstance(weighted.value, Tensor)
     if is_pair and not (isinstance(weighted.weight, Tensor) and weighted.weight.is_floating_point()):
         return weighted
+    if is_pair and weighted.value.requires_grad and not weighted.weight.requires_grad:
+        raise ArgumentError(
+            "a tuple of losses is minimized as their sum, but the second one has no gradient",
+            found=value,
+            notes=["If it is the weight of the first, write Weighted(loss, weight)."],
+        )
     if isinstance(value, (list, tuple)) and all(
         isinstance(each, Tensor) and each.is_floating_point() for each in value
     ):

@@ -260,3 +260,15 @@ def test_mixed_precision_scales_weighted_losses(tmp_path: Path, dtype: str) -> N
 def test_weighted_values_are_no_tuples_in_calculations(calculate: Any) -> None:
     with pytest.raises(TypeError, match="use their value"):
         calculate(Weighted(torch.ones(()), 3))
+
+
+def test_a_weight_in_a_dict_is_not_added_to_the_loss(tmp_path: Path) -> None:
+    def step(model: Any, batch: Batch) -> Any:
+        loss, count = loss_of(model(batch[0]), batch[1])
+        return {"loss": (loss, count.double())}
+
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    runner = Runner(model, tmp_path, loader(), max_epochs=1, training_step=step, optim_wrapper=optimizer)
+    with pytest.raises(ArgumentError, match="the second one has no gradient"):
+        runner.train()
