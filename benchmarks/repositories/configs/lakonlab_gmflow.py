@@ -1,5 +1,7 @@
 # Repository: https://github.com/Lakonik/LakonLab, commit 84566d5
 # Base config: configs/gmflow/gmmlp_k64_checkerboard.py
+# Installation: pip install -c constraints.txt -e '.[mmdet2]' && pip install transformers==4.57.3 diffusers==0.37.0 peft
+# It does not train: the engine does not call the method `train` of its runner.
 _base_ = "./configs/gmflow/gmmlp_k64_checkerboard.py"
 
 model = dict(diffusion=dict(denoising=dict(num_gaussians=4)))
