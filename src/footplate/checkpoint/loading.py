@@ -287,6 +287,7 @@ def _copy_into(
         if not mismatched:
             raise CheckpointError(f"the weights in '{name}' cannot be loaded: {error}") from error
         missing, unexpected = module.load_state_dict(fitting, strict=False)
+    missing = _without_tied(module, missing)
     counters = {key for key in (*expected, *missing) if key.endswith(_COUNTER) and key not in weights}
     not_loaded = counters.union(missing)
     return LoadReport(
@@ -297,6 +298,13 @@ def _copy_into(
         unexpected=tuple(unexpected),
         mismatched=tuple(mismatched),
     )
+
+
+def _without_tied(module: torch.nn.Module, missing: Sequence[str]) -> list[str]:
+    """Leaves out the names of parameters that were loaded under another name, as in transformers' files."""
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    loaded = {id(parameter) for key, parameter in parameters.items() if key not in missing}
+    return [key for key in missing if id(parameters.get(key)) not in loaded]
 
 
 def _no_match_error(report: LoadReport) -> CheckpointError:

@@ -188,3 +188,12 @@ def test_extra_state_is_loaded(tmp_path: Path) -> None:
     other = Counting(1, 1)
     load_weights(other, tmp_path / "a.pth", strict=True)
     assert other.count == 7
+
+
+def test_tied_weights_are_in_the_file_under_one_name() -> None:
+    model = torch.nn.ModuleDict({"embedding": torch.nn.Embedding(3, 2), "head": torch.nn.Linear(2, 3, bias=False)})
+    model["head"].weight = model["embedding"].weight
+    report = load_weights(model, {"embedding.weight": torch.ones(3, 2)})
+    assert report.is_complete
+    assert set(report.loaded) == {"embedding.weight", "head.weight"}
+    assert torch.equal(model["embedding"].weight, torch.ones(3, 2))
