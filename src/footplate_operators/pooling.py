@@ -32,7 +32,7 @@ def grid_pooling(axes: tuple[int, ...]) -> tuple[Callable[..., Tensor], Callable
         return row
 
     def forward(features: Tensor, cells: Tensor, lengths: Tensor, starts: Tensor, *sizes: int) -> Tensor:
-        grid = features.new_zeros(*sizes, features.size(1))
+        grid = features.new_zeros(*map(int, sizes), features.size(1))  # some code passes tensors
         grid.flatten(0, -2).index_add_(0, rows(cells, sizes), features)
         return grid
 
@@ -62,8 +62,7 @@ def bev_pool(feats: Tensor, coords: Tensor, B: int, D: int, H: int, W: int) -> T
     Returns:
         The grid, of shape (B, C, D, H, W).
     """
-    sizes = [int(size) for size in (B, D, H, W)]  # some code passes tensors
-    return bev_pool_forward(feats, coords.long(), coords, coords, *sizes).movedim(-1, 1).contiguous()
+    return bev_pool_forward(feats, coords.long(), coords, coords, B, D, H, W).movedim(-1, 1).contiguous()
 
 
 def bev_pool_v2_forward(
