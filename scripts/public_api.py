@@ -43,6 +43,7 @@ NAMES = (
     "footplate_vision.detection.detector.aligned_giou",
     "footplate_vision.detection.small_detector.Grid",
     "footplate_vision.detection.small_detector.assign",
+    "footplate_vision.recipes.fashion_scenes.FashionScenes",
 )
 # Classes that users derive from, or whose methods they call: these methods are public as well.
 CLASSES = (

@@ -93,8 +93,9 @@ def counted_runs(variant: Sequence[Run]) -> list[Run]:
     return [run for run in variant if any(run is each for each in seeds.values())]
 
 
-def _launch_of(run: Run) -> str:
-    return run.launches[-1].folder.name if run.launches else ""
+def _launch_of(run: Run) -> tuple[str, str]:
+    """Returns the time of a run's last launch, or "" if it is unknown, and its folder."""
+    return run.launches[-1].folder.name if run.launches else "", str(run.folder)
 
 
 def describe_variants(variants: Sequence[Sequence[Run]], headline: Headline | None) -> list[Data]:

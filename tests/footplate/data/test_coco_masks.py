@@ -54,5 +54,5 @@ def test_invalid_segmentations_are_refused(segmentation: Any, message: str) -> N
 def test_a_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
-    with pytest.raises(MissingExtraError, match=r"faster-coco-eval.*\n.*\.\[detection\]"):
+    with pytest.raises(MissingExtraError, match=r"faster-coco-eval.*\n.*footplate\[detection\]"):
         encode_mask(SQUARE)

@@ -71,7 +71,7 @@ def test_paths_without_pictures_are_errors(pictures: Path, path: str, message: s
 def test_video_is_read_frame_by_frame(tmp_path: Path) -> None:
     path = str(tmp_path / "film.avi")
     if not HAS_CV2:
-        with pytest.raises(MissingExtraError, match=r"reading videos needs the package 'cv2'(.|\n)*\.\[video\]"):
+        with pytest.raises(MissingExtraError, match=r"reading videos needs the package 'cv2'(.|\n)*footplate\[video\]"):
             next(read_files([("picture", "a.png"), ("film", path)], []))
         return
     import cv2  # type: ignore[import-not-found, import-untyped, unused-ignore]

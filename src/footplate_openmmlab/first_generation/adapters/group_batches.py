@@ -16,10 +16,9 @@ from torch.utils.data import BatchSampler, Sampler
 from footplate.data import DefaultSampler, InfiniteSampler
 from footplate.errors import DataError
 from footplate.registry import DATA_SAMPLERS
+from footplate_openmmlab.first_generation.translation.key_map import EQUIVALENT_SAMPLERS
 
 _logger = logging.getLogger("footplate.data")
-# Samplers, also of research code that copies them from MMDetection, that yield the same samples as footplate's.
-EQUIVALENT_SAMPLERS = ("DistributedGroupSampler", "DistributedSampler", "GroupSampler")
 
 
 class GroupBatchSampler(Sampler[list[int]]):

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.checks import check_flag
-from footplate_openmmlab.first_generation.adapters.group_batches import EQUIVALENT_SAMPLERS
 from footplate_openmmlab.first_generation.translation.draft import Draft, rule, with_origins
-from footplate_openmmlab.first_generation.translation.key_map import LOADER_KEYS, SPLITS
+from footplate_openmmlab.first_generation.translation.key_map import EQUIVALENT_SAMPLERS, LOADER_KEYS, SPLITS
 
 METRIC = "LegacyMetric"
 _LOADERS = tuple(f"{split}_dataloader" for split in SPLITS)

@@ -82,6 +82,8 @@ def _pairs() -> Iterator[tuple[Path, Path]]:
         yield tuple(new.split(".")), tuple(old.split("."))
 
 
+# Samplers, also of research code that copies them from MMDetection, that yield the same samples as footplate's.
+EQUIVALENT_SAMPLERS = ("DistributedGroupSampler", "DistributedSampler", "GroupSampler")
 KEY_PAIRS = tuple(_pairs())
 """Pairs of second-generation and equivalent first-generation key paths, with the most specific first."""
 
