@@ -28,11 +28,11 @@ def grid_pooling(axes: tuple[int, ...]) -> tuple[Callable[..., Tensor], Callable
     def rows(cells: Tensor, sizes: tuple[int, ...]) -> Tensor:
         row = torch.zeros_like(cells[:, 0], dtype=torch.long)
         for axis, size in zip(axes, sizes, strict=True):
-            row = row * size + cells[:, axis]
+            row = row * int(size) + cells[:, axis]  # some code passes tensors
         return row
 
     def forward(features: Tensor, cells: Tensor, lengths: Tensor, starts: Tensor, *sizes: int) -> Tensor:
-        grid = features.new_zeros(*map(int, sizes), features.size(1))  # some code passes tensors
+        grid = features.new_zeros(*map(int, sizes), features.size(1))
         grid.flatten(0, -2).index_add_(0, rows(cells, sizes), features)
         return grid
 

@@ -357,7 +357,7 @@ def bev_pool_occ_pool_voxel_pool(random: torch.Generator) -> tuple[Pairs, Pairs]
         for row, place in enumerate(zip(b, first, second, third, strict=True)):
             expected = expected.index_put(place, features[row], accumulate=True)
         grad, unused = rand(random, *expected.shape), torch.zeros(0, dtype=torch.int)
-        given: Any = torch.tensor(sizes) if kind == "occ_pool" else sizes  # some code passes tensors
+        given: Any = torch.tensor(sizes, dtype=torch.float) if kind == "occ_pool" else sizes  # some code passes tensors
         out = getattr(extension, f"{kind}_forward")(features.detach(), cells, unused, unused, *given)
         change = getattr(extension, f"{kind}_backward")(grad, cells, unused, unused, *sizes)
         forward.append((out, expected))
