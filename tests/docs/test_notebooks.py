@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.docs.pages import DOCS, ROOT
-from tests.footplate_openmmlab.environment import COMMON, create_environment
+from tests.footplate_openmmlab.environment import COMMON, ENVIRONMENT, create_environment
 
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 MMSEG = ["mmcv-lite==2.1.0", "mmsegmentation==1.2.2", "ftfy", "prettytable"]
@@ -48,19 +48,20 @@ def test_a_page_shows_the_notebook(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
+def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("nbclient", reason="nbclient is not installed")
     from scripts.notebooks import execute
 
     python = sys.executable
     if path.stem == "published-config":
         python = create_environment(tmp_path / "environment", [*COMMON, *MMSEG])
+        monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
     (tmp_path / "run").mkdir()
     cells = [cell for cell in execute(path, tmp_path / "run", python).cells if cell.cell_type == "code"]
     shown = _text(cells)
     assert "error:" not in shown
     expected = {
-        "own-images": ("mIoU", "saved the best", "images", "probabilities"),
+        "own-images": ("mIoU", "Saved the best", "images", "probabilities"),
         "plain-pytorch": ("0.9", "True"),
         "published-config": ("complete", "mDice"),
     }
