@@ -340,7 +340,7 @@ def _fit(kind: str, answer: str, text: str, note: str = "") -> dict[str, str]:
 
 
 def config_table(runs: Sequence[Run]) -> list[Data]:
-    """Returns what differs between runs, with the values as text: config keys, the recorded seeds and the iterations.
+    """Returns the config keys, seeds and iterations that differ between runs, with their values as text.
 
     Omits `work_dir`.
     """

@@ -82,18 +82,6 @@ class Scaled(ToyModel):
         return super().forward(inputs, labels, mode)
 
 
-def test_numbers_that_training_changes_in_modules_are_resumed(tmp_path: Path) -> None:
-    def train(folder: str, **options: Any) -> dict[str, Tensor]:
-        saving = {"checkpoint": {"by_epoch": False, "interval": 1}}
-        runner = Runner(**settings(tmp_path / folder, model=Scaled(), default_hooks=saving, **options))
-        runner.train()
-        return dict(runner.model.state_dict())
-
-    whole = train("whole")
-    resumed = train("resumed", load_from=str(tmp_path / "whole/iter_4.pth"), resume=True)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
 class Recurrent(ToyModel):
     """Adds the last batch's features, as models of video do."""
 
@@ -108,17 +96,19 @@ class Recurrent(ToyModel):
         return super().forward(inputs, labels, mode)
 
 
-def test_memory_of_earlier_batches_is_resumed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "iteration", "preflight"), [(Scaled, 4, False), (Recurrent, 2, True)])
+def test_attributes_that_training_changes_are_resumed(
+    tmp_path: Path, model: type[ToyModel], iteration: int, preflight: bool
+) -> None:
     def train(folder: str, **options: Any) -> dict[str, Tensor]:
         saving = {"checkpoint": {"by_epoch": False, "interval": 1}}
-        runner = Runner(
-            **settings(tmp_path / folder, model=Recurrent(), default_hooks=saving, preflight=True, **options)
-        )
+        options |= {"default_hooks": saving, "preflight": preflight}
+        runner = Runner(**settings(tmp_path / folder, model=model(), **options))
         runner.train()
         return dict(runner.model.state_dict())
 
     whole = train("whole")
-    resumed = train("resumed", load_from=str(tmp_path / "whole/iter_2.pth"), resume=True)
+    resumed = train("resumed", load_from=str(tmp_path / f"whole/iter_{iteration}.pth"), resume=True)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
