@@ -13,6 +13,8 @@ from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
 from typing import Any, ClassVar
 
+import psutil
+
 from footplate.data.rng import seed_albumentations
 from footplate.error_context import add_note
 from footplate.errors import DataError
@@ -173,9 +175,11 @@ def kill_workers(loaders: Iterable[Any]) -> None:
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_main_thread else None
     for loader in _with_workers(loaders):
         for process in loader.worker_progress.samples():
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(process, signal.SIGKILL)
-                os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker = psutil.Process(process)
+                worker.kill()
+                while worker.status() != psutil.STATUS_ZOMBIE:  # macOS has no os.waitid before Python 3.13
+                    time.sleep(0.001)
         loader.forget_workers()
     if is_main_thread:
         signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)

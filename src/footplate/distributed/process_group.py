@@ -172,7 +172,7 @@ def _let_threads_finish() -> None:
         sys._current_frames()  # acquires and releases the lock
 
 
-if sys.version_info < (3, 12):
+if sys.version_info < (3, 12) and hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_let_threads_finish)
 
 
