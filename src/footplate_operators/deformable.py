@@ -120,6 +120,8 @@ def ms_deform_attn_forward(
     If there are locations for more levels than the pyramid has, reads the first locations and weights in memory as
     those of its levels. The compiled operators do the same, and models such as UniAD were trained in this way.
 
+    In the same way, reads the first sizes in memory if there are three for each level, but two coordinates.
+
     The levels of the pyramid are maps, or grids with a third dimension. Compiled operators for grids compute another
     gradient with respect to the locations, which is wrong. The one here is the derivative of the output.
 
@@ -145,6 +147,13 @@ def ms_deform_attn_forward(
             for tensor in (sampling_locations, attention_weights)
         )
     queries, levels, points, dimensions = (sampling_locations.size(dim) for dim in (1, 3, 4, 5))
+    if value_spatial_shapes.size(1) > dimensions:
+        warnings.warn(
+            f"the attention has {dimensions} coordinates, but its input has {value_spatial_shapes.size(1)} sizes for "
+            "each level: like the compiled operator, footplate uses the first sizes in memory",
+            stacklevel=2,
+        )
+        value_spatial_shapes = value_spatial_shapes.flatten()[: levels * dimensions].view(levels, dimensions)
     shapes, starts = value_spatial_shapes.tolist(), value_level_start_index.tolist()
     # grid_sample expects the coordinate along the last dimension first: (levels, N * heads, queries, points, 2 or 3)
     axes = [2, 0, 1] if dimensions == 3 else [0, 1]

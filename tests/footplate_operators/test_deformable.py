@@ -65,3 +65,11 @@ def test_attention_with_more_levels_than_its_input_uses_the_first_values_in_memo
     assert weights.grad.flatten().tolist() == pytest.approx([1, 2, 0, 0])
     with pytest.raises(ValueError, match="longer"):
         multi_scale_deformable_attn_pytorch(values, torch.tensor([[1, 2], [1, 1], [1, 1]]), locations, weights)
+
+
+def test_attention_on_a_map_uses_the_first_sizes_in_memory_of_a_grid() -> None:
+    values, weights = torch.arange(12.0).view(1, 12, 1, 1), torch.ones(1, 1, 1, 1, 1)
+    location = torch.tensor([(1 + 0.5) / 3, (1 + 0.5) / 2]).view(1, 1, 1, 1, 1, 2)
+    with pytest.warns(UserWarning, match="the attention has 2 coordinates, but its input has 3 sizes for each level"):
+        attended = multi_scale_deformable_attn_pytorch(values, torch.tensor([[2, 3, 2]]), location, weights)
+    assert attended.item() == pytest.approx(4)
