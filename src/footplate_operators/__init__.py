@@ -49,6 +49,13 @@ class OperatorsFinder(MetaPathFinder, Loader):
         """Does nothing, because the module is already complete."""
 
 
+class _CallableModule(ModuleType):
+    """A module with an operator of the same name, which code may import from the parent package instead."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
+
+
 def install() -> None:
     """Makes missing compiled modules available.
 
@@ -60,8 +67,10 @@ def install() -> None:
 
 def create_extension(fullname: str = "mmcv._ext") -> ModuleType:
     """Creates a compiled module. Calling an operator that is not implemented raises NotImplementedError."""
-    module = ModuleType(fullname, "Compiled operators, reimplemented in PyTorch.")
-    vars(module).update(_operators(fullname), __getattr__=lambda name: _missing(fullname, name))
+    operators = _operators(fullname)
+    kind = _CallableModule if fullname.rpartition(".")[2] in operators else ModuleType
+    module = kind(fullname, "Compiled operators, reimplemented in PyTorch.")
+    vars(module).update(operators, __getattr__=lambda name: _missing(fullname, name))
     return module
 
 

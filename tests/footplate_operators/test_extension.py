@@ -16,6 +16,7 @@ assert not [name for name in sys.modules if name.partition(".")[0] == "footplate
 
 _RESEARCH_CODE = """
 import importlib
+import torch
 import footplate_operators
 
 footplate_operators.install()
@@ -24,6 +25,10 @@ import mmdet3d.ops.bev_pool
 import plugin.ops
 
 assert mmdet3d.ops.bev_pool.bev_pool
+from mmdet3d.ops import voxel_pooling
+
+cells, features = torch.zeros(1, 2, 3, dtype=torch.int32), torch.tensor([[[1.0], [2.0]]])
+assert voxel_pooling(cells, features, torch.tensor([1, 1, 1])).item() == 3
 assert GeometricKernelAttention.geometric_kernel_attn_cuda_forward
 assert plugin.ops.bev_pool_ext.bev_pool_forward is plugin.ops.bev_pool_forward
 for name in ("MultiScaleDeformableAttention", "other_ext", "bev_pool_ext.inner", "bev_pool"):
