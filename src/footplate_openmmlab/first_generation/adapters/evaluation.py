@@ -186,14 +186,14 @@ class LegacyMetric(BaseMetric[Any]):
         """Returns the metrics from the dataset's `evaluate`.
 
         Raises:
-            ArgumentError: `evaluate` rejects the metric name or an option.
+            ArgumentError: `evaluate` rejects the metric name or an option, or the results of batches cannot be joined.
         """
         joined: Any = results
         dataset = self._dataset
         # MMPose's datasets expect a list with the results of each batch, other datasets one dict with all results.
         is_mmpose = any(kind.__module__.startswith("mmpose.") for kind in type(dataset).__mro__)
         if results and not is_mmpose and all(isinstance(each, BatchResult) for each in results):
-            joined = {name: np.concatenate([np.asarray(each[name]) for each in results]) for name in results[0]}
+            joined = {name: _joined(name, [each[name] for each in results]) for name in results[0]}
         metric = {} if self.metric is None else {"metric": self.metric}
         if self.context.is_trial:
             dataset, joined = _first_samples(dataset, len(results)), _with_a_box(joined)
@@ -218,6 +218,18 @@ class LegacyMetric(BaseMetric[Any]):
                 raise
             message = f"'{type(dataset).__name__}' cannot compute this metric: {reason}"
             raise ArgumentError(message, key="metric", found=self.metric) from None
+
+
+def _joined(name: str, values: list[Any]) -> Any:
+    """Concatenates the values that a model returned under a name for each batch."""
+    arrays = [np.asarray(value) for value in values]
+    if not all(array.ndim for array in arrays):
+        raise ArgumentError(
+            f"the model returned a dict for a batch, whose '{name}' is not a list or an array with a value per sample",
+            found=values[0],
+            notes=["Return a list with a result for each sample, or train without validation: evaluation = None."],
+        )
+    return np.concatenate(arrays)
 
 
 def _first_samples(dataset: Any, count: int) -> Any:

@@ -183,6 +183,19 @@ def test_results_of_whole_batches_are_concatenated_except_in_mmpose(module: str,
     assert metric.evaluate(3) == {"count": found}
 
 
+@pytest.mark.parametrize("value", [0.0, {"car": 0.5}, None])
+def test_results_of_whole_batches_must_have_a_value_per_sample(value: Any) -> None:
+    class Asked:
+        def evaluate(self, results: Any, logger: Any = None) -> dict[str, float]:
+            return {"count": len(results)}
+
+    metric = LegacyMetric()
+    metric.attach(Asked())
+    metric.process(None, [BatchResult(score=value)])
+    with pytest.raises(ArgumentError, match="a dict for a batch, whose 'score' is not a list or an array"):
+        metric.evaluate(1)
+
+
 def test_masks_of_mmdetection_are_encoded() -> None:
     pytest.importorskip("pycocotools")
 
