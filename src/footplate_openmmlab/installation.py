@@ -338,14 +338,14 @@ def _lookup(module: ModuleType, names: Names) -> Callable[[str], Any]:
 
     def look_up(name: str) -> Any:
         home = names.get(name, "")
+        if not home and name.startswith("__"):  # such as `__file__`, for which `inspect` asks every module
+            raise AttributeError(f"'{title}' has no '{name}'")
         if home and (not home.startswith("mmengine") or _has_mmengine()):
             found = resolve_name(home)
         elif names_of(f"{title}.{name}") is not None or (
             is_ours and _find_elsewhere(f"{title}.{name}", module.__path__)
         ):
             found = importlib.import_module(f"{title}.{name}")
-        elif name.startswith("__"):
-            raise AttributeError(f"'{title}' has no '{name}'")
         else:
             others = map(importlib.import_module, FALLBACKS[title] if _has_mmengine() else ())
             source = next((each for each in others if hasattr(each, name)), None)

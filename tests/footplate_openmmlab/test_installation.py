@@ -50,6 +50,17 @@ def test_names_resolve_after_installation(caplog: pytest.LogCaptureFixture) -> N
     assert caplog.messages == [report]
 
 
+def test_inspecting_modules_searches_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    openmmlab.install()
+    module = importlib.import_module("mmengine")
+
+    def search(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("footplate_openmmlab.installation._find_elsewhere", search)
+    assert not hasattr(module, "__wrapped__")
+
+
 def test_missing_names_are_added_to_installed_mmcv_2(package: WritePackage) -> None:
     folder = package("mmcv", {"__init__": f"{MMCV_2}imread = 'its own'\n", "utils/__init__": "is_list_of = 'its own'"})
     about = folder.parent / "mmcv_lite-2.1.0.dist-info"
