@@ -99,7 +99,7 @@ def check_number(
         return
     limits = {">": above, ">=": least, "<": below, "<=": most}
     bounds = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items() if math.isfinite(limit))
-    raise ArgumentError(f'"{name}" must be a finite number {bounds}'.rstrip(), key=name, found=value)
+    raise ArgumentError(f"'{name}' must be a finite number {bounds}".rstrip(), key=name, found=value)
 
 
 def check_choice(name: str, value: object, choices: Collection[str], *, key: str | None = None) -> str:

@@ -124,7 +124,7 @@ class DefaultOptimWrapperConstructor:
     def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
         if "optimizer" not in optim_wrapper_cfg:
             raise ArgumentError(
-                'optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(optim_wrapper_cfg)
+                "optim_wrapper needs the key 'optimizer'", key="optimizer", origin=origin_of(optim_wrapper_cfg)
             )
         self.optim_wrapper_cfg = with_defaults(optim_wrapper_cfg, type="OptimWrapper")
         self.optimizer_cfg: Mapping[str, Any] = self.optim_wrapper_cfg.pop("optimizer")

@@ -143,13 +143,13 @@ def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWIS
     """
     for key in cfg:
         if key not in known:
-            _warn(f'unknown key "{key}" in paramwise_cfg', nearest(key, known), origin_of(cfg, key))
+            _warn(f"unknown key '{key}' in paramwise_cfg", nearest(key, known), origin_of(cfg, key))
     for key, settings in (cfg.get("custom_keys") or {}).items():
         for name in settings:
             # Other names may be parameter group fields.
             if name not in _CUSTOM_MULTIPLIERS and (near := nearest(name, _CUSTOM_MULTIPLIERS)):
                 _warn(
-                    f'unknown key "{name}" in the custom key "{key}" of paramwise_cfg', near, origin_of(settings, name)
+                    f"unknown key '{name}' in the custom key '{key}' of paramwise_cfg", near, origin_of(settings, name)
                 )
 
 
@@ -165,7 +165,7 @@ def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
         origin = origin_of(custom_keys, key)
         if not any(key in path for path in paths) and not (origin and origin.file.startswith(NOT_USER_CODE)):
             near = nearest(key.strip("."), [*paths, *".".join(paths).split(".")])
-            _warn(f'the custom key "{key}" in paramwise_cfg matches no parameter', near, origin)
+            _warn(f"the custom key '{key}' in paramwise_cfg matches no parameter", near, origin)
 
 
 def _warn(message: str, suggestion: str | None = None, origin: Origin | None = None) -> None:

@@ -114,7 +114,7 @@ class MultiOptimWrapperConstructor:
         self.sections = {name: section for name, section in optim_wrapper_cfg.items() if name != "type"}
         kinds = (Mapping, Optimizer, OptimWrapper)
         if not self.sections or not all(isinstance(section, kinds) for section in self.sections.values()):
-            message = 'optim_wrapper needs the key "optimizer"'
+            message = "optim_wrapper needs the key 'optimizer'"
             raise BuildError(message, key="optimizer", origin=origin_of(optim_wrapper_cfg))
         self.paramwise_cfg = paramwise_cfg
 

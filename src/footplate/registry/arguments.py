@@ -151,7 +151,7 @@ def check_annotations(entry: Entry, settings: Mapping[str, Any], *, source: obje
     """
     for key, allowed in wrong_types(entry, settings):
         if bool in allowed or (not {int, float}.isdisjoint(allowed) and isinstance(settings[key], _SCALARS)):
-            text = f'"{key}" must be {describe_types(allowed)}'
+            text = f"'{key}' must be {describe_types(allowed)}"
             raise ArgumentError(text, key=key, found=settings[key], origin=origin_of(source, key))
 
 

@@ -27,7 +27,7 @@ class Mistake(NamedTuple):
 MISTAKES = [
     Mistake('type="ToyModel"', 'type="ToyModl"', "unknown model 'ToyModl'", "model.type", "ToyModel"),
     Mistake("dropout=0.1", "droput=0.1", "model 'ToyModel' takes no argument 'droput'", "model.droput", "dropout"),
-    Mistake("max_iters=8", "max_iters='8'", '"max_iters" must be an integer', "train_cfg.max_iters"),
+    Mistake("max_iters=8", "max_iters='8'", "'max_iters' must be an integer", "train_cfg.max_iters"),
     Mistake("val_cfg = dict()", "val_cgf = dict()", "unknown key 'val_cgf'", "val_cgf", "val_cfg"),
     Mistake(
         "    batch_size=4,",

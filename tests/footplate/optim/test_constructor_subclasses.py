@@ -83,7 +83,7 @@ def test_a_subclass_that_adds_parameters_may_have_keys_of_its_own(base: Any, cap
     assert (found["body.weight"][0], found["head.weight"][0]) == (4.0, 2.0)
     assert caplog.messages == []
     built(base, None, {"num_layers": 4})
-    assert caplog.messages == ['unknown key "num_layers" in paramwise_cfg']
+    assert caplog.messages == ["unknown key 'num_layers' in paramwise_cfg"]
     caplog.clear()
     built(base, None, {"head_mult": 4}, make_optimizer=lambda self, model: torch.optim.SGD(model.parameters(), 1.0))
     assert caplog.messages == []

@@ -73,7 +73,7 @@ def test_shared_parameters_are_added_once(bypass: bool, lines: int, caplog: pyte
     ("bypass", "warning"),
     [
         (False, "Some shared parameters (2) have different settings under different names. The settings for the first"),
-        (True, 'the custom key "teacher" in paramwise_cfg matches no parameter'),
+        (True, "the custom key 'teacher' in paramwise_cfg matches no parameter"),
     ],
 )
 def test_settings_for_the_second_name_of_a_module_cause_a_warning(

@@ -114,8 +114,8 @@ def test_wrong_custom_keys_are_reported_with_their_line_unless_they_are_in_a_pac
     assert list(cfg.custom_keys) == ["pos_block", "head"]
     monkeypatch.setattr(paramwise, "NOT_USER_CODE", (f"{package.parent}/",))
     assert warnings_of(caplog, {"custom_keys": cfg.custom_keys}, SGD) == [
-        f'{own}:4: unknown key "lrmult" in the custom key "head" of paramwise_cfg; did you mean \'lr_mult\'?',
-        f'{own}:3: the custom key "head" in paramwise_cfg matches no parameter',
+        f"{own}:4: unknown key 'lrmult' in the custom key 'head' of paramwise_cfg; did you mean 'lr_mult'?",
+        f"{own}:3: the custom key 'head' in paramwise_cfg matches no parameter",
     ]
 
 
@@ -125,12 +125,12 @@ def test_wrong_custom_keys_are_reported_with_their_line_unless_they_are_in_a_pac
         (
             {"custom_keys": {"backbon.": {"lr_mult": 2.0}}},
             SGD,
-            "the custom key \"backbon.\" in paramwise_cfg matches no parameter; did you mean 'backbone'?",
+            "the custom key 'backbon.' in paramwise_cfg matches no parameter; did you mean 'backbone'?",
         ),
         (
             {"norm_decay_mul": 0.0},
             SGD,
-            "unknown key \"norm_decay_mul\" in paramwise_cfg; did you mean 'norm_decay_mult'?",
+            "unknown key 'norm_decay_mul' in paramwise_cfg; did you mean 'norm_decay_mult'?",
         ),
     ],
 )

@@ -184,7 +184,7 @@ def test_flags_of_all_classes_must_be_bools() -> None:
         flags = [(entry, flag) for entry in entries for flag in flags_of(entry)]
         assert flags, name
         for entry, flag in flags:
-            with pytest.raises(ArgumentError, match=f'"{flag}" must be True(,| or) '):
+            with pytest.raises(ArgumentError, match=f"'{flag}' must be True(,| or) "):
                 check_annotations(entry, {flag: "no"}, source=None)
 
 
@@ -199,10 +199,10 @@ TakesNumbers.__module__ = "footplate.made_for_this_test"
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("count", 1.5, '"count" must be an integer'),
-        ("share", math.nan, '"share" must be a number'),
-        ("share", "0.5", '"share" must be a number'),
-        ("limit", False, '"limit" must be a number or None'),
+        ("count", 1.5, "'count' must be an integer"),
+        ("share", math.nan, "'share' must be a number"),
+        ("share", "0.5", "'share' must be a number"),
+        ("limit", False, "'limit' must be a number or None"),
     ],
 )
 def test_value_that_cannot_be_the_annotated_number_is_rejected(key: str, value: Any, message: str) -> None:

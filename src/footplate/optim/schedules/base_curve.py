@@ -25,7 +25,7 @@ def check_positions(name: str, value: Any, *, least: int, is_list: bool = False)
     is_valid = isinstance(numbers, (list, tuple))
     if not is_valid or not all(is_number(position) and position >= least and position % 1 == 0 for position in numbers):
         wanted = "a list of integers" if is_list else "an integer"
-        raise ArgumentError(f'"{name}" must be {wanted} >= {least}', key=name, found=value)
+        raise ArgumentError(f"'{name}' must be {wanted} >= {least}", key=name, found=value)
 
 
 def number(default: Any = dataclasses.MISSING, *, is_position: bool = False, **limits: float) -> Any:

@@ -159,7 +159,7 @@ class WithMinimum(Curve):
 
     def __post_init__(self) -> None:
         if self.eta_min is not None and self.eta_min_ratio is not None:
-            raise ArgumentError('"eta_min" and "eta_min_ratio" cannot both be set', key="eta_min_ratio")
+            raise ArgumentError("'eta_min' and 'eta_min_ratio' cannot both be set", key="eta_min_ratio")
         super().__post_init__()
 
     def minimum(self, base: float) -> float:
@@ -221,7 +221,7 @@ class CosineRestart(WithMinimum):
         super().__post_init__()
         if len(self.periods) != len(self.restart_weights):
             raise ArgumentError(
-                '"periods" and "restart_weights" must have the same length',
+                "'periods' and 'restart_weights' must have the same length",
                 key="restart_weights",
                 found={"periods": self.periods, "restart_weights": self.restart_weights},
             )

@@ -85,7 +85,7 @@ class ReduceOnPlateau(MetricSchedule):
             check_number("min_value", minimum, least=0)
         if len(self.min_values) != count:
             raise ArgumentError(
-                f'"min_value" must be a number or have one entry per parameter group ({count})',
+                f"'min_value' must be a number or have one entry per parameter group ({count})",
                 key="min_value",
                 found=min_value,
             )

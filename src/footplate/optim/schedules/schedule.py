@@ -88,7 +88,7 @@ class Schedule:
         check_positions("begin", begin, least=0)
         check_positions("end", end, least=0)
         if begin >= end:
-            raise ArgumentError('"begin" must be less than "end"', key="end", found=f"begin {begin}, end {end}")
+            raise ArgumentError("'begin' must be less than 'end'", key="end", found=f"begin {begin}, end {end}")
         if not hasattr(optimizer, "param_groups"):
             raise TypeError(f"the optimizer of a schedule should be an Optimizer or an OptimWrapper, not {optimizer!r}")
         # Store the optimizer, because a wrapper's `param_groups` property would slow down each step.

@@ -98,7 +98,7 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
         for key, default in ((limit, None), ("norm_type", 2)):
             value: Any = settings.get(key, default)
             if not is_number(value) or not value > 0:
-                raise ArgumentError(f'"{key}" must be a positive number', key=key, found=value)
+                raise ArgumentError(f"'{key}' must be a positive number", key=key, found=value)
     return GradientClipper(clip_grad_value_ if clip_type == "value" else clip_grad_norm_, settings)
 
 

@@ -79,7 +79,7 @@ class OptimWrapper(Accumulation):
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError("an optimizer wrapper requires a torch optimizer", key="optimizer", found=optimizer)
         if clip_grad is not None and grad_clip is not None:
-            raise ArgumentError('"clip_grad" and "grad_clip" cannot both be set: they are aliases', key="grad_clip")
+            raise ArgumentError("'clip_grad' and 'grad_clip' cannot both be set: they are aliases", key="grad_clip")
         super().__init__(accumulative_counts)
         self.optimizer = optimizer
         settings = grad_clip if clip_grad is None else clip_grad

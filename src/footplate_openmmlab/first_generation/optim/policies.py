@@ -94,7 +94,7 @@ def cosine_restart(
     ends = list(itertools.accumulate(periods))
     if len(periods) != len(restart_weights) or ends[-1] < run.full:
         raise ArgumentError(
-            f'"restart_weights" needs one weight per period, and "periods" must add up to at least {run.full}',
+            f"'restart_weights' needs one weight per period, and 'periods' must add up to at least {run.full}",
             key="periods",
             found={"periods": list(periods), "restart_weights": list(restart_weights)},
         )
@@ -126,7 +126,7 @@ def cyclic(
     check_choice("anneal_strategy", anneal_strategy, ANNEALINGS)
     ratios = target_ratio if isinstance(target_ratio, (list, tuple)) else [target_ratio]
     if len(ratios) > 2:
-        raise ArgumentError('"target_ratio" needs one or two numbers', key="target_ratio", found=target_ratio)
+        raise ArgumentError("'target_ratio' needs one or two numbers", key="target_ratio", found=target_ratio)
     top, end = ratios if len(ratios) == 2 else (ratios[0], ratios[0] / 1e5)
     length = run.full // cyclic_times
     up = int(step_ratio_up * length)
@@ -189,7 +189,7 @@ def yolox(base: float, done: int, run: RunInfo, *, low: float, num_last_epochs: 
     Source: YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
     if run.epoch_length is None and num_last_epochs:
-        raise ArgumentError('"num_last_epochs" needs a known epoch length', key="num_last_epochs")
+        raise ArgumentError("'num_last_epochs' needs a known epoch length", key="num_last_epochs")
     last = run.full - (run.epoch_length or 0) * num_last_epochs
     fraction = (done + 1 - run.warmup_iters) / (last - run.warmup_iters) if done + 1 < last else 1
     return cosine_between(base, low, fraction)
@@ -258,7 +258,7 @@ def find_policy(name: str, field: str) -> PolicyFunction:
     """
     if known := known_policy(name):
         return POLICIES[field][known]
-    raise ArgumentError(f'unknown policy "{name}"', key="policy", found=name, suggestion=nearest_policy(name))
+    raise ArgumentError(f"unknown policy '{name}'", key="policy", found=name, suggestion=nearest_policy(name))
 
 
 def policy_settings(policy: PolicyFunction, field: str) -> dict[str, Any]:

@@ -149,7 +149,7 @@ class Draft:
             raise ConfigError("runner must be a dict", key="runner", found=runner)
         lengths = {f"runner.{key}": runner[key] for key in ("max_epochs", "max_iters") if runner.get(key) is not None}
         if len(lengths) > 1:
-            message = 'runner must have exactly one of "max_epochs" and "max_iters"'
+            message = "runner must have exactly one of 'max_epochs' and 'max_iters'"
             raise ConfigError(message, key="runner", found=dict(runner))
         lengths |= {key: self.original.get(key) for key in ("total_epochs", "total_iters")}
         for key, length in lengths.items():

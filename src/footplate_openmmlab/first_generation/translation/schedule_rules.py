@@ -115,7 +115,7 @@ def policy_name(cfg: Mapping[str, Any], field: str) -> str | None:
     """
     given, key = cfg.get("policy"), f"{field}_config.policy"
     if not isinstance(given, str):
-        raise ConfigError(f'"policy" in {field}_config must be a string', key=key, found=given)
+        raise ConfigError(f"'policy' in {field}_config must be a string", key=key, found=given)
     return known_policy(given)
 
 
