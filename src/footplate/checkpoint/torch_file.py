@@ -103,7 +103,8 @@ def _check_archive(stream: IO[bytes], digest: Digest, *, is_verified: bool) -> b
         members = archive.infolist()
         if sum(member.file_size for member in members) > size:
             raise CheckpointError(
-                "the archive members add up to more than the file size, so they are compressed or overlap"
+                "the archive's contents are larger than the file: its members are compressed or overlap, which "
+                "torch.save never does"
             )
         damaged = None if is_verified else archive.testzip()  # torch ignores the checksums
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:

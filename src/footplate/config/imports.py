@@ -143,10 +143,10 @@ class LazyObject:
     def __call__(self, *args: object, **kwargs: object) -> Any:
         """Raises an error, because a call would import the module while the config is being read."""
         raise ConfigError(
-            f"'{self.dotted_path}' is imported lazily and cannot be called in a config",
+            f"cannot call '{self.dotted_path}' in a pure Python style config, which does not execute its imports",
             notes=[
-                "Write dict(type=...), so that the object is built when it is needed.",
-                "Or, in a file without `with read_base():`, add `_base_ = []`, so that its imports are executed.",
+                "Write dict(type=...) instead. The run then builds the object.",
+                "If the file has no `with read_base():`, you can also add `_base_ = []` to execute its imports.",
             ],
         )
 

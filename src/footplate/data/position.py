@@ -313,8 +313,8 @@ class DataPosition:
         if count != expected and not self._has_warned:
             self._has_warned = True
             _logger.warning(
-                "Epoch %d had %d batches, but len(dataloader) is %d. An epoch is what the loader yields, but schedules "
-                "and hooks that count iterations rely on the length. Correct the dataset's __len__, or use max_iters.",
+                "Epoch %d had %d batches, but len(dataloader) is %d. Schedules and hooks that count iterations rely on "
+                "this length. Correct the dataset's __len__, or use max_iters.",
                 epoch + 1,
                 count,
                 expected,

@@ -53,7 +53,9 @@ class BestCheckpoints:
                 entry["path"] = relocate(entry["path"], folder)
                 if not storage.exists(entry["path"]):
                     ranked.remove(entry)
-                    _logger.warning("The best checkpoint '%s' no longer exists, so it loses its rank.", entry["path"])
+                    _logger.warning(
+                        "The best checkpoint '%s' no longer exists. The ranking continues without it.", entry["path"]
+                    )
 
     def paths(self) -> list[str]:
         """Returns the path of the best checkpoint for each metric."""

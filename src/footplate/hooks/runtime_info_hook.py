@@ -257,8 +257,8 @@ class IterTimerHook(Hook):
             if self._waited > max(_LONG_WAIT, self._trained / 2) and not self._has_warned:
                 self._has_warned = True
                 _logger.warning(
-                    "Training has spent %.0f %% of its time waiting for data. More num_workers in train_dataloader, "
-                    "or a simpler pipeline, would make it faster.",
+                    "Training has spent %.0f %% of its time waiting for data. To speed it up, increase num_workers in "
+                    "train_dataloader or simplify the pipeline.",
                     100 * self._waited / self._trained,
                 )
 

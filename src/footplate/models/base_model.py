@@ -230,10 +230,11 @@ def parse_losses(losses: Mapping[str, Any]) -> tuple[Tensor | Weighted, dict[str
     weight = weights[0]
     if any(each is not weight and each != weight for each in weights[1:]):
         raise ArgumentError(
-            "the losses have different weights, so their sum has none",
+            "the model's losses have different weights, so they cannot be added",
             found={name: value.weight if isinstance(value, Weighted) else None for name, value in losses.items()},
             notes=[
-                "Give each of them the same, as in Weighted(value, other.weight), or return Weighted(total, weight)."
+                "Give all losses the same weight, as in Weighted(value, other.weight).",
+                "Or return the sum with a weight of its own: Weighted(total, weight).",
             ],
         )
     if weight is None:

@@ -72,8 +72,8 @@ def scale_learning_rates(optim_wrapper: OptimWrapper, loader: Any, cfg: Mapping[
         for group in part.param_groups:
             if "initial_lr" in group:  # schedules keep their own copies of the rates
                 raise ArgumentError(
-                    "auto_scale_lr cannot scale an optimizer with initial_lr in its param_groups, which a torch "
-                    "scheduler or an earlier run has set",
+                    "auto_scale_lr cannot scale this optimizer, because a torch scheduler or an earlier run has set "
+                    "initial_lr in its param_groups",
                     key="enable",
                     notes=[
                         f"Disable auto_scale_lr and multiply the rates by {factor:g}, or use a footplate schedule "

@@ -27,4 +27,6 @@ def check_output(output: Path, *, suffixes: Sequence[str] = (), inputs: Iterable
         old = canonical(source).rstrip("/")
         if f"{new}/".startswith(f"{old}/"):
             notes = ["Choose another output path."]
-            raise ArgumentError("the output must not be an input or inside one", found=name, notes=notes)
+            raise ArgumentError(
+                "the output path must not be an input or be inside an input folder", found=name, notes=notes
+            )

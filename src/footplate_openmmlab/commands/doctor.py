@@ -17,10 +17,11 @@ def add_commands(subparsers: Any) -> None:
         "doctor",
         check_installation,
         "list missing packages of code bases, and how to install them",
-        "Import a code base, or all code bases, the plugin and custom_imports that a config uses. List each package "
-        "that is missing or has an unsuitable version, and one command that installs them all. Without an argument, "
-        "check footplate's requirements, the optional packages and all installed code bases, and list versions of "
-        "Python, torch and NumPy that were not tested. Exit with status 2 if there is a problem.",
+        "Check that a code base or a config can be imported. For a config, import its code bases, its plugin and the "
+        "modules in custom_imports. List each package that is missing or has an unsuitable version, and one command "
+        "that installs them all. Without an argument, check footplate's requirements, the optional packages and all "
+        "installed code bases, and list versions of Python, torch and NumPy that were not tested. Exit with status 2 "
+        "if there is a problem.",
         "footplate doctor mmdet",
     )
     doctor.add_value(

@@ -159,7 +159,7 @@ def test_archives_that_grow_when_they_are_read_are_refused(pack: Pack) -> None:
         members, starts={f"a/data/{n}": 0 for n in range(9)}, sizes={f"a/data/{n}": 9000 for n in range(9)}
     )
     for data in (stream.getvalue(), overlapping):
-        with pytest.raises(CheckpointError, match="the archive members add up to more than the file size"):
+        with pytest.raises(CheckpointError, match="the archive's contents are larger than the file"):
             read_content(io.BytesIO(data))
 
 

@@ -81,7 +81,7 @@ def test_dump_replaces_neither_the_config_nor_its_bases(tiny: Path, footplate: C
         code, _, errors = footplate("explain", child, "--dump", name)
         assert (code, errors.splitlines()[0]) == (
             2,
-            "error: the output must not be an input or inside one",
+            "error: the output path must not be an input or be inside an input folder",
         )
     assert (tiny.read_text(), child.read_text()) == (text, "_base_ = 'tiny.py'\n")
     code, _, errors = footplate("explain", child, "schedule", "--plot", "lr.foo")

@@ -125,7 +125,7 @@ const leaderboard = () => {
   return make("div", {}, make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
     make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))),
     make("tbody", {}, ...data.variants.flatMap(variantRows)))),
-  second ? note(`${data.variants.some(({ deviation }) => deviation != null) ? "± is the standard deviation over seeds (n − 1). " : ""}A difference is gray unless each variant has at least three seeds and every seed of one is better than every seed of the other. Then the headline is green. Equal variants reach this in one of ten comparisons.`) : null);
+  second ? note(`${data.variants.some(({ deviation }) => deviation != null) ? "± is the standard deviation over seeds (n − 1). " : ""}A difference is clear if both variants have at least three seeds, and every seed of one variant is better than every seed of the other. Other differences are gray. If two equal variants have three seeds each, chance alone makes their difference clear in one of ten cases.`) : null);
 };
 
 /** The headline metric on every validation set, at the best checkpoint of the best run. */
