@@ -19,8 +19,10 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/footplate/config/test_imports.py::test_modules_are_imported_from_the_current_folder",
         "tests/footplate_openmmlab/test_installation.py::test_the_plugin_of_a_first_generation_config_is_imported",
     ),
-    "These commands also import `<package>.registry`": (
+    "These commands also import the package": (
         "tests/footplate/registry/test_registry.py::test_registry_of_installed_package_is_found",
+    ),
+    "A dotted `type` imports the module": (
         "tests/footplate/registry/test_dotted_paths.py::test_class_in_user_module_needs_no_registration",
         "tests/footplate/registry/test_dotted_paths.py::test_rejected_module_is_not_imported",
     ),
@@ -30,6 +32,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "`predict` and `export` read": (
         "tests/footplate_vision/inference/test_predictor.py::test_recorded_config_executes_nothing",
+    ),
+    "A script that you start": (
+        "tests/footplate/cli/test_run.py::test_a_script_may_save_drawn_images_in_any_folder",
     ),
     "Paths on the command line": (
         "tests/footplate/config/test_literals.py::test_invalid_values_are_refused",
