@@ -33,9 +33,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "`predict` and `export` read": (
         "tests/footplate_vision/inference/test_predictor.py::test_recorded_config_executes_nothing",
     ),
-    "A script that you start": (
-        "tests/footplate/cli/test_run.py::test_a_script_may_save_drawn_images_in_any_folder",
-    ),
+    "A script that you start": ("tests/footplate/cli/test_run.py::test_a_script_may_save_drawn_images_in_any_folder",),
     "Paths on the command line": (
         "tests/footplate/config/test_literals.py::test_invalid_values_are_refused",
         "tests/faults/malice.py::_overridden",
