@@ -54,7 +54,8 @@ def test_script_imports_the_package_in_the_current_folder(tmp_path: Path) -> Non
     (tmp_path / "project.py").write_text("value = 3\n")
     (tmp_path / "json.py").write_text("raise ImportError\n")  # does not replace an installed module
     (tmp_path / "tools/script.py").write_text("import json, project\nprint(project.value)\n")
-    done = python("-P", "-c", "from footplate.cli.main import main; main()", "run", "tools/script.py")
+    command = "import sys; sys.path.remove(''); from footplate.cli.main import main; main()"  # like the console script
+    done = python("-c", command, "run", "tools/script.py")
     assert done.stdout == "3\n", done.stderr
 
 

@@ -39,7 +39,7 @@ test_dataloader = val_dataloader
 val_cfg = dict(type='ValLoop', loss=True)
 default_hooks = dict(checkpoint=dict(save_best=['day/mIoU', 'night/mIoU'], max_keep_best=2))
 """
-SMALL = {"my-segformer.py": ["model.config.hidden_sizes=[8,8,16,16]", "model.config.depths=[1,1,1,1]"]}
+SMALL = {"my-segformer.py": ["model.config.hidden_sizes=[8,8,20,16]", "model.config.depths=[1,1,1,1]"]}
 
 
 def write_data(folder: Path, *, split: str, number: int = 3) -> None:

@@ -14,7 +14,7 @@ from footplate_vision.segmentation.segmentor import stack_label_maps
 from footplate_vision.structures import PixelData
 
 pytestmark = pytest.mark.filterwarnings("default:::transformers")
-SMALL = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "decoder_hidden_size": 16}
+SMALL = {"hidden_sizes": [8, 8, 20, 16], "depths": [1, 1, 1, 1], "decoder_hidden_size": 16}
 
 
 def model(**arguments: Any) -> SmallSegmentor:
