@@ -1,10 +1,14 @@
-"""Checks samples and class names for task metrics, and formats tables of per-class results."""
+"""Checks samples and class names for task metrics, formats per-class results and records confusion matrices."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric
+
+_MAX_CLASSES = 100  # a larger matrix would need a lot of disk space and not fit on a screen
 
 
 def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str) -> None:
@@ -39,6 +43,21 @@ def required_classes(metric: BaseMetric[Any]) -> tuple[str, ...]:
             notes=["The metainfo of the dataset must contain 'classes'."],
         )
     return tuple(map(str, classes))
+
+
+def record_matrix(metric: BaseMetric[Any], classes: Sequence[str], matrix: Any, name: str = "confusion_matrix") -> None:
+    """Adds a confusion matrix to the run's per-class results.
+
+    Leaves it out if there are more than 100 classes, or two of the same name.
+
+    Args:
+        metric: The metric that has computed the matrix.
+        classes: The names of the classes, ``(C,)``.
+        matrix: Counts of shape ``(C, C)``, with true classes as rows and predicted classes as columns.
+        name: The name of the table. It begins with "confusion_matrix".
+    """
+    if len(set(classes)) == len(classes) <= _MAX_CLASSES:
+        metric.record_per_class(name, classes, dict(zip(classes, np.asarray(matrix).T, strict=True)))
 
 
 def format_table(classes: Sequence[str], columns: Mapping[str, Any], *, decimals: int = 2) -> str:

@@ -14,14 +14,14 @@ from footplate.errors import DataError
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
 from footplate.visualization import as_array, canvas_to_image
-from footplate_vision.metric_helpers import check_samples
+from footplate_vision.metric_helpers import check_samples, record_matrix
 from footplate_vision.panels import BLUE, ORANGE
 from footplate_vision.task_base import check_classes, image_name
 
 _logger = logging.getLogger("footplate.vision")
 _ITEMS = ("precision", "recall", "f1-score", "support")
 _Counts = NDArray[np.int64]
-_MAX_RECORDED = 100  # classes; a larger matrix would need a lot of disk space and not fit on a screen
+_MAX_DRAWN = 100  # classes for which a drawn matrix grows
 
 
 def true_label(sample: Mapping[str, Any]) -> int:
@@ -334,9 +334,7 @@ class ConfusionMatrix(LabelMetric):
         """Returns the matrix under the key `result`. Records per-class results if there are at most 100 classes."""
         truth, (predicted,) = self.labels(results)
         matrix = self.calculate(predicted, truth, results[0][0])
-        if len(matrix) <= _MAX_RECORDED:
-            names = class_names(self.dataset_meta, len(matrix))
-            self.record_per_class("confusion_matrix", names, dict(zip(names, matrix.T, strict=True)))
+        record_matrix(self, class_names(self.dataset_meta, len(matrix)), matrix)
         return {"result": matrix}
 
     @staticmethod
@@ -372,7 +370,7 @@ class ConfusionMatrix(LabelMetric):
 
         shares = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))[..., None]
         hues = np.where(np.eye(count, dtype=bool)[..., None], BLUE, ORANGE)
-        side = 2 + 0.4 * min(count, _MAX_RECORDED)
+        side = 2 + 0.4 * min(count, _MAX_DRAWN)
         figure = Figure((side, side), layout="constrained")
         axes = figure.add_subplot(xlabel="predicted", ylabel="true")
         axes.imshow(np.rint(255 + shares * (hues - 255)).astype(np.uint8))

@@ -1,10 +1,10 @@
-"""The COCO metric: average precision and recall over a dataset."""
+"""The COCO metric: average precision and recall, and the confusion matrix, over a dataset."""
 
 import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,8 @@ from footplate_vision.detection.coco_format import (
     image_result,
     load_coco_file,
 )
-from footplate_vision.metric_helpers import check_samples, format_table, required_classes
+from footplate_vision.detection.matching import LEAST_IOU, LEAST_SCORE, LabeledBoxes, match_boxes
+from footplate_vision.metric_helpers import check_samples, format_table, record_matrix, required_classes
 from footplate_vision.task_base import check_classes, image_name
 
 _logger = logging.getLogger("footplate.vision")
@@ -34,6 +35,8 @@ _Values = NDArray[np.float64]
 _KINDS = ("bbox", "segm", "proposal")
 _USUAL_ITEMS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
 UNDEFINED = -1.0  # the value that COCO uses if there is no ground truth
+_NO_OBJECT = "(no object)"
+_MATRIX = f"confusion_matrix of boxes, score ≥ {LEAST_SCORE:g}, IoU ≥ {LEAST_IOU:g}"
 _USUAL_LIMIT = 100  # COCO computes mAP from the 100 best predictions, if this limit is among `numbers`
 
 
@@ -43,6 +46,10 @@ class CocoMetric(BaseMetric[ImageResult]):
 
     The ground truth is read from `ann_file`. By default, it is read from the dataset's annotation file or, if there is
     no such file or it is not a JSON file, from the samples.
+
+    For boxes, the confusion matrix of up to 99 classes is added to the run's per-class results. It compares true boxes
+    with predictions that have a score of at least 0.3 and an IoU of at least 0.5. Its last row contains false
+    detections, and its last column undetected boxes.
 
     Args:
         ann_file: A COCO file with the ground truth. Set it to "" to read the ground truth from the samples.
@@ -149,6 +156,9 @@ class CocoMetric(BaseMetric[ImageResult]):
         values: dict[str, float] = {}
         for kind in () if self.format_only else self.metrics:
             values |= self._values(kind, truth, found, category_ids)
+        if "bbox" in self.metrics and not self.format_only:
+            names = (*required_classes(self), _NO_OBJECT)
+            record_matrix(self, names, _confusion_matrix(truth, found, category_ids), _MATRIX)
         return values
 
     def _values(
@@ -259,6 +269,40 @@ class CocoMetric(BaseMetric[ImageResult]):
         values |= {f"mAP_{size}": _mean(precision[..., place, -1]) for place, size in enumerate("sml", start=1)}
         values |= {f"AR@{number}": _mean(recall[..., 0, place]) for place, number in enumerate(numbers)}
         return values | {f"AR_{size}@{numbers[-1]}": _mean(recall[..., n, -1]) for n, size in enumerate("sml", start=1)}
+
+
+def _confusion_matrix(
+    truth: Mapping[str, Any], found: Sequence[Entry], category_ids: Sequence[int]
+) -> NDArray[np.int64]:
+    """Returns the numbers of matched boxes, ``(C + 1, C + 1)``, by true and predicted class. The last one is no object.
+
+    Args:
+        truth: The content of a COCO file.
+        found: The content of a COCO result file.
+        category_ids: The category id of each class. Boxes of other categories are left out.
+    """
+    labels = {number: label for label, number in enumerate(category_ids)}
+    entries: dict[Any, tuple[list[Entry], list[Entry], list[Entry]]] = {
+        image["id"]: ([], [], []) for image in truth["images"]
+    }
+    for entry in truth["annotations"]:
+        if entry["image_id"] in entries and entry["category_id"] in labels:
+            entries[entry["image_id"]][2 if entry.get("iscrowd") else 0].append(entry)
+    for entry in sorted(found, key=lambda each: -each["score"]):
+        if entry["score"] >= LEAST_SCORE:
+            entries[entry["image_id"]][1].append(entry)
+    matrix = np.zeros((len(labels) + 1, len(labels) + 1), dtype=np.int64)
+    for of_image in entries.values():
+        boxes = [np.array([entry["bbox"] for entry in group], dtype=np.float64).reshape(-1, 4) for group in of_image]
+        for each in boxes:
+            each[:, 2:] += each[:, :2]
+        true, predicted = (
+            LabeledBoxes(own, np.array([labels[entry["category_id"]] for entry in group], dtype=np.int64))
+            for own, group in zip(boxes[:2], of_image[:2], strict=True)
+        )
+        for pair in match_boxes(true, predicted, boxes[2], no_object=len(labels)):
+            matrix[pair] += 1
+    return matrix
 
 
 def _positions(ids: Iterable[Any]) -> dict[Any, int]:

@@ -1,4 +1,4 @@
-"""Computes IoU, Dice and F-score over a dataset."""
+"""Computes IoU, Dice, F-score and the confusion matrix over a dataset."""
 
 import logging
 import math
@@ -17,26 +17,27 @@ from footplate.messages import list_names
 from footplate.registry import METRICS
 from footplate.storage import commit_image
 from footplate.visualization import as_array
-from footplate_vision.metric_helpers import check_samples, format_table, required_classes
+from footplate_vision.metric_helpers import check_samples, format_table, record_matrix, required_classes
 from footplate_vision.task_base import check_classes
 from footplate_vision.visualization import ImageNames
 
 _logger = logging.getLogger("footplate.vision")
 _Values = NDArray[np.float64]
-# The pixel counts of each class, (3, C): correct predictions, all predictions and the ground truth.
-_Areas = NDArray[np.int64]
+_Counts = NDArray[np.int64]
 _MAX_NAMES = 10
 _KINDS = ("mIoU", "mDice", "mFscore")
 
 
 @METRICS.register_module()
-class IoUMetric(BaseMetric[_Areas]):
+class IoUMetric(BaseMetric[_Counts]):
     """Mean IoU, Dice and F-score over classes, in percent, computed from the pixels of the whole dataset.
 
     Undefined values are excluded from the means, as in MMSegmentation. For a class with neither ground-truth nor
     predicted pixels, IoU and Dice are undefined. Accuracy and recall are undefined without ground truth, and precision
     is undefined if the class is never predicted. The F-score is undefined if precision or recall is undefined, or both
     are 0. A class that is predicted but does not occur in the ground truth has an IoU of 0.
+
+    The confusion matrix of up to 100 classes, in pixels, is added to the run's per-class results.
 
     Args:
         ignore_index: Pixels with this label are ignored.
@@ -119,10 +120,11 @@ class IoUMetric(BaseMetric[_Areas]):
             predicted, truth = predicted[counted].astype(np.int64), truth[counted].astype(np.int64)
             check_classes(f"ground truth {where}", truth, count)
             check_classes(f"prediction {where}", predicted, count)
-            groups = truth[truth == predicted], predicted, truth
-            self.results.append(np.stack([np.bincount(labels, minlength=count) for labels in groups]))
+            pixels = np.bincount(count * truth + predicted, minlength=count**2)
+            cells = np.flatnonzero(pixels)  # an image contains few of all pairs of classes
+            self.results.append(np.stack([cells, pixels[cells]]))
 
-    def compute_metrics(self, results: list[_Areas]) -> dict[str, float]:
+    def compute_metrics(self, results: list[_Counts]) -> dict[str, float]:
         """Logs and records the per-class results, and returns a dict of metrics in percent.
 
         The dict contains `aAcc`, the means over classes and, if `classwise` is set, the values of each class. It is
@@ -130,9 +132,14 @@ class IoUMetric(BaseMetric[_Areas]):
         """
         if self.format_only:
             return {}
-        areas: _Areas = np.sum(results, axis=0)
-        columns, classes = self._columns(areas), required_classes(self)
+        classes = required_classes(self)
+        matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        for cells, pixels in results:
+            matrix.flat[cells] += pixels
+        areas = np.stack([matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)])
+        columns = self._columns(areas)
         self.record_per_class("IoU", classes, columns)
+        record_matrix(self, classes, matrix)
         # Dice is the F-score with a beta of 1.
         repeated = {"Fscore"} if self.beta == 1 and "Dice" in columns else set()
         table = format_table(classes, {name: columns[name] for name in columns if name not in repeated})
@@ -162,8 +169,11 @@ class IoUMetric(BaseMetric[_Areas]):
             )
         self._missing = missing
 
-    def _columns(self, areas: _Areas) -> dict[str, _Values]:
-        """Returns the per-class values of each metric in percent, keyed by metric name without the leading "m"."""
+    def _columns(self, areas: _Counts) -> dict[str, _Values]:
+        """Returns the per-class values of each metric in percent, keyed by metric name without the leading "m".
+
+        `areas` are the pixels of each class, ``(3, C)``: correct predictions, all predictions and the ground truth.
+        """
         right, predicted, true = areas
         weight = self.beta**2
         recall = _percent(right, true)  # also the accuracy of the class

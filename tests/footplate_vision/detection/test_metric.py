@@ -296,3 +296,25 @@ def test_the_mean_uses_the_best_hundred_if_they_are_evaluated() -> None:
     for numbers, expected in (((10, 100, 300), 0.6), ((10, 50, 300), 0.9)):
         metric = CocoMetric(proposal_nums=numbers, iou_thrs=(0.5, 0.75))
         assert metric.named_values(precision, np.ones((2, 1, 4, 3)))["mAP"] == pytest.approx(expected)
+
+
+def test_the_confusion_matrix_of_boxes_is_recorded(tmp_path: Path) -> None:
+    # A cat is found, and detected twice. A dog is called a cow. A cow is missed.
+    true, found = [(0, 0, 0), (30, 0, 1), (60, 0, 2)], [(31, 0, 2), (1, 0, 0), (0, 1, 0)]
+    crowded = sample(1, found=[(0, 0, 1), (50, 50, 1)])
+    crowded.pred_instances.scores[:] = 0.5
+    crowded.ignored_instances = InstanceData(bboxes=torch.tensor([[0.0, 0, 80, 20]]), labels=torch.tensor([1]))
+    unsure = sample(2, found=[(0, 0, 1)])
+    unsure.pred_instances.scores[:] = 0.29
+    several = sample(0, true=true, found=found)
+    several.pred_instances.scores[:] = 0.5
+    values([several, crowded, unsure], folder=tmp_path)
+    tables = [json.loads(line) for line in (tmp_path / "vis_data/per_class.jsonl").read_text().splitlines()]
+    assert tables[1]["metric"] == "confusion_matrix of boxes, score ≥ 0.3, IoU ≥ 0.5"
+    assert tables[1]["columns"] == ["class", *CLASSES, "(no object)"]
+    assert tables[1]["rows"] == [
+        ["cat", 1, 0, 0, 0],
+        ["dog", 0, 0, 1, 0],
+        ["cow", 0, 0, 0, 1],
+        ["(no object)", 1, 1, 0, 0],
+    ]

@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,16 @@ def test_samples_that_do_not_fit_are_reported(predicted: Any, truth: Any, messag
     metric.dataset_meta = {"classes": ["a", "b"]}
     with pytest.raises(DataError, match=message):
         metric.process(None, [sample(predicted, truth).to_dict()])
+
+
+def test_the_confusion_matrix_is_recorded(tmp_path: Path) -> None:
+    metric = IoUMetric()
+    metric.context = EvaluationContext(folder=str(tmp_path))
+    metric.dataset_meta = {"classes": ["floor", "shoe", "bag"]}
+    for predicted, truth in (([[[0, 1, 1]]], [[[0, 1, 2]]]), ([[[1, 1, 2]]], [[[0, 0, 255]]])):
+        metric.process(None, [sample(predicted, truth).to_dict()])
+    metric.evaluate(2)
+    _, line = (tmp_path / "vis_data/per_class.jsonl").read_text().splitlines()
+    table = json.loads(line)
+    assert (table["metric"], table["columns"]) == ("confusion_matrix", ["class", "floor", "shoe", "bag"])
+    assert table["rows"] == [["floor", 1, 2, 0], ["shoe", 0, 1, 0], ["bag", 0, 1, 0]]
