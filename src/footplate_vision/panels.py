@@ -22,20 +22,23 @@ class PanelImage(np.ndarray[Any, np.dtype[np.uint8]]):
 
     Attributes:
         layout: A dict with `panels`, a list of ``[caption, x1, y1, x2, y2]``, and `legend`, a list of
-            ``[label, red, green, blue]``.
+            ``[label, red, green, blue]``. If the image has a title, there is also `title`.
     """
 
     layout: dict[str, Any]
 
 
-def arrange_panels(panels: Mapping[str, ImageArray], legend: Mapping[str, RGB] | None = None) -> PanelImage:
-    """Arranges images of the same size side by side, with captions above and a legend below.
+def arrange_panels(
+    panels: Mapping[str, ImageArray], legend: Mapping[str, RGB] | None = None, title: str = ""
+) -> PanelImage:
+    """Arranges images of the same size side by side, with a title and captions above and a legend below.
 
     Small images are enlarged by an integer factor without smoothing, so that captions are readable.
 
     Args:
         panels: Maps captions to RGB images ``(H, W, 3)``, uint8.
         legend: Maps labels to their colors.
+        title: The title of the whole image.
 
     Returns:
         An RGB image ``(H', W', 3)``, uint8.
@@ -45,17 +48,19 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Mapping[str, RGB] |
     zoom = max(1, -(-_SMALLEST_PANEL // max(height, width)))
     height, width = zoom * height, zoom * width
     size = max(12, width // 20)  # of the text
-    top = 2 * _MARGIN + size
+    captions = _MARGIN + size // 2 + (round(1.6 * size) if title else 0)
+    top = captions + size - size // 2 + _MARGIN
     bottom = top + height
     page_width = len(panels) * (width + _MARGIN) + _MARGIN
     places, legend_height = _place_legend(legend, size, page_width)
     page = Image.new("RGB", (page_width, bottom + _MARGIN + legend_height), PAPER)
     draw = ImageDraw.Draw(page)
+    draw.text((_MARGIN, _MARGIN + size / 2), title, fill=INK, font=text_font(size, title), anchor="lm")
     boxes = []
     for number, (label, image) in enumerate(panels.items()):
         left = _MARGIN + number * (width + _MARGIN)
         boxes.append([label, left, top, left + width, bottom])
-        draw.text((left + width / 2, _MARGIN + size / 2), label, fill=INK, font=text_font(size, label), anchor="mm")
+        draw.text((left + width / 2, captions), label, fill=INK, font=text_font(size, label), anchor="mm")
         page.paste(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST), (left, top))
     for (label, color), (left, row) in zip(legend.items(), places, strict=True):
         y = bottom + _MARGIN + row
@@ -63,6 +68,8 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Mapping[str, RGB] |
         draw.text((left + 1.4 * size, y + size / 2), label, fill=INK, font=text_font(size, label), anchor="lm")
     arranged = np.array(page).view(PanelImage)
     arranged.layout = {"panels": boxes, "legend": [[label, *color] for label, color in legend.items()]}
+    if title:
+        arranged.layout["title"] = title
     return arranged
 
 

@@ -1,21 +1,26 @@
 """Base classes for task visualizers, and for hooks that draw predictions during validation and testing."""
 
 import colorsys
+import copy
 import logging
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain, count
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from footplate.checks import check_count
-from footplate.data import length_of
+from footplate.data import length_of, metainfo_of
+from footplate.data.data_element import BaseDataElement
 from footplate.data.transforms import LoadImageFromFile
+from footplate.distributed import gather_objects, get_rank, get_world_size, is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import DataError
-from footplate.evaluation.evaluation_sets import sets_of
+from footplate.evaluation.evaluation_sets import classes_in, sets_of
+from footplate.evaluation.metric import to_device
 from footplate.registry import HOOKS
 from footplate.storage import exists, read_bytes
 from footplate.visualization import (
@@ -28,9 +33,12 @@ from footplate.visualization import (
 )
 from footplate.visualization.drawing import RGB
 from footplate_vision.panels import arrange_panels
+from footplate_vision.training_data import FILE as TRAINING_DATA
+from footplate_vision.training_data import TrainingData
 
 _logger = logging.getLogger("footplate.vision")
 _BACKGROUND = (128, 128, 128)
+_NUM_WORST = 8  # images of each validation run and dataset
 
 
 def distinct_colors(count: int) -> list[RGB]:
@@ -101,6 +109,11 @@ def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray
         return None
     planes = as_array(inputs[position])
     return planes_to_image(planes) if planes.ndim == 3 and planes.shape[0] in (1, 3) else None
+
+
+def title_of(data_sample: Any) -> str:
+    """Returns the title of a sample's picture, which hooks set as metainfo, or ""."""
+    return str(data_sample.get("title", "")) if hasattr(data_sample, "get") else ""
 
 
 class TaskVisualizer(Visualizer):
@@ -183,11 +196,33 @@ class TaskVisualizer(Visualizer):
             if errors is not None:
                 panels["errors"] = errors
         legend = {self.class_name(label): self.class_color(label) for label in sorted(labels)}
-        return arrange_panels(panels, legend)
+        return arrange_panels(panels, legend, title_of(data_sample))
+
+
+class WrongSample(NamedTuple):
+    """A sample with a wrong prediction.
+
+    Attributes:
+        order: Sorts samples by decreasing error, and equal errors by their position in the dataset.
+        title: The name of the image and what is wrong.
+        sample: The sample with its truth and prediction.
+        path: The image file, or None.
+        image: The image from the batch, if there is no such file.
+    """
+
+    order: tuple[float, int, int]
+    title: str
+    sample: Any
+    path: str | None
+    image: ImageArray | None
 
 
 class BaseVisualizationHook(Hook):
     """Draws images, ground truth and predictions for every `interval`-th batch of a validation or test run.
+
+    Subclasses that set `fields` and override `error` also draw the 8 samples of the dataset with the largest errors, as
+    `worst_val_1`, `worst_val_2` etc. In training, they count the labels and the image sizes of the first 1,000 samples
+    of rank 0, and write them to `vis_data/training_data.json` for the report.
 
     Args:
         draw: Whether to enable drawing.
@@ -204,6 +239,8 @@ class BaseVisualizationHook(Hook):
 
     modes: ClassVar[tuple[str, ...]] = ("val", "test")
     """The runs in which the hook draws."""
+    fields: ClassVar[tuple[str, ...]] = ()
+    """The fields of a sample that `error` compares and the visualizer draws: the truth and the prediction."""
     _set_visualizer: Visualizer | None = None
 
     def __init__(
@@ -223,12 +260,47 @@ class BaseVisualizationHook(Hook):
         self.wait_time = wait_time
         self.shown: dict[str, Any] = {"show": show, "wait_time": wait_time}
         self.max_samples = max_samples if max_samples is None else check_count("max_samples", max_samples)
-        self._names: dict[str, ImageNames] = {}  # by mode and dataset
+        self._names: dict[str, ImageNames] = {}  # by mode and dataset, as are the following
+        self._worst: dict[str, list[WrongSample]] = {}  # on this rank, the largest error first
+        self._counts = Counter[str]()  # evaluated samples on this rank
+        self._training_data = TrainingData(self.fields[0]) if self.fields else None
+        self._is_written = False  # whether this process has written the training data
 
     def before_train(self, runner: Runner) -> None:
         """Warns if a validation dataset has too few batches for any image to be drawn."""
         if "val" in self.modes:
             self._check_sizes(runner.val_loop)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Counts the labels and image sizes of the first samples."""
+        if self._is_written or self._training_data is None or not self.draw or not is_main_process():
+            return
+        samples = data_batch.get("data_samples") if isinstance(data_batch, Mapping) else None
+        if not self._training_data.is_complete and isinstance(samples, Sequence):
+            with skipping_failed_image(TRAINING_DATA):
+                self._training_data.add([sample for sample in samples if isinstance(sample, BaseDataElement)])
+        if self._training_data.is_complete:
+            self._write_training_data(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Writes the training data of a short run."""
+        if not self._is_written and self._training_data is not None and self._training_data.samples:
+            self._write_training_data(runner)
+
+    def _write_training_data(self, runner: Runner) -> None:
+        if self._training_data is not None:
+            with skipping_failed_image(TRAINING_DATA):
+                self._training_data.write(runner.log_dir, classes_in(metainfo_of(runner.train_dataloader)))
+        self._is_written = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the counts of the training data."""
+        return {} if self._training_data is None else self._training_data.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores the counts of the training data."""
+        if self._training_data is not None:
+            self._training_data.load_state_dict(state)
 
     def before_test(self, runner: Runner) -> None:
         """Warns if a test dataset has too few batches for any image to be drawn."""
@@ -255,6 +327,69 @@ class BaseVisualizationHook(Hook):
         """Returns additional arguments for the visualizer's `add_datasample`."""
         return {}
 
+    def error(self, sample: Any) -> tuple[float, str]:
+        """Returns how wrong a prediction is, and the same in words. A number of 0 or less means that it is right.
+
+        Called for samples that have all `fields`.
+        """
+        return 0.0, ""
+
+    def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
+        if mode != "train":
+            self._worst.clear()
+            self._counts.clear()
+
+    def _after_epoch(self, runner: Runner, mode: str = "train") -> None:
+        if self._finds_worst(mode):
+            for evaluation_set in sets_of(getattr(runner, f"{mode}_loop", None)):
+                name = "_".join(filter(None, (mode, evaluation_set.name)))
+                self._draw_worst(runner, name, evaluation_set.dataset)
+
+    def _finds_worst(self, mode: str) -> bool:
+        return self.draw and bool(self.fields) and mode in self.modes
+
+    def _keep_worst(self, name: str, data_batch: Any, outputs: Sequence[Any]) -> None:
+        """Adds the samples of a batch with the largest errors to `_worst`, which keeps at most `_NUM_WORST` samples."""
+        kept = self._worst.setdefault(name, [])
+        for position, output in enumerate(outputs):
+            order = self._counts[name], get_rank()
+            self._counts[name] += 1
+            if not isinstance(output, BaseDataElement) or not all(field in output for field in self.fields):
+                continue
+            with skipping_failed_image(f"worst_{name}"):
+                error, text = self.error(output)
+                if error <= 0 or (len(kept) == _NUM_WORST and (-error, *order) > kept[-1].order):
+                    continue
+                path, image = output.get("img_path"), None
+                if path is None or not exists(path):
+                    path, image = None, sample_image(None, data_batch, position)
+                    if image is None:
+                        continue
+                sample = output.new(**{field: output.get(field) for field in self.fields})
+                sample = copy.deepcopy(to_device(sample, "cpu"))  # a view would keep the whole batch in memory
+                title = f"{os.path.basename(output.get('img_path') or f'sample {order[0]}')}: {text}"
+                kept.append(WrongSample((-error, *order), title, sample, path, image))
+                kept.sort(key=lambda each: each.order)
+                del kept[_NUM_WORST:]
+
+    def _draw_worst(self, runner: Runner, name: str, dataset: Any) -> None:
+        """Draws the worst samples of all ranks on rank 0."""
+        own, ranks = self._worst.get(name, []), get_world_size()
+        size = length_of(dataset) if ranks > 1 else None
+        orders = sorted(chain.from_iterable(gather_objects([each.order for each in own])))
+        # A sampler may have repeated samples past the end of the dataset.
+        orders = [order for order in orders if size is None or order[1] * ranks + order[2] < size][:_NUM_WORST]
+        parts = gather_objects([each for each in own if each.order in orders])
+        found = sorted(chain.from_iterable(parts), key=lambda each: each.order)
+        for number, worst in enumerate(found if is_main_process() else (), start=1):
+            title = f"worst_{name}_{number}"
+            with skipping_failed_image(title):
+                image = worst.image if worst.path is None else sample_image(worst.path, None, 0)
+                worst.sample.set_metainfo({"title": worst.title})
+                self._visualizer.add_datasample(
+                    title, image, data_sample=worst.sample, step=runner.iter, **self.options()
+                )
+
     def _after_iter(
         self,
         runner: Runner,
@@ -263,10 +398,16 @@ class BaseVisualizationHook(Hook):
         outputs: Sequence[Any] | None = None,
         mode: str = "val",
     ) -> None:
-        if not self.draw or mode not in self.modes or not self.every_n_inner_iters(batch_idx, self.interval):
+        if not self.draw or mode not in self.modes:
             return
-        current = getattr(getattr(runner, f"{mode}_loop", None), "current", "")  # the name of one of several datasets
+        loop = getattr(runner, f"{mode}_loop", None)
+        current = getattr(loop, "current", "")  # the name of one of several datasets
         prefix = f"{mode}_{current}" if current else mode
+        is_padding = getattr(getattr(loop, "dataloader", None), "is_padding", False)
+        if self._finds_worst(mode) and not is_padding:
+            self._keep_worst(prefix, data_batch, outputs or ())
+        if not self.every_n_inner_iters(batch_idx, self.interval):
+            return
         for position, output in list(self.choose(outputs or ()))[: self.max_samples]:
             path = output.get("img_path") if hasattr(output, "get") else None
             name = self._names.setdefault(prefix, ImageNames())[str(path or f"{batch_idx}_{position}")]

@@ -35,6 +35,7 @@ _logger = logging.getLogger("footplate.tools")
 _MAX_IMAGES = 160
 _SCRIPTS = ("basics", "chart", "overview", "sections", "classes", "texts", "page")
 _MAX_FRAMES = 24
+_WORST = "worst_"  # the start of the names of the worst images
 _MAX_SIDE = 1024  # pixels of an image with one panel; several panels share the width
 _MIN_SIDE = 320  # pixels of a panel
 _QUALITY = 80
@@ -65,6 +66,7 @@ def write_report(runs: Sequence[Run], path: str) -> int:
             **describe_run(run, headline),
             "name": name,
             "clock": clock_of(run),
+            "data": run.training_data,
             "environment": run.environment,
             "warnings": [*run.warnings, *lines],
             "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
@@ -132,20 +134,24 @@ def embed_images(runs: Sequence[Run], maximum: int) -> tuple[Data, list[list[str
     """Returns at most `maximum` images of runs as data URIs, and messages about the unreadable images of each run.
 
     Each kind of image, such as `val`, gets the same maximum number of evenly spaced steps, including the last one. All
-    images of a step are embedded, so that a report can show what a validation drew.
+    images of a step are embedded, so that a report can show what a validation drew. Of the worst images, those of the
+    last step are embedded, for as many runs as half of the images allow.
 
     Returns:
         The messages, and before them a dict with these keys:
 
         - `images`: one `{"run": number, "kind": ..., "name": ..., "frames": [...]}` per run and name. A frame contains
-          its `step`, a `legend` with labels and CSS colors, and `panels`. Each panel has a caption and an index into
-          `sources`.
+          its `step`, its `title` (may be ""), a `legend` with labels and CSS colors, and `panels`. Each panel has a
+          caption and an index into `sources`.
         - `sources`: the data URIs. Identical panels share one.
         - `imagesLeftOut`: the number of images omitted to limit the size of the page.
     """
-    images = [
-        ((number, image.name.partition("_")[0]), image) for number, run in enumerate(runs) for image in run.images
-    ]
+    images = [((number, _kind_of(image)), image) for number, run in enumerate(runs) for image in run.images]
+    last = dict(sorted((group, image.step) for group, image in images))
+    worst = [(group, image) for group, image in images if group[1].startswith(_WORST) and image.step == last[group]]
+    images = [(group, image) for group, image in images if not group[1].startswith(_WORST)]
+    left_out = len(worst[maximum // 2 :])
+    worst = worst[: maximum // 2]
     steps: dict[tuple[int, str], list[int]] = {}
     for group, step in sorted({(group, image.step) for group, image in images}):
         steps.setdefault(group, []).append(step)
@@ -154,12 +160,14 @@ def embed_images(runs: Sequence[Run], maximum: int) -> tuple[Data, list[list[str
         parts = [part / max(count - 1, 1) for part in range(count)]
         chosen = {(group, own[-1 - int(part * (len(own) - 1))]) for group, own in steps.items() for part in parts}
         shown = [(group, image) for group, image in images if (group, image.step) in chosen]
-        if len(shown) <= maximum:
+        if len(shown) <= maximum - len(worst):
             break
+    shown = shown[: maximum - len(worst)]
+    left_out += len(images) - len(shown)
     entries: dict[tuple[int, str], dict[str, Any]] = {}
     unread = list[list[str]]([] for _ in runs)
     sources: dict[str, int] = {}  # maps each data URI to its index
-    for (number, kind), image in shown[:maximum]:
+    for (number, kind), image in worst + shown:
         try:
             frame = {"step": image.step, **_read(image, sources)}
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # raised by Pillow
@@ -167,24 +175,29 @@ def embed_images(runs: Sequence[Run], maximum: int) -> tuple[Data, list[list[str
             continue
         entry = {"run": number, "kind": kind, "name": image.name, "frames": []}
         entries.setdefault((number, image.name), entry)["frames"].append(frame)
-    left_out = len(images) - len(shown[:maximum])
     return {"images": list(entries.values()), "sources": list(sources), "imagesLeftOut": left_out}, unread
 
 
+def _kind_of(image: RunImage) -> str:
+    """Returns the part of an image's name before "_" or, for one of the worst images, its name without the rank."""
+    return image.name.rpartition("_")[0] if image.name.startswith(_WORST) else image.name.partition("_")[0]
+
+
 def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
-    """Returns the panels and the legend of an image, and adds its data URIs to `sources`."""
+    """Returns the panels, the legend and the title of an image, and adds its data URIs to `sources`."""
     # Open only PNG, because Pillow passes some formats to external programs, such as PostScript to Ghostscript.
     with Image.open(image.path, formats=("PNG",)) as opened:
         pixels, layout = opened.convert("RGB"), opened.info.get(LAYOUT_TEXT)
     boxes: list[Any] = [["", 0, 0, *pixels.size]]
     legend: list[Any] = []
+    title = ""
     with suppress(TypeError, ValueError, KeyError, RecursionError):  # without a valid layout, there is one panel
         recorded = json.loads(layout)
         colors = [
             {"label": str(label), "color": f"rgb({int(red)} {int(green)} {int(blue)})"}
             for label, red, green, blue in recorded["legend"]
         ]
-        boxes, legend = recorded["panels"], colors
+        boxes, legend, title = recorded["panels"], colors, str(recorded.get("title", ""))
     panels, side = [], max(_MAX_SIDE // len(boxes), _MIN_SIDE)
     for caption, *box in boxes:
         panel, out = pixels.crop(box), io.BytesIO()
@@ -192,4 +205,4 @@ def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
         panel.save(out, "WEBP", quality=_QUALITY)
         source = f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
         panels.append({"caption": caption, "src": sources.setdefault(source, len(sources))})
-    return {"panels": panels, "legend": legend}
+    return {"panels": panels, "legend": legend, "title": title}

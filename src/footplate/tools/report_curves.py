@@ -258,6 +258,8 @@ def _names(table: PerClassResults) -> list[str]:
 def _encoded_tables(number: int, tables: list[PerClassResults], best: float | None) -> dict[str, Any]:
     last = len(tables) - 1
     chosen = {round(part * last / (_MAX_STEPS - 1)) for part in range(_MAX_STEPS)}
+    if tables[-1].columns[1:] == _names(tables[-1]):  # a confusion matrix, which is large and has no curve
+        chosen = {last}
     shown = [table for place, table in enumerate(tables) if place in chosen or table.step == best]
     steps = [table.step for table in shown]
     return {

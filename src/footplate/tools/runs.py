@@ -88,6 +88,7 @@ class Run(NamedTuple):
     config: Config | None  # read as data; None if there is no readable config
     explained: str  # the config with the location of each key, or ""
     per_class: list[PerClassResults]  # the tables of each dataset, metric and mode, in ascending order of steps
+    training_data: dict[str, Any]  # the labels and image sizes of training samples; see `_training_data`
     environment: dict[str, Any]  # the environment of the last launch, or {}
     warnings: list[str]  # logged warnings and errors with their times, and warnings about the records themselves
     derived: list[str]  # the facts that were derived from the log because the run does not record them
@@ -157,6 +158,7 @@ def read_run(path: str | Path) -> Run:
         config=config_of(folder),
         explained=read_text(explained[-1]) if explained else "",
         per_class=_per_class_results(_own_files(folder, recorded, "**/per_class.jsonl")),
+        training_data=_training_data(_own_files(folder, recorded, "vis_data/training_data.json")),
         environment=environment_of(folder),
         warnings=warnings,
         derived=derived,
@@ -410,6 +412,26 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     if invalid:
         _logger.warning("Skipped %s in the per-class results.", pluralize(invalid, "unreadable line"))
     return [steps[step] for steps in tables.values() for step in sorted(steps)]
+
+
+def _training_data(files: Sequence[Path]) -> dict[str, Any]:
+    """Reads the labels and image sizes of the training samples that the last launch counted.
+
+    Returns:
+        A dict with the number of `samples`, the `unit` of the labels ("pixels", "boxes" or "images"), the `labels` with
+        their amounts, and the `sizes` with the width, the height and the number of images. {} without a valid file.
+    """
+    try:
+        content = json.loads(read_text(files[-1])) if files else {}
+        return content and {
+            "samples": int(content["samples"]),
+            "unit": str(content["unit"]),
+            "labels": [[str(name), int(amount)] for name, amount in content["labels"]],
+            "sizes": [[int(width), int(height), int(number)] for width, height, number in content["sizes"]],
+        }
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        _logger.warning("The training data in '%s' cannot be read.", files[-1])
+        return {}
 
 
 def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from footplate.visualization.drawing import text_font
 from footplate_vision.classification.data import ClsDataSample
 from footplate_vision.classification.metric import ConfusionMatrix, class_names, predicted_label
 from footplate_vision.panels import BLUE, INK, ORANGE, PAPER, arrange_panels
-from footplate_vision.visualization import BaseVisualizationHook, TaskVisualizer
+from footplate_vision.visualization import BaseVisualizationHook, TaskVisualizer, title_of
 
 _PANEL = 256
 
@@ -73,12 +73,14 @@ class ClsVisualizer(TaskVisualizer):
                 draw.rectangle((8, top + 20, right, top + 32), fill=BLUE if label in truth else ORANGE)
                 draw.text((right + 6, top + 18), percentage, fill=INK, font=text_font(13, percentage))
             panels["prediction"] = np.asarray(chart)
-        return arrange_panels(panels)
+        return arrange_panels(panels, title=title_of(data_sample))
 
 
 @HOOKS.register_module()
 class ClsVisualizationHook(BaseVisualizationHook):
     """Draws predictions for every `interval`-th batch, and the confusion matrix if the evaluator has a ConfusionMatrix.
+
+    Also draws the 8 images whose true class scores least compared with the predicted class.
 
     Args:
         draw: Whether to enable drawing.
@@ -89,6 +91,8 @@ class ClsVisualizationHook(BaseVisualizationHook):
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive.
     """
+
+    fields = ("gt_label", "pred_score")
 
     def __init__(self, draw: bool = True, *args: Any, only_wrong: bool = False, **settings: Any) -> None:
         super().__init__(draw, *args, **settings)
@@ -107,12 +111,23 @@ class ClsVisualizationHook(BaseVisualizationHook):
                 counts[truth] += 1
         return [(position, sample) for _, position, sample in sorted(wrong)]
 
+    def error(self, sample: ClsDataSample) -> tuple[float, str]:
+        """Returns by how much the highest score of another class exceeds the lowest score of a true class."""
+        scores, truth = as_array(sample.pred_score), as_array(sample.gt_label).reshape(-1)
+        others = np.delete(scores, truth)
+        if not len(others) or not len(truth):
+            return 0.0, ""
+        true, highest = scores[truth].min(), others.max()
+        return float(highest - true), f"score {true:.3f} of the true class, {highest:.3f} of another"
+
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
-        """Draws the confusion matrix if the metrics contain one and `draw` is set."""
+        """Draws the worst images, and the confusion matrix if the metrics contain one and `draw` is set."""
+        super().after_val_epoch(runner, metrics)
         self._draw_matrix(runner, metrics, "val")
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
-        """Draws the confusion matrix if the metrics contain one and `draw` is set."""
+        """Draws the worst images, and the confusion matrix if the metrics contain one and `draw` is set."""
+        super().after_test_epoch(runner, metrics)
         self._draw_matrix(runner, metrics, "test")
 
     def _draw_matrix(self, runner: Runner, metrics: Mapping[str, Any] | None, mode: str) -> None:

@@ -12,6 +12,7 @@ from footplate.registry import HOOKS, VISUALIZERS
 from footplate.visualization import Color, as_array
 from footplate_operators.polygons import rotated_box_corners
 from footplate_vision.detection.data import DetDataSample, above_score
+from footplate_vision.detection.matching import LabeledBoxes, match_boxes
 from footplate_vision.structures import InstanceData
 from footplate_vision.visualization import BaseVisualizationHook, TaskVisualizer
 
@@ -115,6 +116,9 @@ class DetLocalVisualizer(TaskVisualizer):
 class DetVisualizationHook(BaseVisualizationHook):
     """Draws images, ground truth and predictions for every `interval`-th batch of a validation or test run.
 
+    Also draws the 8 images with the most errors: undetected boxes, false boxes, and boxes with the wrong class. Boxes
+    match if their IoU is at least 0.5. Rotated boxes are not compared.
+
     Args:
         draw: Whether to enable drawing.
         interval: Draws only every `interval`-th batch.
@@ -126,6 +130,8 @@ class DetVisualizationHook(BaseVisualizationHook):
         ArgumentError: `interval` or `max_samples` is not positive, or `score_thr` is not between 0 and 1.
     """
 
+    fields = ("gt_instances", "pred_instances")
+
     def __init__(
         self, draw: bool = False, interval: int = 50, score_thr: float = 0.3, *args: Any, **settings: Any
     ) -> None:
@@ -135,3 +141,23 @@ class DetVisualizationHook(BaseVisualizationHook):
     def options(self) -> dict[str, Any]:
         """Returns the score threshold for a DetLocalVisualizer."""
         return {"pred_score_thr": self.score_thr} if isinstance(self._visualizer, DetLocalVisualizer) else {}
+
+    def error(self, sample: DetDataSample) -> tuple[float, str]:
+        """Returns the number of errors among the predictions that are drawn."""
+        sample = above_score(sample, self.score_thr)
+        truth, predicted = (as_array(sample.get(field).bboxes) for field in self.fields)
+        if not truth.shape[-1] == predicted.shape[-1] == 4:
+            return 0.0, ""
+        height, width = np.divide(sample.get("ori_shape", (1, 1))[:2], sample.get("img_shape", (1, 1))[:2])
+        crowds = sample.get("ignored_instances", {}).get("bboxes", ())
+        scale = np.array([width, height] * 2)
+        pairs = match_boxes(
+            LabeledBoxes(truth * scale, as_array(sample.gt_instances.labels)),
+            LabeledBoxes(predicted, as_array(sample.pred_instances.labels)),
+            as_array(crowds) * scale if len(crowds) else (),
+            no_object=-1,
+        )
+        missed, false = (sum(pair[side] == -1 for pair in pairs) for side in (1, 0))
+        wrong = sum(-1 not in pair and pair[0] != pair[1] for pair in pairs)
+        counts = {"undetected": missed, "false": false, "of the wrong class": wrong}
+        return missed + false + wrong, ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)

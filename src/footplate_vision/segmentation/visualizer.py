@@ -8,6 +8,7 @@ import numpy as np
 from footplate.checks import check_fraction
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.visualization import Color, ImageArray, as_array
+from footplate_vision.segmentation.data import SegDataSample
 from footplate_vision.structures import PixelData
 from footplate_vision.visualization import BaseVisualizationHook, TaskVisualizer
 
@@ -74,7 +75,20 @@ class SegLocalVisualizer(TaskVisualizer):
 class SegVisualizationHook(BaseVisualizationHook):
     """Draws images, ground truth and predictions for every `interval`-th batch of a validation or test run.
 
+    Also draws the 8 images with the most wrong pixels, relative to the pixels with a true class.
+
     Takes the same arguments as `BaseVisualizationHook`.
 
     Source: the hooks page of the MMSegmentation documentation, "SegVisualizationHook".
     """
+
+    fields = ("gt_sem_seg", "pred_sem_seg")
+
+    def error(self, sample: SegDataSample) -> tuple[float, str]:
+        """Returns the share of wrong pixels, or 0 if the label maps differ in size or have no true class."""
+        truth, predicted = (as_array(sample.get(field).data) for field in self.fields)
+        if truth.shape != predicted.shape:
+            return 0.0, ""
+        counted = truth != _IGNORED
+        share = float((counted & (truth != predicted)).sum() / max(counted.sum(), 1))
+        return share, f"{share:.1%} of the pixels are wrong"

@@ -91,3 +91,14 @@ def test_the_visualizer_receives_the_threshold() -> None:
     cfg = {"type": "DetVisualizationHook", "draw": True, "interval": 1, "score_thr": 0.4}
     HOOKS.build(cfg).after_val_iter(RUNNER, 0, data_batch, outputs)
     assert recorder.drawn[1][2]["pred_score_thr"] == 0.4
+
+
+def test_the_error_is_the_number_of_wrong_boxes() -> None:
+    given = DetDataSample(metainfo={"ori_shape": (50, 50), "img_shape": (100, 100)})
+    true = [[0.0, 0, 20, 20], [40, 0, 60, 20], [80, 80, 99, 99]]
+    found = [[0.0, 0, 10, 10], [20, 0, 30, 10], [30, 30, 40, 40], [0, 40, 9, 49]]
+    given.gt_instances = InstanceData(bboxes=torch.tensor(true), labels=torch.tensor([0, 1, 1]))
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.2])
+    given.pred_instances = InstanceData(bboxes=torch.tensor(found), labels=torch.tensor([0, 0, 1, 1]), scores=scores)
+    error = HOOKS.build({"type": "DetVisualizationHook"}).error(given)
+    assert error == (3, "1 undetected, 1 false, 1 of the wrong class")

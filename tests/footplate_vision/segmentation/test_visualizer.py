@@ -89,3 +89,22 @@ def test_a_subclass_reads_images_and_keeps_its_visualizer(tmp_path: Path) -> Non
     hook.after_val_iter(RUNNER, batch_idx=1, data_batch={}, outputs=[SegDataSample(metainfo={"img_path": str(path)})])
     assert recorder.names == ["val"]
     assert recorder.drawn[0][1][0, 0].tolist() == [9, 8, 7]
+
+
+def test_the_error_is_the_share_of_wrong_pixels() -> None:
+    truth = torch.zeros(1, 8, 8, dtype=torch.int64)
+    truth[0, :2], truth[0, 6:] = 1, 255
+    found = SegDataSample(gt_sem_seg=PixelData(data=truth), pred_sem_seg=PixelData(data=torch.zeros(1, 8, 8)))
+    error, text = SegVisualizationHook().error(found)
+    assert (error, text) == (pytest.approx(1 / 3), "33.3% of the pixels are wrong")
+
+
+def test_a_title_stands_above_the_panels() -> None:
+    titled = sample(gt_sem_seg=1)
+    plain = rendered(titled)
+    titled.set_metainfo({"title": "a.png: 3% of the pixels are wrong"})
+    picture = rendered(titled)
+    assert picture.layout["title"] == "a.png: 3% of the pixels are wrong"
+    (_, x1, y1, x2, y2), (_, left, top, right, bottom) = plain.layout["panels"][1], picture.layout["panels"][1]
+    assert (picture[top:bottom, left:right] == plain[y1:y2, x1:x2]).all()
+    assert top > y1

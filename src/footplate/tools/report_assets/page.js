@@ -14,7 +14,7 @@ find("theme").addEventListener("click", switchTheme);
 const longest = Math.max(0, ...trainLengths());
 view.smoothing = longest > MANY ? Math.min(Number((1 - 20 / longest).toFixed(2)), 0.97) : 0;
 root.classList.toggle("several", several);
-overview(); pictures(); metrics(); classes(); details(); configs(); warnings(); environments(); navigation();
+overview(); worst(); pictures(); metrics(); classes(); trainingData(); details(); configs(); warnings(); environments(); navigation();
 // Spreadsheets recognize negative numbers only with a hyphen, not with a minus sign.
 addEventListener("copy", (event) => {
   const copied = getSelection().toString();

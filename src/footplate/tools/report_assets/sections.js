@@ -81,11 +81,31 @@ const gallery = (all) => {
   return [steps.length < 2 ? "" : make("div", { class: "controls" }, ...(steps.length > FEW_STEPS ? [slider, output] : [buttons()])), holder];
 };
 
+/** The images with the largest errors of the last validation or test of one run, the worst first. */
+const worst = () => {
+  const all = data.images.filter(({ kind }) => kind.startsWith("worst_"));
+  const runs = [...new Set(all.map(({ run }) => run))].sort((a, b) => a - b);
+  if (!runs.length) return;
+  const holder = make("div");
+  const show = (run) => holder.replaceChildren(...[...Map.groupBy(all.filter((image) => image.run === run), ({ kind }) => kind)].flatMap(([kind, images]) => {
+    const [, mode, ...set] = kind.split("_"), { step } = images[0].frames.at(-1);
+    const cards = images.map((image, place) => [`${place + 1}. ${image.frames.at(-1).title || image.name}`, [{ ...image, frame: image.frames.at(-1) }]]);
+    return [
+      make("h3", {}, [mode === "test" ? "Test" : "Validation", set.join("_")].filter(Boolean).join(": "), make("small", {}, `at iteration ${whole(step)}`)),
+      make("div", { class: "gallery" }, ...cards.map(([title, [image]], card) =>
+        make("figure", { class: "card picture" }, make("figcaption", {}, title), make("div", {}, ...panelsOf([image], step, () => enlarge(cards, card, step)))))),
+    ];
+  }));
+  show(runs[0]);
+  find("worst").append(...(runs.length > 1 ? [choice(runs.map((run) => data.runs[run].name), 0, (place) => show(runs[place]), "Run")] : []), holder);
+};
+
 /** The images. If there are many runs, only those of the first run of the best variants are shown at first. */
 const pictures = () => {
   const section = find("pictures");
-  if (!data.images.length) return;
-  const sorted = [...data.images].sort((a, b) => a.run - b.run);
+  const all = data.images.filter(({ kind }) => !kind.startsWith("worst_"));
+  if (!all.length) return;
+  const sorted = all.sort((a, b) => a.run - b.run);
   const first = data.variants.slice(0, MOST_PICTURED).map(({ runs }) => runs[0]);
   const best = sorted.filter((image) => first.includes(image.run));
   const holder = make("div", {}, ...gallery(best));
