@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from footplate.messages import printable
 from footplate.metric_names import split_dataset
@@ -66,10 +67,49 @@ def test_classes_at_zero_are_marked(show: Show, make_run: MakeRun) -> None:
     assert marked.text == "0.00"
     assert texts_of(page, "#classes h3") == [
         "IoU at iteration 400, 1 of 2 classes at zero",
-        "confusion_matrix at iteration 400",
+        "Confusion matrix at iteration 400",
     ]
     assert text_of(page, ".title .bad") == "1 of 2 classes at zero"  # on the first screen
     assert marked.value_of_css_property("color") == "rgba(185, 28, 28, 1)"
+
+
+def test_worst_images_matrix_and_data_are_shown(show: Show, make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    folder = tmp_path / "first/20260101_000000/vis_data"
+    for step, rank, title in ((100, 1, "old"), (200, 1, "a.png: 9% wrong"), (200, 2, "b.png: 3% wrong")):
+        layout = {"panels": [["truth", 0, 0, 30, 30], ["prediction", 30, 0, 60, 30]], "legend": [], "title": title}
+        texts = PngInfo()
+        texts.add_text("footplate-layout", json.dumps(layout))
+        Image.new("RGB", (60, 30)).save(folder / f"vis_image/worst_val_{rank}_{step}.png", pnginfo=texts)
+    labels = [["bag", 300], ["boot", 100], ["coat", 0]]
+    content = {"samples": 1000, "unit": "images", "labels": labels, "sizes": [[64, 48, 900], [32, 32, 100]]}
+    (folder / "training_data.json").write_text(json.dumps(content))
+    run = read_run(tmp_path / "first")
+    (table,) = run.per_class
+    columns = ["class", "bag", "boot", "(no object)"]
+    rows = [["bag", 3, 1, 0], ["boot", 0, 3, 1], ["(no object)", 2, 0, 0]]
+    matrix = table._replace(metric="confusion_matrix of boxes", columns=columns, rows=rows)
+    page = show(run._replace(per_class=[matrix]))
+    assert texts_of(page, "#worst h3") == ["Validation at iteration 200"]
+    assert texts_of(page, "#worst .card > figcaption") == ["1. a.png: 9% wrong", "2. b.png: 3% wrong"]
+    assert texts_of(page, "#pictures .card > figcaption") == ["val_3"]
+    assert text_of(page, "#classes h3") == "Confusion matrix of boxes at iteration 400"
+    assert texts_of(page, ".matrix tbody tr") == ["bag 75 25", "boot 75 25", "(no object) 100"]
+    assert text_of(page, "#classes .note") == (
+        "Percent of each row. Most confused: bag as boot (25%), boot undetected (25%)."
+    )
+    assert text_of(page, "#data-shown .note").startswith("The first 1,000 training samples.")
+    assert texts_of(page, "#data-shown thead tr") == [
+        "class training images training % validation %",
+        "width × height images",
+    ]
+    assert texts_of(page, "#data-shown tbody tr") == [
+        "bag 300 75.0 50.0",
+        "boot 100 25.0 50.0",
+        "coat 0 0.0 –",
+        "64 × 48 900",
+        "32 × 32 100",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ const worst = () => {
     const [, mode, ...set] = kind.split("_"), { step } = images[0].frames.at(-1);
     const cards = images.map((image, place) => [`${place + 1}. ${image.frames.at(-1).title || image.name}`, [{ ...image, frame: image.frames.at(-1) }]]);
     return [
-      make("h3", {}, [mode === "test" ? "Test" : "Validation", set.join("_")].filter(Boolean).join(": "), make("small", {}, `at iteration ${whole(step)}`)),
+      make("h3", {}, [mode === "test" ? "Test" : "Validation", set.join("_")].filter(Boolean).join(": "), " ", make("small", {}, `at iteration ${whole(step)}`)),
       make("div", { class: "gallery" }, ...cards.map(([title, [image]], card) =>
         make("figure", { class: "card picture" }, make("figcaption", {}, title), make("div", {}, ...panelsOf([image], step, () => enlarge(cards, card, step)))))),
     ];
