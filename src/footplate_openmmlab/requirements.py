@@ -24,7 +24,7 @@ _BUILT_WITH_TORCH = ("mmdet3d0",)  # have no wheel, and their setup.py imports t
 _NOT_NEEDED = ("mmcv", "mmcv-full")
 _OPENCV = {"opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"}
 # The newest versions that the tests ran with. The oldest ones are those that pyproject.toml requires.
-NEWEST_TESTED = {"torch": "2.13.0", "numpy": "2.4.6"}
+NEWEST_TESTED = {"torch": "2.13.0", "numpy": "2.5.5"}
 _PYTHON = "Programming Language :: Python :: 3."
 _EQUIVALENT = {"mmcv-lite": {"mmcv"}, "mmengine": {"mmengine-lite"}, **dict.fromkeys(_OPENCV, _OPENCV)}
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from footplate.cli.main import main
 from footplate.errors import UnknownNameError
@@ -120,8 +121,8 @@ def test_versions_outside_of_the_tested_ones_are_listed(
     assert main(["doctor", "--json"]) == 2
     footplate, python, torch, numpy, *_ = json.loads(capsys.readouterr().out)
     assert footplate["problems"] == [
-        "Missing or unsuitable: numpy>=1.24 (1.20 is installed).",
-        "Run: pip install 'numpy>=1.24'",
+        "Missing or unsuitable: numpy>=1.26 (1.20 is installed).",
+        "Run: pip install 'numpy>=1.26'",
     ]
     assert python["remarks"] == ["Not tested: footplate is tested with Python 3.10 to 3.13."]
     assert torch["remarks"] == [f"Not tested: the newest tested version is {NEWEST_TESTED['torch']}."]
@@ -129,9 +130,9 @@ def test_versions_outside_of_the_tested_ones_are_listed(
 
 
 @pytest.mark.parametrize("name", NEWEST_TESTED)
-def test_the_newest_tested_version_is_that_of_the_constraints(name: str) -> None:
+def test_the_versions_of_the_constraints_are_tested(name: str) -> None:
     pins = re.findall(rf"^{name}==([\d.]+)", Path("constraints.txt").read_text(), re.MULTILINE)
-    assert NEWEST_TESTED[name] == pins[-1]
+    assert max(map(Version, pins)) <= Version(NEWEST_TESTED[name])
 
 
 def test_doctor_finds_the_code_base_of_a_first_generation_config(

@@ -25,9 +25,8 @@ def run_of(
     *series: Series, cfg: dict[str, Any] | None = None, length: int | None = None, checkpoints: Sequence[Path] = ()
 ) -> Run:
     config = None if cfg is None else Config(cfg)
-    return Run(
-        Path("run"), list(series), length, [], config, "", [], {}, [], [], {file: _size(file) for file in checkpoints}
-    )
+    sizes = {file: _size(file) for file in checkpoints}
+    return Run(Path("run"), list(series), length, [], config, "", [], {}, {}, [], [], sizes)
 
 
 def _size(path: Path) -> int:
