@@ -124,6 +124,9 @@ def test_references_are_resolved(tmp_path: Path) -> None:
     assert load_annotations(str(tmp_path / "a.yaml")) == ({}, [{"width": 4, "img_path": "1.png"}, {"width": 4}])
 
 
+_frombuffer = np.zeros(1).__reduce_ex__(5)[0]  # private, and moved in NumPy 2
+
+
 class _Reduced:
     def __init__(self, *reduced: Any) -> None:
         self.reduced = reduced
@@ -140,7 +143,9 @@ _OBJECTS = {"a": (np.dtype("O"), 0)}
     [
         _Reduced(np.ndarray, ((1,), "O", b"A" * 8)),
         *(
-            _Reduced(np.zeros(1).__reduce_ex__(5)[0], (b"A" * 8, _Reduced(np.dtype, (kind, False, True), state), (1,), "C"))
+            _Reduced(
+                np.zeros(1).__reduce_ex__(5)[0], (b"A" * 8, _Reduced(np.dtype, (kind, False, True), state), (1,), "C")
+            )
             for kind, state in (
                 ("O8", (3, "|", None, None, None, -1, -1, 0)),
                 ("V8", (3, "|", None, (), _OBJECTS, 8, 1, 0)),
