@@ -13,7 +13,7 @@ from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
 from typing import Any, ClassVar
 
-import psutil
+import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from footplate.data.rng import seed_albumentations
 from footplate.error_context import add_note

@@ -96,7 +96,8 @@ def test_the_error_is_the_share_of_wrong_pixels() -> None:
     truth[0, :2], truth[0, 6:] = 1, 255
     found = SegDataSample(gt_sem_seg=PixelData(data=truth), pred_sem_seg=PixelData(data=torch.zeros(1, 8, 8)))
     error, text = SegVisualizationHook().error(found)
-    assert (error, text) == (pytest.approx(1 / 3), "33.3% of the pixels are wrong")
+    assert error == pytest.approx(1 / 3)
+    assert text == "33.3% of the pixels are wrong"
 
 
 def test_a_title_stands_above_the_panels() -> None:
