@@ -35,8 +35,8 @@ class Vision(Extension):
         return ["For classification, use dict(type='LabelSmoothLoss', label_smooth_val=0), which takes class_weight."]
 
     def prepare_training(self, runner: Any) -> None:
-        """Warns about parts of the run with different classes or ignored labels."""
-        from footplate_vision.label_checks import warn_about_ignored_labels, warn_about_num_classes
+        """Compares the numbers of classes and the ignored labels of the parts of the run."""
+        from footplate_vision.label_checks import check_num_classes, warn_about_ignored_labels
 
-        warn_about_num_classes(runner)
+        check_num_classes(runner)
         warn_about_ignored_labels(runner)

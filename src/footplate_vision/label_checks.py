@@ -3,12 +3,12 @@
 import logging
 from typing import Any
 
-from footplate.data import metainfo_of
+from footplate.data import dataset_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.data.loader_attributes import metainfo_in
 from footplate.engine import Hook, Runner
 from footplate.error_context import at_key, join_path, location_prefix, origin_at, walk_paths
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, is_own_module
 from footplate.evaluation.evaluation_sets import classes_in, sets_of
 from footplate.messages import list_names
 from footplate.registry import HOOKS
@@ -46,28 +46,43 @@ class NumClassCheckHook(Hook):
             name = type(dataset).__name__
             _logger.warning("The dataset '%s' at %s has no class names, so num_classes is not checked.", name, key)
             return
-        for name, module in runner.unwrapped_model.named_modules():
-            count = getattr(module, "num_classes", None)
-            if not isinstance(count, int) or count < 1 or name.rpartition(".")[2] in _EXEMPT:
-                continue
-            if count != len(classes):
-                raise ArgumentError(
-                    f"{repr(name) if name else 'the model'} has {count} classes, but the dataset "
-                    f"'{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MAX_NAMES) or 'none'}",
-                    key=".".join(filter(None, ("model", name, "num_classes"))),
-                    found=count,
-                    notes=[f"The dataset is defined in {key}."],
-                )
+        _check_model(runner, dataset, classes, key)
 
 
-def warn_about_num_classes(runner: Runner) -> None:
-    """Warns if a `num_classes` in the model config differs from the number of classes in the training data.
+def _check_model(runner: Runner, dataset: Any, classes: Any, key: str, *, only_own: bool = False) -> None:
+    """Compares the modules of the model, or `only_own` modules of footplate, with the classes of a dataset.
 
-    Ignores backbones, any `num_classes` of 1, region proposal heads (which have one class), and semantic segmentation
-    heads (which have their own classes).
+    Raises:
+        ArgumentError: The numbers of classes differ.
     """
-    cfg = {"model": runner.plan["model"]}
-    count = len(classes_in(metainfo_of(runner.train_dataloader)))
+    for name, module in runner.unwrapped_model.named_modules():
+        count = getattr(module, "num_classes", None)
+        if not isinstance(count, int) or count < 1 or name.rpartition(".")[2] in _EXEMPT:
+            continue
+        if count != len(classes) and (not only_own or is_own_module(type(module).__module__)):
+            raise ArgumentError(
+                f"{repr(name) if name else 'the model'} has {count} classes, but the dataset "
+                f"'{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MAX_NAMES) or 'none'}",
+                key=".".join(filter(None, ("model", name, "num_classes"))),
+                found=count,
+                notes=[f"The dataset is defined in {key}."],
+            )
+
+
+def check_num_classes(runner: Runner) -> None:
+    """Compares every `num_classes` of the model with the number of classes in the training data.
+
+    Warns about differences in the config of models of other packages. There, ignores backbones, any `num_classes` of 1,
+    region proposal heads (which have one class), and semantic segmentation heads (which have their own classes).
+
+    Raises:
+        ArgumentError: A module of footplate has a different number of classes.
+    """
+    dataset = dataset_of(runner.train_dataloader)
+    classes = classes_in(metainfo_in(dataset))
+    if classes:
+        _check_model(runner, dataset, classes, "train_dataloader.dataset", only_own=True)
+    cfg, count = {"model": runner.plan["model"]}, len(classes)
     for path, value in walk_paths(cfg) if count else ():
         is_own = any(word in str(part) for part in path for word in ("rpn", "semantic", "backbone"))
         if path[-1] == "num_classes" and type(value) is int and value not in (1, count) and not is_own:

@@ -111,8 +111,7 @@ def test_check_prints_the_output_in_the_guide(place: Path, capsys: pytest.Captur
     told = capsys.readouterr().out.splitlines()
     lines = [line for line in shown.splitlines()[1:] if not re.match("speed|time|memory", line)]
     assert [line for line in lines if line not in told] == []
-    looks = 'custom_hooks = [dict(type="NumClassCheckHook")]'
-    Path("my_config.py").write_text(f'_base_ = "footplate::fashion-seg.py"\n\nmodel = dict(num_classes=10)\n{looks}\n')
+    Path("my_config.py").write_text('_base_ = "footplate::fashion-seg.py"\n\nmodel = dict(num_classes=10)\n')
     assert main(["check", "my_config.py"]) == 2
     assert capsys.readouterr().err == mistake
 

@@ -8,6 +8,7 @@ from footplate import Runner
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
 from footplate_vision.label_checks import classes_of
+from footplate_vision.segmentation import SmallSegmentor
 from tests.support import PointAccuracy, Points, ToyModel, loader, settings
 
 
@@ -34,6 +35,13 @@ def test_every_validation_dataset_is_checked(tmp_path: Path) -> None:
     runner.val_loop.sets[1].dataloader.dataset.metainfo = {"classes": ("left", "right", "ahead")}
     with pytest.raises(ArgumentError, match="'layers' has 2 classes, but the dataset 'Points' has 3"):
         runner.train()
+
+
+def test_model_of_footplate_is_compared_with_the_training_data_without_a_hook(tmp_path: Path) -> None:
+    model = ToyModel()
+    model.head = SmallSegmentor(num_classes=3)
+    with pytest.raises(ArgumentError, match="'head' has 3 classes, but the dataset 'Points' has 2: left, right"):
+        Runner(**settings(tmp_path, model=model)).train()
 
 
 @pytest.mark.parametrize(
