@@ -34,7 +34,7 @@ from footplate.data.samplers import DefaultSampler, set_epoch
 from footplate.data.shared_memory import SentBatch
 from footplate.data.waiting import data_wait
 from footplate.data.workers import WorkerInit, WorkerProgress, WorkerSetup
-from footplate.error_context import explain_missing_path
+from footplate.error_context import at_key, explain_missing_path
 from footplate.errors import DataError, FootplateError, StorageError
 from footplate.messages import describe_exception, first_line, list_names
 from footplate.torch_internals import forget_worker_deaths, speed_up_queues
@@ -85,6 +85,7 @@ class SampleLoader(DataLoader[Any]):
         is_padding: Whether this rank had no samples left for the latest batch, which then repeats a sample.
         seeding: When to seed the generators: for each "sample" or each "batch". If None, they are neither seeded nor
             restored.
+        key: The key path of the dataset in the config of the run, for error messages.
 
     Raises:
         DataError: During iteration, a sample cannot be read or samples cannot be collated.
@@ -109,6 +110,7 @@ class SampleLoader(DataLoader[Any]):
             shuffle = False
         super().__init__(dataset, batch_size, shuffle, sampler, batch_sampler, drop_last=drop_last, **options)
         self.seed = seed
+        self.key = ""
         self.plan = BatchPlan(self, seed=seed, limit=num_batch_per_epoch)
         self.worker_progress = WorkerProgress(self.num_workers) if self.num_workers else None
         self.seeding: Seeding = None
@@ -186,7 +188,8 @@ class SampleLoader(DataLoader[Any]):
     def _deliver(self, batch: Any, is_padding: bool) -> Any:
         self.is_padding = is_padding
         if type(batch) is ReadFailure:
-            raise batch.error from batch.cause
+            with at_key(self.key):
+                raise batch.error from batch.cause
         return batch
 
     def forget_workers(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from footplate.data import check_same_dataset
+from footplate.data import SampleLoader, check_same_dataset
 from footplate.engine.checking.arguments import resolve_loop
 from footplate.engine.running.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
 from footplate.error_context import at_key, with_defaults
@@ -71,6 +71,10 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
             check_has_batches(data["dataloader"])
     else:
         data = _evaluation_data(runner, mode, loop_class)
+    loaders = data["dataloader"]
+    for name, loader in loaders.items() if isinstance(loaders, Mapping) else [("", loaders)]:
+        if isinstance(loader, SampleLoader):
+            loader.key = ".".join(filter(None, (f"{mode}_dataloader", name, "dataset")))
     with at_key(f"{mode}_cfg"):
         loop = LOOPS.build(settings, runner=runner, **data)
         if mode == "train" and not (hasattr(loop, "_max_epochs") and hasattr(loop, "_max_iters")):
