@@ -31,7 +31,7 @@ from footplate.engine.running.components import build_log_processor
 from footplate.engine.running.evaluation_loops import ValLoop, predicting
 from footplate.engine.stopping.requests import EarlyExitError
 from footplate.error_context import at_key, located
-from footplate.errors import CheckpointError, DataError, FootplateError, StorageError, is_own_module, shown_path
+from footplate.errors import CheckpointError, FootplateError, StorageError, is_own_module, shown_path
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.interrupts import temporary_folder
@@ -43,7 +43,7 @@ from footplate.tools.collected_warnings import collect_warnings
 from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
 from footplate.tools.explain_optimizer import format_setting, groups_in
 from footplate.tools.failing_module import ComponentError, module_error
-from footplate.tools.memory_use import Largest, counting_activations, largest_batch, state_bytes
+from footplate.tools.memory_use import Largest, counting_activations, labels_in, largest_batch, state_bytes
 from footplate.tools.model_sections import warn_about_unread_keys
 from footplate.tools.trial import StopHook, build_alone, build_trial, train_until_stopped
 
@@ -180,9 +180,11 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
         except EarlyExitError:
             raise
         except Exception as error:
-            if not isinstance(error, (DataError, StorageError)):
-                with suppress(Exception):  # invalid labels may have caused the failure
-                    _warn_about_labels(largest or {"train": largest_batch(runner.train_dataloader)})
+            if not isinstance(error, StorageError):  # invalid labels may have caused the failure
+                for chosen in (*sets_of(runner.train_loop), *sets_of(runner.val_loop)):
+                    with suppress(Exception):
+                        if labels := labels_in(chosen.dataloader):
+                            labels.warn_about_invalid()
             if isinstance(error, FootplateError):
                 raise
             stage, key = hook.stage

@@ -28,7 +28,8 @@ _LABELS = {
 }
 _PATHS = ("seg_map_path", "img_path", "filename")
 _LAST = re.compile("Crop|Pack|Format|Collect|ToTensor")  # transforms that remove or convert labels
-_MAX_NAMES = 12  # classes or files in a line
+_MAX_NAMES = 12  # classes or labels in a line
+_MAX_FILES = 3  # for each label
 
 
 class _Sample(NamedTuple):
@@ -70,24 +71,28 @@ class Labels(NamedTuple):
         ]
         return list_names(shares, _MAX_NAMES) + (f", ignored {_percent(ignored / total)}" if ignored else "")
 
-    def warn(self) -> None:
-        """Warns about labels outside the classes, and about classes that do not occur."""
-        num_classes = len(self.classes)
-        counts = Counter(label for sample in self.samples for label in sample.amounts)
-        valid = {*range(num_classes), self.ignored}
-        invalid = [
-            f"label {label} in '{sample.file}'"
-            for sample in self.samples
-            for label in sample.amounts
-            if label not in valid
-        ]
-        if invalid:
+    def warn_about_invalid(self) -> None:
+        """Warns about labels outside the classes."""
+        valid = {*range(len(self.classes)), self.ignored}
+        files = defaultdict[int, dict[str, None]](dict)
+        for sample in self.samples:
+            for label in sample.amounts:
+                if label not in valid:
+                    files[label][f"'{sample.file}'"] = None
+        if files:
+            invalid = [f"label {label} in {list_names(names, _MAX_FILES)}" for label, names in sorted(files.items())]
             _logger.warning(
                 "Some labels are not between 0 and %d%s: %s.",
-                num_classes - 1,
+                len(self.classes) - 1,
                 f" (pixels with label {self.ignored} are ignored)" if self.are_maps else "",
                 list_names(invalid, _MAX_NAMES),
             )
+
+    def warn(self) -> None:
+        """Warns about labels outside the classes, and about classes that do not occur."""
+        self.warn_about_invalid()
+        num_classes = len(self.classes)
+        counts = Counter(label for sample in self.samples for label in sample.amounts)
         missing = [label for label in range(num_classes) if label not in counts]
         if not missing:
             return
@@ -148,13 +153,14 @@ class LabelCounter:
 
         Args:
             dataset: The dataset, possibly with wrappers.
-            packed: A sample after the whole pipeline, which contains only the labels that the task uses.
+            packed: A sample after the whole pipeline, which contains only the labels that the task uses. None if no
+                sample could be read.
             are_complete: Whether all samples were read.
         """
         classes = classes_in(metainfo_in(dataset))
         content = packed.get("data_samples", packed) if isinstance(packed, Mapping) else None
         content = content if isinstance(content, (Mapping, BaseDataElement)) else {}
-        keys = [key for key, name in _LABELS.items() if self._samples[key] and name in content]
+        keys = [key for key, name in _LABELS.items() if self._samples[key] and (packed is None or name in content)]
         if not classes or len(keys) != 1:
             return None
         return Labels(innermost_datasets(dataset)[0], classes, self._samples[keys[0]], keys[0] in _MAPS, are_complete)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from footplate.data.loader import BatchReader, ReadFailure, SampleLoader
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import local_tensor
 from footplate.engine import Runner
+from footplate.error_context import at_key
 from footplate.errors import DataError
 from footplate.hooks import EMAHook
 from footplate.messages import pluralize
@@ -57,9 +58,8 @@ def largest_batch(loader: Any) -> Largest:
         for batch in loader:
             return Largest(batch, count or "unknown", "the first batch, which may not be the largest")
         raise DataError("the dataloader has no batches", notes=["Check the dataset and drop_last."])
-    size_read = min(count, _MAX_READ)
-    indices = [place * count // size_read for place in range(size_read)]
-    with counting_labels(dataset) as counter:
+    indices = _inspected(count)
+    with at_key(getattr(loader, "key", "")), counting_labels(dataset) as counter:
         read = dict(zip(indices, _read(dataset, indices, list), strict=True))
 
     def size(index: int) -> int:
@@ -77,6 +77,25 @@ def largest_batch(loader: Any) -> Largest:
     sizes = f"{len(read)} inspected, {varied} {_describe_shape(read[largest])}"
     labels = counter.labels_of(dataset, read[largest], are_complete=len(read) == count)
     return Largest(_read(read, samples, collate), count, f"batches of {batch_size}, {sizes}", labels)
+
+
+def labels_in(loader: Any) -> Labels | None:
+    """Returns the labels of the samples that `largest_batch` inspects, including those of unreadable samples.
+
+    Returns None if there are no class names, no labels, or several kinds of labels.
+    """
+    dataset, packed = dataset_of(loader), None
+    with counting_labels(dataset) as counter:
+        for index in _inspected(length_of(dataset) or 0):
+            with suppress(Exception):
+                packed = dataset[index]
+    return counter.labels_of(dataset, packed, are_complete=False)
+
+
+def _inspected(count: int) -> list[int]:
+    """Returns the indices of the samples to inspect."""
+    size = min(count, _MAX_READ)
+    return [place * count // size for place in range(size)]
 
 
 def _read(source: Any, indices: Sequence[int], collate: Callable[[Any], Any]) -> Any:

@@ -214,6 +214,36 @@ def test_check_shows_the_labels_and_warns_about_them(tmp_path: Path) -> None:
     ]
 
 
+class PackValid:
+    """Raises an error for a label that is not a class."""
+
+    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
+        if results["gt_label"] > 1:
+            raise DataError("the label is not a class")
+        return results
+
+
+@DATASETS.register_module()
+class RefusedPoints(LabeledPoints):
+    pipeline = Compose([PackValid()])
+
+    def __getitem__(self, index: int) -> Any:
+        return self.pipeline({**Points.__getitem__(self, index), "gt_label": index, "img_path": f"{index}"})
+
+
+def test_check_lists_all_invalid_labels_before_the_error_at_one_of_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = written(tmp_path, TINY.replace('"Points", size=16', '"RefusedPoints", size=5'))
+    with pytest.raises(
+        DataError, match=r"^sample \d of the dataset 'RefusedPoints' cannot be read: .* class"
+    ) as caught:
+        check(cfg)
+    assert caplog.messages == ["Some labels are not between 0 and 1: label 2 in '2', label 3 in '3', label 4 in '4'."]
+    assert caught.value.key == "train_dataloader.dataset"
+    assert str(caught.value.origin).endswith("tiny.py:5")
+
+
 def test_check_finds_a_missing_package_of_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     writers = "visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])\n"

@@ -63,6 +63,7 @@ def test_shares_of_classes_and_ignored_pixels_are_shown() -> None:
     [
         ([GOOD] * 3, []),
         ([GOOD, [[0, 3]]], [OUTSIDE.format(3, 1)]),
+        ([GOOD, *[[[0, 3]]] * 5], [OUTSIDE.replace(".png'", ".png', '2.png', '3.png' and 2 more").format(3, 1)]),
         ([[[0, 1]]] * 64, ["These classes have no samples in 'masks': stem."]),
         ([[[0, 1]]] * 100, [ABSENT]),
         # the last sample is not inspected
