@@ -251,7 +251,10 @@ class PackSegInputs(PackSamples):
             path = results.get("seg_map_path", results.get("img_path", ""))
             if "num_classes" in results:
                 count, ignored = results["num_classes"], results.get("ignore_index", 255)
-                notes = [f"Pixels with {ignored} are ignored. If labels begin at 1, set reduce_zero_label=True."]
+                advice = f"metainfo.classes names {count} classes. Add the name of each other label that is a class."
+                if not (labels == 0).any():
+                    advice = "If labels begin at 1, set reduce_zero_label=True."
+                notes = [f"Pixels with {ignored} are ignored. {advice}"]
                 check_classes(f"label map '{path}'", labels, count, ignored=ignored, notes=notes)
             if self.label_dtype == "uint8" and labels.dtype != np.uint8:
                 notes = ["label_dtype='uint8' stores labels up to 255."]

@@ -84,6 +84,10 @@ def test_a_label_out_of_range_is_reported(root: Path) -> None:
         dataset[2]
     assert caught.value.notes == ("Pixels with 255 are ignored. If labels begin at 1, set reduce_zero_label=True.",)
     made(root, BaseSegDataset, metainfo={"classes": ("road", "car")}, ignore_index=2)[2]  # does not count here
+    Image.fromarray(np.array([[0, 2, 2, 2, 2, 2]] * 4, np.uint8)).save(root / "masks/deep/c.png")
+    with pytest.raises(DataError, match="Add the name of each other label") as caught:
+        dataset[2]
+    assert "reduce_zero_label" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
