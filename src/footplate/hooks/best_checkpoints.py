@@ -53,7 +53,7 @@ class BestCheckpoints:
                 entry["path"] = relocate(entry["path"], folder)
                 if not storage.exists(entry["path"]):
                     ranked.remove(entry)
-                    _logger.warning(
+                    _logger.info(
                         "The best checkpoint '%s' no longer exists. The ranking continues without it.", entry["path"]
                     )
 

@@ -140,12 +140,15 @@ def test_resumed_run_keeps_its_seed_although_the_config_has_another(
     assert "was saved with seed 1, and this run has seed 2" in caplog.text
 
 
-def test_resumed_run_repeats_the_validation_that_was_due(tmp_path: Path) -> None:
+def test_resumed_run_repeats_the_validation_that_was_due(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cfg = config(tmp_path, by_epoch=True, by_iteration=4)
     run_until_killed(cfg, KillForTest(8))
     witness = Witness()
+    caplog.clear()
     resumed = run(cfg, witness, resume=True)
     assert [at for at, _ in witness.when("before_val")] == [8, 12]
+    repeated = [message for message in caplog.messages if "Repeating" in message]
+    assert repeated == ["Repeating the validation of epoch 2, which was not complete."]
     assert [at for at, _ in witness.when("before_train_iter")] == [8, 9, 10, 11]
     assert len(resumed.message_hub.get_scalar("val/accuracy")) == 3
 

@@ -334,6 +334,9 @@ class BaseTrainLoop(BaseLoop):
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
         requests = runner.requests
         before = self._validated_at, self._validated_iter, requests.agreed.validation
+        if self._iter == self.began_at and not requests.agreed.validation:
+            unit = "epoch" if self.by_epoch else "iteration"
+            _logger.info("Repeating the validation of %s %d, which was not complete.", unit, self.units_done)
         self._validated_at = self.units_done
         self._validated_iter = self.completed.iter
         requests.agreed.validation = False
