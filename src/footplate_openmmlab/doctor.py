@@ -115,6 +115,7 @@ def check_environment() -> list[dict[str, Any]]:
     for extra in extras():
         if scope_of(extra) not in CODE_BASES:
             problems = _failed_imports(extra)
-            remarks = explain_unmet(extra)[:1] or ([] if problems else ["complete"])
+            missing = [f"Optional. {line}" for line in explain_unmet(extra)[:1]]
+            remarks = missing or ([] if problems else ["complete"])
             rows.append({"name": extra, "version": "", "problems": problems, "remarks": remarks})
     return rows + [check_code_base(scope) for scope, name in CODE_BASES.items() if installed_version(name)]

@@ -118,8 +118,9 @@ def test_versions_outside_of_the_tested_ones_are_listed(
     monkeypatch.setattr("torch.__version__", "2.99.1+cpu")
     monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
     write_metadata(site, "numpy", "1.20", [])
+    write_metadata(site, "timm", "0.1", [])
     assert main(["doctor", "--json"]) == 2
-    footplate, python, torch, numpy, *_ = json.loads(capsys.readouterr().out)
+    footplate, python, torch, numpy, *extras = json.loads(capsys.readouterr().out)
     assert footplate["problems"] == [
         "Missing or unsuitable: numpy>=1.26 (1.20 is installed).",
         "Run: pip install 'numpy>=1.26'",
@@ -127,6 +128,8 @@ def test_versions_outside_of_the_tested_ones_are_listed(
     assert python["remarks"] == ["Not tested: footplate is tested with Python 3.10 to 3.13."]
     assert torch["remarks"] == [f"Not tested: the newest tested version is {NEWEST_TESTED['torch']}."]
     assert numpy["remarks"] == []
+    (models,) = (row["remarks"] for row in extras if row["name"] == "models")
+    assert models[0].startswith("Optional. Missing or unsuitable: ")
 
 
 @pytest.mark.parametrize("name", NEWEST_TESTED)
