@@ -74,7 +74,7 @@ def _grid(scale: _Scale, bottom: float) -> Iterator[str]:
 
 
 def _row(case: Case, spreads: dict[str, Spread], scale: _Scale, y: float) -> Iterator[str]:
-    yield f'<text x="{_LEFT - 14}" y="{y + 4:.1f}" text-anchor="end">{escape(case.title[0])}</text>'
+    yield f'<text x="{_LEFT - 14}" y="{y + 4:.1f}" text-anchor="end">{escape(case.title)}</text>'
     for place, (engine, spread) in enumerate(spreads.items()):
         at, color = y + (place - (len(spreads) - 1) / 2) * 6, _COLORS[engine]
         low, middle, high = (scale(each) for each in (spread.low, spread.median, spread.high))
