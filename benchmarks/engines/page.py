@@ -34,13 +34,6 @@ def _parts(cases: Sequence[Case], results: Results) -> Iterator[str]:
     yield f"# {text('title')}"
     yield text("intro")
     yield _run(results)
-    yield f"## {text('ahead')}"
-    yield _ahead(cases, results)
-    yield f"## {text('goals')}"
-    head = [text(key) for key in ("case", "goal", "measured", "goal_result")]
-    yield tables.markdown(head, tables.goal_result_rows(goal_results))
-    yield f"### {text('misses')}"
-    yield from _misses(goal_results, results)
     yield f"## {text('steps')}"
     yield text("steps_about")
     yield f"![{text('plot')}]({_PICTURE})"
@@ -50,6 +43,14 @@ def _parts(cases: Sequence[Case], results: Results) -> Iterator[str]:
     yield text("gpu_about")
     head = [text("row"), text("command")]
     yield tables.markdown(head, [[row, f"`{command}`"] for row, command in OPEN_ON_GPU])
+    yield f"## {text('ahead')}"
+    yield _ahead(cases, results)
+    yield f"## {text('goals')}"
+    head = [text(key) for key in ("case", "goal", "measured", "goal_result")]
+    missed_first = sorted(goal_results, key=lambda each: each.state != "missed")
+    yield tables.markdown(head, tables.goal_result_rows(missed_first))
+    yield f"### {text('misses')}"
+    yield from _misses(goal_results, results)
     yield f"## {text('rest')}"
     yield from _rest(cases, results)
     yield from _reference(cases, results)
@@ -79,8 +80,9 @@ def _misses(goal_results: Sequence[GoalResult], results: Results) -> Iterator[st
         if case in TRIED:
             yield text("tried", case=case, about=TRIED[case])
         if case in results.profiles:
-            yield text("profile", case=case)
+            yield f"<details markdown>\n<summary>{text('profile', case=case)}</summary>"
             yield "```\n" + "\n".join(results.profiles[case]) + "\n```"
+            yield "</details>"
 
 
 def _rest(cases: Sequence[Case], results: Results) -> Iterator[str]:

@@ -27,7 +27,7 @@ TEXTS: dict[str, str] = {
     "goals": "Goals",
     "misses": "Analysis of missed goals",
     "no_misses": "All goals are met.",
-    "profile": "cProfile output for footplate in the case `{case}`:",
+    "profile": "cProfile output for footplate in the case {case}",
     "steps": "Iterations",
     "plot": "Iteration time relative to the bare loop",
     "steps_about": (
@@ -44,7 +44,7 @@ TEXTS: dict[str, str] = {
     "case": "case",
     "goal": "goal",
     "measured": "measured",
-    "goal_result": "",
+    "goal_result": "result",
     "engine": "engine",
     "share": "relative to footplate",
     "rounds": " (rounds: {count})",

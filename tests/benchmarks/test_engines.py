@@ -75,6 +75,7 @@ def test_results_are_invalid_after_a_change_of_the_sources(results: Results) -> 
 
 
 def test_page_shows_missed_goals_and_faster_engines(results: Results, tmp_path: Path) -> None:
+    fill(results, "norms", STEADY)
     fill(results, "tiny", {**STEADY, "footplate": 230.0})
     results.profiles["tiny"] = ["  300  0.1  slow.py:3(slow)"]
     english, picture = page.write(list(CASES.values()), results, tmp_path)
@@ -83,7 +84,11 @@ def test_page_shows_missed_goals_and_faster_engines(results: Results, tmp_path: 
     assert "| Tiny model | ignite | 0.922 (0.922–0.922) (rounds: 3) |" in head
     assert "| Tiny model | at most 15 us slower than the bare loop | 30.0 (30.0–30.0) us | **missed** |" in rest
     assert "slow.py:3(slow)" in rest
-    assert picture.read_text(encoding="utf-8").count("<circle") == 6 + 3  # the legend, and what was measured
+    goals = rest.partition("###")[0]
+    assert goals.rindex("**missed**") < min(goals.index("| met |"), goals.index("| open |"))
+    drawn = picture.read_text(encoding="utf-8")
+    assert drawn.count("<circle") == 6 + 2 * 3  # the legend, and what was measured
+    assert ">Tiny model</text>" in drawn
 
 
 def test_page_names_a_command_for_each_open_row(results: Results, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ CASE = Case(
     job=Job(model="many", iterations=200, batch_size=4),
     goals=(
         Goal("at most 1.02 x the bare loop", "us", 1.02, "ratio", "bare"),
-        Goal("same as above, both with `torch.inference_mode`", "us_inference", 1.02, "ratio", "bare"),
+        Goal("at most 1.02 x the bare loop, both with `torch.inference_mode`", "us_inference", 1.02, "ratio", "bare"),
     ),
 )
 CASE_RESNET = dataclasses.replace(
