@@ -55,6 +55,23 @@ def test_options_of_many_commands_are_described_once() -> None:
     assert commands.count("[Common options](#common-options): ") == commands.count("\n```\nfootplate ")
 
 
+def test_commands_begin_with_their_groups() -> None:
+    head = PAGES["commands.md"].partition("\n## ")[0]
+    commands = re.findall(r"^## (.*)$", PAGES["commands.md"], re.MULTILINE)[1:]
+    assert re.findall(r"\[([\w ]+)\]\(#", head) == commands
+    assert [line.split(" | ")[0] for line in head.splitlines()[-3:]] == [
+        "| train and use a model",
+        "| inspect",
+        "| convert",
+    ]
+
+
+def test_required_keys_are_marked() -> None:
+    rows = {match[1]: match[3] for match in _ROW.finditer(PAGES["config.md"])}
+    assert (rows["model"], rows["dataset"], rows["train_cfg"]) == ("required", "required", "`None`")
+    assert rows["work_dir"] == "named after the config"  # by the commands
+
+
 def test_every_name_has_a_description() -> None:
     text = "".join(PAGES.values())
     entries = re.findall(r"^### (.*)\n\n(.*)\n\nDefined in `(.*)`", text, re.MULTILINE)

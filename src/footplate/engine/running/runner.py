@@ -96,7 +96,7 @@ class Runner:
         train_dataloader: The data loader for training, or any other iterable of batches.
         val_dataloader: The data loader for validation.
         test_dataloader: The data loader for testing.
-        train_cfg: The training loop, e.g. `dict(by_epoch=True, max_epochs=12, val_interval=1)`.
+        train_cfg: The training loop.
         val_cfg: The validation loop. Optional if `model` is an object or a function.
         test_cfg: The test loop. Optional if `model` is an object or a function.
         auto_scale_lr: `dict(enable=True, base_batch_size=16)` scales learning rates with the global batch size.
