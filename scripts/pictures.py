@@ -1,12 +1,11 @@
-"""Makes the pictures of README and docs from runs of fashion-seg: `python scripts/pictures.py [RUNS]`.
+"""Makes the pictures of README and docs from the two runs of the tutorial: `python scripts/pictures.py [FOLDER]`.
 
-Trains below the folder RUNS, by default a temporary one; finished runs there are used again, and interrupted ones are
-continued. Needs tmux, Debian's Chromium and its font Inter (fonts-inter). A run without changes to the code or
-the report gives the same pictures except for times.
+Follows docs/getting-started.md below FOLDER, by default a temporary one; finished runs there are used again, and an
+interrupted second one is continued. Needs tmux, Debian's Chromium and its font Inter (fonts-inter). A run without
+changes to the code or the report gives the same pictures except for times.
 """
 
 import io
-import json
 import os
 import re
 import shlex
@@ -22,9 +21,8 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from footplate.records import LAYOUT_TEXT
-
-IMAGES = Path(__file__).resolve().parents[1] / "docs/images"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+IMAGES = DOCS / "images"
 FOOTPLATE = [sys.executable, "-m", "footplate"]
 TMUX = ["tmux", "-L", "footplate-pictures"]
 COLUMNS, ROWS = 104, 18
@@ -34,29 +32,26 @@ COLORS += [(80, 200, 220), (216, 221, 230)]
 THEME = TerminalTheme((23, 27, 35), (216, 221, 230), COLORS, COLORS)
 
 
-def length(iterations: int) -> list[str]:
-    """Returns the settings of a run of another length."""
-    return [f"train_cfg.max_iters={iterations}", f"param_scheduler.1.end={iterations}"]
-
-
 def main() -> None:
-    """Trains below the current folder, whose path the pictures do not show, and writes all pictures."""
-    runs = Path("work_dirs")
-    first = runs / "first"
+    """Follows the tutorial below the current folder, whose path the pictures do not show, and writes all pictures."""
+    page = (DOCS / "getting-started.md").read_text(encoding="utf-8")
+    for name, text in re.findall(r'^```python title="(\w+\.py)"\n(.*?)^```$', page, re.DOTALL | re.MULTILINE):
+        Path(name).write_text(text, encoding="utf-8")
+    if not Path("data").exists():
+        subprocess.run([sys.executable, "sample_data.py"], check=True)
+    first, second = Path("work_dirs/first"), Path("work_dirs/second")
     if not any(first.glob("2*/curves.png")):
         film(first)
     (log,) = first.glob("2*/")
     curves = Image.open(log / "curves.png").convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
     curves.save(IMAGES / "curves.png", optimize=True)
-    predictions(log / "vis_data/vis_image")
-    footplate("report", str(first), "--out", str(runs / "first.html"))
-    photograph(runs / "first.html", "report", 694)
-    for name, rate in (("run_a", 0.002), ("run_b", 0.008)):
-        if not (runs / name / "iter_480.pth").exists():
-            settings = ["--cfg-options", f"optim_wrapper.optimizer.lr={rate}", *length(480)]
-            footplate("train", "fashion-seg", "--work-dir", str(runs / name), "--resume", "auto", *settings)
-    footplate("report", str(runs / "run_a"), str(runs / "run_b"), "--out", str(runs / "both.html"))
-    photograph(runs / "both.html", "report-pictures", 625, section="pictures")
+    footplate("report", str(first), "--out", "first.html")
+    photograph(Path("first.html"), "report", 682)
+    if not any(second.glob("2*/curves.png")):
+        wider = ["--resume", "auto", "--set", "model.widths=[32,64,96,128]"]
+        footplate("train", "my_scenes.py", "--work-dir", str(second), *wider)
+    footplate("report", str(first), str(second), "--out", "both.html")
+    photograph(Path("both.html"), "report-pictures", 704, section="pictures")
 
 
 def footplate(*arguments: str) -> None:
@@ -65,8 +60,8 @@ def footplate(*arguments: str) -> None:
 
 
 def film(work_dir: Path) -> None:
-    """Trains fashion-seg in a terminal, and writes its screen towards the end of the run as an SVG."""
-    command = f"{shlex.join(FOOTPLATE)} train fashion-seg --work-dir {shlex.quote(str(work_dir))}; sleep 9"
+    """Trains in a terminal, and writes its screen towards the end of the run as an SVG."""
+    command = f"{shlex.join(FOOTPLATE)} train my_scenes.py --work-dir {shlex.quote(str(work_dir))}; sleep 9"
     subprocess.run([*TMUX, "new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), command], check=True)
     shown = False
     while subprocess.run([*TMUX, "has-session"], stderr=subprocess.DEVNULL).returncode == 0:
@@ -84,27 +79,10 @@ def draw(screen: str) -> None:
     """Writes the screen of a terminal to live-display.svg, which asks no address for a font."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(screen), no_wrap=True, overflow="crop")
-    svg = console.export_svg(title="footplate train fashion-seg", theme=THEME, unique_id="display")
+    svg = console.export_svg(title="footplate train my_scenes.py", theme=THEME, unique_id="display")
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     svg = svg.replace("Fira Code", "ui-monospace, SFMono-Regular, Menlo, DejaVu Sans Mono")
     (IMAGES / "live-display.svg").write_text(svg, encoding="utf-8")
-
-
-def predictions(folder: Path) -> None:
-    """Writes the images, truths and predictions of two scenes after the last iteration to predictions.png."""
-    files: dict[str, tuple[int, Path]] = {}  # by name, the last step and its file
-    for path in folder.iterdir():
-        name, _, step = path.stem.rpartition("_")
-        files[name] = max(files.get(name, (-1, path)), (int(step), path))
-    side, gap = 224, 12
-    page = Image.new("RGBA", (3 * side + 2 * gap, 2 * side + gap))
-    for row, (_, (_, path)) in enumerate(sorted(files.items())[:2]):
-        with Image.open(path) as image:
-            boxes = json.loads(image.info[LAYOUT_TEXT])["panels"][:3]
-            for column, (_, *box) in enumerate(boxes):
-                panel = image.crop(box).resize((side, side), Image.Resampling.NEAREST)
-                page.paste(panel, (column * (side + gap), row * (side + gap)))
-    page.quantize(128).save(IMAGES / "predictions.png", optimize=True)
 
 
 def photograph(page: Path, name: str, height: int, *, section: str = "") -> None:
@@ -121,7 +99,8 @@ def photograph(page: Path, name: str, height: int, *, section: str = "") -> None
         for suffix, scheme in (("", 1), ("-dark", 0)):
             command = ["chromium", *flags, f"--blink-settings=preferredColorScheme={scheme}"]
             subprocess.run([*command, f"file://{copy}"], check=True, capture_output=True)
-            Image.open(shot).convert("RGB").quantize(256).save(IMAGES / f"{name}{suffix}.png", optimize=True)
+            picture = Image.open(shot).convert("RGB").quantize(256, kmeans=3)  # without kmeans, rare colors change
+            picture.save(IMAGES / f"{name}{suffix}.png", optimize=True)
 
 
 if __name__ == "__main__":
