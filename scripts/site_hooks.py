@@ -16,9 +16,15 @@ _PAGE_LINK = re.compile(r"\[([^]]*)\]\(([\w./-]+\.md)(?:#[^)]*)?\)")
 _IMAGE = re.compile(r'(<img [^>]*src="[^"]*?/)([\w-]+)\.png("[^>]*>)')
 _LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 _COMMENT = re.compile(r'(<span class="go">(?:[^<]*\s)?)(# [^<]*)</span>')
+_CONTINUED = re.compile(r'( \\</span>\n</span><span id="[^"]*">(?:<a [^>]*></a>)?<span class="go)')
 # Guides that are the answer to a search for their topic; here, because front matter would also show on GitHub.
 _BOOSTS = {"config": 8, "devices": 4, "optimization": 4, "resuming": 4}
 _CELL = re.compile(r"<td>.*?</td>", re.DOTALL)
+# Headers begin with a capital, except for code and names.
+_HEADER = re.compile(r"(<th[^>]*>)(?!footplate|ignite|mmengine|onedl|torch)([a-z])")
+_INTERVAL = re.compile(r"\(?[\d.,]+–[\d.,]+\)?")
+_HEADING_OR_KEY = re.compile(r'<h[23] id="([^"]+)"|<tr>\s*<td><code>(\w+)</code></td>')
+_PLAIN = re.compile(r"<td>(?:<code>)?(None|required)(?:</code>)?</td>")
 _BREAK = re.compile(r"(\w\()(?=[\w'\[({])(?![^<]*>)")  # not within tags
 _FROM_ROOT = re.compile(r'href="(/(?:zh/)?)"')
 
@@ -43,7 +49,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, *, page: Any, config: Any, **_: Any) -> str:
-    """Sets the comments of commands apart, adds dark images, and marks home and the reference for the style sheet."""
+    """Prepares what the style sheet cannot find by itself: comments of commands, dark images, parts of tables."""
 
     def in_both_schemes(image: re.Match[str]) -> str:
         begin, name, end = image.groups()
@@ -52,11 +58,31 @@ def on_page_content(html: str, *, page: Any, config: Any, **_: Any) -> str:
         return f"{begin}{name}.png#only-light{end} {begin}{name}-dark.png#only-dark{end}"
 
     html = _IMAGE.sub(in_both_schemes, html)
+    html = _CONTINUED.sub(r"\1 continued", html)
     html = _COMMENT.sub(r'\1</span><span class="c1">\2</span>', html)
+    html = _HEADER.sub(lambda header: header[1] + header[2].upper(), html)
+    html = _CELL.sub(lambda cell: _INTERVAL.sub(r'<span class="whole">\g<0></span>', cell[0]), html)
     if "reference/" in page.url:
+        html = _PLAIN.sub(lambda cell: f'<td class="{cell[1].lower()}">{cell[1]}</td>', _with_anchors(html, page))
         html = _CELL.sub(lambda cell: _BREAK.sub(r"\1<wbr>", cell[0]), html)
     kind = "reference" if "reference/" in page.url else "home" if page.file.name == "index" else ""
     return f'<div class="{kind}">{html}</div>' if kind else html
+
+
+def _with_anchors(html: str, page: Any) -> str:
+    """Gives each key an anchor, which its name links to: `#key` on the page of top-level keys, else `#class.key`."""
+    heading = ""
+
+    def anchored(found: re.Match[str]) -> str:
+        nonlocal heading
+        if found[1]:
+            heading = found[1]
+            return found[0]
+        name = found[2] if page.url.endswith("/config/") else f"{heading}.{found[2]}"
+        page.present_anchor_ids.add(name)
+        return f'<tr id="{name}">\n<td><a href="#{name}"><code>{found[2]}</code></a></td>'
+
+    return _HEADING_OR_KEY.sub(anchored, html)
 
 
 def on_post_page(output: str, *, page: Any, **_: Any) -> str:

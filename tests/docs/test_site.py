@@ -116,6 +116,28 @@ def test_long_commands_are_wrapped_and_other_code_is_scrolled(browser: Any, site
     assert [browser.execute_script(space, language) for language in ("console", "python")] == ["pre-wrap", "pre"]
 
 
+def test_prompts_and_output_are_not_copied(browser: Any, site: str) -> None:
+    browser.get(f"{site}getting-started/")
+    found(browser, "h1")
+    select = "getSelection().selectAllChildren(document.querySelector('.language-console code'))"
+    copied = browser.execute_script(f"{select}; return getSelection().toString().trim()")
+    assert copied == "make setup\nsource .venv/bin/activate"
+    shown = "return [...document.querySelectorAll(`${arguments[0]} .md-code__nav`)].some(nav => nav.offsetHeight)"
+    assert browser.execute_script(shown, ".language-console")
+    assert not browser.execute_script(shown, ".language-text")
+
+
+def test_keys_can_be_linked(browser: Any, site: str) -> None:
+    for page, key in (("config", "train_cfg"), ("optimization", "ampoptimwrapper.dtype")):
+        browser.get(f"{site}reference/{page}/")
+        assert found(browser, f'tr[id="{key}"] a[href="#{key}"]') == [key.rpartition(".")[2]]
+
+
+def test_headers_of_tables_begin_with_a_capital_except_for_names(browser: Any, site: str) -> None:
+    browser.get(f"{site}data/")
+    assert found(browser, "table th")[:3] == ["Your files", "type", "Guide"]
+
+
 @pytest.mark.parametrize(
     ("page", "words", "expected"),
     [("", "CheckpointHook", "CheckpointHook"), ("", "resume", "Resume a run"), ("zh/", "时间限制", "恢复训练")],
