@@ -51,4 +51,4 @@ def test_config_of_the_guide_trains(current_folder: Path, name: str) -> None:
     assert {"coco/bbox_mAP", "coco/bolt_precision", "coco/nut_precision"} <= loop.metrics.keys()
     assert loop.metrics["coco/bbox_mAP"] >= 0
     assert list(Path("out").glob("best_coco_bbox_mAP_epoch_*.pth"))
-    assert len(list(Path("out").glob("*/vis_data/vis_image/*.png"))) == 4
+    assert len(list(Path("out").glob("*/vis_data/vis_image/val_*.png"))) == 4

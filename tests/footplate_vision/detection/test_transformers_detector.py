@@ -69,7 +69,7 @@ def test_models_of_the_family_train(config: Any) -> None:
     detector = model(config)
     optimizer = build_optim_wrapper(detector, {"optimizer": {"type": "AdamW", "lr": 0.001}})
     batch = {"inputs": pictures(), "data_samples": samples()}
-    losses = [detector.train_step(batch, optimizer)["loss"].item() for _ in range(6)]
+    losses = [detector.train_step(batch, optimizer)["loss"].item() for _ in range(12)]
     assert sum(losses[-2:]) < sum(losses[:2])
     found = detector.eval().val_step(batch)
     assert all(len(each.pred_instances) for each in found)

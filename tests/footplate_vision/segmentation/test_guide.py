@@ -107,7 +107,7 @@ def test_custom_metric_selects_the_best_checkpoint(place: Path) -> None:
     finally:
         sys.modules.pop("my_metric", None)
         METRICS._entries.pop("ShareError", None)
-    assert len(list((place / "out").glob("*/vis_data/vis_image/*.png"))) == 4
+    assert len(list((place / "out").glob("*/vis_data/vis_image/val_*.png"))) == 4
     found = runner.val_loop.metrics  # type: ignore[union-attr]
     assert {"share_error", "mIoU"} <= found.keys()
     labels = [np.asarray(Image.open(path)) for path in sorted((place / "data/masks/val").glob("*/*.png"))]
