@@ -26,7 +26,7 @@ def test_runs_are_compared(show: Show, make_run: MakeRun) -> None:
     assert text_of(page, "#config table") == "Different b a lr 0.2 0.1"
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child path.line")) == 2
     assert texts_of(page, "#classes thead th") == ["class", "b", "a", "b − a"]
-    assert text_of(page, "#warnings h3") == "Warning, both runs"
+    assert text_of(page, "#warnings h3") == "Warning, in 2 of 2 runs"
 
 
 def test_seeds_of_a_variant_are_one_row_and_one_band(show: Show, make_run: MakeRun) -> None:
@@ -108,8 +108,28 @@ def test_many_runs_share_one_table_of_configs_and_one_line_per_warning(show: Sho
     assert text_of(page, "#config table") == "Different c b a lr 0.3 0.1235 0.1"
     assert text_of(page, ".chip") == "2 warnings"
     assert texts_of(page, "#warnings :is(h3, pre)") == [
-        "Warning, all 3 runs",
+        "Warning, in 3 of 3 runs",
         "the disk is nearly full",
-        "Warning, 1 of 3 runs b",
+        "Warning, in 1 of 3 runs b",
         "the loss is large",
+    ]
+
+
+def test_warnings_that_differ_in_numbers_and_lists_are_one(show: Show, make_run: MakeRun) -> None:
+    runs = [make_run("a"), make_run("b", lr=0.2)]
+    start = "2026/01/01 00:00:05 - footplate.vision - WARNING - "
+    for run, names in zip(runs, (["bag", "boot"], ["coat"]), strict=True):
+        text = f"the metric excludes {len(names)} of 3 classes: {', '.join(names)}. To count them, set a key."
+        run.warnings[:] = [start + text, *(f"{start}the {kind} is {place}" for place, kind in enumerate("xyz"))]
+    page = show(*runs)
+    assert text_of(page, ".chip") == "4 warnings"
+    assert texts_of(page, "#warnings > :is(h3, pre, details)") == [
+        "Warning, in 2 of 2 runs",
+        "the metric excludes 1 of 3 classes: coat. To count them, set a key.",
+        "1 more like this",
+        "Warning, in 2 of 2 runs",
+        "the x is 0",
+        "Warning, in 2 of 2 runs",
+        "the y is 1",
+        "1 more",
     ]

@@ -28,14 +28,22 @@ const folded = (title, content, open = false) => {
   return element;
 };
 
-/** Groups warnings that differ only in their times and numbers. Each group has its count and its runs. */
+const MOST_WARNINGS = 3; // that are shown at first
+
+/** The part of a message that does not vary: without its numbers, and without what it lists after a clause and a colon. */
+const templateOf = (text) => text.replace(/(?<=^(?:[^\s:]+ ){3,}[^\s:]+): .*?(?=\. |$)/s, ":").replace(/\d+/g, "0");
+
+/** Groups warnings by their templates, errors first. Each group has its count and its runs. */
 const warningGroups = () => {
-  const plain = (text) => text.replace(/^\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d\S* - /, "");
-  const all = data.runs.flatMap((run, place) => run.warnings.map((text) => ({ text: plain(text), place })));
-  return [...Map.groupBy(all, ({ text }) => text.replace(/\d+/g, "0")).values()].map((each) => ({
-    isError: /^\S+ - (ERROR|CRITICAL) - /.test(each[0].text),
-    texts: [...new Set(each.map(({ text }) => text.replace(/^(?:footplate\S* - |(\S+ - ))(WARNING|ERROR|CRITICAL) - /, (_, name) => name ?? "")))], count: each.length, runs: [...new Set(each.map(({ place }) => place))],
+  const all = data.runs.flatMap((run, place) => run.warnings.map((line) => {
+    const logged = line.replace(/^\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d\S* - /, "");
+    const text = logged.replace(/^(?:footplate\S* - |(\S+ - ))(WARNING|ERROR|CRITICAL) - /, (_, name) => name ?? "");
+    return { text, place, isError: /^\S+ - (ERROR|CRITICAL) - /.test(logged) };
   }));
+  const groups = [...Map.groupBy(all, ({ text, isError }) => `${isError} ${templateOf(text)}`).values()].map((each) => ({
+    isError: each[0].isError, texts: [...new Set(each.map(({ text }) => text))], count: each.length, runs: [...new Set(each.map(({ place }) => place))],
+  }));
+  return groups.sort((a, b) => b.isError - a.isError);
 };
 
 const configs = () => {
@@ -67,15 +75,17 @@ const environments = () => {
 
 const warnings = () => {
   const total = data.runs.length;
-  find("warnings").append(...warningGroups().flatMap(({ texts: [first, ...others], count, runs, isError }) => {
+  const shown = warningGroups().map(({ texts: [first, ...others], count, runs, isError }) => {
     const times = count > runs.length ? `${whole(count)} times` : several ? "" : "once";
     const level = make("span", { class: isError ? "bad" : "warning" }, isError ? "Error" : "Warning");
-    const where = !several ? "" : runs.length === total ? `${total === 2 ? "both" : `all ${total}`} runs` : `${runs.length} of ${total} runs`;
+    const where = several ? `in ${runs.length} of ${total} runs` : "";
     const names = several && runs.length < total ? make("small", { class: "names" }, ...runs.map(byRunName)) : null;
     return [
       make("h3", {}, level, ...[where, times].filter(Boolean).map((text) => `, ${text}`), names),
       make("pre", { class: isError ? "bad" : null, tabindex: 0 }, first),
-      ...(others.length ? [folded(`${others.length} more with different numbers`, () => make("pre", { tabindex: 0 }, others.join("\n")))] : []),
+      ...(others.length ? [folded(`${others.length} more like this`, () => make("pre", { tabindex: 0 }, others.join("\n")))] : []),
     ];
-  }));
+  });
+  const rest = shown.slice(MOST_WARNINGS);
+  find("warnings").append(...shown.slice(0, MOST_WARNINGS).flat(), ...(rest.length ? [folded(`${rest.length} more`, () => make("div", {}, ...rest))] : []));
 };
