@@ -13,6 +13,7 @@ const imagesAt = (all, step) => [...Map.groupBy(all, ({ run, kind }) => `${run} 
 
 const FEW = 20; // curves with fewer points are not smoothed
 const FEW_STEPS = 5; // images of more steps have a slider
+const MOST_CARDS = 4; // that are shown at first
 const LEAST_SIDE = 320; // pixels; smaller images were not scaled down for the page
 
 /** One panel, which is a button if `open` is given. */
@@ -32,7 +33,7 @@ const panelsOf = (images, step, open = null) => {
   const frames = images.map(({ frame }) => frame);
   const isShared = ({ src, caption }) => frames.length > 1 && frames.every(({ panels }) => panels.some((each) => each.src === src && each.caption === caption));
   const row = (panels, label, at, columns = panels.length, share = columns) => make("div", { style: `flex-grow:${share}` }, make("p", { class: "quiet" }, ...label),
-    make("div", { class: "panels", style: `--columns:${columns}` }, ...panels.map(panelOf(images[0].name, at, open))));
+    make("div", { class: "panels", style: `--columns:${columns};--panels:${panels.length}` }, ...panels.map(panelOf(images[0].name, at, open))));
   const shared = frames[0].panels.filter(isShared);
   const own = frames.map((frame, place) => row(frame.panels.filter((panel) => !isShared(panel)), [byRunName(images[place].run), several ? " " : null, `iteration ${whole(frame.step)}`].filter(Boolean), frame.step));
   const most = Math.max(...frames.map((frame) => frame.panels.length)) - shared.length;
@@ -41,8 +42,21 @@ const panelsOf = (images, step, open = null) => {
   const columns = isBeside ? Math.ceil(shared.length / 2) : shared.length;
   const runColumns = isBeside ? 1 : frames.length % 2 === 0 ? 2 : most === 1 ? frames.length : 1;
   return [make("div", { class: isBeside ? "views" : "views above" }, shared.length ? row(shared, ["the same in all runs"], step, columns, shared.length === 1 ? 2 : columns) : null,
-    most ? make("div", { class: "own", style: `flex-grow:${most};--columns:${runColumns}` }, ...own) : null),
+    most ? make("div", { class: "own", style: `flex-grow:${most};--columns:${runColumns};--narrow:${most > 1 ? 1 : 2}` }, ...own) : null),
     legend.size ? make("ul", { class: "legend" }, ...[...legend].map(([label, color]) => make("li", {}, make("span", { class: "swatch square", style: `background:${color}` }), label))) : null];
+};
+
+/** The cards of a gallery. A button shows those after the first ones; `all` remembers it when the iteration changes. */
+const cardsOf = (cards, step, all, attributes) => {
+  const element = make("div", attributes);
+  const card = ([name, images], place) => make("figure", { class: "card picture" }, make("figcaption", {}, name), make("div", {}, ...panelsOf(images, step, () => enlarge(cards, place, step))));
+  const rest = cards.length - MOST_CARDS;
+  element.append(...cards.slice(0, rest > 0 && !all.shown ? MOST_CARDS : cards.length).map(card));
+  if (rest > 0 && !all.shown) element.append(make("button", { type: "button", class: "more", onclick: ({ target }) => {
+    all.shown = true;
+    target.replaceWith(...cards.slice(MOST_CARDS).map((each, place) => card(each, place + MOST_CARDS)));
+  } }, `${rest} more`));
+  return element;
 };
 
 /** Shows the panels of a card at full width in a dialog. The arrows lead to the other cards. */
@@ -66,14 +80,13 @@ const enlarge = (cards, place, step) => {
 };
 
 /** The images of some runs, with one slider or, for a few steps, buttons for all of them. */
-const gallery = (all) => {
-  const steps = [...new Set(all.flatMap(({ frames }) => frames.map((frame) => frame.step)))].sort((a, b) => a - b);
-  const output = make("output"), holder = make("div", { id: "gallery" });
+const gallery = (images) => {
+  const steps = [...new Set(images.flatMap(({ frames }) => frames.map((frame) => frame.step)))].sort((a, b) => a - b);
+  const output = make("output"), holder = make("div"), all = { shown: false };
   const show = (place) => {
-    const step = steps[place], cards = [...Map.groupBy(imagesAt(all, step), (image) => image.name)];
+    const step = steps[place];
     output.value = `iteration ${whole(step)}`;
-    holder.replaceChildren(...cards.map(([name, images], card) =>
-      make("figure", { class: "card picture" }, make("figcaption", {}, name), make("div", {}, ...panelsOf(images, step, () => enlarge(cards, card, step))))));
+    holder.replaceChildren(cardsOf([...Map.groupBy(imagesAt(images, step), (image) => image.name)], step, all, { id: "gallery" }));
   };
   const slider = make("input", { type: "range", min: 0, max: steps.length - 1, value: steps.length - 1, "aria-label": "Iteration of the images", oninput: () => show(Number(slider.value)) });
   show(steps.length - 1);
@@ -92,8 +105,7 @@ const worst = () => {
     const cards = images.map((image, place) => [`${place + 1}. ${image.frames.at(-1).title || image.name}`, [{ ...image, frame: image.frames.at(-1) }]]);
     return [
       make("h3", {}, [mode === "test" ? "Test" : "Validation", set.join("_")].filter(Boolean).join(": "), " ", make("small", {}, `at iteration ${whole(step)}`)),
-      make("div", { class: "gallery" }, ...cards.map(([title, [image]], card) =>
-        make("figure", { class: "card picture" }, make("figcaption", {}, title), make("div", {}, ...panelsOf([image], step, () => enlarge(cards, card, step)))))),
+      cardsOf(cards, step, {}, { class: "gallery" }),
     ];
   }));
   show(runs[0]);
