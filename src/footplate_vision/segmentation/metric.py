@@ -160,9 +160,10 @@ class IoUMetric(BaseMetric[_Counts]):
         missing = [required_classes(self)[label] for label in np.flatnonzero(np.isnan(fscores) & occurs)]
         if missing and missing != self._missing:
             _logger.warning(
-                "%smFscore excludes %d of %d classes, because none of their pixels was predicted correctly: %s. To "
+                "%smFscore%s excludes %d of %d classes, because none of their pixels was predicted correctly: %s. To "
                 "count undefined values of all metrics as 0, set nan_to_num=0.",
                 self.dataset_prefix,
+                f" at iteration {step}" if (step := self.context.step()) else "",
                 len(missing),
                 occurs.sum(),
                 list_names(missing, _MAX_NAMES),
