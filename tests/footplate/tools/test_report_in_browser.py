@@ -193,6 +193,32 @@ def test_images_of_a_few_steps_have_buttons(show: Show, make_run: MakeRun) -> No
     assert text_of(page, "#gallery .card div") == "iteration 100"
 
 
+def test_more_than_four_images_have_a_button(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+    (folder,) = run.folder.glob("*/vis_data/vis_image")
+    for name in range(5, 10):
+        Image.new("RGB", (90, 30)).save(folder / f"val_{name}_200.png")
+        Image.new("RGB", (90, 30)).save(folder / f"val_{name}_100.png")
+    page = show(read_run(run.folder))
+    assert len(page.find_elements("css selector", "#gallery .card")) == 4
+    assert text_of(page, "#gallery .more") == "2 more"
+    page.find_element("css selector", "#gallery .more").click()
+    assert len(page.find_elements("css selector", "#gallery .card")) == 6
+    page.find_element("css selector", "#pictures .controls button").click()
+    assert len(page.find_elements("css selector", "#gallery .card")) == 6  # also at the other iteration
+
+
+def test_equal_bars_have_equal_lengths(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+    (table,) = run.per_class
+    columns = ["class", "IoU", "a column with a long name", "Acc"]
+    rows: list[list[Any]] = [["bag", 50.0, 50.0, 50.0], ["boot", 1.0, 2.0, 3.0]]
+    page = show(run._replace(per_class=[table._replace(columns=columns, rows=rows)]))
+    widths = [cell.size["width"] for cell in page.find_elements("css selector", "#classes tbody tr:first-child .bar")]
+    assert len(widths) == 3
+    assert max(widths) - min(widths) < 2
+
+
 def test_the_slider_shows_the_images_of_one_validation_by_keyboard(show: Show, make_run: MakeRun) -> None:
     run = make_run()
     (folder,) = run.folder.glob("*/vis_data/vis_image")

@@ -55,6 +55,7 @@ def test_seeds_of_a_variant_are_one_row_and_one_band(show: Show, make_run: MakeR
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child :is(path.line, path.band)")) == 4
     assert texts_of(page, "#classes thead th") == ["class", "b*", "a*", "b* − a*"]
     assert text_of(page, "#config table") == "Different b* a* lr 0.2 0.1"
+    assert texts_of(page, "#config summary") == ["b* config of b2", "a* config of a2"]
     scores = page.find_elements("css selector", "#figures .score")
     assert scores[0].size["height"] < 1.5 * scores[1].size["height"]  # on one line
     borders = [score.value_of_css_property("border-bottom-style") for score in scores]
@@ -79,6 +80,52 @@ def test_shared_panels_are_as_high_as_the_panels_of_two_runs(show: Show, make_ru
     assert tops[0] == tops[2] < tops[1]
 
 
+def test_images_of_two_runs_are_side_by_side_on_a_phone(show: Show, make_run: MakeRun) -> None:
+    runs = [make_run("a"), make_run("b", lr=0.2)]
+    for number, run in enumerate(runs):
+        for image in run.images:
+            page, texts = Image.new("RGB", (120, 30)), PngInfo()
+            page.paste((50 * number, 90, 0), (60, 0, 120, 30))
+            boxes = [[str(place), 30 * place, 0, 30 * place + 30, 30] for place in range(4)]
+            texts.add_text("footplate-layout", json.dumps({"panels": boxes, "legend": []}))
+            page.save(image.path, pnginfo=texts)
+    shown = show(*runs, width=400)
+    tops = [element.rect["y"] for element in shown.find_elements("css selector", "#gallery .panel")]
+    assert tops[0] == tops[1] < tops[2] == tops[3] < tops[4] == tops[5]
+
+
+def test_a_seed_that_is_running_is_named(show: Show, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("footplate.tools.analysis.is_locked", lambda path: "/a2/" in path)
+    runs = [make_run(name) for name in ("a0", "a1", "a2", "b0", "b1", "b2")]
+    for place, run in enumerate(runs[:3]):
+        run.checkpoints[run.folder / f"best_mIoU_iter_{place}.pth"] = 1
+    runs = [with_values(run, "mIoU", (9, 50 - place)) for place, run in enumerate(runs)]
+    runs = [run._replace(config=runs[3].config) if run.folder.name < "b" else run for run in runs]
+    page = show(*runs)
+    assert text_of(page, ".title") == "one variant, 6 seeds, 1 running 1 warning"
+    assert texts_of(page, ".main-charts .chart:first-child .mark") == ["a2, running"]
+    assert len(page.find_elements("css selector", ".main-charts .chart:first-child .line.partial")) == 1
+    assert text_of(page, ".command > span").startswith("Use the best checkpoint of a0 the best complete run of ")
+
+
+def test_values_of_other_iterations_are_marked(show: Show, make_run: MakeRun) -> None:
+    from selenium.webdriver import ActionChains
+
+    page = show(make_run("a"), with_values(make_run("b", lr=0.2), "mIoU", (20, 30, 50), interval=130))
+    ActionChains(page).move_to_element(page.find_element("css selector", ".plot")).perform()
+    assert text_of(page, "#tip") == "iteration 200 b 20 (at 130) a 21"
+
+
+def test_classes_of_several_iterations_are_explained(show: Show, make_run: MakeRun) -> None:
+    runs = [make_run("a"), make_run("b", lr=0.2)]
+    runs[0].per_class[0] = runs[0].per_class[0]._replace(step=300)
+    page = show(*runs)
+    assert text_of(page, "#classes h3").endswith(" iteration of each run")
+    page.find_element("css selector", ".classes-of").click()
+    wide, other = page.find_elements("css selector", ".main-charts .chart")
+    assert wide.size["width"] > 1.5 * other.size["width"]
+
+
 def two_runs(make_run: MakeRun, first: Sequence[float], second: Sequence[float]) -> list[Run]:
     runs = [with_values(make_run("a"), "mIoU", first), with_values(make_run("b", lr=0.2), "mIoU", second)]
     return [run._replace(environment={"python": "3.11"}) for run in runs]
@@ -90,7 +137,7 @@ def test_differences_agree_with_the_values_that_are_shown(show: Show, make_run: 
         run.per_class[0].rows[:] = [["shoe", value, 50.5], ["bag", other, 50.5]]
     page = show(*runs)
     rows = [row.text.split()[:6] for row in page.find_elements("css selector", "#figures tbody tr")]
-    assert rows == [["b", "9.020", "–", "300", "no", "sign"], ["a", "8.878", "1", "at", "zero", "−0.142"]]
+    assert rows == [["b", "9.020", "–", "300", "0", "no"], ["a", "8.878", "−0.142", "300", "1", "no"]]
     assert "+0.142 vs. a too" in text_of(page, ".lead")
     assert text_of(page, "#classes tbody tr") == "shoe 53.01 53.00 +0.01"
     assert page.find_elements("css selector", "#classes td.gain")

@@ -157,15 +157,16 @@ const path = (curve, toX, toY) => {
   return text;
 };
 
+const lineKey = (color, dash) => draw("svg", { class: "key", width: 22, height: 8, "aria-hidden": true }, draw("path", { d: "M0 4H22", style: `stroke:${color}`, "stroke-dasharray": dash }));
+
 /** A legend whose entries hide and show the curves with their key in all charts. */
 const legendOf = (entries) => {
   const items = entries.map(({ key, color, dash }) => {
-    const line = draw("svg", { class: "key", width: 22, height: 8, "aria-hidden": true }, draw("path", { d: "M0 4H22", style: `stroke:${color}`, "stroke-dasharray": dash }));
     return make("li", {}, make("button", { type: "button", title: "Hide or show", "data-key": key, "aria-pressed": !view.hidden.has(key), onclick: () => {
       if (!view.hidden.delete(key)) view.hidden.add(key);
       document.querySelectorAll(".legend button").forEach((each) => each.setAttribute("aria-pressed", !view.hidden.has(each.dataset.key)));
       renderAll();
-    } }, line, key));
+    } }, lineKey(color, dash), key));
   });
   return items.length ? make("ul", { class: "legend" }, ...items) : null;
 };
@@ -180,7 +181,7 @@ const area = ({ x, low, high }, toX, toY) => {
 /**
  * A chart of curves over iterations.
  *
- * `curves` have `x`, `y`, `run`, `key` (in the legend), `color`, `name`, `mode`, and optionally `dash`, `thin` and `lastLabel`, and for several seeds `low` and `high`; `marks` are highlighted points
+ * `curves` have `x`, `y`, `run`, `key` (in the legend), `color`, `name`, `mode`, and optionally `dash`, `partial` (a run that is not in the mean), `thin` and `lastLabel`, and for several seeds `low` and `high`; `marks` are highlighted points
  * with `x`, `y`, `color` and `text`. `span` is the smallest visible range of values.
  */
 class LineChart {
@@ -258,7 +259,7 @@ class LineChart {
   line(curve) {
     const { toX, toY } = this.scale;
     const known = curve.y.filter((value) => value != null).length;
-    const kind = curve.faint ? "line faint" : curve.thin ? `line thin${curve.lastLabel ? " labeled" : ""}` : "line";
+    const kind = curve.partial ? "line partial" : curve.faint ? "line faint" : curve.thin ? `line thin${curve.lastLabel ? " labeled" : ""}` : "line";
     const group = draw("g", { style: `--c:${curve.color}` });
     if (curve.low) group.append(draw("path", { class: "band", d: area(curve, toX, toY) }));
     group.append(draw("path", { class: kind, d: path(curve, toX, toY), "stroke-dasharray": curve.dash }));
@@ -358,7 +359,8 @@ class LineChart {
         draw("circle", { cx: toX(curve.x[place]), cy: toY(curve.y[place]), r: 4, style: `--c:${curve.color}` }),
       ]));
     showTip(event, [make("strong", {}, axisName(x)), ...curves.map(({ curve, place }) =>
-      make("span", {}, make("i", { style: `background:${curve.color}` }), `${curve.name} `, make("b", {}, short(curve.y[place])), curve.low ? ` (${short(curve.low[place])} to ${short(curve.high[place])})` : ""))]);
+      make("span", {}, make("i", { style: `background:${curve.color}` }), `${curve.name} `, make("b", {}, short(curve.y[place])), curve.low ? ` (${short(curve.low[place])} to ${short(curve.high[place])})` : "",
+        axisText(curve.x[place]) === axisText(x) ? "" : ` (at ${axisText(curve.x[place])})`))]);
   }
 }
 

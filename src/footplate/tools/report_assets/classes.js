@@ -26,7 +26,8 @@ const sortable = (columns, rows, { format, bars, differences = -1 }) => {
   const order = (a, b) => (a == null || b == null ? (a == null) - (b == null) : sign * (typeof a === "string" ? a.localeCompare(b) : a - b));
   const heads = columns.map((title, column) => {
     const texts = !column || rows.some((row) => typeof row[column] === "string");
-    const head = make("th", { class: texts ? "" : "number", scope: "col", "aria-sort": "none" });
+    const isBar = bars.has(column) || column === differences;
+    const head = make("th", { class: `${texts ? "" : "number"}${isBar ? " bars" : ""}`, style: isBar ? `--bars:${bars.size + (differences > 0)}` : null, scope: "col", "aria-sort": "none" });
     head.append(make("button", { type: "button", onclick: () => {
       sign = by === column ? -sign : column ? -1 : 1; by = column;
       sorted.sort((a, b) => order(a[column], b[column]));
@@ -123,8 +124,8 @@ const tableOfRuns = (table, column, where) => {
 /** Counts the classes at zero in a run's best (or else last) validation, and all classes. */
 const zerosOf = (results, where = results.best ?? results.last) => ({ zeros: isMatrix(results) ? 0 : results.values[0][where].filter((value) => value === 0).length, count: results.classes.length });
 /** The table of a run with the most classes at zero, or no classes. */
-const mostZeros = (run) => data.classes.flatMap((table) => table.runs.filter((results) => results.run === run)).map((results) => zerosOf(results))
-  .reduce((most, each) => (each.zeros > most.zeros ? each : most), { zeros: 0, count: 0 });
+const mostZeros = (run) => data.classes.flatMap((table) => table.runs.filter((results) => results.run === run && !isMatrix(results))).map((results) => zerosOf(results))
+  .reduce((most, each) => (each.zeros >= most.zeros ? each : most), { zeros: 0, count: 0 });
 
 const classCard = (table) => {
   const [first] = table.runs;
@@ -135,7 +136,7 @@ const classCard = (table) => {
     const shown = isMatrix(first) ? [table.runs[state.run]] : table.runs;
     const at = shown.map((results) => results.steps[results[state.where] ?? results.last]);
     const { zeros, count } = several ? { zeros: 0 } : zerosOf(first, first[state.where] ?? first.last);
-    when.textContent = `at iteration ${[...new Set(at)].map(whole).join(", ")}`;
+    when.textContent = new Set(at).size > 1 ? `at the ${state.where} iteration of each run` : `at iteration ${whole(at[0])}`;
     if (zeros) when.append(make("b", { class: "bad" }, `, ${zeros} of ${count} classes at zero`));
     const matrix = isMatrix(first) ? matrixOf(shown[0], shown[0][state.where] ?? shown[0].last) : null;
     below.textContent = matrix ? matrix.text : "";

@@ -34,11 +34,15 @@ const costText = (run) => [
 const differenceOf = (value, other) => asShown(asShown(value, leader.metric.value) - asShown(other, leader.metric.value), leader.metric.value);
 const stepName = headline?.mode === "train" ? "log line" : "validation";
 const [best, second] = data.variants; // sorted by their means, if `isRanked`
-const noun = data.variants.every(({ counted, seeds }) => counted.length === seeds) ? "seed" : "run";
+const noun = data.variants.every(({ counted, seeds }) => counted.length === seeds) ? "seed" : "run"; // the folds of a cross-validation share a seed
 const countOf = ({ counted }) => counted.length;
+const isRunning = (run) => data.runs[run].state.running;
+/** Whether a run of several seeds is not in their mean, for example because it is still running. */
+const isPartial = (run) => !data.variants[variantOf[run]].counted.includes(run);
 const seedText = () => {
-  const [low, high] = extent(data.variants.map(countOf));
-  return (low === high ? pluralized(low, noun) : `${low} to ${high} ${noun}s`) + (second ? " each" : "");
+  const [low, high] = extent(data.variants.map(({ runs, counted }) => runs.filter((run) => counted.includes(run) || isRunning(run)).length));
+  const running = data.runs.filter((_, run) => isRunning(run)).length;
+  return (low === high ? pluralized(low, noun) : `${low} to ${high} ${noun}s`) + (second ? " each" : "") + (running ? `, ${running} running` : "");
 };
 
 /** Compares the mean of the best variant with the second best. A single run is compared with its first validation. */
@@ -96,20 +100,21 @@ const facts = (run) => {
 /** A table with one row per variant, the best variant first. The seeds of a variant stand below it. */
 const leaderboard = () => {
   const value = leader.metric?.value;
-  const heads = [data.variants.length < data.runs.length ? "Variant" : "Run", metricName, isRanked ? "vs. best" : "vs. first", isRanked ? "Best at" : "Last at", data.runs.some(({ fit }) => fit.kind === "bad") ? "Problem" : "Overfitting", "State", "Training time", "Peak memory"];
+  const hasZeros = data.runs.some((_, run) => mostZeros(run).zeros);
+  const heads = [data.variants.length < data.runs.length ? "Variant" : "Run", metricName, isRanked ? "vs. best" : "vs. first", isRanked ? "Best at" : "Last at", ...(hasZeros ? ["At zero"] : []), data.runs.some(({ fit }) => fit.kind === "bad") ? "Problem" : "Overfitting", "State", "Training time", "Peak memory"];
   const row = (kind, head, cells) => make("tr", { class: kind }, head, ...cells.map(([content, cellKind = ""], column) =>
     make("td", { class: cellKind, "data-label": heads[column + 1] }, ...[content].flat().filter((each) => each != null))));
   const changeText = (mean) => (mean == null || value == null ? "–" : signed(differenceOf(mean, best.mean), value));
   const fitCell = ({ fit }) => make("span", { class: fit.kind, title: fit.text }, make("span", {}, fit.answer), ...(fit.note ? [" ", make("small", {}, fit.note)] : []));
   const zerosCell = (run) => {
     const { zeros, count } = mostZeros(run);
-    return zeros ? make("small", { class: "bad", title: `${zeros} of ${count} classes are at zero` }, ` ${zeros} at zero`) : null;
+    return count ? make("span", { class: zeros ? "bad" : "", title: `${zeros} of ${count} classes are at zero` }, String(zeros)) : "–";
   };
   const runRow = (number, place, isSeed) => {
     const run = data.runs[number];
     const change = isSeed || !place ? "–" : make("span", { class: data.variants[place].clear ? "" : "unknown" }, changeText(run.metric?.value));
     return row(isSeed ? "seed" : place || !isRanked ? "" : "best", make("th", { scope: "row", title: [run.name, originOf(run)].filter(Boolean).join(" · ") }, isSeed ? null : swatch(number), run.name), [
-      [[run.metric ? figure(run.metric.value, value) : "–", zerosCell(number)], "score"], [isSeed ? null : change], [run.metric ? whole(run.metric.iteration) : "–"], [fitCell(run), "word"],
+      [run.metric ? figure(run.metric.value, value) : "–", "score"], [isSeed ? null : change], [run.metric ? whole(run.metric.iteration) : "–"], ...(hasZeros ? [[zerosCell(number)]] : []), [fitCell(run), "word"],
       [make("span", { title: stateOf(run).text }, stateOf(run).short), "word"], [timeOf(run)], [run.memory ? mebibytes(run.memory) : "–"],
     ]);
   };
@@ -119,11 +124,11 @@ const leaderboard = () => {
     const seeds = `${counted.length < runs.length ? `${counted.length} of ` : ""}${runs.length} seeds`;
     const change = place ? make("span", { class: clear ? "" : "unknown" }, changeText(mean)) : null;
     return [row(place || !isRanked ? "" : "best", make("th", { scope: "row", title: name }, swatch(runs[0]), name, " ", make("small", {}, seeds)), [
-      [mean == null ? "–" : `${figure(mean, value)}${deviation == null ? "" : `\u00a0±\u00a0${figure(deviation, value)}`}`, "score"], [change], ...Array(5).fill([null])]),
+      [mean == null ? "–" : `${figure(mean, value)}${deviation == null ? "" : `\u00a0±\u00a0${figure(deviation, value)}`}`, "score"], [change], ...Array(heads.length - 3).fill([null])]),
     ...runs.map((run) => runRow(run, place, true))];
   };
   return make("div", {}, make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
-    make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))),
+    make("thead", {}, make("tr", {}, ...heads.map((text, column) => make("th", { class: heads.length - column === 4 || heads.length - column === 3 ? "word" : null, scope: "col" }, text)))),
     make("tbody", {}, ...data.variants.flatMap(variantRows)))),
   second ? note(`${data.variants.some(({ deviation }) => deviation != null) ? "± is the standard deviation over seeds (n − 1). " : ""}A difference is clear if both variants have at least three seeds, and every seed of one variant is better than every seed of the other. Other differences are gray. If two equal variants have three seeds each, chance alone makes their difference clear in one of ten cases.`) : null);
 };
@@ -133,7 +138,7 @@ const sets = () => (leader.sets.length
   ? make("p", { class: "sets" }, `At iteration ${whole(leader.metric.iteration)}: `, ...leader.sets.map(({ name, value }) => make("span", {}, `${name} `, make("b", {}, figure(value)))))
   : null);
 
-/** The command that uses the checkpoint of the best run, with a button that copies it. */
+/** The command that uses the checkpoint of the best run of the best variant, with a button that copies it. */
 const command = () => {
   const { use } = leader;
   if (!use) return null;
@@ -143,7 +148,8 @@ const command = () => {
     }
   } }, "Copy");
   const code = make("code", { tabindex: 0 }, use.command);
-  return make("div", { class: "command" }, make("span", {}, use.best ? "Use the best checkpoint" : "Use the last checkpoint", make("small", {}, [best.runs.length > 1 ? leader.name : "", use.size].filter(Boolean).join(", "))), code, button);
+  const seed = isRanked && leader.metric && best.runs.length > 1 ? `the best ${best.counted.length < best.runs.length ? "complete " : ""}run of ${best.name}` : "";
+  return make("div", { class: "command" }, make("span", {}, `Use the ${use.best ? "best" : "last"} checkpoint${several ? ` of ${leader.name}` : ""}`, " ", make("small", {}, [seed, use.size].filter(Boolean).join(", "))), code, button);
 };
 
 /** Adds colors and names to the curves of a chart. Uses one color per run or, for a single run, one per curve. */
@@ -152,11 +158,15 @@ const styled = (chart) => chart.curves.map((curve, place) => {
   const label = chart.curves.some((other) => other.label !== curve.label) ? curve.label : "";
   const owner = curve.low ? variantNames[variantOf[curve.run]] : data.runs[curve.run].name;
   const name = [several ? owner : "", label].filter(Boolean).join(", ") || fullName(chart);
-  return { ...curve, name: curve.role === "raw" ? `${name}, as logged` : name, key: several ? variantNames[variantOf[curve.run]] : name, color: several ? colorOf(curve.run) : colorAt(place), dash: several && validates ? "6 4" : null };
+  return { ...curve, partial: several && !curve.low && isPartial(curve.run), name: curve.role === "raw" ? `${name}, as logged` : name, key: several ? variantNames[variantOf[curve.run]] : name, color: several ? colorOf(curve.run) : colorAt(place), dash: several && validates ? "6 4" : null };
 });
 
 const bestMarks = (curves) => curves.filter((curve) => isRanked && !curve.low && data.runs[curve.run].metric).map((curve) => {
   const { value, iteration } = data.runs[curve.run].metric;
+  if (curve.partial) {
+    const last = curve.y.findLastIndex((y) => y != null);
+    return { x: curve.x[last], y: curve.y[last], run: curve.run, key: curve.key, color: curve.color, text: `${curve.name}, ${stateOf(data.runs[curve.run]).short}` };
+  }
   const named = curve.run === 0;
   return { x: iteration, y: value, run: curve.run, key: curve.key, color: curve.color, text: named ? `best ${figure(value)} at ${compact(iteration)}` : "" };
 });
@@ -203,7 +213,9 @@ const lossChart = () => {
   }
   const marks = bestMarks(validations.filter((curve) => headline?.name === [setOf(curve), "loss"].filter(Boolean).join("/")));
   const equal = chart.equal.length ? `; same as ${chart.equal.join(", ")}` : "";
-  const built = new LineChart({ title: "Loss", subtitle: `training${curves.some(({ role }) => role === "mean") ? " (mean since the previous validation)" : ""}${validated ? ` and validation${several ? " (dashed)" : ""}` : ""}${equal}`, curves, marks, height: 250, legend: curves.length > 1 && (!several || data.variants.length > 1) });
+  const built = new LineChart({ title: "Loss", subtitle: `training${curves.some(({ role }) => role === "mean") ? " (mean since the previous validation)" : ""}${validated ? " and validation" : ""}${equal}`, curves, marks, height: 250, legend: curves.length > 1 && (!several || data.variants.length > 1) });
+  if (validated && several) built.element.querySelector(".head").after(make("ul", { class: "legend" },
+    ...[["training", null], ["validation", "6 4"]].map(([name, dash]) => make("li", {}, lineKey("var(--quiet)", dash), name))));
   if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded. To add it, set ", make("code", {}, "val_cfg = dict(loss=True)"), " or, if the run has a ", make("code", {}, "training_step"), ", pass ", make("code", {}, "loss=..."), " to the Runner."));
   if (curves.every(({ x }) => x.length === 1)) built.element.append(note(`Logged once${several ? " per run" : ""}.`));
   return built.element;

@@ -52,9 +52,13 @@ const configs = () => {
     const rows = data.configTable.map(({ key, values }) => [key, byVariant(values)]);
     section.append(make("div", { class: "card" }, facing(rows, ["Different", ...variantNames])));
   } else if (several && data.runs.every((run) => run.config)) section.append(note("The configs are equivalent."));
-  data.runs.forEach((run, number) => {
-    if (run.config) section.append(folded(make("span", {}, several ? swatch(number) : null, several ? run.name : "Resolved config with the location of each key"), () => searchable(run.config.trimEnd())));
-    else if (data.runs.some((other) => other.config)) section.append(note(`${run.name}: The run has no readable config.`));
+  // The configs of a variant differ only in their seeds.
+  data.variants.forEach(({ name, runs }) => {
+    const shown = runs.find((run) => data.runs[run].config);
+    if (shown != null) {
+      const title = several ? [swatch(shown), name, " ", runs.length > 1 ? make("small", {}, `config of ${data.runs[shown].name}`) : null] : ["Resolved config with the location of each key"];
+      section.append(folded(make("span", {}, ...title), () => searchable(data.runs[shown].config.trimEnd())));
+    } else if (data.runs.some(({ config }) => config)) section.append(note(`${name}: The run has no readable config.`));
   });
 };
 
