@@ -101,6 +101,11 @@ mmpycocotools can no longer be built:
     pycocotools.coco.COCO -> footplate_openmmlab.mmpycocotools.COCO
 Numba 0.49 moved it:
     numba.errors.NumbaPerformanceWarning -> numba.core.errors.NumbaPerformanceWarning
+Transformers moved them:
+    transformers.modeling_utils.apply_chunking_to_forward -> transformers.pytorch_utils.apply_chunking_to_forward
+    transformers.modeling_utils.prune_linear_layer -> transformers.pytorch_utils.prune_linear_layer
+    transformers.modeling_utils.find_pruneable_heads_and_indices -> \
+transformers.pytorch_utils.find_pruneable_heads_and_indices
 Shapely 2.0 returns indices instead of geometries:
     shapely.strtree.STRtree -> footplate_openmmlab.shapely_trees.STRtree
     shapely.STRtree -> footplate_openmmlab.shapely_trees.STRtree
@@ -147,6 +152,7 @@ _COLLECTIONS_NAMES = "|".join(path[12:] for path in PATCHES if path.startswith("
 # Patterns that begin with a word are found fast.
 _NUMPY_ATTRIBUTES = [re.compile(rf"{module}\.(\w+)") for module in ("np", "numpy")]
 _REMOVED = re.compile(rf"collections(?:\.| import (?:.*\W)?)(?:{_COLLECTIONS_NAMES})\b")
+_OTHER_NAMES = ("cpp_extension", *(path.rpartition(".")[2] for path in PATCHES if path.startswith("transformers.")))
 _applied: set[str] = set()
 _Loop = TypeVar("_Loop", ast.For, ast.comprehension)
 
@@ -157,9 +163,9 @@ def describe_patches() -> str:
 
 
 def uses_removed_names(source: str) -> bool:
-    """Checks whether code uses a name removed from NumPy or collections, such as `np.Inf`, or compiles an extension."""
+    """Checks whether code uses a name removed from NumPy, collections or Transformers, or compiles an extension."""
     uses_numpy = any(not _NUMPY_NAMES.isdisjoint(pattern.findall(source)) for pattern in _NUMPY_ATTRIBUTES)
-    return uses_numpy or _REMOVED.search(source) is not None or "cpp_extension" in source
+    return uses_numpy or _REMOVED.search(source) is not None or any(name in source for name in _OTHER_NAMES)
 
 
 def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:

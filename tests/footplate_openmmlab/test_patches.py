@@ -94,6 +94,17 @@ def test_names_that_moved_within_numba_are_replaced(package: WritePackage) -> No
     assert names["kind"].__module__ == "numba.core.errors"
 
 
+def test_names_that_moved_within_transformers_are_replaced(package: WritePackage) -> None:
+    functions = "def apply_chunking_to_forward(): ...\ndef find_pruneable_heads_and_indices(): ...\n"
+    package("transformers", {"__init__": "", "modeling_utils": "kind = 1\n", "pytorch_utils": functions})
+    imported = "kind, apply_chunking_to_forward as apply, find_pruneable_heads_and_indices as find"
+    code = f"from transformers.modeling_utils import {imported}\n"
+    assert uses_removed_names(code)
+    names = run(code)
+    assert (names["kind"], names["apply"].__module__) == (1, "transformers.pytorch_utils")
+    assert names["find"].__name__ == "find_pruneable_heads_and_indices"
+
+
 def test_numbers_out_of_range_wrap_in_calls() -> None:
     found = run("import numpy as np\nshade = np.uint8(-12.75)\nshades = np.uint8(np.array([3, 4]))\nkind = np.uint8")
     assert (found["shade"], found["shade"].dtype, found["kind"]) == (244, np.uint8, np.uint8)
