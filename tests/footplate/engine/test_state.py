@@ -145,7 +145,7 @@ def test_resumed_run_repeats_the_validation_that_was_due(tmp_path: Path, caplog:
     run_until_killed(cfg, KillForTest(8))
     witness = Witness()
     caplog.clear()
-    resumed = run(cfg, witness, resume=True)
+    resumed = run(cfg, witness, resume=True, log_level="INFO")
     assert [at for at, _ in witness.when("before_val")] == [8, 12]
     repeated = [message for message in caplog.messages if "Repeating" in message]
     assert repeated == ["Repeating the validation of epoch 2, which was not complete."]

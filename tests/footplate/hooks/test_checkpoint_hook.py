@@ -276,7 +276,7 @@ def test_best_checkpoints_of_an_abandoned_branch_are_replaced(
     run(tmp_path, epochs(4), val_evaluator=told(acc=[0.5, 0.4, 0.9, 0.7], loss=[1, 2, 0.5, 3]), **saving)
     caplog.clear()
     cfg = settings(tmp_path / "work", train_cfg=epochs(5), default_hooks={"logger": None, "checkpoint": saving})
-    cfg |= {"val_evaluator": told(acc=[0.4, 0.3, 0.3, 0.2], loss=[5, 6, 4, 6])}
+    cfg |= {"val_evaluator": told(acc=[0.4, 0.3, 0.3, 0.2], loss=[5, 6, 4, 6]), "log_level": "INFO"}
     runner = Runner(**cfg, load_from=str(tmp_path / f"work/epoch_2.{suffix}"), resume=True)
     runner.train()
     path = tmp_path / f"work/best_acc_epoch_1.{suffix}"
