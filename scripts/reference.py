@@ -170,8 +170,8 @@ def _commands() -> list[str]:
         lines += ["", f"## {name}", "", _sentence(command.description or ""), "", "```", usage, "```", ""]
         own = [row for row in rows[name] if row not in common]
         lines += ["| argument | meaning |", "|---|---|", *own, ""] if own else []
-        names = ", ".join(f"`{row.split('`')[1].split()[0]}`" for row in common if row in rows[name])
-        lines.append(f"[Common options](#common-options): {names}.")
+        shared = ", ".join(f"`{row.split('`')[1].split()[0]}`" for row in common if row in rows[name])
+        lines.append(f"[Common options](#common-options): {shared}.")
     return lines
 
 
