@@ -1,6 +1,7 @@
 import collections.abc
 import importlib
 import json
+import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,11 @@ def test_names_that_moved_within_numba_are_replaced(package: WritePackage) -> No
     assert names["kind"].__module__ == "numba.core.errors"
 
 
-def test_names_that_moved_within_transformers_are_replaced(package: WritePackage) -> None:
+def test_names_that_moved_within_transformers_are_replaced(
+    package: WritePackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [name for name in sys.modules if name.partition(".")[0] == "transformers"]:
+        monkeypatch.delitem(sys.modules, module)
     functions = "def apply_chunking_to_forward(): ...\ndef find_pruneable_heads_and_indices(): ...\n"
     package("transformers", {"__init__": "", "modeling_utils": "kind = 1\n", "pytorch_utils": functions})
     imported = "kind, apply_chunking_to_forward as apply, find_pruneable_heads_and_indices as find"
