@@ -17,7 +17,7 @@ FILE = "training_data.json"
 
 
 class TrainingData:
-    """Counts the labels and the image sizes of a run's first 1,000 training samples, after augmentation.
+    """Counts the labels of a run's first 1,000 training samples after augmentation, and their image sizes before it.
 
     The counts are saved in checkpoints, so that a resumed run counts the same samples.
 

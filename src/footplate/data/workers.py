@@ -13,8 +13,6 @@ from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
 from typing import Any, ClassVar
 
-import psutil  # type: ignore[import-untyped, unused-ignore]
-
 from footplate.data.rng import seed_albumentations
 from footplate.error_context import add_note
 from footplate.errors import DataError
@@ -170,6 +168,8 @@ def kill_workers(loaders: Iterable[Any]) -> None:
     """
     if not hasattr(signal, "SIGCHLD"):
         return
+    import psutil  # type: ignore[import-untyped, unused-ignore]
+
     # Disable torch's handler, which raises an error in the main thread when a worker dies.
     is_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_main_thread else None

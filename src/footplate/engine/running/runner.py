@@ -110,9 +110,9 @@ class Runner:
         data_preprocessor: The data preprocessor, unless the model config sets one.
         load_from: The checkpoint to load the initial weights from: a path, or an address such as
             "torchvision://resnet50".
-        resume: True resumes from `load_from` if it is set, otherwise from the newest complete checkpoint in `work_dir`.
-            "auto" resumes from the newest complete checkpoint in `work_dir` or, if there is none, starts with the
-            weights of `load_from`. If neither is available, the run starts from scratch.
+        resume: True resumes from `load_from`, and without it from the newest complete checkpoint in `work_dir`.
+            "auto" resumes only from that newest checkpoint. A run that has none yet starts with the weights of
+            `load_from`, or without it from scratch.
         launcher: The process launcher: "pytorch" (torchrun; detected automatically), "slurm" (srun), "mpi" (mpirun) or
             "none".
         env_cfg: A dict with `cudnn_benchmark`, `mp_cfg`, `dist_cfg` and `resource_limit`.
