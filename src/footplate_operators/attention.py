@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from footplate_operators import deformable
 from footplate_operators.deformable import ms_deform_attn_forward
 from footplate_operators.sampling import gradients, operators
 
@@ -34,13 +35,18 @@ def ms_deform_attn_backward(
     im2col_step: int,
 ) -> list[Tensor]:
     """Returns the gradients of `ms_deform_attn_forward` with respect to the values, locations and weights."""
-
-    def attend(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-        return ms_deform_attn_forward(
-            value, value_spatial_shapes, value_level_start_index, locations, weights, im2col_step
-        )
-
-    return [*gradients(attend, (value, sampling_locations, attention_weights), grad_output)]
+    found = [torch.empty_like(each) for each in (value, sampling_locations, attention_weights)]
+    deformable.ms_deform_attn_backward(
+        value,
+        value_spatial_shapes,
+        value_level_start_index,
+        sampling_locations,
+        attention_weights,
+        grad_output,
+        *found,
+        im2col_step,
+    )
+    return found
 
 
 def geometric_kernel_attn_forward(

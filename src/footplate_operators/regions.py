@@ -13,19 +13,20 @@ Sources: He et al., Mask R-CNN (2017); Girshick, Fast R-CNN (2015); Dai et al., 
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from footplate_operators.compiled import compiled_operators, compute_type
 from footplate_operators.sampling import (
+    RowGradient,
     bilinear_corners,
-    gradients,
+    blocks,
     largest_of_groups,
-    operators,
     pixel_rows,
     positions,
+    weight_gradient,
     weighted_rows,
 )
 
@@ -85,14 +86,38 @@ class _Points(NamedTuple):
     x: Tensor
 
 
-def _mean_of_bins(features: Tensor, points: _Points, bins: tuple[int, int]) -> Tensor:
-    """Returns the mean of the features sampled in each bin, of shape (K, C, rows, columns)."""
-    height, width = features.shape[2:]
+_CHANNELS = 32  # the number of channels that are pooled at once
+
+
+def _pixels_of_points(points: _Points, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Returns the pixels of each point and their weights in the mean of the point's bin, both of shape (S, 4)."""
     indices, weights = bilinear_corners(points.y, points.x, height, width)
-    indices = indices + (points.image * height * width)[:, None]
-    weights = weights / points.samples.counts[points.samples.bin][:, None]
-    pooled = weighted_rows(pixel_rows(features), indices.flatten(), weights.flatten(), points.samples.starts * 4)
-    return pooled.view(-1, *bins, features.size(1)).permute(0, 3, 1, 2)
+    indices = (indices + (points.image * height * width)[:, None]).int()
+    return indices, weights / points.samples.counts[points.samples.bin][:, None]
+
+
+def _channel_blocks(channels: int) -> list[slice]:
+    return [slice(start, start + _CHANNELS) for start in range(0, channels, _CHANNELS)]
+
+
+def _pool(features: Tensor, points: _Points, output: Tensor) -> None:
+    """Writes the mean of the features sampled in each bin to `output`, of shape (K, C, rows, columns)."""
+    indices, weights = _pixels_of_points(points, *features.shape[2:])
+    starts = (points.samples.starts * 4).int()
+    del points
+    for block in _channel_blocks(features.size(1)):
+        pooled = weighted_rows(pixel_rows(features[:, block]), indices.flatten(), weights.flatten(), starts)
+        output[:, block] = pooled.view(*output.shape[:1], *output.shape[2:], pooled.size(1)).permute(0, 3, 1, 2)
+
+
+def _pool_backward(grad_output: Tensor, points: _Points, grad_features: Tensor) -> None:
+    """Writes the gradient of `_pool` with respect to the features to `grad_features`."""
+    count, channels, height, width = grad_features.shape
+    gradient = RowGradient(*_pixels_of_points(points, height, width), count * height * width, points.samples.bin)
+    del points
+    for block in _channel_blocks(channels):
+        rows = gradient(pixel_rows(grad_output[:, block]))
+        grad_features[:, block] = rows.view(count, height, width, -1).permute(0, 3, 1, 2)
 
 
 def _aligned_points(
@@ -136,15 +161,16 @@ def roi_align_forward(
         return
     points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned)
     if pool_mode == 1:
-        output.copy_(_mean_of_bins(input, points, bins))
+        _pool(input, points, output)
         return
     height, width = input.shape[2:]
     indices, weights = bilinear_corners(points.y, points.x, height, width)
     indices = indices + (points.image * height * width)[:, None]
-    values = weighted_rows(pixel_rows(input), indices, weights)
-    largest, first = largest_of_groups(values, points.samples.bin, len(rois) * aligned_height * aligned_width)
-    for target, found in ((output, largest), (argmax_y, _at(points.y, first)), (argmax_x, _at(points.x, first))):
-        target.copy_(found.view(-1, *bins, input.size(1)).permute(0, 3, 1, 2))
+    for block in blocks(input.size(1), input, output, argmax_y, argmax_x):
+        values = weighted_rows(pixel_rows(input[:, block]), indices, weights)
+        largest, first = largest_of_groups(values, points.samples.bin, len(rois) * aligned_height * aligned_width)
+        for target, found in ((output, largest), (argmax_y, _at(points.y, first)), (argmax_x, _at(points.x, first))):
+            target[:, block] = found.view(len(rois), *bins, -1).permute(0, 3, 1, 2)
 
 
 def _at(coordinates: Tensor, positions: Tensor) -> Tensor:
@@ -175,13 +201,14 @@ def roi_align_backward(
         grad_input.copy_(compiled._roi_align_backward(grad_output.to(dtype), rois.to(dtype), *settings))
         return
     if pool_mode == 1:
-        points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned)
-        zeros = torch.zeros_like(grad_input)  # the mean is linear, so the values do not matter
-        grad_input.copy_(gradients(lambda features: _mean_of_bins(features, points, bins), (zeros,), grad_output)[0])
+        _pool_backward(grad_output, _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned), grad_input)
         return
-    indices, weights = bilinear_corners(argmax_y, argmax_x, *grad_input.shape[2:])
-    indices = indices + _first_pixels(rois, grad_input)[..., None]
-    grad_input.view(-1).index_add_(0, indices.flatten(), (weights * grad_output[..., None]).flatten())
+    first_pixels = _first_pixels(rois, grad_input)
+    for block in blocks(grad_input.size(1), grad_output, argmax_y, argmax_x, grad_input):
+        indices, weights = bilinear_corners(argmax_y[:, block], argmax_x[:, block], *grad_input.shape[2:])
+        indices = indices + first_pixels[:, block, ..., None]
+        values = weights * grad_output[:, block, ..., None]
+        grad_input.view(-1).index_add_(0, indices.flatten(), values.flatten())
 
 
 def _first_pixels(rois: Tensor, features: Tensor) -> Tensor:
@@ -217,11 +244,11 @@ def roi_pool_forward(
     row, column = of_bin // pooled_width % pooled_height, of_bin % pooled_width
     bin_columns = (last_column - first_column)[roi, column]
     pixel = (first_row[roi, row] + within // bin_columns) * width + first_column[roi, column] + within % bin_columns
-    values = pixel_rows(input)[rois[:, 0].long()[roi] * height * width + pixel]
-    largest, first = largest_of_groups(values, of_bin, len(counts))
-    where = torch.cat((pixel, pixel.new_tensor([-1])))[first]
-    for target, found in ((output, largest), (argmax, where)):
-        target.copy_(found.view(-1, pooled_height, pooled_width, channels).permute(0, 3, 1, 2))
+    rows, pixel = rois[:, 0].long()[roi] * height * width + pixel, torch.cat((pixel, pixel.new_tensor([-1])))
+    for block in blocks(channels, input, output, argmax):
+        largest, first = largest_of_groups(pixel_rows(input[:, block])[rows], of_bin, len(counts))
+        for target, found in ((output, largest), (argmax, pixel[first])):
+            target[:, block] = found.view(len(rois), pooled_height, pooled_width, -1).permute(0, 3, 1, 2)
 
 
 def _pixel_range(start: Tensor, length: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
@@ -245,12 +272,14 @@ def roi_pool_backward(
     spatial_scale: float,
 ) -> None:
     """Adds the gradient of `roi_pool_forward` with respect to its input to `grad_input`."""
-    indices = argmax.long() + _first_pixels(rois, grad_input)
-    grad_input.view(-1).index_add_(0, indices[argmax >= 0], grad_output[argmax >= 0])
+    first_pixels = _first_pixels(rois, grad_input)
+    for block in blocks(grad_input.size(1), grad_output, argmax, grad_input):
+        used = argmax[:, block] >= 0
+        indices = argmax[:, block] + first_pixels[:, block]
+        grad_input.view(-1).index_add_(0, indices[used], grad_output[:, block][used])
 
 
-def _roi_align_rotated(
-    input: Tensor,
+def _rotated_points(
     rois: Tensor,
     pooled_height: int,
     pooled_width: int,
@@ -258,8 +287,8 @@ def _roi_align_rotated(
     sampling_ratio: int,
     aligned: bool,
     clockwise: bool,
-) -> Tensor:
-    """Applies RoIAlign to rotated RoIs and returns the result, a tensor of shape (K, C, rows, columns)."""
+) -> _Points:
+    """Returns the sampling points in rotated RoIs."""
     bins = (pooled_height, pooled_width)
     center_x, center_y = (rois[:, 1:3] * spatial_scale - (0.5 if aligned else 0.0)).unbind(1)
     widths, heights = (rois[:, 3:5] * spatial_scale).unbind(1)
@@ -273,24 +302,33 @@ def _roi_align_rotated(
     cos, sin = angle.cos()[roi], angle.sin()[roi]
     y = down * cos - across * sin + center_y[roi]
     x = down * sin + across * cos + center_x[roi]
-    return _mean_of_bins(input, _Points(samples, rois[:, 0].long()[roi], y, x), bins)
+    return _Points(samples, rois[:, 0].long()[roi], y, x)
 
 
-roi_align_rotated_forward, roi_align_rotated_backward = operators(
-    _roi_align_rotated, forward="input rois output", backward="grad_output rois grad_input"
-)
+def roi_align_rotated_forward(input: Tensor, rois: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
+    """Applies RoIAlign to rotated RoIs. See `_rotated_points` for the settings.
+
+    Writes the result to `output`, of shape (K, C, rows, columns).
+    """
+    _pool(input, _rotated_points(rois, *settings, **named), output)
 
 
-def _bezier_align(
-    input: Tensor,
+def roi_align_rotated_backward(
+    grad_output: Tensor, rois: Tensor, grad_input: Tensor, *settings: Any, **named: Any
+) -> None:
+    """Writes the gradient of `roi_align_rotated_forward` with respect to its input to `grad_input`."""
+    _pool_backward(grad_output, _rotated_points(rois, *settings, **named), grad_input)
+
+
+def _bezier_points(
     beziers: Tensor,
     aligned_height: int,
     aligned_width: int,
     spatial_scale: float,
     sampling_ratio: int,
     aligned: bool,
-) -> Tensor:
-    """Applies RoIAlign between two cubic Bezier curves and returns the result, a tensor of shape (K, C, rows, columns).
+) -> _Points:
+    """Returns the sampling points between two cubic Bezier curves.
 
     `beziers` has shape (K, 17): image index, and x and y of the control points, four of the upper curve from left to
     right and four of the lower curve from right to left. The size of bins is that of the curves, which for horizontal
@@ -311,52 +349,88 @@ def _bezier_align(
     center_x, center_y = (center - (0.5 if aligned else 0.0)).unbind(1)
     y = center_y + (samples.down - row - 0.5) * (heights / bins[0])[roi]
     x = center_x + (samples.across - column - 0.5) * (widths / bins[1])[roi]
-    return _mean_of_bins(input, _Points(samples, beziers[:, 0].long()[roi], y, x), bins)
+    return _Points(samples, beziers[:, 0].long()[roi], y, x)
 
 
-bezier_align_forward, bezier_align_backward = operators(
-    _bezier_align, forward="input beziers output", backward="grad_output beziers grad_input"
-)
+def bezier_align_forward(input: Tensor, beziers: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
+    """Applies RoIAlign between two Bezier curves. See `_bezier_points` for the settings.
+
+    Writes the result to `output`, of shape (K, C, rows, columns).
+    """
+    _pool(input, _bezier_points(beziers, *settings, **named), output)
 
 
-def _riroi_align_rotated(
+def bezier_align_backward(
+    grad_output: Tensor, beziers: Tensor, grad_input: Tensor, *settings: Any, **named: Any
+) -> None:
+    """Writes the gradient of `bezier_align_forward` with respect to its input to `grad_input`."""
+    _pool_backward(grad_output, _bezier_points(beziers, *settings, **named), grad_input)
+
+
+def _turned(pooled: Tensor, rois: Tensor, num_orientations: int, *, back: bool) -> Tensor:
+    """Shifts the orientation channels of pooled features, of shape (K, C, rows, columns), by the angle of each RoI.
+
+    Each group of `num_orientations` consecutive channels contains the responses to equally spaced orientations.
+    Between two orientations, the channels are interpolated linearly. `back` shifts in the other direction, which turns
+    gradients of the result into those of the pooled features.
+    """
+    groups = pooled.unflatten(1, (-1, num_orientations))
+    turn = rois[:, 5] * (num_orientations / (2 * math.pi))
+    lower = turn.floor()
+    share = (turn - lower)[:, None, None, None, None]
+    orientation, steps = torch.arange(num_orientations, device=rois.device), lower.long()[:, None]
+    source = orientation + steps if back else orientation - steps
+    following = source - 1 if back else source + 1
+
+    def shifted(indices: Tensor) -> Tensor:
+        return torch.take_along_dim(groups, (indices % num_orientations)[:, None, :, None, None], 2)
+
+    return ((1 - share) * shifted(source) + share * shifted(following)).flatten(1, 2)
+
+
+def riroi_align_rotated_forward(
     features: Tensor,
     rois: Tensor,
+    output: Tensor,
     pooled_height: int,
     pooled_width: int,
     spatial_scale: float,
     num_samples: int,
     num_orientations: int,
     clockwise: bool,
-) -> Tensor:
-    """Applies RoIAlign to rotated RoIs, and shifts the orientation channels by the angle of each RoI.
+) -> None:
+    """Applies RoIAlign to rotated RoIs, and shifts the orientation channels by the angle of each RoI; see `_turned`.
 
-    Each group of `num_orientations` consecutive channels contains the responses to equally spaced orientations.
-    Between two orientations, the channels are interpolated linearly. `clockwise` reverses only the rotation of the
+    Writes the result to `output`, of shape (K, C, rows, columns). `clockwise` reverses only the rotation of the
     sampling grid, not the angle that determines the shift.
     """
-    bins = (pooled_height, pooled_width)
-    pooled = _roi_align_rotated(features, rois, *bins, spatial_scale, num_samples, aligned=False, clockwise=clockwise)
-    groups = pooled.view(len(rois), features.size(1) // num_orientations, num_orientations, *bins)
-    turn = rois[:, 5] * (num_orientations / (2 * math.pi))
-    lower = turn.floor()
-    share = (turn - lower)[:, None, None, None, None]
-    source = (torch.arange(num_orientations, device=rois.device) - lower.long()[:, None]) % num_orientations
-
-    def shifted(indices: Tensor) -> Tensor:
-        return torch.take_along_dim(groups, indices[:, None, :, None, None], 2)
-
-    mixed = (1 - share) * shifted(source) + share * shifted((source + 1) % num_orientations)
-    return mixed.flatten(1, 2)
+    settings = (pooled_height, pooled_width, spatial_scale, num_samples)
+    _pool(features, _rotated_points(rois, *settings, aligned=False, clockwise=clockwise), output)
+    for block in blocks(len(rois), output):
+        output[block] = _turned(output[block], rois[block], num_orientations, back=False)
 
 
-riroi_align_rotated_forward, riroi_align_rotated_backward = operators(
-    _riroi_align_rotated, forward="features rois output", backward="grad_output rois grad_features"
-)
+def riroi_align_rotated_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    grad_features: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    num_samples: int,
+    num_orientations: int,
+    clockwise: bool,
+) -> None:
+    """Writes the gradient of `riroi_align_rotated_forward` with respect to the features to `grad_features`."""
+    settings = (pooled_height, pooled_width, spatial_scale, num_samples)
+    grad_pooled = torch.empty_like(grad_output)
+    for block in blocks(len(rois), grad_output):
+        grad_pooled[block] = _turned(grad_output[block], rois[block], num_orientations, back=True)
+    points = _rotated_points(rois, *settings, aligned=False, clockwise=clockwise)
+    _pool_backward(grad_pooled, points, grad_features)
 
 
-def _deform_roi_pool(
-    input: Tensor,
+def _shifted_points(
     rois: Tensor,
     offset: Tensor,
     pooled_height: int,
@@ -364,35 +438,55 @@ def _deform_roi_pool(
     spatial_scale: float,
     sampling_ratio: int,
     gamma: float,
-) -> Tensor:
-    """Applies RoIAlign with shifted bins. The shift is `gamma * offset`, relative to the size of the RoI.
-
-    `offset` has shape (K, 2, rows, columns), x before y. If it is empty, the bins are not shifted.
-    """
-    bins = (pooled_height, pooled_width)
-    points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned=True)
+) -> _Points:
+    """Returns the sampling points of RoIAlign with shifted bins; see `deform_roi_pool_forward`."""
+    points = _aligned_points(rois, (pooled_height, pooled_width), spatial_scale, sampling_ratio, aligned=True)
     if offset.numel():
         size = (rois[:, 3:] - rois[:, 1:3]) * spatial_scale * gamma
         shift = (offset.flatten(2) * size[:, :, None]).transpose(1, 2).reshape(-1, 2)[points.samples.bin]
         points = points._replace(x=points.x + shift[:, 0], y=points.y + shift[:, 1])
-    return _mean_of_bins(input, points, bins)
+    return points
 
 
-deform_roi_pool_forward, deform_roi_pool_backward = operators(
-    _deform_roi_pool,
-    forward="input rois offset output",
-    backward="grad_output input rois offset grad_input grad_offset",
-)
+def deform_roi_pool_forward(
+    input: Tensor, rois: Tensor, offset: Tensor, output: Tensor, *settings: Any, **named: Any
+) -> None:
+    """Applies RoIAlign with shifted bins. The shift is `gamma * offset`, relative to the size of the RoI.
 
-
-def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
-    """Adds the features sampled at the center of each pixel's box to the pixel's features.
-
-    If `points` is 5, also adds the features sampled at the four corners of the box. Features have shape (N, C, H, W).
-
-    `boxes` has shape (N, H, W, 5): center y, center x, width and height in pixels, and angle in radians.
+    `offset` has shape (K, 2, rows, columns), x before y. If it is empty, the bins are not shifted. See
+    `_shifted_points` for the settings.
     """
-    count, _, height, width = features.shape
+    _pool(input, _shifted_points(rois, offset, *settings, **named), output)
+
+
+def deform_roi_pool_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    rois: Tensor,
+    offset: Tensor,
+    grad_input: Tensor,
+    grad_offset: Tensor,
+    *settings: Any,
+    **named: Any,
+) -> None:
+    """Writes the gradients with respect to the input and the offset to `grad_input` and `grad_offset`."""
+    _pool_backward(grad_output, _shifted_points(rois, offset, *settings, **named), grad_input)
+    if not offset.numel():
+        return
+    with torch.enable_grad():
+        leaf = offset.detach().requires_grad_()
+        points = _shifted_points(rois, leaf, *settings, **named)
+        indices, weights = _pixels_of_points(points, *input.shape[2:])
+    grad_weights, starts = torch.zeros_like(weights), (points.samples.starts * 4).int()
+    for block in _channel_blocks(input.size(1)):
+        grad, rows = pixel_rows(grad_output[:, block]), pixel_rows(input[:, block])
+        grad_weights += weight_gradient(grad, rows, indices.flatten(), starts).view_as(weights)
+    grad_offset.copy_(torch.autograd.grad(weights, leaf, grad_weights)[0])
+
+
+def _pixels_of_boxes(boxes: Tensor, spatial_scale: float, points: int) -> tuple[Tensor, Tensor]:
+    """Returns the pixels and the weights of `rotated_feature_align_forward`, both of shape (N * H * W, points * 4)."""
+    count, height, width = boxes.shape[:3]
     center_y, center_x, box_width, box_height = (boxes.reshape(-1, 5)[:, :4] * spatial_scale).unbind(1)
     angle = boxes.reshape(-1, 5)[:, 4:]
     cos, sin = angle.cos(), angle.sin()
@@ -401,11 +495,31 @@ def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float
     x = center_x[:, None] + along * cos - aside * sin
     y = center_y[:, None] + along * sin + aside * cos
     indices, weights = bilinear_corners(y, x, height, width)
-    image = torch.arange(count, device=features.device).repeat_interleave(height * width) * height * width
-    sampled = weighted_rows(pixel_rows(features), (indices + image[:, None, None]).flatten(1), weights.flatten(1))
-    return features + sampled.view(count, height, width, -1).permute(0, 3, 1, 2)
+    image = torch.arange(count, device=boxes.device).repeat_interleave(height * width) * height * width
+    return (indices + image[:, None, None]).flatten(1).int(), weights.flatten(1)
 
 
-rotated_feature_align_forward, rotated_feature_align_backward = operators(
-    _rotated_feature_align, forward="features boxes output", backward="grad_output boxes grad_features"
-)
+def rotated_feature_align_forward(
+    features: Tensor, boxes: Tensor, output: Tensor, spatial_scale: float, points: int
+) -> None:
+    """Adds the features sampled at the center of each pixel's box to the pixel's features, and writes them to `output`.
+
+    If `points` is 5, also adds the features sampled at the four corners of the box. Features have shape (N, C, H, W).
+
+    `boxes` has shape (N, H, W, 5): center y, center x, width and height in pixels, and angle in radians.
+    """
+    indices, weights = _pixels_of_boxes(boxes, spatial_scale, points)
+    for block in _channel_blocks(features.size(1)):
+        sampled = weighted_rows(pixel_rows(features[:, block]), indices, weights)
+        output[:, block] = features[:, block] + sampled.view(*boxes.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+def rotated_feature_align_backward(
+    grad_output: Tensor, boxes: Tensor, grad_features: Tensor, spatial_scale: float, points: int
+) -> None:
+    """Writes the gradient of `rotated_feature_align_forward` with respect to the features to `grad_features`."""
+    indices, weights = _pixels_of_boxes(boxes, spatial_scale, points)
+    gradient = RowGradient(indices, weights, len(indices))
+    for block in _channel_blocks(grad_features.size(1)):
+        rows = gradient(pixel_rows(grad_output[:, block]))
+        grad_features[:, block] = grad_output[:, block] + rows.view(*boxes.shape[:3], -1).permute(0, 3, 1, 2)

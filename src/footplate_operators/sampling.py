@@ -1,12 +1,30 @@
 """Bilinear sampling and autograd helpers for the other operators."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_SMALLEST_BLOCK = 1 << 22  # in bytes; smaller blocks of work take longer
+
+
+def blocks(size: int, *arguments: Tensor, work: int | None = None) -> Iterator[slice]:
+    """Yields slices of a dimension, so that the work on each slice needs at most a quarter of the arguments' memory.
+
+    Args:
+        size: The length of the dimension.
+        arguments: The inputs, outputs and gradients.
+        work: The memory that the work on the whole dimension needs, in bytes; by default, 8 times that of the
+            arguments.
+    """
+    memory = sum(tensor.numel() * tensor.element_size() for tensor in arguments)
+    work = 8 * memory if work is None else work
+    step = max(1, size * max(_SMALLEST_BLOCK, memory // 4) // max(1, work))
+    for start in range(0, size, step):
+        yield slice(start, min(start + step, size))
 
 
 class Corners(NamedTuple):
@@ -42,9 +60,35 @@ def bilinear_corners(y: Tensor, x: Tensor, height: int, width: int) -> Corners:
     return Corners(torch.stack(indices, -1), torch.stack(weights, -1) * inside[..., None])
 
 
+def padded_corners(coordinates: Sequence[Tensor], sizes: Sequence[int | Tensor]) -> Corners:
+    """Returns the pixels and weights for linear sampling of a map that is surrounded by zeros.
+
+    Unlike with `bilinear_corners`, a point between a pixel of the border and the outside gets a share of the pixel.
+
+    Args:
+        coordinates: The coordinates in pixels, one tensor for each dimension of the map, all of the same shape.
+        sizes: The size of the map along each dimension, or tensors that broadcast against the coordinates.
+
+    Returns:
+        Indices and weights of shape (..., 2 ** dimensions).
+    """
+    indices, weights = [torch.zeros_like(coordinates[0], dtype=torch.int32)], [torch.ones_like(coordinates[0])]
+    for coordinate, size in zip(coordinates, sizes, strict=True):
+        low = coordinate.detach().floor()
+        share = coordinate - low
+        low = low.nan_to_num().clamp(-2, 1 << 24).int()
+        sides = []
+        for side, factor in ((low, 1 - share), (low + 1, share)):
+            inside = (side >= 0) & (side < size)
+            sides.append((torch.where(inside, side, 0), torch.where(inside, factor, 0)))
+        indices = [index * size + side for index in indices for side, _ in sides]
+        weights = [weight * factor for weight in weights for _, factor in sides]
+    return Corners(torch.stack(indices, -1), torch.stack(weights, -1))
+
+
 def pixel_rows(features: Tensor) -> Tensor:
     """Reshapes a feature map from shape (N, C, H, W) to (N * H * W, C), with one row per pixel."""
-    return features.permute(0, 2, 3, 1).reshape(-1, features.size(1))
+    return features.permute(0, 2, 3, 1).reshape(-1, features.size(1)).contiguous()
 
 
 def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor, starts: Tensor | None = None) -> Tensor:
@@ -65,6 +109,37 @@ def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor, starts: Tensor
         return rows.new_zeros(count, rows.size(1)) + rows.sum() * 0
     weights = weights.to(rows.dtype)
     return F.embedding_bag(indices, rows, starts, mode="sum", per_sample_weights=weights)
+
+
+class RowGradient:
+    """Computes the gradient of `weighted_rows` with respect to the rows, for sums with the same indices and weights.
+
+    The gradient of a row is the weighted sum of the gradients of the sums that it is part of. To compute it as such,
+    the selected rows are sorted once.
+
+    Args:
+        indices: The row indices for all sums, of shape (m, s).
+        weights: The weights, of shape (m, s).
+        count: The number of rows.
+        sums: The sum that each row of `indices` belongs to, of shape (m,), if they are not n sums.
+    """
+
+    def __init__(self, indices: Tensor, weights: Tensor, count: int, sums: Tensor | None = None) -> None:
+        rows, order = indices.flatten().sort(stable=True)
+        self.starts = torch.searchsorted(rows, torch.arange(count, dtype=rows.dtype, device=rows.device)).to(rows.dtype)
+        self.weights = weights.flatten()[order]
+        order.div_(indices.size(-1), rounding_mode="floor")
+        self.sums = (order if sums is None else sums[order]).to(rows.dtype)
+
+    def __call__(self, grad: Tensor) -> Tensor:
+        """Returns the gradient, of shape (count, C), for the sums' gradient, of shape (n, C)."""
+        return weighted_rows(grad, self.sums, self.weights, self.starts)
+
+
+def weight_gradient(grad: Tensor, rows: Tensor, indices: Tensor, starts: Tensor | None = None) -> Tensor:
+    """Returns the gradient of `weighted_rows` with respect to the weights, given the sums' gradient."""
+    weights = rows.new_zeros(indices.shape)  # the sums are linear in the weights
+    return gradients(lambda weights: weighted_rows(rows, indices, weights, starts), (weights,), grad)[0]
 
 
 def positions(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
