@@ -138,6 +138,8 @@ def _convolve_backward(
     grads = grad_output.reshape(len(features), groups, len(weight) // groups, -1)
     for grad_input in grad_inputs:
         grad_input.zero_()
+    # A view of the gradient, or a copy if its memory is not contiguous.
+    grad_filters = filters if grad_weight is None else grad_weight.reshape(filters.shape)
     sample, rows, grad_rows = -1, features, features
     for columns in _columns(features, offset, weight, mask, grad_output, settings):
         if columns.sample != sample:
@@ -146,8 +148,7 @@ def _convolve_backward(
             grad_rows = torch.zeros_like(rows)
         grad = grads[sample, :, :, columns.pixels]
         if grad_weight is not None:
-            grad_filters = grad @ _sampled(rows, columns, groups, kernel)
-            grad_weight.add_(grad_filters.view_as(grad_weight), alpha=scale)
+            grad_filters.baddbmm_(grad, _sampled(rows, columns, groups, kernel), alpha=scale)
         if grad_features is None:
             continue
         grad_sampled = (grad.mT @ filters).unflatten(2, (-1, kernel)).permute(1, 3, 0, 2)
@@ -160,6 +161,8 @@ def _convolve_backward(
         found = torch.autograd.grad(columns.weights, columns.inputs, grad_weights)
         for whole, part in zip(grad_inputs, found, strict=True):
             _of_sample(whole, sample, *part.shape[:-1], grads.size(3))[..., columns.pixels] = part
+    if grad_weight is not None:
+        grad_weight.copy_(grad_filters.view_as(grad_weight))
 
 
 def deform_conv_forward(

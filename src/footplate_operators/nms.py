@@ -19,7 +19,9 @@ from footplate_operators.polygons import overlaps, quadrilateral_overlaps, rotat
 _Array = npt.NDArray[Any]
 
 
-_BLOCK = 64  # the number of boxes that `nms` compares with all other boxes at once
+_BLOCK = 64  # the number of boxes that are compared with the boxes after them at once
+_PART = 2048  # the number of boxes that a block is compared with at once, so that the arrays fit into the cache
+_PAIRS = 4096  # the number of pairs of polygons whose overlap is computed at once
 
 
 def _array(tensor: Tensor) -> _Array:
@@ -58,6 +60,29 @@ def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> lis
     return groups
 
 
+def _kept(count: int, overlapping: Callable[[_Array, _Array], _Array]) -> _Array:
+    """Runs NMS on boxes that are sorted by descending score. Returns the indices of the kept boxes.
+
+    Args:
+        count: The number of boxes.
+        overlapping: A function that takes the indices of boxes, of shapes (n,) and (m,), and returns which of them
+            overlap, as an array of shape (n, m). No index in the second array is smaller than one in the first, unless
+            both are the same array; then only pairs of a box and a later one count.
+    """
+    blocks, rest = [np.empty(0, dtype=int)], np.arange(count)
+    while len(rest):
+        block, rest = rest[:_BLOCK], rest[_BLOCK:]
+        overlap = overlapping(block, block)
+        remains = np.ones(len(block), dtype=bool)
+        for place in range(len(block)):
+            if remains[place]:
+                remains[place + 1 :] &= ~overlap[place, place + 1 :]
+        blocks.append(block[remains])
+        parts = [rest[start : start + _PART] for start in range(0, len(rest), _PART)]
+        rest = np.concatenate([rest[:0], *(part[~overlapping(blocks[-1], part).any(0)] for part in parts)])
+    return np.concatenate(blocks)
+
+
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Runs NMS and returns the int64 indices of the kept boxes, sorted by descending score.
 
@@ -70,19 +95,12 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
         return kept
     order = scores.detach().sort(descending=True, stable=True)[1].cpu().numpy()
     corners = np.ascontiguousarray(_array(boxes)[order].T)
-    blocks, rest = [np.empty(0, dtype=int)], np.arange(len(order))
-    while len(rest):
-        block, rest = rest[:_BLOCK], rest[_BLOCK:]
-        ours = corners[:, block, None]
-        overlap = _ious(ours, corners[:, None, block], offset) > iou_threshold
-        remains = np.ones(len(block), dtype=bool)
-        for place in range(len(block)):
-            if remains[place]:
-                remains[place + 1 :] &= ~overlap[place, place + 1 :]
-        blocks.append(block[remains])
-        overlap = _ious(ours[:, remains], corners[:, None, rest], offset) > iou_threshold
-        rest = rest[~overlap.any(0)]
-    return torch.from_numpy(order[np.concatenate(blocks)]).to(boxes.device)
+
+    def overlapping(first: _Array, second: _Array) -> _Array:
+        hits: _Array = _ious(corners[:, first, None], corners[:, None, second], offset) > iou_threshold
+        return hits
+
+    return torch.from_numpy(order[_kept(len(order), overlapping)]).to(boxes.device)
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
@@ -145,22 +163,28 @@ def _polygon_nms(
 
     `order` contains the indices sorted by descending score. If `labels` is set, runs NMS separately for each label.
     """
-    corners = corners.detach().double().cpu()
-    low, high = corners.amin(1).numpy(), corners.amax(1).numpy()
-    classes = None if labels is None else labels.cpu().numpy()
+    corners = corners.detach().double()[order].cpu()
+    low, high = corners.amin(1).numpy().T, corners.amax(1).numpy().T
+    classes = None if labels is None else labels[order].cpu().numpy()
 
-    def suppressed(best: int, rest: _Array) -> _Array:
-        near: _Array = ((low[rest] < high[best]) & (high[rest] > low[best])).all(1)
-        if overlap is quadrilateral_overlaps:  # it may be positive for quadrilaterals that are apart
-            near[:] = True
+    def overlapping(first: _Array, second: _Array) -> _Array:
+        hits = np.ones((len(first), len(second)), dtype=bool)
+        if overlap is not quadrilateral_overlaps:  # it may be positive for quadrilaterals that are apart
+            for axis in range(2):
+                hits &= low[axis, second] < high[axis, first, None]
+                hits &= high[axis, second] > low[axis, first, None]
         if classes is not None:
-            near &= classes[rest] == classes[best]
-        pairs = corners[best][None].expand(int(near.sum()), -1, -1), corners[rest[near]]
-        near[near] = overlap(*pairs, of_first=False, aligned=True).numpy() > iou_threshold
-        return near
+            hits &= classes[second] == classes[first, None]
+        if first is second:
+            hits = np.triu(hits, 1)
+        rows, columns = hits.nonzero()
+        for start in range(0, len(rows), _PAIRS):
+            row, column = rows[start : start + _PAIRS], columns[start : start + _PAIRS]
+            pairs = corners[first[row]], corners[second[column]]
+            hits[row, column] = overlap(*pairs, of_first=False, aligned=True).numpy() > iou_threshold
+        return hits
 
-    groups = _suppress(order.cpu().numpy(), suppressed)
-    return torch.tensor([group[0] for group in groups], dtype=torch.long, device=order.device)
+    return order[torch.from_numpy(_kept(len(order), overlapping)).to(order.device)].long()
 
 
 def nms_rotated(

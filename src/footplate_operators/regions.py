@@ -96,8 +96,10 @@ def _pixels_of_points(points: _Points, height: int, width: int) -> tuple[Tensor,
     return indices, weights / points.samples.counts[points.samples.bin][:, None]
 
 
-def _channel_blocks(channels: int) -> list[slice]:
-    return [slice(start, start + _CHANNELS) for start in range(0, channels, _CHANNELS)]
+def _channel_blocks(channels: int, group: int = 1) -> list[slice]:
+    """Returns the slices of channels, each with whole groups of consecutive channels."""
+    step = max(1, _CHANNELS // group) * group
+    return [slice(start, start + step) for start in range(0, channels, step)]
 
 
 def _pool(features: Tensor, points: _Points, output: Tensor) -> None:
@@ -204,7 +206,7 @@ def roi_align_backward(
         _pool_backward(grad_output, _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned), grad_input)
         return
     first_pixels = _first_pixels(rois, grad_input)
-    for block in blocks(grad_input.size(1), grad_output, argmax_y, argmax_x, grad_input):
+    for block in blocks(grad_input.size(1), grad_output, argmax_y, argmax_x, grad_input, work=80 * grad_output.numel()):
         indices, weights = bilinear_corners(argmax_y[:, block], argmax_x[:, block], *grad_input.shape[2:])
         indices = indices + first_pixels[:, block, ..., None]
         values = weights * grad_output[:, block, ..., None]
@@ -245,7 +247,7 @@ def roi_pool_forward(
     bin_columns = (last_column - first_column)[roi, column]
     pixel = (first_row[roi, row] + within // bin_columns) * width + first_column[roi, column] + within % bin_columns
     rows, pixel = rois[:, 0].long()[roi] * height * width + pixel, torch.cat((pixel, pixel.new_tensor([-1])))
-    for block in blocks(channels, input, output, argmax):
+    for block in blocks(channels, input, output, argmax, work=40 * len(rows) * channels):
         largest, first = largest_of_groups(pixel_rows(input[:, block])[rows], of_bin, len(counts))
         for target, found in ((output, largest), (argmax, pixel[first])):
             target[:, block] = found.view(len(rois), pooled_height, pooled_width, -1).permute(0, 3, 1, 2)
