@@ -327,8 +327,9 @@ def _attended_rows(shapes: Tensor, starts: Tensor, locations: Tensor, weights: T
         Two tensors of shape (queries, samples).
     """
     sizes = shapes.to(locations.device)[:, None].unbind(-1)
-    axes = [2, 1, 0] if len(sizes) == 3 else [1, 0]  # the last coordinate is that of the first dimension of a map
-    places = [locations[..., axis] * size - 0.5 for axis, size in zip(axes, sizes, strict=True)]
+    # The coordinates are those along the width and the height (and the depth), that is, along the sizes 1 and 0
+    # (and 2) of a level.
+    places = [locations[..., axis] * size - 0.5 for axis, size in zip((1, 0, 2), sizes, strict=False)]
     indices, factors = padded_corners(places, sizes)
     indices = indices + starts.to(locations.device)[:, None, None]
     return indices.int().flatten(1), (factors * weights[..., None]).flatten(1)

@@ -8,6 +8,8 @@ Interlacing Network (2020).
 """
 
 from collections import deque
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate_operators.sampling import gradients, operators
+from footplate_operators.sampling import blocks, gradients, operators
 
 
 def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
@@ -34,7 +36,10 @@ def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: fl
 
 
 sigmoid_focal_loss_forward, sigmoid_focal_loss_backward = operators(
-    _sigmoid_focal_loss, forward="input target weight output", backward="input target weight grad_input"
+    _sigmoid_focal_loss,
+    forward="input target weight output",
+    backward="input target weight grad_input",
+    sliced={"input": 0, "target": 0, "output": 0},
 )
 
 
@@ -56,39 +61,99 @@ def softmax_focal_loss_forward(
     Writes the loss to `output`, or 0 for class indices outside the range 0 to C - 1. `weight` contains a factor for
     each class, or is empty.
     """
-    output.copy_(_softmax_focal_loss(input.log(), target, weight, gamma, alpha))
+    for rows in blocks(len(input), input):
+        output[rows] = _softmax_focal_loss(input[rows].log(), target[rows], weight, gamma, alpha)
 
 
 def softmax_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, buff: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
     """Writes the gradient of the summed loss with respect to the logits to `grad_input`. Ignores `buff`."""
-    (gradient,) = gradients(lambda logits: _softmax_focal_loss(logits, target, weight, gamma, alpha), (input.log(),))
-    grad_input.copy_(gradient)
+    for rows in blocks(len(input), input, grad_input):
+        labels = target[rows]
+        grad_input[rows] = gradients(
+            lambda logits, labels=labels: _softmax_focal_loss(logits, labels, weight, gamma, alpha),
+            (input[rows].log(),),
+        )[0]
 
 
-def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
+def _carafe(
+    features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int, padding: tuple[int, int]
+) -> Tensor:
     """Upsamples features of shape (N, C, H, W) with a separate kernel for each output pixel.
 
     `masks` contains the kernels and has shape (N, groups * K * K, s * H, s * W), where K is `kernel_size`, `groups` is
-    `group_size` and s is `scale_factor`.
+    `group_size` and s is `scale_factor`. `padding` contains the rows of zeros above and below the features, which
+    determine the number of output rows.
     """
-    count, channels, height, width = features.shape
-    neighbors = F.unfold(features, kernel_size, padding=(kernel_size - 1) // 2)
-    neighbors = neighbors.view(count, group_size, channels // group_size, kernel_size**2, height, width)
-    kernels = masks.view(count, group_size, kernel_size**2, height, scale_factor, width, scale_factor)
+    count, channels, _, width = features.shape
+    border = (kernel_size - 1) // 2
+    neighbors = F.unfold(F.pad(features, (border, border, *padding)), kernel_size)
+    neighbors = neighbors.view(count, group_size, channels // group_size, kernel_size**2, -1, width)
+    height = neighbors.size(4)
+    kernels = masks.unflatten(1, (group_size, kernel_size**2)).unflatten(4, (width, scale_factor))
+    kernels = kernels.unflatten(3, (height, scale_factor))
     output = torch.einsum("ngckhw,ngkhiwj->ngchiwj", neighbors, kernels)
     return output.reshape(count, channels, height * scale_factor, width * scale_factor)
 
 
-carafe_naive_forward, carafe_naive_backward = operators(
-    _carafe, forward="features masks output", backward="grad_output features masks grad_features grad_masks"
-)
-_, carafe_backward = operators(
-    _carafe,
-    forward="features masks output",
-    backward="grad_output features masks top_buffer hs_buffer bottom_buffer mask_buffer grad_features grad_masks",
-)
+def _carafe_rows(
+    features: Tensor, masks: Tensor, output: Tensor, kernel_size: int, scale_factor: int
+) -> Iterator[tuple[slice, slice, tuple[int, int]]]:
+    """Yields the rows of features, the rows of the output that depend on them alone, and `_carafe`'s padding."""
+    height, border = features.size(2), (kernel_size - 1) // 2
+    work = 5 * kernel_size**2 * features.numel() * features.element_size()
+    for rows in blocks(height, features, masks, output, work=work):
+        first, last = max(rows.start - border, 0), min(rows.stop + border, height)
+        padding = border - rows.start + first, border - last + rows.stop
+        yield slice(first, last), slice(rows.start * scale_factor, rows.stop * scale_factor), padding
+
+
+def carafe_naive_forward(
+    features: Tensor, masks: Tensor, output: Tensor, kernel_size: int, group_size: int, scale_factor: int
+) -> None:
+    """Writes the result of CARAFE to `output`; see `_carafe`."""
+    for rows, target, padding in _carafe_rows(features, masks, output, kernel_size, scale_factor):
+        settings = kernel_size, group_size, scale_factor, padding
+        output[:, :, target] = _carafe(features[:, :, rows], masks[:, :, target], *settings)
+
+
+def carafe_naive_backward(
+    grad_output: Tensor,
+    features: Tensor,
+    masks: Tensor,
+    grad_features: Tensor,
+    grad_masks: Tensor,
+    kernel_size: int,
+    group_size: int,
+    scale_factor: int,
+) -> None:
+    """Writes the gradients with respect to the features and the masks to `grad_features` and `grad_masks`."""
+    grad_features.zero_()
+    for rows, target, padding in _carafe_rows(features, masks, grad_output, kernel_size, scale_factor):
+        run = partial(
+            _carafe, kernel_size=kernel_size, group_size=group_size, scale_factor=scale_factor, padding=padding
+        )
+        inputs = features[:, :, rows], masks[:, :, target]
+        grad, grad_masks[:, :, target] = gradients(run, inputs, grad_output[:, :, target])
+        grad_features[:, :, rows] += grad
+
+
+def carafe_backward(
+    grad_output: Tensor,
+    features: Tensor,
+    masks: Tensor,
+    top_buffer: Tensor,
+    hs_buffer: Tensor,
+    bottom_buffer: Tensor,
+    mask_buffer: Tensor,
+    grad_features: Tensor,
+    grad_masks: Tensor,
+    *settings: Any,
+    **named: Any,
+) -> None:
+    """Like `carafe_naive_backward`. Ignores the buffers."""
+    carafe_naive_backward(grad_output, features, masks, grad_features, grad_masks, *settings, **named)
 
 
 def carafe_forward(

@@ -9,17 +9,26 @@ Sources: Qi et al., PointNet++ (2017); Zhou and Tuzel, VoxelNet (2018).
 from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from footplate_operators.sampling import largest_of_groups, operators, positions
 
-_CHUNK = 1 << 24  # the maximum number of distances in memory
+_CHUNK = 1 << 20  # the maximum number of pairs in memory
 
 
 def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
     """Returns the squared distances, of shape (..., M, N), between points of shapes (..., M, 3) and (..., N, 3)."""
-    return (first[..., :, None, :] - second[..., None, :, :]).square().sum(-1)
+    return sum(
+        (ours[..., :, None] - others[..., None, :]).square_()
+        for ours, others in zip(first.unbind(-1), second.unbind(-1), strict=True)
+    )  # type: ignore[return-value]
+
+
+def _chunks(count: int, others: int) -> Iterator[slice]:
+    """Yields slices of `count` points, so that the pairs with `others` points need little memory."""
+    rows = max(1, _CHUNK // max(1, others))
+    for begin in range(0, count, rows):
+        yield slice(begin, begin + rows)
 
 
 def _squared_distances_in_chunks(first: Tensor, second: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -27,9 +36,7 @@ def _squared_distances_in_chunks(first: Tensor, second: Tensor) -> Iterator[tupl
 
     The first set has shape (B, M, 3). A chunk contains the distances for some of its rows and has shape (B, rows, N).
     """
-    rows = max(1, _CHUNK // max(1, len(first) * second.size(1)))
-    for begin in range(0, first.size(1), rows):
-        chunk = slice(begin, begin + rows)
+    for chunk in _chunks(first.size(1), len(first) * second.size(1)):
         yield chunk, _squared_distances(first[:, chunk], second)
 
 
@@ -45,10 +52,14 @@ def _first_hits(hits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Returns:
         The positions, of shape (..., count), and whether each row contains a True value, of shape (...,).
     """
-    size = hits.size(-1)
-    positions = torch.where(hits, torch.arange(size, device=hits.device), size)
-    found = F.pad(positions, (0, count), value=size).sort(-1)[0][..., :count]
-    return torch.where(found == size, found[..., :1], found), hits.any(-1)
+    size, counts = hits.size(-1), hits.sum(-1)
+    row, column = hits.flatten(0, -2).nonzero(as_tuple=True)
+    _, place, _ = positions(counts.flatten())
+    found = torch.full((counts.numel(), max(1, count)), size, device=hits.device)
+    kept = place < count
+    found[row[kept], place[kept]] = column[kept]
+    found = found.view(*counts.shape, -1)[..., :count]
+    return torch.where(found == size, found[..., :1], found), counts > 0
 
 
 def ball_query_forward(
@@ -91,13 +102,13 @@ def stack_ball_query_forward(
     For centers without such points, the first index is -1 and the others are 0.
     """
     counts = new_xyz_batch_cnt.tolist(), xyz_batch_cnt.tolist()
-    parts = []
-    for centers, points in zip(torch.split(new_xyz, counts[0]), torch.split(xyz, counts[1]), strict=True):
-        found, any_hit = _first_hits(_squared_distances(centers, points) < max_radius**2, nsample)
-        missing = torch.zeros_like(found)
-        missing[..., 0] = -1
-        parts.append(torch.where(any_hit[..., None], found, missing))
-    idx.copy_(torch.cat(parts))
+    samples = (torch.split(each, number) for each, number in ((new_xyz, counts[0]), (xyz, counts[1]), (idx, counts[0])))
+    for centers, points, indices in zip(*samples, strict=True):
+        for chunk, squared in _squared_distances_in_chunks(centers[None], points[None]):
+            found, any_hit = _first_hits(squared[0] < max_radius**2, nsample)
+            missing = torch.zeros_like(found)
+            missing[..., 0] = -1
+            indices[chunk] = torch.where(any_hit[..., None], found, missing).to(idx.dtype)
 
 
 def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int, n: int, m: int, nsample: int) -> None:
@@ -158,7 +169,10 @@ def _gather_points(features: Tensor, indices: Tensor, *sizes: int, **named: int)
 
 
 gather_points_forward, gather_points_backward = operators(
-    _gather_points, forward="features indices output", backward="grad_output indices grad_features"
+    _gather_points,
+    forward="features indices output",
+    backward="grad_output indices grad_features",
+    sliced={"features": 1, "output": 1},
 )
 # For groups of points, `indices` is (B, npoints, nsample) and the output is (B, C, npoints, nsample).
 group_points_forward, group_points_backward = gather_points_forward, gather_points_backward
@@ -181,6 +195,7 @@ stack_group_points_forward, stack_group_points_backward = operators(
     _stack_group_points,
     forward="features counts indices index_counts output",
     backward="grad_output indices index_counts counts grad_features",
+    sliced={"features": 1, "output": 1},
 )
 
 
@@ -203,7 +218,10 @@ def _three_interpolate(features: Tensor, indices: Tensor, weights: Tensor, *size
 
 
 three_interpolate_forward, three_interpolate_backward = operators(
-    _three_interpolate, forward="features indices weights output", backward="grad_output indices weights grad_features"
+    _three_interpolate,
+    forward="features indices weights output",
+    backward="grad_output indices weights grad_features",
+    sliced={"features": 1, "output": 1},
 )
 
 
@@ -233,6 +251,8 @@ assign_score_withk_forward, assign_score_withk_backward = operators(
     _assign_score_withk,
     forward="points centers scores neighbors output",
     backward="grad_output points centers scores neighbors grad_points grad_centers grad_scores",
+    sliced={"scores": 1, "neighbors": 1, "output": 2},
+    work=32,
 )
 
 
@@ -244,10 +264,9 @@ def chamfer_distance_forward(
     The sets `xyz1` and `xyz2` have shapes (B, N, 2) and (B, M, 2). `dist1` and `idx1` receive the results for the
     points in `xyz1`, and `dist2` and `idx2` the results for the points in `xyz2`.
     """
-    squared = _squared_distances(xyz1, xyz2)
-    for (smallest, where), distance, index in ((squared.min(2), dist1, idx1), (squared.min(1), dist2, idx2)):
-        distance.copy_(smallest)
-        index.copy_(where)
+    for first, second, distance, index in ((xyz1, xyz2, dist1, idx1), (xyz2, xyz1, dist2, idx2)):
+        for chunk, squared in _squared_distances_in_chunks(first, second):
+            distance[:, chunk], index[:, chunk] = squared.min(2)
 
 
 def chamfer_distance_backward(
@@ -302,8 +321,9 @@ def points_in_boxes_part_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: 
 
     The boxes have shape (B, T, 7), and the points have shape (B, M, 3).
     """
-    found, any_hit = _first_hits(_in_boxes(pts, boxes), 1)
-    box_idx_of_points.copy_(torch.where(any_hit, found[..., 0], -1))
+    for chunk in _chunks(pts.size(1), boxes[..., 0].numel()):
+        found, any_hit = _first_hits(_in_boxes(pts[:, chunk], boxes), 1)
+        box_idx_of_points[:, chunk] = torch.where(any_hit, found[..., 0], -1).to(box_idx_of_points.dtype)
 
 
 def points_in_boxes_all_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
@@ -311,7 +331,8 @@ def points_in_boxes_all_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: T
 
     The boxes have shape (B, T, 7), and the points have shape (B, M, 3).
     """
-    box_idx_of_points.copy_(_in_boxes(pts, boxes))
+    for chunk in _chunks(pts.size(1), boxes[..., 0].numel()):
+        box_idx_of_points[:, chunk] = _in_boxes(pts[:, chunk], boxes).to(box_idx_of_points.dtype)
 
 
 def points_in_boxes_cpu_forward(boxes: Tensor, pts: Tensor, pts_indices: Tensor) -> None:
@@ -319,8 +340,9 @@ def points_in_boxes_cpu_forward(boxes: Tensor, pts: Tensor, pts_indices: Tensor)
 
     The boxes have shape (T, 7), and the points have shape (M, 3).
     """
-    inside = _in_boxes(pts, boxes)
-    pts_indices.copy_(inside.mT if pts_indices.shape == inside.mT.shape else inside)
+    indices = pts_indices.mT if pts_indices.shape == (len(boxes), len(pts)) else pts_indices
+    for chunk in _chunks(len(pts), len(boxes)):
+        indices[chunk] = _in_boxes(pts[chunk], boxes).to(indices.dtype)
 
 
 def roiaware_pool3d_forward(
@@ -403,13 +425,14 @@ def roipoint_pool3d_forward(
         pooled_features: An output, of shape (B, M, S, 3 + C).
         pooled_empty_flag: An output, of shape (B, M).
     """
-    values, size = torch.cat([xyz, pts_feature], 2), pooled_features.size(2)
-    for sample, hits in enumerate(_in_boxes(xyz, boxes3d).mT):
-        for box, hit in enumerate(hits):
-            points = hit.nonzero()[:size, 0]
+    size = pooled_features.size(2)
+    for sample, boxes in enumerate(boxes3d):
+        for box in range(len(boxes)):
+            points = _in_boxes(xyz[sample], boxes[box, None])[:, 0].nonzero()[:size, 0]
             if len(points):
                 repeated = points[torch.arange(size, device=points.device) % len(points)]
-                pooled_features[sample, box] = values[sample, repeated]
+                pooled_features[sample, box, :, :3] = xyz[sample, repeated]
+                pooled_features[sample, box, :, 3:] = pts_feature[sample, repeated]
             else:
                 pooled_empty_flag[sample, box] = 1
 
@@ -422,12 +445,13 @@ def points_in_polygons_forward(points: Tensor, polygons: Tensor, output: Tensor)
     """
     corners = polygons.view(-1, 4, 2)
     following = corners.roll(-1, 1)
-    y, x = points[:, 1][:, None, None], points[:, 0][:, None, None]
-    spans = (corners[..., 1] > y) != (following[..., 1] > y)
     rise = following[..., 1] - corners[..., 1]
     slope = (following[..., 0] - corners[..., 0]) / torch.where(rise == 0, 1.0, rise)
-    crosses = spans & (x < corners[..., 0] + (y - corners[..., 1]) * slope)
-    output.copy_(crosses.sum(-1) % 2)
+    for chunk in _chunks(len(points), 4 * len(corners)):
+        x, y = points[chunk, :, None, None].unbind(1)
+        spans = (corners[..., 1] > y) != (following[..., 1] > y)
+        crosses = spans & (x < corners[..., 0] + (y - corners[..., 1]) * slope)
+        output[chunk] = (crosses.sum(-1) % 2).to(output.dtype)
 
 
 def _voxels(points: Tensor, voxel_size: Tensor, coors_range: Tensor) -> tuple[Tensor, Tensor]:
@@ -441,6 +465,12 @@ def _voxels(points: Tensor, voxel_size: Tensor, coors_range: Tensor) -> tuple[Te
     voxel = ((points[:, :3] - low) / size).floor().long()
     inside = ((voxel >= 0) & (voxel < grid)).all(1)
     return voxel.flip(1), inside
+
+
+def _numbers(voxels: Tensor) -> Tensor:
+    """Returns a number for each voxel, of shape (N,), in the same order as the voxels, of shape (N, 3)."""
+    sizes = voxels.amax(0) + 1 if len(voxels) else voxels.new_ones(3)
+    return (voxels[:, 0] * sizes[1] + voxels[:, 1]) * sizes[2] + voxels[:, 2]
 
 
 def dynamic_voxelize_forward(points: Tensor, voxel_size: Tensor, coors_range: Tensor, coors: Tensor, **_: int) -> None:
@@ -480,7 +510,7 @@ def hard_voxelize_forward(
     """
     voxel, inside = _voxels(points, voxel_size, coors_range)
     kept = inside.nonzero()[:, 0]
-    unique, inverse = torch.unique(voxel[kept], dim=0, return_inverse=True)
+    unique, inverse = torch.unique(_numbers(voxel[kept]), return_inverse=True)
     arrival = torch.arange(len(kept), device=points.device)
     first = torch.full((len(unique),), len(kept), device=points.device).scatter_reduce(0, inverse, arrival, "amin")
     order = first.argsort()
@@ -510,7 +540,9 @@ def dynamic_point_to_voxel_forward(feats: Tensor, coors: Tensor, reduce_type: st
         points in each voxel (V,).
     """
     inside = (coors >= 0).all(1)
-    unique, inverse, counts = torch.unique(coors[inside], dim=0, return_inverse=True, return_counts=True)
+    places = coors[inside]
+    numbers, inverse, counts = torch.unique(_numbers(places.long()), return_inverse=True, return_counts=True)
+    unique = places.new_empty(len(numbers), 3).index_copy_(0, inverse, places)
     where = inverse[:, None].expand(-1, feats.size(1))
     reduced = feats.new_zeros(len(unique), feats.size(1))
     how = {"sum": "sum", "mean": "mean", "max": "amax"}[reduce_type]

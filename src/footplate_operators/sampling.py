@@ -1,7 +1,7 @@
 """Bilinear sampling and autograd helpers for the other operators."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -183,14 +183,21 @@ def gradients(
     leaves = [tensor.detach().requires_grad_() for tensor in inputs]
     with torch.enable_grad():
         output = function(*leaves)
-    grad_output = torch.ones_like(output) if grad_output is None else grad_output.view_as(output)
+    grad_output = torch.ones_like(output) if grad_output is None else grad_output.reshape(output.shape)
     return torch.autograd.grad(output, leaves, grad_output)
 
 
 Operator = Callable[..., None]
 
 
-def operators(function: Callable[..., Tensor], forward: str, backward: str) -> tuple[Operator, Operator]:
+def operators(
+    function: Callable[..., Tensor],
+    forward: str,
+    backward: str,
+    *,
+    sliced: Mapping[str, int] | None = None,
+    work: int = 8,
+) -> tuple[Operator, Operator]:
     """Returns a forward and a backward operator with mmcv's signatures for a differentiable function.
 
     Args:
@@ -200,28 +207,50 @@ def operators(function: Callable[..., Tensor], forward: str, backward: str) -> t
         backward: The names of the backward operator's tensors. `grad_output` is the gradient of the output; it is all
             ones if not listed. The operator writes the gradient with respect to each non-empty input `x` to
             `grad_x`. Inputs that are not listed are replaced with zeros, so the function must be linear in them.
+        sliced: For tensors that can be divided into slices, of which the function is computed one by one: the
+            dimension, by the name of the tensor.
+        work: The memory that the function and its gradient need, divided by that of its arguments.
     """
     inputs = [name for name in inspect.signature(function).parameters if name in forward.split()]
 
+    def slices(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        dims = {name: sliced[key] for name in tensors if (key := name.removeprefix("grad_")) in (sliced or ())}
+        if not dims:
+            yield tensors
+            return
+        memory = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        size = next(tensors[name].size(dim) for name, dim in dims.items())
+        for block in blocks(size, *tensors.values(), work=work * memory):
+            parts = {
+                name: tensors[name].narrow(dim, block.start, block.stop - block.start) for name, dim in dims.items()
+            }
+            yield tensors | parts
+
     def run_forward(*arguments: Any, **settings: Any) -> None:
         tensors = dict(zip(forward.split(), arguments, strict=False))
-        output = function(*(tensors[name] for name in inputs), *arguments[len(tensors) :], **settings)
-        tensors["output"].copy_(output.view_as(tensors["output"]))
+        for parts in slices(tensors):
+            output = function(*(parts[name] for name in inputs), *arguments[len(tensors) :], **settings)
+            parts["output"].copy_(output.view_as(parts["output"]))
 
     def run_backward(*arguments: Any, **settings: Any) -> None:
         tensors = dict(zip(backward.split(), arguments, strict=False))
-        values = {
-            name: tensors[name] if name in tensors else torch.zeros_like(tensors[f"grad_{name}"]) for name in inputs
-        }
-        wanted = [name for name in inputs if f"grad_{name}" in tensors and values[name].numel()]
+        wanted = [
+            name for name in inputs if f"grad_{name}" in tensors and tensors.get(name, tensors[f"grad_{name}"]).numel()
+        ]
+        for name in wanted:
+            tensors[f"grad_{name}"].zero_()
+        for parts in slices(tensors):
+            values = {
+                name: parts[name] if name in parts else torch.zeros_like(parts[f"grad_{name}"]) for name in inputs
+            }
 
-        def output(*leaves: Tensor) -> Tensor:
-            replaced = {**values, **dict(zip(wanted, leaves, strict=True))}
-            return function(*replaced.values(), *arguments[len(tensors) :], **settings)
+            def output(*leaves: Tensor, values: dict[str, Tensor] = values) -> Tensor:
+                replaced = {**values, **dict(zip(wanted, leaves, strict=True))}
+                return function(*replaced.values(), *arguments[len(tensors) :], **settings)
 
-        found = gradients(output, tuple(values[name] for name in wanted), tensors.get("grad_output"))
-        for name, gradient in zip(wanted, found, strict=True):
-            tensors[f"grad_{name}"].copy_(gradient)
+            found = gradients(output, tuple(values[name] for name in wanted), parts.get("grad_output"))
+            for name, gradient in zip(wanted, found, strict=True):
+                parts[f"grad_{name}"].add_(gradient)
 
     for operator in (run_forward, run_backward):
         operator.__module__ = function.__module__
