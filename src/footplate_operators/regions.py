@@ -92,7 +92,7 @@ _CHANNELS = 32  # the number of channels that are pooled at once
 def _pixels_of_points(points: _Points, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Returns the pixels of each point and their weights in the mean of the point's bin, both of shape (S, 4)."""
     indices, weights = bilinear_corners(points.y, points.x, height, width)
-    indices = (indices + (points.image * height * width)[:, None]).int()
+    indices = indices + (points.image * height * width).int()[:, None]
     return indices, weights / points.samples.counts[points.samples.bin][:, None]
 
 
@@ -206,7 +206,9 @@ def roi_align_backward(
         _pool_backward(grad_output, _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned), grad_input)
         return
     first_pixels = _first_pixels(rois, grad_input)
-    for block in blocks(grad_input.size(1), grad_output, argmax_y, argmax_x, grad_input, work=80 * grad_output.numel()):
+    for block in blocks(
+        grad_input.size(1), grad_output, argmax_y, argmax_x, grad_input, work=160 * grad_output.numel()
+    ):
         indices, weights = bilinear_corners(argmax_y[:, block], argmax_x[:, block], *grad_input.shape[2:])
         indices = indices + first_pixels[:, block, ..., None]
         values = weights * grad_output[:, block, ..., None]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_SMALLEST_BLOCK = 1 << 22  # in bytes; smaller blocks of work take longer
+_SMALLEST_BLOCK = 1 << 21  # in bytes; smaller blocks of work take longer
 
 
 def blocks(size: int, *arguments: Tensor, work: int | None = None) -> Iterator[slice]:
@@ -31,7 +31,7 @@ class Corners(NamedTuple):
     """The four pixels around each sampling point, and their weights.
 
     Attributes:
-        indices: Positions in the flattened `(H * W)` map, as an int64 tensor of shape (..., 4).
+        indices: Positions in the flattened `(H * W)` map, as an int32 tensor of shape (..., 4).
         weights: Bilinear weights of shape (..., 4). They are zero for points more than one pixel outside the map.
     """
 
@@ -52,7 +52,7 @@ def bilinear_corners(y: Tensor, x: Tensor, height: int, width: int) -> Corners:
     """
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
     y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
-    top, left = y.floor().long(), x.floor().long()
+    top, left = y.floor().int(), x.floor().int()
     bottom, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
     down, across = y - top, x - left
     indices = [top * width + left, top * width + right, bottom * width + left, bottom * width + right]
