@@ -169,10 +169,7 @@ def _gather_points(features: Tensor, indices: Tensor, *sizes: int, **named: int)
 
 
 gather_points_forward, gather_points_backward = operators(
-    _gather_points,
-    forward="features indices output",
-    backward="grad_output indices grad_features",
-    sliced={"features": 1, "output": 1},
+    _gather_points, forward="features indices output", backward="grad_output indices grad_features"
 )
 # For groups of points, `indices` is (B, npoints, nsample) and the output is (B, C, npoints, nsample).
 group_points_forward, group_points_backward = gather_points_forward, gather_points_backward
@@ -195,7 +192,6 @@ stack_group_points_forward, stack_group_points_backward = operators(
     _stack_group_points,
     forward="features counts indices index_counts output",
     backward="grad_output indices index_counts counts grad_features",
-    sliced={"features": 1, "output": 1},
 )
 
 
