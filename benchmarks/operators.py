@@ -483,8 +483,8 @@ def assign_score_withk() -> Iterator[Call]:
 def chamfer_distance() -> Iterator[Call]:
     """4,096 points in each of two sets, two samples."""
     first, second = _normal(2, 4096, 2), _normal(2, 4096, 2)
-    distances, indices = (torch.zeros(2, 4096), torch.zeros(2, 4096)), (_integers(2, 4096, high=1) for _ in range(2))
-    indices = tuple(indices)
+    distances = torch.zeros(2, 4096), torch.zeros(2, 4096)
+    indices = _integers(2, 4096, high=1), _integers(2, 4096, high=1)
     yield Call("chamfer_distance_forward", (first, second, *distances, *indices))
     gradients = torch.zeros_like(first), torch.zeros_like(second)
     yield Call("chamfer_distance_backward", (first, second, *indices, *map(torch.ones_like, distances), *gradients))

@@ -36,16 +36,8 @@ def ms_deform_attn_backward(
 ) -> list[Tensor]:
     """Returns the gradients of `ms_deform_attn_forward` with respect to the values, locations and weights."""
     found = [torch.empty_like(each) for each in (value, sampling_locations, attention_weights)]
-    deformable.ms_deform_attn_backward(
-        value,
-        value_spatial_shapes,
-        value_level_start_index,
-        sampling_locations,
-        attention_weights,
-        grad_output,
-        *found,
-        im2col_step,
-    )
+    inputs = value, value_spatial_shapes, value_level_start_index, sampling_locations, attention_weights
+    deformable.ms_deform_attn_backward(*inputs, grad_output, found[0], found[1], found[2], im2col_step)
     return found
 
 

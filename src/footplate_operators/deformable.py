@@ -151,7 +151,7 @@ def _convolve_backward(
             grad_filters.baddbmm_(grad, _sampled(rows, columns, groups, kernel), alpha=scale)
         if grad_features is None:
             continue
-        grad_sampled = (grad.mT @ filters).unflatten(2, (-1, kernel)).permute(1, 3, 0, 2)
+        grad_sampled = (grad.mT @ filters).unflatten(2, (-1, kernel)).permute(1, 3, 0, 2)  # type: ignore[no-untyped-call]
         grad_sampled = grad_sampled.reshape(-1, channels // deform_groups)
         weights = columns.weights.detach().to(rows.dtype)
         grad_rows += RowGradient(columns.rows, weights, len(rows))(grad_sampled)
@@ -183,8 +183,8 @@ def deform_conv_backward_input(
     **settings: int,
 ) -> None:
     """Writes the gradients with respect to the input and the offset to `grad_input` and `grad_offset`."""
-    gradients = {"grad_weight": None, "grad_features": grad_input, "grad_inputs": (grad_offset,)}
-    _convolve_backward(input, offset, weight, None, grad_output, settings, **gradients)  # type: ignore[arg-type]
+    gradients: dict[str, Any] = {"grad_weight": None, "grad_features": grad_input, "grad_inputs": (grad_offset,)}
+    _convolve_backward(input, offset, weight, None, grad_output, settings, **gradients)
 
 
 def deform_conv_backward_parameters(
@@ -198,8 +198,8 @@ def deform_conv_backward_parameters(
     **settings: int,
 ) -> None:
     """Adds the gradient with respect to the weight, multiplied by `scale`, to `grad_weight`."""
-    gradients = {"grad_weight": grad_weight, "scale": scale}
-    _convolve_backward(input, offset, grad_weight, None, grad_output, settings, **gradients)  # type: ignore[arg-type]
+    gradients: dict[str, Any] = {"grad_weight": grad_weight, "scale": scale}
+    _convolve_backward(input, offset, grad_weight, None, grad_output, settings, **gradients)
 
 
 def modulated_deform_conv_forward(
@@ -240,7 +240,7 @@ def modulated_deform_conv_backward(
     **settings: int,
 ) -> None:
     """Writes the gradients of a modulated deformable convolution. Ignores `ones` and `columns`."""
-    gradients = {"grad_features": grad_input, "grad_weight": grad_weight.zero_()}
+    gradients: dict[str, Any] = {"grad_features": grad_input, "grad_weight": grad_weight.zero_()}
     inputs = (grad_offset, grad_mask)
     _convolve_backward(input, offset, weight, mask, grad_output, settings, **gradients, grad_inputs=inputs)
     if grad_bias.numel():
@@ -351,7 +351,7 @@ class _Attention(torch.autograd.Function):
         return output.flatten(2)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         value, shapes, starts, locations, weights = ctx.saved_tensors
         gradients = [torch.empty_like(each) for each in (value, locations, weights)]
@@ -377,7 +377,7 @@ def _attend_backward(
 ) -> None:
     """Writes the gradients of `ms_deform_attn_forward` with respect to the values, locations and weights."""
     count, _, heads, channels = value.shape
-    grad_output = grad_output.unflatten(2, (heads, channels))
+    grad_output = grad_output.unflatten(2, (heads, channels))  # type: ignore[no-untyped-call]
     arguments = value, locations, weights, grad_output, *(grad_value, grad_locations, grad_weights)
     for sample, head in itertools.product(range(count), range(heads)):
         rows = value[sample, :, head].contiguous()
@@ -411,6 +411,6 @@ def ms_deform_attn_backward(
     """Writes the gradients with respect to the values, locations and weights to the tensors of these names."""
     shapes = _known_sizes(value_spatial_shapes, sampling_locations)
     levels = len(shapes)
-    inputs = _known_levels(levels, sampling_locations, attention_weights)
+    locations, weights = _known_levels(levels, sampling_locations, attention_weights)
     gradients = _known_levels(levels, grad_sampling_locations.zero_(), grad_attn_weight.zero_())
-    _attend_backward(value, shapes, value_level_start_index, *inputs, grad_output, grad_value, *gradients)
+    _attend_backward(value, shapes, value_level_start_index, locations, weights, grad_output, grad_value, *gradients)

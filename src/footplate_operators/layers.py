@@ -91,7 +91,7 @@ def _carafe(
     neighbors = F.unfold(F.pad(features, (border, border, *padding)), kernel_size)
     neighbors = neighbors.view(count, group_size, channels // group_size, kernel_size**2, -1, width)
     height = neighbors.size(4)
-    kernels = masks.unflatten(1, (group_size, kernel_size**2)).unflatten(4, (width, scale_factor))
+    kernels = masks.unflatten(1, (group_size, kernel_size**2)).unflatten(4, (width, scale_factor))  # type: ignore[no-untyped-call]
     kernels = kernels.unflatten(3, (height, scale_factor))
     output = torch.einsum("ngckhw,ngkhiwj->ngchiwj", neighbors, kernels)
     return output.reshape(count, channels, height * scale_factor, width * scale_factor)

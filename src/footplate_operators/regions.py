@@ -378,7 +378,7 @@ def _turned(pooled: Tensor, rois: Tensor, num_orientations: int, *, back: bool) 
     Between two orientations, the channels are interpolated linearly. `back` shifts in the other direction, which turns
     gradients of the result into those of the pooled features.
     """
-    groups = pooled.unflatten(1, (-1, num_orientations))
+    groups = pooled.unflatten(1, (-1, num_orientations))  # type: ignore[no-untyped-call]
     turn = rois[:, 5] * (num_orientations / (2 * math.pi))
     lower = turn.floor()
     share = (turn - lower)[:, None, None, None, None]

@@ -212,9 +212,10 @@ def operators(
         work: The memory that the function and its gradient need, divided by that of its arguments.
     """
     inputs = [name for name in inspect.signature(function).parameters if name in forward.split()]
+    dims_of = sliced or {}
 
     def slices(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        dims = {name: sliced[key] for name in tensors if (key := name.removeprefix("grad_")) in (sliced or ())}
+        dims = {name: dims_of[key] for name in tensors if (key := name.removeprefix("grad_")) in dims_of}
         if not dims:
             yield tensors
             return
