@@ -1,4 +1,4 @@
-"""Functions on boxes: non-maximum suppression (NMS), overlaps, and points in polygons.
+"""Functions on boxes: non-maximum suppression (NMS), and overlaps.
 
 Boxes have shape (N, 4): x1, y1, x2 and y2. Rotated boxes have shape (N, 5): center x and y, width, height, and angle
 in radians. Quadrilaterals have shape (N, 8): x and y of each corner. 3D boxes have shape (N, 7): center x, y and z,
@@ -24,7 +24,7 @@ _ArrayOrTensor = TypeVar("_ArrayOrTensor", Tensor, _Array)
 _MODES = {"iou": 0, "iof": 1}
 
 
-def _kept(boxes: Tensor, *_: Any) -> Tensor:
+def kept_indices(boxes: Tensor, *_: Any) -> Tensor:
     """Returns an empty tensor of indices. Their number depends on values."""
     return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.long)
 
@@ -33,7 +33,7 @@ def _with_scores(boxes: Tensor, scores: Tensor, indices: Tensor) -> Tensor:
     return torch.cat((boxes[indices], scores[indices][:, None]), 1)
 
 
-@operator(_kept, dynamic=True, constant=True, autocast=torch.float32)
+@operator(kept_indices, dynamic=True, constant=True, autocast=torch.float32)
 def _nms(
     boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int, score_threshold: float, max_num: int
 ) -> Tensor:
@@ -75,7 +75,7 @@ def nms(
 
 
 def _soft_kept(boxes: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    kept = _kept(boxes)
+    kept = kept_indices(boxes)
     return boxes.new_empty(len(kept), 5), kept
 
 
@@ -119,7 +119,7 @@ def soft_nms(
     return _soft_nms(boxes, scores, float(iou_threshold), float(sigma), float(min_score), number, offset)
 
 
-@operator(_kept, dynamic=True, constant=True, autocast=torch.float32)
+@operator(kept_indices, dynamic=True, constant=True, autocast=torch.float32)
 def _nms_rotated(dets: Tensor, scores: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
     order = scores.sort(descending=True, stable=True)[1]
     boxes = dets if labels is None else torch.cat((dets, labels[:, None].to(dets)), 1)
@@ -149,7 +149,7 @@ def _turned(boxes: Tensor, clockwise: bool) -> Tensor:
     return boxes if clockwise else torch.cat((boxes[:, :4], -boxes[:, 4:]), 1)
 
 
-@operator(_kept, dynamic=True, constant=True, autocast=torch.float32)
+@operator(kept_indices, dynamic=True, constant=True, autocast=torch.float32)
 def _nms_quadri(dets: Tensor, scores: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
     order = scores.sort(descending=True, stable=True)[1]
     return suppression.nms_quadri(dets, scores, order, dets, iou_threshold, int(labels is not None))
@@ -279,7 +279,7 @@ def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, mode: str = "iou", aligned:
 
 
 def _group_sizes(dets: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
-    return dets.new_empty(len(dets), dtype=torch.long), _kept(dets)
+    return dets.new_empty(len(dets), dtype=torch.long), kept_indices(dets)
 
 
 @operator(_group_sizes, dynamic=True, constant=True, autocast=torch.float32)

@@ -1,296 +1,16 @@
-"""Functions of layers and losses: deformable convolution and attention, focal loss, CARAFE and others."""
+"""Functions of losses and layers: focal loss, CARAFE, PSA masks and others. See `footplate_operators.layers`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from footplate_operators import deformable, layers
+from footplate_operators import layers
+from footplate_operators.functional.regions import pair
 from footplate_operators.registration import filling_operator, operator
-
-
-def _pair(size: int | tuple[int, ...]) -> list[int]:
-    """Returns a height and a width."""
-    return [size, size] if isinstance(size, int) else list(size)
-
-
-def _convolved(
-    input: Tensor, offset: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]
-) -> Tensor:
-    """Returns an output for a convolution, of shape (N, O, rows, columns)."""
-    sizes = [
-        (size + 2 * pad - gap * (kernel - 1) - 1) // step + 1
-        for size, kernel, step, pad, gap in zip(
-            input.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
-        )
-    ]
-    return input.new_empty(len(input), len(weight), *sizes)
-
-
-def _settings(
-    weight: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int, deform_groups: int
-) -> dict[str, int]:
-    """Returns the keyword arguments of mmcv's deformable convolution."""
-    values = {"k": weight.shape[2:], "d": stride, "pad": padding, "dilation": dilation}
-    sides = {name + side: value[axis] for name, value in values.items() for axis, side in enumerate("HW")}
-    return {**sides, "group": groups, "deformable_group": deform_groups, "im2col_step": 1}
-
-
-@filling_operator(batched="input offset")
-def _deform_conv2d(
-    input: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    deform_groups: int,
-) -> Iterator[Tensor]:
-    output = _convolved(input, offset, weight, stride, padding, dilation)
-    yield output
-    settings = _settings(weight, stride, padding, dilation, groups, deform_groups)
-    empty = input.new_empty(0)
-    deformable.deform_conv_forward(input, weight, offset, output, empty, empty, **settings)
-
-
-@filling_operator()
-def _deform_conv2d_backward(
-    grad_output: Tensor,
-    input: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    deform_groups: int,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    grads = torch.zeros_like(input), torch.zeros_like(offset), torch.zeros_like(weight)
-    yield grads
-    settings = _settings(weight, stride, padding, dilation, groups, deform_groups)
-    empty = input.new_empty(0)
-    deformable.deform_conv_backward_input(input, offset, grad_output, grads[0], grads[1], weight, empty, **settings)
-    deformable.deform_conv_backward_parameters(input, offset, grad_output, grads[2], empty, empty, 1.0, **settings)
-
-
-_deform_conv2d.differentiate(_deform_conv2d_backward, outputs="output", inputs="input offset weight")
-
-
-def deform_conv2d(
-    input: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    stride: int | tuple[int, ...] = 1,
-    padding: int | tuple[int, ...] = 0,
-    dilation: int | tuple[int, ...] = 1,
-    groups: int = 1,
-    deform_groups: int = 1,
-    bias: bool = False,
-    im2col_step: int = 32,
-) -> Tensor:
-    """Applies a deformable convolution. It runs in the dtype of `offset`.
-
-    Args:
-        input: The features, of shape (N, C, H, W).
-        offset: Offsets in pixels, y before x, of shape (N, deform_groups * kernel size * 2, rows, columns).
-        weight: The weight, of shape (O, C / groups, kernel height, kernel width).
-        stride: The stride.
-        padding: The padding with zeros.
-        dilation: The dilation of the kernel.
-        groups: The number of groups of channels that are convolved separately.
-        deform_groups: The number of groups of channels with offsets of their own.
-        bias: Must be False.
-        im2col_step: Ignored.
-
-    Returns:
-        A tensor of shape (N, O, rows, columns).
-
-    Raises:
-        ValueError: `bias` is True.
-    """
-    if bias:
-        raise ValueError("deform_conv2d does not support a bias. Set `bias=False`, and add the bias to the result.")
-    sizes = _pair(stride), _pair(padding), _pair(dilation)
-    return _deform_conv2d(input.type_as(offset), offset, weight.type_as(offset), *sizes, groups, deform_groups)
-
-
-def _modulated_settings(
-    weight: Tensor,
-    bias: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    deform_groups: int,
-) -> dict[str, int]:
-    """Returns the keyword arguments of mmcv's modulated deformable convolution."""
-    values = {"kernel": weight.shape[2:], "stride": stride, "pad": padding, "dilation": dilation}
-    sides = {f"{name}_{side}": value[axis] for name, value in values.items() for axis, side in enumerate("hw")}
-    return {**sides, "group": groups, "deformable_group": deform_groups, "with_bias": bias.numel() > 0}
-
-
-@filling_operator(batched="input offset mask")
-def _modulated_deform_conv2d(
-    input: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    deform_groups: int,
-) -> Iterator[Tensor]:
-    output = _convolved(input, offset, weight, stride, padding, dilation)
-    yield output
-    settings = _modulated_settings(weight, bias, stride, padding, dilation, groups, deform_groups)
-    empty = input.new_empty(0)
-    deformable.modulated_deform_conv_forward(input, weight, bias, empty, offset, mask, output, empty, **settings)
-
-
-@filling_operator()
-def _modulated_deform_conv2d_backward(
-    grad_output: Tensor,
-    input: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    deform_groups: int,
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
-    grads = (
-        torch.zeros_like(input),
-        torch.zeros_like(offset),
-        torch.zeros_like(mask),
-        torch.zeros_like(weight),
-        torch.zeros_like(bias),
-    )
-    yield grads
-    settings = _modulated_settings(weight, bias, stride, padding, dilation, groups, deform_groups)
-    empty = input.new_empty(0)
-    grad_input, grad_offset, grad_mask, grad_weight, grad_bias = grads
-    deformable.modulated_deform_conv_backward(
-        *(input, weight, bias, empty, offset, mask, empty),
-        *(grad_input, grad_weight, grad_bias, grad_offset, grad_mask, grad_output),
-        **settings,
-    )
-
-
-_modulated_deform_conv2d.differentiate(
-    _modulated_deform_conv2d_backward, outputs="output", inputs="input offset mask weight bias"
-)
-
-
-def modulated_deform_conv2d(
-    input: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | tuple[int, ...] = 1,
-    padding: int | tuple[int, ...] = 0,
-    dilation: int | tuple[int, ...] = 1,
-    groups: int = 1,
-    deform_groups: int = 1,
-) -> Tensor:
-    """Applies a modulated deformable convolution. It runs in the dtype of `offset`.
-
-    Args:
-        input: The features, of shape (N, C, H, W).
-        offset: Offsets in pixels, y before x, of shape (N, deform_groups * kernel size * 2, rows, columns).
-        mask: Factors for the sampled values, of shape (N, deform_groups * kernel size, rows, columns).
-        weight: The weight, of shape (O, C / groups, kernel height, kernel width).
-        bias: The bias, of shape (O,).
-        stride: The stride.
-        padding: The padding with zeros.
-        dilation: The dilation of the kernel.
-        groups: The number of groups of channels that are convolved separately.
-        deform_groups: The number of groups of channels with offsets and masks of their own.
-
-    Returns:
-        A tensor of shape (N, O, rows, columns).
-    """
-    bias = offset.new_empty(0) if bias is None else bias.type_as(offset)
-    tensors = input.type_as(offset), offset, mask.type_as(offset), weight.type_as(offset), bias
-    return _modulated_deform_conv2d(*tensors, _pair(stride), _pair(padding), _pair(dilation), groups, deform_groups)
-
-
-def _attended(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, *_: Any) -> Tensor:
-    return value.new_empty(len(value), locations.size(1), value.size(2) * value.size(3))
-
-
-@operator(_attended, batched="value sampling_locations attention_weights")
-def _ms_deform_attn(
-    value: Tensor,
-    value_spatial_shapes: Tensor,
-    value_level_start_index: Tensor,
-    sampling_locations: Tensor,
-    attention_weights: Tensor,
-) -> Tensor:
-    return deformable.ms_deform_attn_forward(
-        value, value_spatial_shapes, value_level_start_index, sampling_locations, attention_weights, im2col_step=1
-    )
-
-
-@filling_operator(batched="grad_output value sampling_locations attention_weights")
-def _ms_deform_attn_backward(
-    grad_output: Tensor,
-    value: Tensor,
-    value_spatial_shapes: Tensor,
-    value_level_start_index: Tensor,
-    sampling_locations: Tensor,
-    attention_weights: Tensor,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    grads = torch.zeros_like(value), torch.zeros_like(sampling_locations), torch.zeros_like(attention_weights)
-    yield grads
-    levels = value_spatial_shapes, value_level_start_index
-    deformable.ms_deform_attn_backward(
-        value, *levels, sampling_locations, attention_weights, grad_output, *grads, im2col_step=1
-    )
-
-
-_ms_deform_attn.differentiate(
-    _ms_deform_attn_backward, outputs="output", inputs="value sampling_locations attention_weights"
-)
-
-
-def multi_scale_deformable_attn(
-    value: Tensor,
-    value_spatial_shapes: Tensor,
-    value_level_start_index: Tensor,
-    sampling_locations: Tensor,
-    attention_weights: Tensor,
-    im2col_step: int = 64,
-) -> Tensor:
-    """Computes deformable attention over a feature pyramid. It runs in the dtype of `value`.
-
-    The arguments are those of mmcv's `MultiScaleDeformableAttnFunction.apply`.
-
-    Args:
-        value: Values of shape (N, pixels of all levels, heads, channels).
-        value_spatial_shapes: The height and width of each level, of shape (levels, 2).
-        value_level_start_index: The index of each level's first pixel, of shape (levels,).
-        sampling_locations: The x and y coordinates from 0 to 1, of shape (N, queries, heads, levels, points, 2).
-        attention_weights: Weights of shape (N, queries, heads, levels, points).
-        im2col_step: Ignored.
-
-    Returns:
-        A tensor of shape (N, queries, heads * channels).
-    """
-    return _ms_deform_attn(
-        value,
-        value_spatial_shapes,
-        value_level_start_index,
-        sampling_locations.type_as(value),
-        attention_weights.type_as(value),
-    )
 
 
 @filling_operator(autocast=torch.float32, batched="input target")
@@ -429,3 +149,329 @@ def carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, s
 
 
 carafe_naive = carafe
+
+
+@filling_operator(batched="input")
+def _psa_mask(input: Tensor, psa_type: int, height: int, width: int) -> Iterator[Tensor]:
+    output = input.new_empty(len(input), input.size(2) * input.size(3), *input.shape[2:])
+    yield output
+    layers.psamask_forward(input, output, psa_type, len(input), *input.shape[2:], height, width)
+
+
+@filling_operator()
+def _psa_mask_backward(
+    grad_output: Tensor, input_shape: list[int], psa_type: int, height: int, width: int
+) -> Iterator[Tensor]:
+    grad = grad_output.new_zeros(input_shape)
+    yield grad
+    layers.psamask_backward(grad_output, grad, psa_type, input_shape[0], *input_shape[2:], height, width)
+
+
+_psa_mask.differentiate(_psa_mask_backward, outputs="output", inputs="input")
+
+
+def psa_mask(input: Tensor, psa_type: str, mask_size: int | tuple[int, int]) -> Tensor:
+    """Converts PSA masks to an attention map.
+
+    Args:
+        input: The masks, of shape (N, mask height * mask width, H, W). They contain a weight for each neighbor.
+        psa_type: "collect" if dimension 1 of the map is the neighbor, or "distribute" if it is the pixel.
+        mask_size: The height and width of a mask.
+
+    Returns:
+        The map, of shape (N, H * W, H, W).
+    """
+    return _psa_mask(input, {"collect": 0, "distribute": 1}[psa_type], *pair(mask_size))
+
+
+@filling_operator()
+def _masked_conv2d(
+    features: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, y_padding: int, x_padding: int
+) -> Iterator[Tensor]:
+    height = features.size(2) + 2 * y_padding - weight.size(2) + 1
+    width = features.size(3) + 2 * x_padding - weight.size(3) + 1
+    output = features.new_zeros(1, len(weight), height, width)
+    yield output
+    y, x = (mask[0] > 0).nonzero(as_tuple=True)
+    columns = features.new_empty(weight[0].numel(), len(y))
+    layers.masked_im2col_forward(features, y, x, columns, *weight.shape[2:], y_padding, x_padding)
+    values = torch.addmm(bias[:, None], weight.flatten(1), columns)
+    layers.masked_col2im_forward(values, y, x, output, height, width, len(weight))
+
+
+def masked_conv2d(
+    features: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    padding: int | tuple[int, int] = 0,
+    stride: int | tuple[int, int] = 1,
+) -> Tensor:
+    """Applies a convolution where a mask is positive, and returns 0 elsewhere. It has no gradient.
+
+    Args:
+        features: The features of one image, of shape (1, C, H, W).
+        mask: The mask, of shape (1, rows, columns).
+        weight: The weight, of shape (O, C, kernel height, kernel width).
+        bias: The bias, of shape (O,).
+        padding: The padding with zeros.
+        stride: Must be 1.
+
+    Returns:
+        A tensor of shape (1, O, rows, columns).
+
+    Raises:
+        ValueError: `stride` is not 1.
+    """
+    if pair(stride) != (1, 1):
+        raise ValueError(f"masked_conv2d needs a stride of 1, not {stride}.")
+    weight, bias = weight.type_as(features), bias.type_as(features)
+    return _masked_conv2d(features, mask, weight, bias, *pair(padding))
+
+
+@filling_operator()
+def _active_rotated_filter(input: Tensor, indices: Tensor) -> Iterator[Tensor]:
+    count, channels, orientations, height, width = input.shape
+    output = input.new_empty(count * indices.size(3), channels * orientations, height, width)
+    yield output
+    layers.active_rotated_filter_forward(input, indices, output)
+
+
+@filling_operator()
+def _active_rotated_filter_backward(grad_output: Tensor, indices: Tensor, input_shape: list[int]) -> Iterator[Tensor]:
+    grad = grad_output.new_zeros(input_shape)
+    yield grad
+    layers.active_rotated_filter_backward(grad_output, indices, grad)
+
+
+_active_rotated_filter.differentiate(_active_rotated_filter_backward, outputs="output", inputs="input")
+
+
+def active_rotated_filter(input: Tensor, indices: Tensor) -> Tensor:
+    """Rotates the filters of a convolution.
+
+    Args:
+        input: The weights, of shape (O, I, orientations, kernel height, kernel width).
+        indices: The new position of each weight after each rotation, counted from 1, of shape (orientations, kernel
+            height, kernel width, rotations).
+
+    Returns:
+        The filters, of shape (O * rotations, I * orientations, kernel height, kernel width).
+    """
+    return _active_rotated_filter(input, indices)
+
+
+def _filtered(input: Tensor, filter: Tensor, up: list[int], down: list[int], padding: list[int], *_: Any) -> Tensor:
+    height = (input.size(2) * up[1] + padding[2] + padding[3] - filter.size(0)) // down[1] + 1
+    width = (input.size(3) * up[0] + padding[0] + padding[1] - filter.size(1)) // down[0] + 1
+    return input.new_empty(*input.shape[:2], height, width)
+
+
+@operator(_filtered, batched="input")
+def _upfirdn2d(
+    input: Tensor, filter: Tensor, up: list[int], down: list[int], padding: list[int], flip: bool, gain: float
+) -> Tensor:
+    sizes = up[0], up[1], down[0], down[1], padding[0], padding[1], padding[2], padding[3]
+    return layers.upfirdn2d(input, filter, *sizes, flip, gain).contiguous()
+
+
+def _save_filter(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, filter, *ctx.settings = inputs
+    ctx.save_for_backward(filter)
+    ctx.sizes = input.shape[:1:-1], output.shape[:1:-1]
+
+
+def _upfirdn2d_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (filter,) = ctx.saved_tensors
+    up, down, padding, flip, gain = ctx.settings
+    borders = []
+    for axis, (size, out_size) in enumerate(zip(*ctx.sizes, strict=True)):
+        before = padding[2 * axis]
+        borders += [filter.size(1 - axis) - before - 1, size * up[axis] - out_size * down[axis] + before - up[axis] + 1]
+    return _upfirdn2d(grad, filter, down, up, borders, not flip, gain), *[None] * 6
+
+
+_upfirdn2d.definition.register_autograd(_upfirdn2d_backward, setup_context=_save_filter)
+
+
+def upfirdn2d(
+    input: Tensor,
+    filter: Tensor | None,
+    up: int | Sequence[int] = 1,
+    down: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    flip_filter: bool = False,
+    gain: float = 1,
+    use_custom_op: bool = True,
+) -> Tensor:
+    """Upsamples images by inserting zeros, pads or crops them, and then filters and downsamples them.
+
+    It can be differentiated any number of times with respect to `input`.
+
+    Args:
+        input: The images, of shape (N, C, H, W).
+        filter: A filter of shape (kernel height, kernel width), or of shape (K,) for both directions. None does not
+            filter.
+        up: The upsampling factor, or one for x and one for y.
+        down: The downsampling factor, or one for x and one for y.
+        padding: The padding; one value, one for x and one for y, or left, right, top and bottom. Negative values crop.
+        flip_filter: Whether to compute a correlation instead of a convolution.
+        gain: The factor for the result.
+        use_custom_op: Ignored.
+    """
+    filter = input.new_ones(1, 1) if filter is None else filter
+    filter = filter.outer(filter) if filter.dim() == 1 else filter
+    up, down = ([factor] * 2 if isinstance(factor, int) else list(factor) for factor in (up, down))
+    borders = [padding] * 4 if isinstance(padding, int) else list(padding)
+    borders = [side for side in borders for _ in range(2)] if len(borders) == 2 else borders
+    return _upfirdn2d(input, filter, up, down, borders, flip_filter, float(gain))
+
+
+@operator(lambda input, *_: torch.empty_like(input, memory_format=torch.contiguous_format))
+def _fused_bias_leakyrelu(
+    input: Tensor, bias: Tensor, reference: Tensor, is_gradient: bool, negative_slope: float, scale: float
+) -> Tensor:
+    settings = 3, int(is_gradient), negative_slope, scale
+    return layers.fused_bias_leakyrelu(input, bias, reference, *settings).contiguous()
+
+
+def _save_reference(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, bias, reference, is_gradient, *ctx.settings = inputs
+    ctx.save_for_backward(reference if is_gradient else output)
+    ctx.has_bias = bias.numel() > 0
+
+
+def _fused_bias_leakyrelu_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (reference,) = ctx.saved_tensors
+    grad_input = _fused_bias_leakyrelu(grad, grad.new_empty(0), reference, True, *ctx.settings)
+    grad_bias = grad_input.transpose(0, 1).flatten(1).sum(1) if ctx.has_bias else None
+    return grad_input, grad_bias, None, None, None, None
+
+
+_fused_bias_leakyrelu.definition.register_autograd(_fused_bias_leakyrelu_backward, setup_context=_save_reference)
+
+
+def fused_bias_leakyrelu(input: Tensor, bias: Tensor, negative_slope: float = 0.2, scale: float = 2**0.5) -> Tensor:
+    """Adds a bias of shape (C,), applies a leaky ReLU, and multiplies by `scale`. The input has shape (N, C, ...).
+
+    It can be differentiated any number of times.
+    """
+    return _fused_bias_leakyrelu(
+        input, bias.type_as(input), input.new_empty(0), False, float(negative_slope), float(scale)
+    )
+
+
+@filling_operator(batched="input shift")
+def _tin_shift(input: Tensor, shift: Tensor) -> Iterator[Tensor]:
+    output = input.new_empty(input.shape)
+    yield output
+    layers.tin_shift_forward(input, shift, output)
+
+
+@filling_operator(batched="grad_output shift")
+def _tin_shift_backward(grad_output: Tensor, shift: Tensor) -> Iterator[Tensor]:
+    grad = grad_output.new_empty(grad_output.shape)
+    yield grad
+    layers.tin_shift_backward(grad_output, shift, grad)
+
+
+_tin_shift.differentiate(_tin_shift_backward, outputs="output", inputs="input")
+
+
+def tin_shift(input: Tensor, shift: Tensor) -> Tensor:
+    """Moves groups of channels along time by whole steps, and fills the gaps with zeros.
+
+    Args:
+        input: The features, of shape (N, T, C, H * W).
+        shift: The number of steps for each of G groups, of shape (N, G), int32. Positive numbers move to later times.
+
+    Raises:
+        ValueError: C is not a multiple of G.
+    """
+    if input.size(2) % shift.size(1):
+        raise ValueError(f"{input.size(2)} channels cannot be divided into {shift.size(1)} groups.")
+    return _tin_shift(input, shift)
+
+
+_Array = npt.NDArray[Any]
+
+
+def _tensor(values: Tensor | _Array) -> Tensor:
+    return torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+
+
+@operator(lambda kernel_mask, label, *_: label.new_empty(label.shape, dtype=torch.int))
+def _contour_expand(
+    kernel_mask: Tensor, internal_kernel_label: Tensor, min_kernel_area: int, kernel_num: int
+) -> Tensor:
+    regions = layers.contour_expand(kernel_mask, internal_kernel_label, min_kernel_area, kernel_num)
+    return internal_kernel_label.new_tensor(regions, dtype=torch.int).view(internal_kernel_label.shape)
+
+
+def contour_expand(
+    kernel_mask: Tensor | _Array, internal_kernel_label: Tensor | _Array, min_kernel_area: int, kernel_num: int
+) -> list[list[int]]:
+    """Grows text regions from their smallest kernels into the largest ones.
+
+    Args:
+        kernel_mask: The kernels, of shape (K, H, W), positive inside of a kernel. The largest ones come first.
+        internal_kernel_label: The region index of each pixel of the smallest kernels, of shape (H, W), int32. 0 means
+            no region.
+        min_kernel_area: The minimum number of pixels of a kernel. Smaller ones are dropped.
+        kernel_num: The number of regions, including region 0.
+
+    Returns:
+        The region index of each pixel, as one list per row.
+    """
+    labels = _contour_expand(_tensor(kernel_mask), _tensor(internal_kernel_label), min_kernel_area, kernel_num)
+    return labels.tolist()
+
+
+def _region_sizes(score: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    number = torch.library.get_ctx().new_dynamic_size()
+    return score.new_empty(number, dtype=torch.double), score.new_empty(arguments[4], dtype=torch.long)
+
+
+@operator(_region_sizes, dynamic=True, constant=True, autocast=torch.float32)
+def _pixel_group(
+    score: Tensor,
+    mask: Tensor,
+    embedding: Tensor,
+    kernel_label: Tensor,
+    kernel_contour: Tensor,
+    kernel_region_num: int,
+    distance_threshold: float,
+) -> tuple[Tensor, Tensor]:
+    tensors = score, mask, embedding, kernel_label, kernel_contour
+    regions = layers.pixel_group(*tensors, kernel_region_num, distance_threshold)
+    values = [value for region in regions for value in region]
+    sizes = score.new_tensor([len(region) for region in regions], dtype=torch.long)
+    return score.new_tensor(values, dtype=torch.double), sizes
+
+
+def pixel_group(
+    score: Tensor | _Array,
+    mask: Tensor | _Array,
+    embedding: Tensor | _Array,
+    kernel_label: Tensor | _Array,
+    kernel_contour: Tensor | _Array,
+    kernel_region_num: int,
+    distance_threshold: float,
+) -> list[list[float]]:
+    """Grows text regions from their kernels to neighboring pixels with similar embeddings.
+
+    Args:
+        score: The score of each pixel, of shape (H, W).
+        mask: Whether each pixel may be added to a region, of shape (H, W), bool.
+        embedding: Pixel embeddings, of shape (H, W, D).
+        kernel_label: The region index of each pixel, of shape (H, W), int32. 0 means no region.
+        kernel_contour: The pixels that regions grow from are positive, of shape (H, W).
+        kernel_region_num: The number of regions, including region 0.
+        distance_threshold: The maximum distance between a pixel's embedding and the region's mean embedding.
+
+    Returns:
+        One list per region: the mean score, the number of pixels, and the x and y coordinates of each pixel.
+    """
+    tensors = (_tensor(each) for each in (score, mask, embedding, kernel_label, kernel_contour))
+    values, sizes = _pixel_group(*tensors, kernel_region_num, float(distance_threshold))  # type: ignore[call-arg, arg-type]
+    return [part.tolist() for part in torch.split(values, sizes.tolist())]

@@ -9,7 +9,7 @@ from footplate_operators import regions
 from footplate_operators.registration import filling_operator
 
 
-def _pair(size: int | tuple[int, ...]) -> tuple[int, int]:
+def pair(size: int | tuple[int, ...]) -> tuple[int, int]:
     """Returns a height and a width."""
     height, width = (size, size) if isinstance(size, int) else size
     return int(height), int(width)
@@ -86,7 +86,7 @@ def roi_align(
         The pooled features, of shape (K, C, rows, columns).
     """
     mode = {"max": 0, "avg": 1}[pool_mode]
-    output, _, _ = _roi_align(input, rois, *_pair(output_size), spatial_scale, sampling_ratio, mode, aligned)
+    output, _, _ = _roi_align(input, rois, *pair(output_size), float(spatial_scale), sampling_ratio, mode, aligned)
     return output
 
 
@@ -120,5 +120,266 @@ _roi_pool.differentiate(_roi_pool_backward, outputs="output argmax", inputs="inp
 
 def roi_pool(input: Tensor, rois: Tensor, output_size: int | tuple[int, int], spatial_scale: float = 1.0) -> Tensor:
     """Applies RoIPool to a feature map; see `roi_align`. An empty bin has the value 0."""
-    output, _ = _roi_pool(input, rois, *_pair(output_size), spatial_scale)
+    output, _ = _roi_pool(input, rois, *pair(output_size), float(spatial_scale))
     return output
+
+
+@filling_operator()
+def _roi_align_rotated(
+    input: Tensor,
+    rois: Tensor,
+    height: int,
+    width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    clockwise: bool,
+) -> Iterator[Tensor]:
+    output = _pooled(input, rois, height, width)
+    yield output
+    settings = height, width, spatial_scale, sampling_ratio, aligned, clockwise
+    regions.roi_align_rotated_forward(input, rois, output, *settings)
+
+
+@filling_operator()
+def _roi_align_rotated_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    input_shape: list[int],
+    height: int,
+    width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    clockwise: bool,
+) -> Iterator[Tensor]:
+    grad = grad_output.new_zeros(input_shape)
+    yield grad
+    settings = height, width, spatial_scale, sampling_ratio, aligned, clockwise
+    regions.roi_align_rotated_backward(grad_output, rois, grad, *settings)
+
+
+_roi_align_rotated.differentiate(_roi_align_rotated_backward, outputs="output", inputs="input")
+
+
+def roi_align_rotated(
+    input: Tensor,
+    rois: Tensor,
+    output_size: int | tuple[int, int],
+    spatial_scale: float,
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+    clockwise: bool = False,
+) -> Tensor:
+    """Applies RoIAlign to rotated RoIs; see `roi_align`.
+
+    They have shape (K, 6): image index, center x, center y, width, height, and angle in radians. `clockwise` reverses
+    the direction of angles.
+    """
+    return _roi_align_rotated(input, rois, *pair(output_size), float(spatial_scale), sampling_ratio, aligned, clockwise)
+
+
+@filling_operator()
+def _riroi_align_rotated(
+    features: Tensor,
+    rois: Tensor,
+    height: int,
+    width: int,
+    spatial_scale: float,
+    num_samples: int,
+    num_orientations: int,
+    clockwise: bool,
+) -> Iterator[Tensor]:
+    output = _pooled(features, rois, height, width)
+    yield output
+    settings = height, width, spatial_scale, num_samples, num_orientations, clockwise
+    regions.riroi_align_rotated_forward(features, rois, output, *settings)
+
+
+@filling_operator()
+def _riroi_align_rotated_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    features_shape: list[int],
+    height: int,
+    width: int,
+    spatial_scale: float,
+    num_samples: int,
+    num_orientations: int,
+    clockwise: bool,
+) -> Iterator[Tensor]:
+    grad = grad_output.new_zeros(features_shape)
+    yield grad
+    settings = height, width, spatial_scale, num_samples, num_orientations, clockwise
+    regions.riroi_align_rotated_backward(grad_output, rois, grad, *settings)
+
+
+_riroi_align_rotated.differentiate(_riroi_align_rotated_backward, outputs="output", inputs="features")
+
+
+def riroi_align_rotated(
+    features: Tensor,
+    rois: Tensor,
+    out_size: int | tuple[int, int],
+    spatial_scale: float,
+    num_samples: int = 0,
+    num_orientations: int = 8,
+    clockwise: bool = False,
+) -> Tensor:
+    """Applies RoIAlign to rotated RoIs, and shifts the orientation channels by the angle of each RoI.
+
+    Args:
+        features: The feature map, of shape (N, C, H, W). Each group of `num_orientations` consecutive channels contains
+            the responses to equally spaced orientations.
+        rois: Rotated RoIs of shape (K, 6); see `roi_align_rotated`.
+        out_size: The numbers of rows and columns of bins.
+        spatial_scale: The size of the feature map relative to the image.
+        num_samples: The number of sampling points per bin in each direction; 0 for about one point per pixel.
+        num_orientations: The number of orientations.
+        clockwise: Whether to reverse the direction of angles.
+
+    Returns:
+        The pooled features, of shape (K, C, rows, columns).
+    """
+    return _riroi_align_rotated(
+        features, rois, *pair(out_size), float(spatial_scale), num_samples, num_orientations, clockwise
+    )
+
+
+@filling_operator()
+def _bezier_align(
+    input: Tensor,
+    beziers: Tensor,
+    height: int,
+    width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Iterator[Tensor]:
+    output = _pooled(input, beziers, height, width)
+    yield output
+    regions.bezier_align_forward(input, beziers, output, height, width, spatial_scale, sampling_ratio, aligned)
+
+
+@filling_operator()
+def _bezier_align_backward(
+    grad_output: Tensor,
+    beziers: Tensor,
+    input_shape: list[int],
+    height: int,
+    width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Iterator[Tensor]:
+    grad = grad_output.new_zeros(input_shape)
+    yield grad
+    regions.bezier_align_backward(grad_output, beziers, grad, height, width, spatial_scale, sampling_ratio, aligned)
+
+
+_bezier_align.differentiate(_bezier_align_backward, outputs="output", inputs="input")
+
+
+def bezier_align(
+    input: Tensor,
+    beziers: Tensor,
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+) -> Tensor:
+    """Applies RoIAlign between two cubic Bezier curves; see `roi_align`.
+
+    `beziers` has shape (K, 17): image index, and x and y of the control points, four of the upper curve from left to
+    right and four of the lower curve from right to left.
+    """
+    return _bezier_align(input, beziers, *pair(output_size), float(spatial_scale), sampling_ratio, aligned)
+
+
+@filling_operator()
+def _deform_roi_pool(
+    input: Tensor,
+    rois: Tensor,
+    offset: Tensor,
+    height: int,
+    width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    gamma: float,
+) -> Iterator[Tensor]:
+    output = _pooled(input, rois, height, width)
+    yield output
+    regions.deform_roi_pool_forward(input, rois, offset, output, height, width, spatial_scale, sampling_ratio, gamma)
+
+
+@filling_operator()
+def _deform_roi_pool_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    rois: Tensor,
+    offset: Tensor,
+    height: int,
+    width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    gamma: float,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    grads = torch.zeros_like(input), torch.zeros_like(offset)
+    yield grads
+    settings = height, width, spatial_scale, sampling_ratio, gamma
+    regions.deform_roi_pool_backward(grad_output, input, rois, offset, *grads, *settings)
+
+
+_deform_roi_pool.differentiate(_deform_roi_pool_backward, outputs="output", inputs="input offset")
+
+
+def deform_roi_pool(
+    input: Tensor,
+    rois: Tensor,
+    offset: Tensor | None,
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = 0,
+    gamma: float = 0.1,
+) -> Tensor:
+    """Applies RoIAlign with shifted bins; see `roi_align`.
+
+    `offset` has shape (K, 2, rows, columns), x before y. Bins are shifted by `gamma * offset`, relative to the size of
+    the RoI. If `offset` is None, they are not shifted.
+    """
+    offset = rois.new_zeros(0) if offset is None else offset
+    return _deform_roi_pool(input, rois, offset, *pair(output_size), float(spatial_scale), sampling_ratio, float(gamma))
+
+
+@filling_operator(batched="features boxes")
+def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Iterator[Tensor]:
+    output = features.new_empty(features.shape)
+    yield output
+    regions.rotated_feature_align_forward(features, boxes, output, spatial_scale, points)
+
+
+@filling_operator(batched="grad_output boxes")
+def _rotated_feature_align_backward(
+    grad_output: Tensor, boxes: Tensor, spatial_scale: float, points: int
+) -> Iterator[Tensor]:
+    grad = torch.zeros_like(grad_output)
+    yield grad
+    regions.rotated_feature_align_backward(grad_output, boxes, grad, spatial_scale, points)
+
+
+_rotated_feature_align.differentiate(_rotated_feature_align_backward, outputs="output", inputs="features")
+
+
+def rotated_feature_align(
+    features: Tensor, best_rbboxes: Tensor, spatial_scale: float = 1 / 8, points: int = 1
+) -> Tensor:
+    """Adds the features sampled at the center of each pixel's box to the pixel's features.
+
+    Args:
+        features: The features, of shape (N, C, H, W).
+        best_rbboxes: A box for each pixel, of shape (N, H, W, 5): center y, center x, width, height, and angle in
+            radians.
+        spatial_scale: The size of the feature map relative to the image.
+        points: 1 for the center of the box, or 5 to also add the features at its corners.
+    """
+    return _rotated_feature_align(features, best_rbboxes, float(spatial_scale), points)
