@@ -26,8 +26,7 @@ class Operator(Generic[_P, _T]):
         dynamic: Whether the size of a result depends on values.
         autocast: The dtype to which autocast casts the inputs, or None if the inputs keep their dtypes.
         batched: The names of the tensors that `torch.vmap` passes to a single call.
-        gradient: The operator that computes the gradients, or None.
-        definition: The definition in `torch.library`.
+        has_gradient: Whether it can be differentiated.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Operator(Generic[_P, _T]):
         self.name = function.__name__.removeprefix("_")
         self.parameters = tuple(inspect.signature(function).parameters)
         self.dynamic, self.autocast, self.batched = dynamic, autocast, batched.split()
-        self.gradient: Operator[..., Any] | None = None
+        self.has_gradient = False
 
         @wraps(function)
         def run(*arguments: _P.args, **named: _P.kwargs) -> _T:
@@ -53,47 +52,45 @@ class Operator(Generic[_P, _T]):
             with autograd, torch.autocast(device, enabled=False):
                 return function(*arguments, **named)
 
-        self.definition = torch.library.custom_op(f"footplate_operators::{self.name}", run, mutates_args=())
-        self.definition.register_fake(outputs)
+        self._definition = torch.library.custom_op(f"footplate_operators::{self.name}", run, mutates_args=())
+        self._definition.register_fake(outputs)
         if not dynamic:
-            self.definition.register_vmap(self._map)
+            self._definition.register_vmap(self._map)
         if constant:
-            self.definition.register_autograd(_no_gradients, setup_context=_mark_as_constant)
+            self._definition.register_autograd(_no_gradients, setup_context=_mark_as_constant)
         if autocast is not None:
             for device_type in _AUTOCAST_DEVICES:
-                self.definition.register_autocast(device_type, autocast)
+                self._definition.register_autocast(device_type, autocast)
         self._overload = getattr(torch.ops.footplate_operators, self.name).default
 
     def __call__(self, *arguments: _P.args, **named: _P.kwargs) -> _T:
         result: _T = self._overload(*arguments, **named)
         return result
 
-    def _map(self, info: Any, dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
+    def _map(self, info: Any, dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
         """Calls the operator on inputs with an additional dimension; see `torch.library.register_vmap`."""
         size = info.batch_size
-        arguments = tuple(
-            value if dim is None else value.movedim(dim, 0) for value, dim in zip(arguments, dims, strict=True)
-        )
-        mapped = [name for name, dim in zip(self.parameters, dims, strict=True) if dim is not None]
+        values = dict(zip(self.parameters, arguments, strict=True))
+        mapped = {
+            name: values[name].movedim(dim, 0)
+            for name, dim in zip(self.parameters, dims, strict=True)
+            if isinstance(dim, int)
+        }
         if set(mapped) <= set(self.batched):
-            folded = [
-                (value if name in mapped else value.expand(size, *value.shape)).flatten(0, 1)
-                if name in self.batched
-                else value
-                for name, value in zip(self.parameters, arguments, strict=True)
-            ]
-            result: Any = self._overload(*folded)
-            parts = [part.unflatten(0, (size, -1)) for part in (result if isinstance(result, tuple) else (result,))]
-        else:
-            results = []
-            for index in range(size):
-                sample = (
-                    value[index] if dim is not None else value for value, dim in zip(arguments, dims, strict=True)
-                )
-                result = self._overload(*sample)
-                results.append(result if isinstance(result, tuple) else (result,))
-            parts = [torch.stack(part) for part in zip(*results, strict=True)]
-        return (tuple(parts), (0,) * len(parts)) if isinstance(result, tuple) else (parts[0], 0)
+            for name in self.batched:
+                value = mapped[name] if name in mapped else values[name].expand(size, *values[name].shape)
+                values[name] = value.flatten(0, 1)
+            results = self._overload(*values.values())
+            if not isinstance(results, tuple):
+                return results.unflatten(0, (size, -1)), 0
+            return tuple(result.unflatten(0, (size, -1)) for result in results), (0,) * len(results)
+        samples = [
+            self._overload(*(values | {name: value[index] for name, value in mapped.items()}).values())
+            for index in range(size)
+        ]
+        if not isinstance(samples[0], tuple):
+            return torch.stack(samples), 0
+        return tuple(map(torch.stack, zip(*samples, strict=True))), (0,) * len(samples[0])
 
     def differentiate(self, gradient: "Operator[..., Any]", outputs: str, inputs: str) -> None:
         """Registers another operator as the gradient. Second derivatives raise an error.
@@ -106,7 +103,6 @@ class Operator(Generic[_P, _T]):
             outputs: The names of the results of this operator, separated by spaces.
             inputs: The names of the inputs to which the gradients belong, separated by spaces.
         """
-        self.gradient = gradient
         names, wanted = outputs.split(), inputs.split()
 
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -127,7 +123,14 @@ class Operator(Generic[_P, _T]):
             of_input = dict(zip(wanted, found if isinstance(found, tuple) else (found,), strict=True))
             return tuple(of_input.get(name) for name in self.parameters)
 
-        self.definition.register_autograd(backward, setup_context=setup_context)
+        self.register_autograd(backward, setup_context)
+
+    def register_autograd(
+        self, backward: Callable[..., tuple[Tensor | None, ...]], setup_context: Callable[..., None]
+    ) -> None:
+        """Registers a function as the gradient; see `torch.library.register_autograd`."""
+        self.has_gradient = True
+        self._definition.register_autograd(backward, setup_context=setup_context)
 
 
 def _mark_as_constant(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

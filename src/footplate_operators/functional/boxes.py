@@ -76,16 +76,16 @@ def nms(
 
 def _soft_kept(boxes: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     kept = kept_indices(boxes)
-    return boxes.new_empty(len(kept), 5), kept
+    return boxes.new_empty(kept.size(0), 5), kept
 
 
 @operator(_soft_kept, dynamic=True, constant=True, autocast=torch.float32)
 def _soft_nms(
     boxes: Tensor, scores: Tensor, iou_threshold: float, sigma: float, min_score: float, method: int, offset: int
 ) -> tuple[Tensor, Tensor]:
-    dets = boxes.new_empty(len(boxes), 5)
+    dets = boxes.new_empty(boxes.size(0), 5)
     kept = suppression.softnms(boxes, scores, dets, iou_threshold, sigma, min_score, method, offset)
-    return dets[: len(kept)].clone(), kept
+    return dets[: kept.size(0)].clone(), kept
 
 
 def soft_nms(
@@ -201,7 +201,7 @@ def batched_nms(
             shifted = torch.cat((boxes[:, :2] + step[:, None], boxes[:, 2:]), 1)
         else:
             shifted = boxes + (idxs.to(boxes) * (boxes.max() + 1))[:, None]
-    if len(boxes) < split_at:
+    if torch.compiler.is_compiling() or boxes.size(0) < split_at:  # the number may be unknown when a graph is compiled
         dets, kept = suppress(shifted, scores, **arguments)
         return torch.cat((boxes[kept], dets[:, -1:]), 1), kept
     max_num = arguments.pop("max_num", -1)
@@ -221,7 +221,7 @@ def batched_nms(
 
 def _overlaps(boxes: Tensor, others: Tensor, mode: int, aligned: bool) -> Tensor:
     """Returns an output for overlaps, of shape (N, M), or (N,) if `aligned` is set."""
-    return boxes.new_zeros((len(boxes),) if aligned else (len(boxes), len(others)))
+    return boxes.new_zeros((boxes.size(0),) if aligned else (boxes.size(0), others.size(0)))
 
 
 @filling_operator(constant=True, autocast=torch.float32)
@@ -279,7 +279,7 @@ def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, mode: str = "iou", aligned:
 
 
 def _group_sizes(dets: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
-    return dets.new_empty(len(dets), dtype=torch.long), kept_indices(dets)
+    return dets.new_empty(dets.size(0), dtype=torch.long), kept_indices(dets)
 
 
 @operator(_group_sizes, dynamic=True, constant=True, autocast=torch.float32)

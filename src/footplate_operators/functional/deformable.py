@@ -21,7 +21,7 @@ def _convolved(
             input.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
         )
     ]
-    return input.new_empty(len(input), len(weight), *sizes)
+    return input.new_empty(input.size(0), weight.size(0), *sizes)
 
 
 def _settings(
@@ -220,7 +220,7 @@ def modulated_deform_conv2d(
 
 
 def _attended(value: Tensor, shapes: Tensor, starts: Tensor, locations: Tensor, *_: Any) -> Tensor:
-    return value.new_empty(len(value), locations.size(1), value.size(2) * value.size(3))
+    return value.new_empty(value.size(0), locations.size(1), value.size(2) * value.size(3))
 
 
 @operator(_attended, batched="value sampling_locations attention_weights")

@@ -34,7 +34,7 @@ _sigmoid_focal_loss.differentiate(_sigmoid_focal_loss_backward, outputs="output"
 
 
 def _reduced(loss: Tensor, reduction: str) -> Tensor:
-    return loss if reduction == "none" else {"mean": loss.sum() / max(len(loss), 1), "sum": loss.sum()}[reduction]
+    return loss if reduction == "none" else {"mean": loss.sum() / loss.size(0), "sum": loss.sum()}[reduction]
 
 
 def sigmoid_focal_loss(
@@ -66,7 +66,7 @@ def sigmoid_focal_loss(
 def _softmax_focal_loss(
     input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    output, probabilities = input.new_empty(len(input)), torch.empty_like(input)
+    output, probabilities = input.new_empty(input.size(0)), torch.empty_like(input)
     yield output, probabilities
     torch.softmax(input, 1, out=probabilities)
     layers.softmax_focal_loss_forward(probabilities, target, weight, output, gamma, alpha)
@@ -153,9 +153,9 @@ carafe_naive = carafe
 
 @filling_operator(batched="input")
 def _psa_mask(input: Tensor, psa_type: int, height: int, width: int) -> Iterator[Tensor]:
-    output = input.new_empty(len(input), input.size(2) * input.size(3), *input.shape[2:])
+    output = input.new_empty(input.size(0), input.size(2) * input.size(3), *input.shape[2:])
     yield output
-    layers.psamask_forward(input, output, psa_type, len(input), *input.shape[2:], height, width)
+    layers.psamask_forward(input, output, psa_type, input.size(0), *input.shape[2:], height, width)
 
 
 @filling_operator()
@@ -170,18 +170,19 @@ def _psa_mask_backward(
 _psa_mask.differentiate(_psa_mask_backward, outputs="output", inputs="input")
 
 
-def psa_mask(input: Tensor, psa_type: str, mask_size: int | tuple[int, int]) -> Tensor:
+def psa_mask(input: Tensor, psa_type: str | int, mask_size: int | tuple[int, int]) -> Tensor:
     """Converts PSA masks to an attention map.
 
     Args:
         input: The masks, of shape (N, mask height * mask width, H, W). They contain a weight for each neighbor.
-        psa_type: "collect" if dimension 1 of the map is the neighbor, or "distribute" if it is the pixel.
+        psa_type: "collect" or 0 if dimension 1 of the map is the neighbor, or "distribute" or 1 if it is the pixel.
         mask_size: The height and width of a mask.
 
     Returns:
         The map, of shape (N, H * W, H, W).
     """
-    return _psa_mask(input, {"collect": 0, "distribute": 1}[psa_type], *pair(mask_size))
+    number = {"collect": 0, "distribute": 1}[psa_type] if isinstance(psa_type, str) else psa_type
+    return _psa_mask(input, number, *pair(mask_size))
 
 
 @filling_operator()
@@ -190,13 +191,13 @@ def _masked_conv2d(
 ) -> Iterator[Tensor]:
     height = features.size(2) + 2 * y_padding - weight.size(2) + 1
     width = features.size(3) + 2 * x_padding - weight.size(3) + 1
-    output = features.new_zeros(1, len(weight), height, width)
+    output = features.new_zeros(1, weight.size(0), height, width)
     yield output
     y, x = (mask[0] > 0).nonzero(as_tuple=True)
-    columns = features.new_empty(weight[0].numel(), len(y))
-    layers.masked_im2col_forward(features, y, x, columns, *weight.shape[2:], y_padding, x_padding)
+    columns = features.new_empty(weight[0].numel(), y.size(0))
+    layers.masked_im2col_forward(features, y, x, columns, weight.size(2), weight.size(3), y_padding, x_padding)
     values = torch.addmm(bias[:, None], weight.flatten(1), columns)
-    layers.masked_col2im_forward(values, y, x, output, height, width, len(weight))
+    layers.masked_col2im_forward(values, y, x, output, height, width, weight.size(0))
 
 
 def masked_conv2d(
@@ -291,7 +292,7 @@ def _upfirdn2d_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return _upfirdn2d(grad, filter, down, up, borders, not flip, gain), *[None] * 6
 
 
-_upfirdn2d.definition.register_autograd(_upfirdn2d_backward, setup_context=_save_filter)
+_upfirdn2d.register_autograd(_upfirdn2d_backward, _save_filter)
 
 
 def upfirdn2d(
@@ -348,7 +349,7 @@ def _fused_bias_leakyrelu_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | Non
     return grad_input, grad_bias, None, None, None, None
 
 
-_fused_bias_leakyrelu.definition.register_autograd(_fused_bias_leakyrelu_backward, setup_context=_save_reference)
+_fused_bias_leakyrelu.register_autograd(_fused_bias_leakyrelu_backward, _save_reference)
 
 
 def fused_bias_leakyrelu(input: Tensor, bias: Tensor, negative_slope: float = 0.2, scale: float = 2**0.5) -> Tensor:

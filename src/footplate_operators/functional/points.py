@@ -14,7 +14,7 @@ from footplate_operators.registration import filling_operator, operator
 
 @filling_operator(constant=True, autocast=torch.float32)
 def _dynamic_voxelize(points: Tensor, voxel_size: list[float], coors_range: list[float]) -> Iterator[Tensor]:
-    coors = points.new_zeros(len(points), 3, dtype=torch.int)
+    coors = points.new_zeros(points.size(0), 3, dtype=torch.int)
     yield coors
     clouds.dynamic_voxelize_forward(points, points.new_tensor(voxel_size), points.new_tensor(coors_range), coors)
 
@@ -112,7 +112,7 @@ points_in_boxes_cpu = points_in_boxes_all
 
 @filling_operator(constant=True, autocast=torch.float32, batched="points_xyz")
 def _furthest_point_sample(points_xyz: Tensor, num_points: int) -> Iterator[Tensor]:
-    indices = points_xyz.new_zeros(len(points_xyz), num_points, dtype=torch.int)
+    indices = points_xyz.new_zeros(points_xyz.size(0), num_points, dtype=torch.int)
     yield indices
     nearest = points_xyz.new_full(points_xyz.shape[:2], 1e10)
     clouds.furthest_point_sampling_forward(points_xyz, nearest, indices)
@@ -129,7 +129,7 @@ def furthest_point_sample(points_xyz: Tensor, num_points: int) -> Tensor:
 
 @filling_operator(constant=True, autocast=torch.float32, batched="points_dist")
 def _furthest_point_sample_with_dist(points_dist: Tensor, num_points: int) -> Iterator[Tensor]:
-    indices = points_dist.new_zeros(len(points_dist), num_points, dtype=torch.int)
+    indices = points_dist.new_zeros(points_dist.size(0), num_points, dtype=torch.int)
     yield indices
     nearest = points_dist.new_full(points_dist.shape[:2], 1e10)
     clouds.furthest_point_sampling_with_dist_forward(points_dist, nearest, indices)
@@ -146,7 +146,7 @@ def _ball_query(
 ) -> Iterator[Tensor]:
     indices = xyz.new_zeros(*center_xyz.shape[:2], sample_num, dtype=torch.int)
     yield indices
-    sizes = len(xyz), xyz.size(1), center_xyz.size(1)
+    sizes = xyz.size(0), xyz.size(1), center_xyz.size(1)
     clouds.ball_query_forward(center_xyz, xyz, indices, *sizes, min_radius, max_radius, sample_num)
 
 
@@ -159,7 +159,7 @@ def _stack_ball_query(
     max_radius: float,
     sample_num: int,
 ) -> Iterator[Tensor]:
-    indices = xyz.new_zeros(len(center_xyz), sample_num, dtype=torch.int)
+    indices = xyz.new_zeros(center_xyz.size(0), sample_num, dtype=torch.int)
     yield indices
     clouds.stack_ball_query_forward(
         center_xyz, center_xyz_batch_cnt, xyz, xyz_batch_cnt, indices, max_radius, sample_num
@@ -201,7 +201,7 @@ def _knn(xyz: Tensor, center_xyz: Tensor, k: int) -> Iterator[tuple[Tensor, Tens
     squared = xyz.new_zeros(*center_xyz.shape[:2], k)
     indices = torch.zeros_like(squared, dtype=torch.int)
     yield squared, indices
-    clouds.knn_forward(xyz, center_xyz, indices, squared, len(xyz), xyz.size(1), center_xyz.size(1), k)
+    clouds.knn_forward(xyz, center_xyz, indices, squared, xyz.size(0), xyz.size(1), center_xyz.size(1), k)
 
 
 def knn(k: int, xyz: Tensor, center_xyz: Tensor | None = None, transposed: bool = False) -> Tensor:
@@ -271,7 +271,7 @@ def gather_points(features: Tensor, indices: Tensor) -> Tensor:
 def _stack_group_points(
     features: Tensor, indices: Tensor, features_batch_cnt: Tensor, indices_batch_cnt: Tensor
 ) -> Iterator[Tensor]:
-    output = features.new_empty(len(indices), features.size(1), indices.size(1))
+    output = features.new_empty(indices.size(0), features.size(1), indices.size(1))
     yield output
     clouds.stack_group_points_forward(features, features_batch_cnt, indices, indices_batch_cnt, output)
 
@@ -351,7 +351,7 @@ def three_interpolate(features: Tensor, indices: Tensor, weight: Tensor) -> Tens
 def _assign_score_withk(
     scores: Tensor, point_features: Tensor, center_features: Tensor, knn_idx: Tensor
 ) -> Iterator[Tensor]:
-    output = point_features.new_empty(len(scores), point_features.size(3), *scores.shape[1:3])
+    output = point_features.new_empty(scores.size(0), point_features.size(3), *scores.shape[1:3])
     yield output
     clouds.assign_score_withk_forward(point_features, center_features, scores, knn_idx, output)
 
@@ -425,7 +425,7 @@ def chamfer_distance(xyz1: Tensor, xyz2: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 def _reduced(feats: Tensor, coors: Tensor, reduce_type: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     number = torch.library.get_ctx().new_dynamic_size()
-    voxels, indices = coors.new_empty(number, coors.size(1)), coors.new_empty(len(coors))
+    voxels, indices = coors.new_empty(number, coors.size(1)), coors.new_empty(coors.size(0))
     return feats.new_empty(number, feats.size(1)), voxels, indices, coors.new_empty(number)
 
 
@@ -468,9 +468,9 @@ def dynamic_scatter(feats: Tensor, coors: Tensor, reduce_type: str = "max") -> t
 def _roiaware_pool3d(
     rois: Tensor, pts: Tensor, pts_feature: Tensor, out_size: list[int], max_pts_per_voxel: int, mode: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    pooled = pts_feature.new_zeros(len(rois), *out_size, pts_feature.size(1))
+    pooled = pts_feature.new_zeros(rois.size(0), *out_size, pts_feature.size(1))
     argmax = torch.zeros_like(pooled, dtype=torch.int)
-    indices = pts_feature.new_zeros(len(rois), *out_size, max_pts_per_voxel, dtype=torch.int)
+    indices = pts_feature.new_zeros(rois.size(0), *out_size, max_pts_per_voxel, dtype=torch.int)
     yield pooled, argmax, indices
     clouds.roiaware_pool3d_forward(rois, pts, pts_feature, argmax, indices, pooled, mode)
 

@@ -18,7 +18,7 @@ from footplate_operators.registration import filling_operator, operator
 
 @filling_operator(constant=True, autocast=torch.float32)
 def _convex_iou(pointsets: Tensor, polygons: Tensor) -> Iterator[Tensor]:
-    overlaps = pointsets.new_zeros(len(pointsets), len(polygons))
+    overlaps = pointsets.new_zeros(pointsets.size(0), polygons.size(0))
     yield overlaps
     shapes.convex_iou(pointsets, polygons, overlaps)
 
@@ -33,7 +33,7 @@ def convex_iou(pointsets: Tensor, polygons: Tensor) -> Tensor:
 
 @filling_operator(constant=True, autocast=torch.float32)
 def _convex_giou(pointsets: Tensor, polygons: Tensor) -> Iterator[Tensor]:
-    output = pointsets.new_zeros(len(pointsets), 19)
+    output = pointsets.new_zeros(pointsets.size(0), 19)
     yield output
     shapes.convex_giou(pointsets, polygons, output)
 
@@ -52,7 +52,7 @@ def convex_giou(pointsets: Tensor, polygons: Tensor) -> tuple[Tensor, Tensor]:
 
 @filling_operator(constant=True, autocast=torch.float32)
 def _min_area_polygons(pointsets: Tensor) -> Iterator[Tensor]:
-    polygons = pointsets.new_zeros(len(pointsets), 8)
+    polygons = pointsets.new_zeros(pointsets.size(0), 8)
     yield polygons
     shapes.min_area_polygons(pointsets, polygons)
 
@@ -67,7 +67,7 @@ def min_area_polygons(pointsets: Tensor) -> Tensor:
 
 @filling_operator(constant=True, autocast=torch.float32)
 def _points_in_polygons(points: Tensor, polygons: Tensor) -> Iterator[Tensor]:
-    output = points.new_zeros(len(points), len(polygons))
+    output = points.new_zeros(points.size(0), polygons.size(0))
     yield output
     clouds.points_in_polygons_forward(points, polygons, output)
 
@@ -120,7 +120,7 @@ def diff_iou_rotated_3d(box3d1: Tensor, box3d2: Tensor) -> Tensor:
 
 @filling_operator(constant=True, autocast=torch.float32)
 def _boxes_overlap_bev(boxes_a: Tensor, boxes_b: Tensor) -> Iterator[Tensor]:
-    areas = boxes_a.new_zeros(len(boxes_a), len(boxes_b))
+    areas = boxes_a.new_zeros(boxes_a.size(0), boxes_b.size(0))
     yield areas
     shapes.iou3d_boxes_overlap_bev_forward(boxes_a, boxes_b, areas)
 

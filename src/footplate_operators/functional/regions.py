@@ -17,7 +17,7 @@ def pair(size: int | tuple[int, ...]) -> tuple[int, int]:
 
 def _pooled(input: Tensor, rois: Tensor, height: int, width: int) -> Tensor:
     """Returns an output of shape (K, C, height, width)."""
-    return input.new_zeros(len(rois), input.size(1), height, width)
+    return input.new_zeros(rois.size(0), input.size(1), height, width)
 
 
 @filling_operator()

@@ -26,14 +26,14 @@ def _cells_and_pairs(
     subm: bool,
     transpose: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    number = len(indices) if subm else torch.library.get_ctx().new_dynamic_size()
+    number = indices.size(0) if subm else torch.library.get_ctx().new_dynamic_size()
     positions = 1
     for size in ksize:
         positions *= size
     cells = indices.new_empty(number, indices.size(1))
     return (
         cells,
-        indices.new_empty(positions, 2, len(indices), dtype=torch.int),
+        indices.new_empty(positions, 2, indices.size(0), dtype=torch.int),
         indices.new_empty(positions, dtype=torch.int),
     )
 
