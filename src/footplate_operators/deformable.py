@@ -86,8 +86,9 @@ def _columns(
                 rows, weights = padded_corners(place.unbind(-1), features.shape[2:])
                 if mask is not None:
                     weights = weights * inputs[1].permute(2, 1, 0)[..., None]
-            rows = rows * deform_groups + group
-            yield _Columns(sample, pixels, inputs, rows.flatten(0, 2), weights.flatten(0, 2))
+                weights = weights.flatten(0, 2)
+            rows = (rows * deform_groups + group).flatten(0, 2)
+            yield _Columns(sample, pixels, inputs, rows, weights)
 
 
 def _convolve(
