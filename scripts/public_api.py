@@ -26,6 +26,8 @@ MODULES = (
     "footplate.visualization",
     "footplate_openmmlab",
     "footplate_operators",
+    "footplate_operators.functional",
+    "footplate_operators.mmcv_ops",
     "footplate_vision.classification",
     "footplate_vision.detection",
     "footplate_vision.inference",

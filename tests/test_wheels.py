@@ -1,5 +1,7 @@
 """Tests of the wheels and the source archives."""
 
+import ast
+import sys
 import tarfile
 from pathlib import Path
 from zipfile import ZipFile
@@ -53,6 +55,18 @@ def test_the_operators_are_a_requirement_not_a_copy(wheels: dict[str, Path]) -> 
     required = [str(each) for each in _metadata(wheels["footplate"]).requires_dist or () if not each.marker]
     assert f"footplate-operators=={operators.version}" in required
     assert operators.version == _metadata(wheels["footplate"]).version
+
+
+def test_the_operators_and_their_tests_need_torch_and_numpy_alone() -> None:
+    files = [*(ROOT / "src/footplate_operators").rglob("*.py"), *(ROOT / "tests/footplate_operators").rglob("*.py")]
+    imported: set[str] = set()
+    for node in (node for path in files for node in ast.walk(ast.parse(path.read_text()))):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None
+            imported.add(node.module.partition(".")[0])
+    assert imported - sys.stdlib_module_names == {"footplate_operators", "numpy", "pytest", "torch"}
 
 
 def test_an_editable_installation_requires_no_other_wheel(tmp_path: Path) -> None:

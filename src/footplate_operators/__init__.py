@@ -1,13 +1,15 @@
 """Reimplements compiled operators in PyTorch: those of mmcv, of MMDetection3D 0.x, of flash-attn and of research code.
 
 If a compiled module is missing, imports resolve to an implementation in PyTorch: `mmcv._ext`, and in any package the
-modules that `footplate_operators.modules` lists, such as `mmdet3d.ops.voxel.voxel_layer`.
+modules that `footplate_operators.modules` lists, such as `mmdet3d.ops.voxel.voxel_layer`. Without mmcv, the names of
+`mmcv.ops` are those of `footplate_operators.mmcv_ops`.
 
 >>> import footplate_operators
 >>> footplate_operators.install()
 >>> from mmcv.ops import nms, roi_align  # doctest: +SKIP
 """
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +19,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from footplate_operators import deformable, layers, nms, points, polygons, regions, sparse
-from footplate_operators.modules import MODULES, TOP_LEVEL_MODULES
+from footplate_operators.modules import MMCV_OPS, MODULES, TOP_LEVEL_MODULES
 
 __all__ = ["install"]
 
@@ -56,13 +58,31 @@ class _CallableModule(ModuleType):
         return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
 
 
+class _OpsModule(ModuleType):
+    """The module `mmcv.ops`, or one of its modules. The names are those of `footplate_operators.mmcv_ops`."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__all__":  # such as `__file__`, for which `inspect` asks every module
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module("footplate_operators.mmcv_ops"), name)
+
+
 def install() -> None:
     """Makes missing compiled modules available.
 
     `mmcv.ops` then uses these operators if mmcv is installed without compiled operators, as with `mmcv-lite`.
+
+    If mmcv is not installed at all, `from mmcv.ops import name` imports from `footplate_operators.mmcv_ops`. In this
+    case, `import mmcv` still raises an ImportError, so that code that checks for mmcv gets the right answer.
     """
     if not any(isinstance(finder, OperatorsFinder) for finder in sys.meta_path):
         sys.meta_path.append(OperatorsFinder())
+    if "mmcv" in sys.modules or importlib.util.find_spec("mmcv") is not None:
+        return
+    # A finder could not answer: Python asks for `mmcv` first.
+    for name in ("mmcv.ops", *(f"mmcv.ops.{module}" for module in MMCV_OPS)):
+        module = sys.modules.setdefault(name, _OpsModule(name))
+        module.__spec__ = ModuleSpec(name, None, is_package=name == "mmcv.ops")
 
 
 def create_extension(fullname: str = "mmcv._ext") -> ModuleType:

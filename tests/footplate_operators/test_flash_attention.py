@@ -16,10 +16,12 @@ from footplate_operators import OperatorsFinder, install
 @pytest.fixture
 def flash_attn(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    before = {*sys.modules}
     install()
     yield importlib.import_module("flash_attn")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "flash_attn"]:
-        del sys.modules[name]
+    for name in {*sys.modules} - before:
+        if name.partition(".")[0] in ("flash_attn", "mmcv"):
+            del sys.modules[name]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None, scale: float = 8**-0.5) -> Tensor:
