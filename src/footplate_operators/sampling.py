@@ -76,7 +76,7 @@ def padded_corners(coordinates: Sequence[Tensor], sizes: Sequence[int | Tensor])
     for coordinate, size in zip(coordinates, sizes, strict=True):
         low = coordinate.detach().floor()
         share = coordinate - low
-        low = low.nan_to_num().clamp(-2, 1 << 24).int()
+        low = low.nan_to_num().float().clamp(-2, 1 << 24).int()  # half cannot represent the limit
         sides = []
         for side, factor in ((low, 1 - share), (low + 1, share)):
             inside = (side >= 0) & (side < size)

@@ -2,6 +2,7 @@
 
 import math
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -66,7 +67,7 @@ def test_rotation_invariant_roi_align(samples: int, clockwise: bool) -> None:
         ]
     )
     output = torch.zeros(5, 2 * orientations, *bins)
-    settings = {"spatial_scale": scale, "num_samples": samples, "num_orientations": orientations}
+    settings: dict[str, Any] = {"spatial_scale": scale, "num_samples": samples, "num_orientations": orientations}
     settings |= {"pooled_height": bins[0], "pooled_width": bins[1], "clockwise": clockwise}
     regions.riroi_align_rotated_forward(features, rois, output, **settings)
     expected = torch.zeros_like(output)

@@ -26,7 +26,7 @@ def _convolved(
 
 def _settings(
     weight: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int, deform_groups: int
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Returns the keyword arguments of mmcv's deformable convolution."""
     values = {"k": weight.shape[2:], "d": stride, "pad": padding, "dilation": dilation}
     sides = {name + side: value[axis] for name, value in values.items() for axis, side in enumerate("HW")}
@@ -120,7 +120,7 @@ def _modulated_settings(
     dilation: list[int],
     groups: int,
     deform_groups: int,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Returns the keyword arguments of mmcv's modulated deformable convolution."""
     values = {"kernel": weight.shape[2:], "stride": stride, "pad": padding, "dilation": dilation}
     sides = {f"{name}_{side}": value[axis] for name, value in values.items() for axis, side in enumerate("hw")}
