@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "operators" / "README.md"
 MEASUREMENTS = ROOT / "operators" / "measurements.json"
 START, END = "<!-- operators -->", "<!-- end -->"
+_SMALL = 8.0  # MiB of arguments and results
 DTYPES = {"64": torch.float64, "32": torch.float32, "16": torch.float16, "b16": torch.bfloat16}
 
 # The name of a function, the classes of mmcv.ops that use it, and its name in `mmcv._ext`.
@@ -131,9 +132,20 @@ def _measured(rows: list[dict[str, Any]], name: str) -> tuple[str, str]:
     first = [row for row in of_name if row["case"] == of_name[0]["case"]]
     backward = [row for row in first if "_backward" in row["operator"]]
     passes = [[row for row in first if row not in backward][:1], backward]
-    times = [f"{sum(row['milliseconds'] for row in each):.3g}" for each in passes if each]
-    memory = [f"{max(row['ratio'] for row in each):.2f}" for each in passes if each]
+    times = [_milliseconds(sum(row["milliseconds"] for row in each)) for each in passes if each]
+    memory = [_memory(max(each, key=lambda row: row["ratio"])) for each in passes if each]
     return " + ".join(times), ", ".join(memory)
+
+
+def _milliseconds(time: float) -> str:
+    return f"{time:.0f}" if time >= 100 else f"{time:.3g}"
+
+
+def _memory(row: dict[str, Any]) -> str:
+    """Returns the ratio of the peak to the arguments and, if these are small, the memory beyond them."""
+    if row["arguments"] < _SMALL:
+        return f"+{row['temporary']:.1f} MiB"
+    return f"{row['ratio']:.2f}"
 
 
 def table(measurements: dict[str, Any]) -> str:
@@ -158,7 +170,7 @@ def table(measurements: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     source = "Times and memory have not been measured for this version yet."
     if measurements["rows"]:
-        source = "Times and memory: {device}, one thread, PyTorch {torch}, {date}.".format_map(measurements)
+        source = "Times and memory: {device}, PyTorch {torch}, {date}.".format_map(measurements)
     return "\n".join((*lines, "", source))
 
 
