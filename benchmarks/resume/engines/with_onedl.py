@@ -1,0 +1,3 @@
+"""onedl-mmengine: the program of MMEngine, since this fork has the same import name."""
+
+import with_mmengine  # noqa: F401

@@ -1,0 +1,175 @@
+"""Writes docs/resume-table.md from the lines of results and the remarks on each engine."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.resume.attacks import KILLS
+from benchmarks.resume.environments import HERE
+
+ROOT = HERE.parents[1]
+PAGE = ROOT / "docs" / "resume-table.md"
+TITLES = {
+    "step": "in a step",
+    "save": "in a save",
+    "validation": "in validation",
+    "epoch end": "after an epoch",
+    "SIGTERM": "SIGTERM",
+    "SIGINT": "Ctrl+C",
+    "full disk": "full disk",
+    "truncated": "truncated checkpoint",
+    "workers": "1 worker instead of 2",
+    "processes": "2 processes instead of 1",
+}
+_STATES = ("model", "averaged", "optimizer", "schedule", "best")
+_WORST = 100.0  # above this, a difference is of a value that should be about 0
+_SAMPLES = {
+    "equal": "",
+    "augmentation": "other augmentation",
+    "order": "other order of samples",
+    "different": "samples repeated or missed",
+}
+_LOGS = {"repeated": "validations twice in the log", "incomplete": "log incomplete", "different": "log differs"}
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Returns the lines of results."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def write(lines: list[dict[str, Any]]) -> Path:
+    """Writes the page and returns its path."""
+    remarks = {path.stem: yaml.safe_load(path.read_text()) for path in (HERE / "remarks").glob("*.yaml")}
+    engines = sorted({line["engine"] for line in lines}, key=lambda engine: remarks[engine]["name"].lower())
+    text = (HERE / "page.md").read_text()
+    dates = sorted(line["date"] for line in lines)
+    filled = {
+        "DATES": " to ".join(sorted({dates[0], dates[-1]})),
+        "TRIALS": f"{len(lines):,}",
+        "ENGINES": f"{len({remarks[engine]['name'].partition(',')[0] for engine in engines})} training engines",
+        "KILLS": _table(engines, remarks, lines, [*KILLS]),
+        "OTHERS": _table(engines, remarks, lines, [kind for kind in TITLES if kind not in KILLS]),
+        "FIGURES": _figures(engines, remarks, lines),
+        "DETAILS": "\n".join(_details(remarks[engine], _of(lines, engine)) for engine in engines),
+    }
+    for name, value in filled.items():
+        text = text.replace(f"<!-- {name} -->", value)
+    PAGE.write_text(text)
+    return PAGE
+
+
+def is_exact(line: dict[str, Any]) -> bool:
+    """Returns whether a restarted run ended with the state of the run left alone, and used the same data."""
+    states = (line[part][0] for part in _STATES if line["restarts"])
+    return line["restarts"] and all(state in ("equal", "absent") for state in states) and line["data"] == "equal"
+
+
+def describe(line: dict[str, Any]) -> str:
+    """Returns what differs from the run left alone, in a few words."""
+    if not line["restarts"]:
+        return "does not end" if line["restart_code"] is None else "does not restart"
+    if is_exact(line):
+        return "exact"
+    words = _SAMPLES[line["data"]]
+    if not words:
+        states = [part for part in _STATES if line[part][0] in ("close", "different")]
+        words = "other weights" if "model" in states else "other " + ", ".join(states)
+    return words
+
+
+def _of(lines: list[dict[str, Any]], engine: str, kind: str = "") -> list[dict[str, Any]]:
+    return [line for line in lines if line["engine"] == engine and kind in ("", line["kind"])]
+
+
+def _cell(remark: dict[str, Any], lines: list[dict[str, Any]], kind: str) -> str:
+    if kind == "processes" and not remark.get("processes", True):
+        return "not possible"
+    counted = Counter(describe(line) for line in lines)
+    if not counted:
+        return ""
+    if list(counted) == ["exact"]:
+        text = f"**exact** {len(lines)} of {len(lines)}"
+    else:
+        parts = [f"{name} {count}" for name, count in counted.most_common()]
+        text = f"{', '.join(parts)}" if len(counted) > 1 else f"{next(iter(counted))} {len(lines)} of {len(lines)}"
+        if kind in remark.get("not_promised", []):
+            text += " (not promised)"
+    return text
+
+
+def _table(engines: list[str], remarks: dict[str, Any], lines: list[dict[str, Any]], kinds: list[str]) -> str:
+    head = ["engine", "its documentation promises", *(TITLES[kind] for kind in kinds)]
+    rows = [head, ["---"] * len(head)]
+    for engine in engines:
+        remark = remarks[engine]
+        name = f"[{remark['name']}](#{_anchor(remark['name'])}) {remark['version']}"
+        rows.append([name, remark["promises"], *(_cell(remark, _of(lines, engine, kind), kind) for kind in kinds)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _figures(engines: list[str], remarks: dict[str, Any], lines: list[dict[str, Any]]) -> str:
+    """Returns a table over the 30 kills of each engine."""
+    head = [
+        "engine",
+        "restarted",
+        *_STATES,
+        "samples twice",
+        "never",
+        "batches repeated",
+        "log",
+        "files lost",
+        "warned",
+    ]
+    rows = [head, ["---"] * len(head)]
+    for engine in engines:
+        kills = [line for line in _of(lines, engine) if line["kind"] in KILLS]
+        done = [line for line in kills if line["restarts"]]
+        row = [remarks[engine]["name"], f"{len(done)} of {len(kills)}"]
+        for part in _STATES:
+            states = Counter(line[part][0] for line in done)
+            if not done or "absent" in states:
+                row.append("–")
+            elif states["equal"] == len(done):
+                row.append("equal")
+            else:
+                worst = max(line[part][1] for line in done)
+                often = f"{states['equal']} of {len(done)} equal"
+                row.append(f"{often}, up to {worst:.1g}" if worst < _WORST else often)
+        repeated = sorted(line["repeated"] for line in done) or [0]
+        row += [
+            str(max((line["twice"] for line in done), default=0)),
+            str(max((line["never"] for line in done), default=0)),
+            f"{repeated[len(repeated) // 2]} (up to {repeated[-1]})",
+            ", ".join(
+                f"{state} {count}" for state, count in Counter(line["log"] for line in done).most_common() if state
+            )
+            or "–",
+            ", ".join(sorted({name for line in done if is_exact(line) for name in line["lost"]})) or "none",
+            remarks[engine].get("said", "–"),
+        ]
+        rows.append(row)
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _details(remark: dict[str, Any], lines: list[dict[str, Any]]) -> str:
+    parts = [f"### {remark['name']}", "", f"Version {remark['version']}."]
+    if remark["options"]:
+        parts += ["", "Set for exactness:", "", *(f"- {option}" for option in remark["options"])]
+    if remark["missing"]:
+        parts += ["", "Not offered: " + "; ".join(remark["missing"]) + "."]
+    parts += ["", "What its documentation says:", ""]
+    parts += [f"> {promise['sentence']} ([source]({promise['url']}))\n>" for promise in remark["promise"]]
+    parts[-1] = parts[-1].removesuffix("\n>")
+    rows = ["| attack | result | why |", "|---|---|---|"]
+    for kind, title in TITLES.items():
+        own = [line for line in lines if line["kind"] == kind]
+        why = remark["cells"].get(kind) or remark["cells"]["exact"]
+        rows.append(f"| {title} | {_cell(remark, own, kind)} | {why} |")
+    return "\n".join([*parts, "", *rows, ""])
+
+
+def _anchor(name: str) -> str:
+    return "".join(char for char in name.lower().replace(" ", "-") if char.isalnum() or char in "-_")
