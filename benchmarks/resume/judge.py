@@ -34,8 +34,9 @@ def judge(reference: Outcome, first: Outcome, restart: Outcome) -> dict[str, Any
         "said": _said(reference, restart),
     }
     if not told["restarts"]:
-        errors = _ERROR.findall(restart.output)
-        return {**told, "error": "did not end" if restart.code is None else errors[0][:300]}
+        error = _ERROR.search(restart.output)
+        reason = "did not end" if restart.code is None else f"exit code {restart.code}"
+        return {**told, "error": error[1][:300] if error else reason}
     if reference.result is None or restart.result is None:
         raise RuntimeError("a run left alone wrote no result")
     return {
