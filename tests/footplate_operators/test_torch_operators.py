@@ -192,6 +192,12 @@ def test_operators_pass_the_checks_of_torch(name: str) -> None:
         )
 
 
+@pytest.fixture(autouse=True)
+def _dynamic_sizes() -> Iterator[None]:
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):  # not the default in PyTorch 2.9
+        yield
+
+
 def _compiled(function: Callable[..., Any], backend: str = "aot_eager") -> Callable[..., Any]:
     torch._dynamo.reset()
     return torch.compile(function, fullgraph=True, backend=backend)
