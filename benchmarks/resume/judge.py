@@ -20,7 +20,7 @@ _WORDS = re.compile(
 
 
 def judge(reference: Outcome, first: Outcome, restart: Outcome) -> dict[str, Any]:
-    """Returns what differs from the run left alone.
+    """Compares an attacked and restarted run with the reference run.
 
     Args:
         reference: The run left alone.
@@ -110,7 +110,7 @@ def compare_logs(reference: Any, log: Any) -> str:
 def compare_samples(
     reference: list[dict[str, Any]], first: list[dict[str, Any]], restart: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Compares the samples of the training batches behind the final weights with those of the run left alone.
+    """Compares the samples that produced the final weights with those of the reference run.
 
     Returns:
         `data`: "equal"; "augmentation", if only the random augmentation differs; "order", if the samples of each epoch
@@ -142,7 +142,7 @@ def compare_samples(
 
 
 def merge(processes: list[list[dict[str, Any]]]) -> dict[int, tuple[list[int], list[str]]]:
-    """Returns the samples and the sums of the pixels of each training batch behind the final weights.
+    """Returns the samples and pixel sums of each training batch that contributed to the final weights.
 
     A restarted process replaces all batches from its first one on. The ranks of a process count as one.
     """

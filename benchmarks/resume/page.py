@@ -68,7 +68,7 @@ def is_exact(line: dict[str, Any]) -> bool:
 
 
 def describe(line: dict[str, Any]) -> str:
-    """Returns what differs from the run left alone, in a few words."""
+    """Summarizes the differences from the reference run in a few words."""
     if not line["restarts"]:
         return "does not end" if line["restart_code"] is None else "does not restart"
     if is_exact(line):

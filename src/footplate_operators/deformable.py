@@ -108,7 +108,7 @@ def _convolve(
 
 
 def _sampled(rows: Tensor, columns: _Columns, groups: int, kernel: int) -> Tensor:
-    """Returns what the filters of each group are applied to, of shape (groups, P, C / groups * kernel)."""
+    """Returns the sampled inputs of the filters, of shape (groups, P, C / groups * kernel)."""
     sampled = weighted_rows(rows, columns.rows, columns.weights.detach())
     sampled = sampled.view(columns.pixels.stop - columns.pixels.start, kernel, groups, -1)
     return sampled.permute(2, 0, 3, 1).flatten(2)

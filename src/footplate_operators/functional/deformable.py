@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from footplate_operators import deformable
-from footplate_operators.functional.regions import pair
 from footplate_operators.registration import filling_operator, operator
+from footplate_operators.sizes import pair
 
 
 def _convolved(

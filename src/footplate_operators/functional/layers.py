@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from footplate_operators import layers
-from footplate_operators.functional.regions import pair
 from footplate_operators.registration import filling_operator, operator
+from footplate_operators.sizes import pair
 
 
 @filling_operator(autocast=torch.float32, batched="input target")

@@ -7,12 +7,7 @@ from torch import Tensor
 
 from footplate_operators import regions
 from footplate_operators.registration import filling_operator
-
-
-def pair(size: int | tuple[int, ...]) -> tuple[int, int]:
-    """Returns a height and a width."""
-    height, width = (size, size) if isinstance(size, int) else size
-    return int(height), int(width)
+from footplate_operators.sizes import pair
 
 
 def _pooled(input: Tensor, rois: Tensor, height: int, width: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate_operators.functional import multi_scale_deformable_attn, psa_mask
-from footplate_operators.mmcv_ops.sizes import Pair, pair
+from footplate_operators.sizes import Pair, pair
 
 
 class MultiScaleDeformableAttnFunction:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate_operators.functional import deform_conv2d, masked_conv2d, modulated_deform_conv2d
-from footplate_operators.mmcv_ops.sizes import Pair, pair
+from footplate_operators.sizes import Pair, pair
 
 
 class _DeformableConvolution(nn.Module):

@@ -23,7 +23,7 @@ from footplate_operators.functional import (
     roipoint_pool3d,
     voxelization,
 )
-from footplate_operators.mmcv_ops.sizes import Pair, repeated
+from footplate_operators.sizes import Pair, repeated
 
 
 class QueryAndGroup(nn.Module):

@@ -18,7 +18,7 @@ from footplate_operators.functional import (
     roi_align_rotated,
     roi_pool,
 )
-from footplate_operators.mmcv_ops.sizes import Pair, pair
+from footplate_operators.sizes import Pair, pair
 
 
 class RoIAlign(nn.Module):

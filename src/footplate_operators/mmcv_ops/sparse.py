@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate_operators.functional import get_indice_pairs, indice_conv, indice_inverse_conv, indice_maxpool
-from footplate_operators.mmcv_ops.sizes import Pair, repeated
+from footplate_operators.sizes import Pair, repeated
 
 
 def scatter_nd(indices: Tensor, updates: Tensor, shape: Sequence[int]) -> Tensor:

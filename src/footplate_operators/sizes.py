@@ -8,7 +8,7 @@ Pair: TypeAlias = int | Sequence[int]
 
 def repeated(value: Pair, dimensions: int) -> tuple[int, ...]:
     """Returns one number per dimension."""
-    return (value,) * dimensions if isinstance(value, int) else tuple(value)
+    return (value,) * dimensions if isinstance(value, int) else tuple(map(int, value))
 
 
 def pair(value: Pair) -> tuple[int, int]:
