@@ -81,6 +81,8 @@ def plan(reference: Outcome, seed: int, counts: dict[str, int]) -> list[Attack]:
                 how = "full" if kind == "full disk" else "tear" if call.name == "write" and number % 2 else "kill"
                 attack = Attack(kind, None, f"{batch} {call.number} {how}")
             elif kind == "truncated":
+                # In the second half, each engine has saved at least twice and could go back to the save before.
+                signal["batch"] = generator.choice([batch for batch in batches if batch > last / 2 + 2])
                 attack = Attack(kind, signal, truncate=True)
             elif kind == "workers":
                 attack = Attack(kind, signal, workers=1)

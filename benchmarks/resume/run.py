@@ -134,7 +134,7 @@ class Engine:
 
 
 class Place:
-    """The folder of one run, with the files of its records beside it.
+    """The folder of one run. The files of its records lie beside it.
 
     Args:
         root: The folder to create.
@@ -200,10 +200,13 @@ class Place:
         )
 
     def truncate_newest(self) -> str:
-        """Cuts off half of the newest large file that is not the best checkpoint, and returns its name."""
+        """Cuts off half of the newest large file that is not the best checkpoint, and returns its name.
+
+        Files whose name starts with a dot don't count: they are checkpoints that were not completely written.
+        """
         files = [
             path
-            for path in self.folder.rglob("*")
+            for path in self.folder.rglob("[!.]*")
             if path.is_file() and "best" not in str(path.relative_to(self.folder))
         ]
         large = [path for path in files if path.stat().st_size >= 100_000]

@@ -81,12 +81,12 @@ def test_page_is_written_from_the_published_results(tmp_path: Path, monkeypatch:
 def test_attacked_runs_of_footplate_are_exact(tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     command = [sys.executable, "-m", "benchmarks.resume", "--engines", "footplate", "--seeds", "3", "--here"]
-    kinds = ["--kinds", "step", "save", "epoch end", "SIGTERM", "full disk", "workers"]
+    kinds = ["--kinds", "step", "save", "epoch end", "SIGTERM", "full disk", "truncated", "workers"]
     ended = subprocess.run(
         [*command, *kinds, "--results", str(results)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     lines = [json.loads(line) for line in results.read_text().splitlines()]
-    assert len(lines) == 15
+    assert len(lines) == 16
     inexact = [line for line in lines if not page.is_exact(line)]
     assert not inexact
