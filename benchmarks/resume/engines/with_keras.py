@@ -1,6 +1,6 @@
 """Keras 3 on PyTorch: `Model.fit` with the callbacks BackupAndRestore, SwapEMAWeights, ModelCheckpoint and CSVLogger.
 
-The network of the task in Keras layers. `fit` restores a backup by itself, always at the begin of an epoch.
+The network of the task in Keras layers. `fit` restores a backup by itself, always at the start of an epoch.
 """
 
 import csv
@@ -99,11 +99,13 @@ model.fit(
 )
 final = {variable.path: variable.value.detach().clone() for variable in model.variables}
 moments = {variable.path: variable.value.detach().clone() for variable in optimizer.variables}
+rate = float(optimizer.learning_rate)
+# The file of the best weights also has the optimizer's state, which this replaces.
 model.load_weights(arguments.folder / "best.weights.h5")
 task.finish(
     model=final,
     optimizer=moments,
-    schedule=float(optimizer.learning_rate),
+    schedule=rate,
     # `fit` ends with the averaged weights in the model.
     averaged=final,
     best={variable.path: variable.value.detach() for variable in model.variables},
