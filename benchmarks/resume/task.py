@@ -75,7 +75,7 @@ class Net(nn.Module):
             nn.ReLU(),
         )
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(2048, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, CLASSES))
-        # The number of training batches behind these weights. It is part of each checkpoint.
+        # The number of training batches with which these weights were trained. It is part of each checkpoint.
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ def record_batch(images: Tensor, batch: int) -> None:
 
     Args:
         images: The images of the batch, of shape (N, 3, 16, 16).
-        batch: The number of training batches behind the current weights.
+        batch: The number of training batches with which the current weights were trained.
     """
     global _batch, _validated
     _batch, _validated = batch, 0
