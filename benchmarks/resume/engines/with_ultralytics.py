@@ -108,7 +108,7 @@ task.finish(
     model=trainer.model.model[0].state_dict(),
     averaged=trainer.ema.ema.model[0].state_dict(),
     optimizer=trainer.optimizer.state_dict(),
-    schedule=trainer.scheduler.state_dict(),
+    schedule=trainer.scheduler.get_last_lr(),  # its state also counts calls, which have no effect
     best=load_checkpoint(trainer.best)[0].model[0].state_dict(),
     log=log,
 )
