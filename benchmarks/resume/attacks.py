@@ -59,7 +59,7 @@ def plan(reference: Outcome, seed: int, counts: dict[str, int]) -> list[Attack]:
     begin = min(saves) + 2
     batches = range(begin, last + 1)
     validations = sorted({(line["batch"], line["validation"]) for line in reference.records if "validation" in line})
-    ends = sorted({batch for batch, _ in validations if begin <= batch < last})
+    ends = sorted({batch for batch, _ in validations if begin <= batch})
     later = [batch for batch in saves if begin <= batch < last]
     attacks = []
     for kind, count in counts.items():
@@ -72,7 +72,7 @@ def plan(reference: Outcome, seed: int, counts: dict[str, int]) -> list[Attack]:
                 batch, index = generator.choice([each for each in validations if each[0] in ends])
                 signal.update(batch=batch, place="validation", index=index)
             elif kind == "epoch end":
-                signal.update(batch=generator.choice(ends) + 1, place="forward")
+                signal.update(batch=generator.choice(ends[:-1]) + 1, place="forward")
             elif kind in ("SIGTERM", "SIGINT"):
                 signal["signal"] = kind
             elif kind in ("save", "full disk"):

@@ -32,7 +32,7 @@ _SAMPLES = {
     "order": "other order of samples",
     "different": "samples repeated or missed",
 }
-_LOGS = {"repeated": "validations twice in the log", "incomplete": "log incomplete", "different": "log differs"}
+_FAILURES = ("does not restart", "does not end")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ def is_exact(line: dict[str, Any]) -> bool:
 def describe(line: dict[str, Any]) -> str:
     """Summarizes the differences from the reference run in a few words."""
     if not line["restarts"]:
-        return "does not end" if line["restart_code"] is None else "does not restart"
+        return _FAILURES[line["restart_code"] is None]
     if is_exact(line):
         return "exact"
     words = _SAMPLES[line["data"]]
@@ -88,16 +88,16 @@ def _cell(remark: dict[str, Any], lines: list[dict[str, Any]], kind: str) -> str
     if kind == "processes" and not remark.get("processes", True):
         return "not possible"
     counted = Counter(describe(line) for line in lines)
-    if not counted:
-        return ""
-    if list(counted) == ["exact"]:
-        text = f"**exact** {len(lines)} of {len(lines)}"
-    else:
-        parts = [f"{name} {count}" for name, count in counted.most_common()]
-        text = f"{', '.join(parts)}" if len(counted) > 1 else f"{next(iter(counted))} {len(lines)} of {len(lines)}"
-        if kind in remark.get("not_promised", []):
-            text += " (not promised)"
-    return text
+    parts = []
+    for words, count in counted.most_common():
+        often = f"{count} of {count}" if len(counted) == 1 else str(count)
+        if words == "exact":
+            parts.append(f"**exact** {often}" if len(counted) == 1 else f"exact {often}")
+        elif words in _FAILURES or kind not in remark.get("not_promised", []):
+            parts.append(f"{words} {often}")
+        else:
+            parts.append(f"{words} {often} (not promised)")
+    return ", ".join(parts)
 
 
 def _table(engines: list[str], remarks: dict[str, Any], lines: list[dict[str, Any]], kinds: list[str]) -> str:

@@ -183,7 +183,7 @@ def attack_at(place: str) -> None:
         _attack.clear()
         if name == "SIGKILL":
             os.kill(os.getpid(), signal.SIGKILL)
-        # Ctrl+C and schedulers reach all processes of a run.
+        # Ctrl+C and many schedulers reach all processes of a run.
         os.killpg(0, signal.Signals[name])
 
 
