@@ -24,7 +24,13 @@ TITLES = {
     "workers": "1 worker instead of 2",
     "processes": "2 processes instead of 1",
 }
-_STATES = ("model", "averaged", "optimizer", "schedule", "best")
+_STATES = {
+    "model": "weights",
+    "averaged": "averaged weights",
+    "optimizer": "optimizer state",
+    "schedule": "schedule",
+    "best": "best checkpoint",
+}
 _WORST = 100.0  # above this, a difference is of a value that should be about 0
 _SAMPLES = {
     "equal": "",
@@ -75,8 +81,8 @@ def describe(line: dict[str, Any]) -> str:
         return "exact"
     words = _SAMPLES[line["data"]]
     if not words:
-        states = [part for part in _STATES if line[part][0] in ("close", "different")]
-        words = "other weights" if "model" in states else "other " + ", ".join(states)
+        names = [name for part, name in _STATES.items() if line[part][0] in ("close", "different")]
+        words = "other " + ("weights" if "weights" in names else ", ".join(names))
     return words
 
 

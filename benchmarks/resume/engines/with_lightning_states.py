@@ -113,9 +113,8 @@ if trainer.is_global_zero:
     logs = sorted(arguments.folder.glob("log/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
     rows = [row for path in logs for row in csv.DictReader(path.open())]
     task.finish(
-        # After training, the model itself has the averaged weights.
         model={name.removeprefix("net."): value for name, value in last["current_model_state"].items()},
-        averaged=model.net.state_dict(),
+        averaged={name.removeprefix("net."): value for name, value in last["state_dict"].items()},
         optimizer=trainer.optimizers[0].state_dict(),
         schedule=trainer.lr_scheduler_configs[0].scheduler.state_dict(),
         best={name.removeprefix("net."): value for name, value in best_model.items()},
