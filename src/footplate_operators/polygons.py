@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ _ON_ONE_LINE = 1e-10
 # single precision.
 _SAME_VERTEX = 1e-5
 _SAME_POINT = 1e-9  # the corresponding fraction for `_hull_areas`, and the tolerance of its angles
-_CHUNK = 4_000_000  # the maximum number of elements in a temporary array of pairs
+_BLOCK = 1 << 17  # the number of pairs of corners that are compared at once, so that the arrays fit into the cache
 
 
 def rotated_box_corners(boxes: Tensor) -> Tensor:
@@ -107,8 +108,7 @@ def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) ->
         The overlaps, of shape (N, M), or (N,) if `aligned` is set. The overlap with a zero-area polygon is 0.
     """
     first, second = counterclockwise(first.double()), counterclockwise(second.double())
-    areas = signed_areas(first), signed_areas(second)
-    return _shares(intersection_areas, first, second, areas, of_first, aligned)
+    return _shares(intersection_areas, signed_areas, first, second, of_first, aligned)
 
 
 def quadrilateral_overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) -> Tensor:
@@ -116,34 +116,38 @@ def quadrilateral_overlaps(first: Tensor, second: Tensor, *, of_first: bool, ali
 
     They are exact for rectangles; see `_loose_intersection_areas`.
     """
-    first, second = first.double(), second.double()
-    areas = _fan_areas(first), _fan_areas(second)
-    return _shares(_loose_intersection_areas, first, second, areas, of_first, aligned)
+    return _shares(_loose_intersection_areas, _fan_areas, first.double(), second.double(), of_first, aligned)
 
 
 def _shares(
     intersect: Callable[[Tensor, Tensor], Tensor],
+    area: Callable[[Tensor], Tensor],
     first: Tensor,
     second: Tensor,
-    areas: tuple[Tensor, Tensor],
     of_first: bool,
     aligned: bool,
 ) -> Tensor:
-    own, others = areas
-    if aligned:
-        shared = intersect(first, second)
-    else:
-        own, others = own[:, None], others[None]
-        shared = _in_chunks(intersect, first, second)
+    if not aligned:
+        first, second = first[:, None], second[None]
+    own, others, shared = area(first), area(second), intersect(first, second)
     whole = own + 0 * others if of_first else own + others - shared
     return torch.where((own > 0) & (others > 0), shared / whole, 0.0)
 
 
-def _in_chunks(intersect: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
-    """Returns `intersect` of each pair of polygons of shapes (N, a, 2) and (M, b, 2), as a tensor of shape (N, M)."""
-    rows = max(1, _CHUNK // max(1, len(second) * first.size(1) * second.size(1)))
-    chunks = [intersect(part[:, None], second[None]) for part in torch.split(first, rows)]
-    return torch.cat(chunks) if chunks else first.new_zeros(0, len(second))
+def _write_in_blocks(
+    compare: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor, output: Tensor, *, aligned: bool = False
+) -> None:
+    """Writes the result of `compare` to `output`, a block of rows at a time, to save memory.
+
+    `compare` takes polygons of shapes (n, a, 2) and (M, b, 2), and returns a tensor of shape (n, M). If `aligned` is
+    set, it compares pair by pair and returns a tensor of shape (n,).
+    """
+    pairs = 1 if aligned else len(second)
+    rows = max(1, _BLOCK // max(1, pairs * first.size(1) * second.size(1)))
+    output = output.view((len(first),) if aligned else (len(first), len(second)))
+    for start in range(0, len(first), rows):
+        block = slice(start, start + rows)
+        output[block] = compare(first[block], second[block] if aligned else second)
 
 
 def _fan_areas(polygons: Tensor) -> Tensor:
@@ -259,7 +263,8 @@ def box_iou_rotated(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: i
     The boxes have shapes (N, 5) and (M, 5). Writes the result to `ious`, of shape (N, M), or (N,) if `aligned` is set.
     """
     first, second = rotated_box_corners(bboxes1), rotated_box_corners(bboxes2)
-    ious.copy_(overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
+    compare = partial(overlaps, of_first=mode_flag == 1, aligned=aligned)
+    _write_in_blocks(compare, first, second, ious, aligned=aligned)
 
 
 def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
@@ -268,7 +273,8 @@ def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: in
     The quadrilaterals have shapes (N, 8) and (M, 8).
     """
     first, second = bboxes1.reshape(-1, 4, 2), bboxes2.reshape(-1, 4, 2)
-    ious.copy_(quadrilateral_overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
+    compare = partial(quadrilateral_overlaps, of_first=mode_flag == 1, aligned=aligned)
+    _write_in_blocks(compare, first, second, ious, aligned=aligned)
 
 
 def iou3d_boxes_overlap_bev_forward(boxes_a: Tensor, boxes_b: Tensor, ans_overlap: Tensor) -> None:
@@ -276,8 +282,8 @@ def iou3d_boxes_overlap_bev_forward(boxes_a: Tensor, boxes_b: Tensor, ans_overla
 
     The boxes have shapes (N, 7) and (M, 7): center x, y and z, the three sizes, and the angle around the z axis.
     """
-    first, second = (rotated_box_corners(boxes[:, [0, 1, 3, 4, 6]]) for boxes in (boxes_a, boxes_b))
-    ans_overlap.copy_(_in_chunks(intersection_areas, counterclockwise(first), counterclockwise(second)))
+    first, second = (counterclockwise(rotated_box_corners(boxes[:, [0, 1, 3, 4, 6]])) for boxes in (boxes_a, boxes_b))
+    _write_in_blocks(lambda some, others: intersection_areas(some[:, None], others[None]), first, second, ans_overlap)
 
 
 def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:
@@ -287,7 +293,7 @@ def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:
     (N, 18) and (M, 8).
     """
     first, second = hulls(pointsets.double().reshape(-1, 9, 2)), polygons.reshape(-1, 4, 2)
-    ious.copy_(overlaps(first, second, of_first=False, aligned=False).view_as(ious))
+    _write_in_blocks(partial(overlaps, of_first=False, aligned=False), first, second, ious)
 
 
 def convex_giou(pointsets: Tensor, polygons: Tensor, output: Tensor) -> None:

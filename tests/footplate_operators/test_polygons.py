@@ -108,6 +108,22 @@ def test_gradient_of_the_area_of_sorted_vertices() -> None:
     )
 
 
+@pytest.mark.parametrize("aligned", [False, True])
+def test_boxes_are_compared_in_blocks(aligned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = torch.Generator().manual_seed(6)
+    boxes, others = torch.rand(2, 7, 5, generator=random)
+
+    def results() -> Tensor:
+        found = torch.zeros(2, 7 if aligned else 49)
+        polygons.box_iou_rotated(boxes, others, found[0], mode_flag=1, aligned=aligned)
+        polygons.box_iou_quadri(boxes.repeat(1, 2)[:, :8], others.repeat(1, 2)[:, :8], found[1], 0, aligned)
+        return found
+
+    expected = results()
+    monkeypatch.setattr(polygons, "_BLOCK", 2 * 16)
+    assert torch.equal(results(), expected)
+
+
 def test_no_boxes() -> None:
     found = torch.zeros(0, 3)
     polygons.box_iou_rotated(torch.zeros(0, 5), torch.rand(3, 5), found, mode_flag=0, aligned=False)
