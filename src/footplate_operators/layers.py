@@ -174,8 +174,9 @@ def carafe_forward(
     carafe_naive_forward(features, masks, output, *settings, **named)
 
 
-def _psa_mask(
-    input: Tensor,
+def _rows_of_masks(
+    masks: Tensor,
+    attention: Tensor,
     psa_type: int,
     num_: int,
     h_feature: int,
@@ -184,26 +185,45 @@ def _psa_mask(
     w_mask: int,
     *_: int,
     **__: int,
-) -> Tensor:
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Yields views of the masks of each row of pixels, and of their part of the attention map.
+
+    The first view has shape (N, rows, w_mask, W), and the second one has shape (N, rows, W, W): for each pixel in the
+    last dimension, the mask rows that are in the map, and the neighbors there. Also yields the mask column of each
+    neighbor, in the shape of the second view, and whether there is one, of shape (W, W). See `psamask_forward`.
+    """
+    count, (height, width) = len(masks), masks.shape[2:]
+    masks = masks.view(count, h_mask, w_mask, height, width)
+    attention = attention.view(count, height, width, height, width)
+    if psa_type == 1:
+        attention = attention.permute(0, 3, 4, 1, 2)
+    place = torch.arange(width, device=masks.device)
+    column = place[:, None] - place + (w_mask - 1) // 2
+    inside = (column >= 0) & (column < w_mask)
+    for y in range(height):
+        top = y - (h_mask - 1) // 2  # the row of the map where the masks start
+        neighbors = attention[:, max(0, top) : top + h_mask, :, y]
+        columns = column.clamp(0, w_mask - 1).expand_as(neighbors)
+        yield masks[:, max(0, -top) : height - top, :, y], neighbors, columns, inside
+
+
+def psamask_forward(input: Tensor, output: Tensor, *settings: int, **named: int) -> None:
     """Converts PSA masks of shape (N, h_mask * w_mask, H, W) to an attention map of shape (N, H * W, H, W).
 
     A pixel's mask contains a weight for each neighbor. With type 0 (collect), dimension 1 of the map indexes the
-    neighbor, and the last two dimensions index the pixel. Type 1 (distribute) swaps these roles. The other
-    arguments are ignored.
+    neighbor, and the last two dimensions index the pixel. Type 1 (distribute) swaps these roles. See `_rows_of_masks`
+    for the settings, of which those for features are ignored.
     """
-    count, (height, width) = len(input), input.shape[2:]
-    sizes = (h_mask, w_mask, height, width)
-    i, j, y, x = torch.meshgrid(*(torch.arange(size, device=input.device) for size in sizes), indexing="ij")
-    padded = input.new_zeros(count, height + h_mask - 1, width + w_mask - 1, height, width)
-    padded[:, y + i, x + j, y, x] = input.view(count, *sizes)
-    top, left = (h_mask - 1) // 2, (w_mask - 1) // 2
-    output = padded[:, top : top + height, left : left + width]
-    if psa_type == 1:
-        output = output.permute(0, 3, 4, 1, 2)
-    return output.reshape(count, height * width, height, width)
+    output.zero_()
+    for masks, neighbors, columns, inside in _rows_of_masks(input, output, *settings, **named):
+        neighbors.copy_(torch.where(inside, masks.gather(2, columns), 0))
 
 
-psamask_forward, psamask_backward = operators(_psa_mask, forward="input output", backward="grad_output grad_input")
+def psamask_backward(grad_output: Tensor, grad_input: Tensor, *settings: int, **named: int) -> None:
+    """Writes the gradient of `psamask_forward` with respect to the masks to `grad_input`."""
+    grad_input.zero_()
+    for masks, neighbors, columns, inside in _rows_of_masks(grad_input, grad_output, *settings, **named):
+        masks.scatter_add_(2, columns, torch.where(inside, neighbors, 0))
 
 
 def masked_im2col_forward(
@@ -221,10 +241,12 @@ def masked_im2col_forward(
     `im` has shape (1, C, H, W), and `col` has shape (C * kernel size, pixels). `mask_h_idx` and `mask_w_idx` contain
     the rows and columns of the pixels.
     """
-    padded = F.pad(im, (pad_w, pad_w, pad_h, pad_h))[0]
     y = mask_h_idx.long() + torch.arange(kernel_h, device=im.device)[:, None]
     x = mask_w_idx.long() + torch.arange(kernel_w, device=im.device)[:, None]
-    col.copy_(padded[:, y[:, None], x[None]].reshape(col.shape))
+    patches = col.view(im.size(1), kernel_h, kernel_w, len(mask_h_idx))
+    for block in blocks(im.size(1), im, col):
+        padded = F.pad(im[0, block], (pad_w, pad_w, pad_h, pad_h))
+        patches[block] = padded[:, y[:, None], x[None]]
 
 
 def masked_col2im_forward(
