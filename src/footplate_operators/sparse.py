@@ -17,8 +17,6 @@ from math import prod
 import torch
 from torch import Tensor
 
-from footplate_operators.sampling import positions
-
 
 def get_indice_pairs_3d_forward(
     indices: Tensor,
@@ -68,37 +66,40 @@ def get_indice_pairs_3d_forward(
             valid, place = (place % steps == 0).all(1), place.div(steps, rounding_mode="floor")
         valid &= ((place >= 0) & (place < sizes)).all(1)
         targets.append(torch.where(valid, sample * prod(out_shape) + (place * weights).sum(1), -1))
-    numbers = torch.stack(targets)
     if subm:
         occupied, order = (sample * prod(out_shape) + (cells * weights).sum(1)).sort()
         found = indices
     else:
+        numbers = torch.cat(targets)
         occupied = torch.unique(numbers[numbers >= 0])
         order = torch.arange(len(occupied), device=device)
         rest = occupied[:, None] % prod(out_shape) // weights % sizes
         found = torch.cat([(occupied // prod(out_shape))[:, None], rest], 1).to(indices.dtype)
-    rows = torch.searchsorted(occupied, numbers).clamp(max=len(occupied) - 1)
-    hits = (numbers >= 0) & (occupied[rows] == numbers)
-    counts = hits.sum(1)
-    pairs = indices.new_full((len(numbers), 2, number), -1, dtype=torch.int32)
-    kernel, cell = hits.nonzero(as_tuple=True)
-    column = positions(counts)[1]
-    pairs[kernel, 0, column] = cell.int()
-    pairs[kernel, 1, column] = order[rows[kernel, cell]].int()
-    return [found, pairs, counts.int()]
+    pairs = indices.new_full((len(targets), 2, number), -1, dtype=torch.int32)
+    counts = []
+    for pair, target in zip(pairs, targets, strict=True):
+        cell = (target >= 0).nonzero()[:, 0]
+        row = torch.searchsorted(occupied, target[cell]).clamp_(max=len(occupied) - 1)
+        hits = occupied[row] == target[cell]  # in a submanifold convolution, the target may not be occupied
+        cell, row = cell[hits], row[hits]
+        pair[0, : len(cell)], pair[1, : len(cell)] = cell, order[row]
+        counts.append(len(cell))
+    return [found, pairs, torch.tensor(counts, dtype=torch.int32, device=device)]
 
 
 get_indice_pairs_2d_forward = get_indice_pairs_4d_forward = get_indice_pairs_3d_forward
 
 
+_PAIRS = 4096  # the number of pairs that are computed at once, to save memory
+
+
 def _pairs(pairs: Tensor, counts: Tensor, *, inverse: int = 0) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yields each kernel position that has pairs, with the rows of the input and output cells.
+    """Yields the pairs of each kernel position in blocks: the rows of the input and output cells.
 
     If `inverse` is set, exchanges input and output.
     """
     for position, count in enumerate(counts.tolist()):
-        if count:
-            source, target = pairs[position, :, :count].long()
+        for source, target in torch.split(pairs[position, :, :count].long(), _PAIRS, 1):
             yield (position, target, source) if inverse else (position, source, target)
 
 
@@ -119,7 +120,7 @@ def indice_conv_forward(
     kernels = filters.flatten(0, -3)
     out = features.new_zeros(num_out, filters.size(-1))
     for position, source, target in _pairs(pairs, counts, inverse=inverse):
-        out.index_add_(0, target, features[source] @ kernels[position])
+        out.index_add_(0, target, features.index_select(0, source) @ kernels[position])
     return out
 
 
@@ -144,8 +145,9 @@ def indice_conv_backward(
     kernels = filters.flatten(0, -3)
     grad, kernel_grads = torch.zeros_like(features), torch.zeros_like(kernels)
     for position, source, target in _pairs(pairs, counts, inverse=inverse):
-        grad.index_add_(0, source, out_grad[target] @ kernels[position].T)
-        kernel_grads[position] = features[source].T @ out_grad[target]
+        grads = out_grad.index_select(0, target)
+        grad.index_add_(0, source, grads @ kernels[position].T)
+        kernel_grads[position].addmm_(features.index_select(0, source).T, grads)
     return [grad, kernel_grads.view_as(filters)]
 
 

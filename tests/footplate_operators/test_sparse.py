@@ -39,7 +39,16 @@ def at(grid: Tensor, indices: Tensor) -> Tensor:
         (3, 2, 1, 1, False, True),
     ],
 )
-def test_convolution(size: int, stride: int, padding: int, dilation: int, subm: bool, transpose: bool) -> None:
+def test_convolution(
+    size: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    subm: bool,
+    transpose: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sparse, "_PAIRS", 4)  # so that there are several blocks
     indices, features = occupied_cells(4)
     filters = torch.randn(size, size, size, 4, 3, generator=RANDOM).requires_grad_()
     grid = dense(indices, features.requires_grad_(), 5, 6, 4)
