@@ -59,6 +59,25 @@ def _get_indice_pairs(
     return cells.clone() if subm else cells, pairs, counts
 
 
+def output_shape(
+    spatial_shape: Sequence[int],
+    ksize: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    out_padding: Sequence[int],
+    subm: bool,
+    transpose: bool,
+) -> list[int]:
+    """Returns the size of the output grid; see `get_indice_pairs`."""
+    if subm:
+        return list(spatial_shape)
+    axes = list(zip(spatial_shape, ksize, stride, padding, dilation, out_padding, strict=True))
+    if transpose:
+        return [(size - 1) * step - 2 * pad + kernel + extra for size, kernel, step, pad, _, extra in axes]
+    return [(size + 2 * pad - gap * (kernel - 1) - 1) // step + 1 for size, kernel, step, pad, gap, _ in axes]
+
+
 def get_indice_pairs(
     indices: Tensor,
     batch_size: int,
@@ -95,15 +114,10 @@ def get_indice_pairs(
         [value] * len(spatial_shape) if isinstance(value, int) else list(value)
         for value in (ksize, stride, padding, dilation, out_padding)
     )
-    axes = list(zip(spatial_shape, ksize, stride, padding, dilation, out_padding, strict=True))
-    if subm:
-        out_shape = list(spatial_shape)
-    elif transpose:
-        out_shape = [(size - 1) * step - 2 * pad + kernel + extra for size, kernel, step, pad, _, extra in axes]
-    else:
-        out_shape = [(size + 2 * pad - gap * (kernel - 1) - 1) // step + 1 for size, kernel, step, pad, gap, _ in axes]
-    settings = ksize, stride, padding, dilation, out_padding
-    return _get_indice_pairs(indices, batch_size, out_shape, list(spatial_shape), *settings, subm, transpose)
+    settings = ksize, stride, padding, dilation, out_padding, subm, transpose
+    return _get_indice_pairs(
+        indices, batch_size, output_shape(spatial_shape, *settings), list(spatial_shape), *settings
+    )
 
 
 def _cells(features: Tensor, filters: Tensor, pairs: Tensor, counts: Tensor, number: int, *_: bool) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate_operators.functional import get_indice_pairs, indice_conv, indice_inverse_conv, indice_maxpool
+from footplate_operators.functional.sparse import output_shape
 from footplate_operators.sizes import Pair, repeated
 
 
@@ -130,17 +131,6 @@ class RemoveGrid(SparseModule):
         return x
 
 
-def _output_size(
-    shape: Sequence[int],
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> list[int]:
-    sizes = zip(map(int, shape), kernel_size, stride, padding, dilation, strict=True)
-    return [(size + 2 * border - step * (kernel - 1) - 1) // move + 1 for size, kernel, move, border, step in sizes]
-
-
 class SparseConvolution(SparseModule):
     """Applies a convolution to sparse grids.
 
@@ -229,25 +219,14 @@ class SparseConvolution(SparseModule):
                 raise ValueError(f"No layer with indice_key={self.indice_key!r} ran before this inverse convolution.")
             _, cells, pairs, counts, shape = known
             return cells, pairs, counts, shape
-        settings = (self.kernel_size, self.stride, self.padding, self.dilation)
+        sizes = (self.kernel_size, self.stride, self.padding, self.dilation, self.output_padding)
+        settings = (list(map(int, input.spatial_shape)), *sizes, self.subm, self.transposed)
         if known is None:
-            shape = list(map(int, input.spatial_shape))
-            options = (self.output_padding, self.subm, self.transposed)
-            cells, pairs, counts = get_indice_pairs(input.indices, input.batch_size, shape, *settings, *options)
+            cells, pairs, counts = get_indice_pairs(input.indices, input.batch_size, *settings)
             input.indice_dict[self.indice_key] = (cells, input.indices, pairs, counts, input.spatial_shape)
         else:
             cells, _, pairs, counts, _ = known
-        if self.subm:
-            return cells, pairs, counts, input.spatial_shape
-        if not self.transposed:
-            return cells, pairs, counts, _output_size(input.spatial_shape, *settings)
-        sizes = zip(input.spatial_shape, *settings[:3], self.output_padding, strict=True)
-        return (
-            cells,
-            pairs,
-            counts,
-            [(int(size) - 1) * move - 2 * border + kernel + extra for size, kernel, move, border, extra in sizes],
-        )
+        return cells, pairs, counts, output_shape(*settings)
 
 
 class _Convolution(SparseConvolution):
@@ -356,11 +335,11 @@ class _MaxPool(SparseModule):
         )
 
     def forward(self, input: SparseConvTensor) -> SparseConvTensor:
-        settings = (self.kernel_size, self.stride, self.padding, self.dilation)
-        shape = list(map(int, input.spatial_shape))
-        cells, pairs, counts = get_indice_pairs(input.indices, input.batch_size, shape, *settings)
+        sizes = (self.kernel_size, self.stride, self.padding, self.dilation, [0] * self.ndim)
+        settings = (list(map(int, input.spatial_shape)), *sizes, False, False)
+        cells, pairs, counts = get_indice_pairs(input.indices, input.batch_size, *settings)
         output = indice_maxpool(input.features, pairs, counts, len(cells))
-        return input._with(output, cells, _output_size(shape, *settings))
+        return input._with(output, cells, output_shape(*settings))
 
 
 class SparseMaxPool2d(_MaxPool):
