@@ -13,6 +13,8 @@ Sources: He et al., Mask R-CNN (2017); Girshick, Fast R-CNN (2015); Dai et al., 
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -112,13 +114,23 @@ def _pool(features: Tensor, points: _Points, output: Tensor) -> None:
         output[:, block] = pooled.view(*output.shape[:1], *output.shape[2:], pooled.size(1)).permute(0, 3, 1, 2)
 
 
-def _pool_backward(grad_output: Tensor, points: _Points, grad_features: Tensor) -> None:
-    """Writes the gradient of `_pool` with respect to the features to `grad_features`."""
+def _pool_backward(
+    grad_output: Tensor,
+    points: _Points,
+    grad_features: Tensor,
+    *,
+    group: int = 1,
+    change: Callable[[Tensor], Tensor] = lambda grad: grad,
+) -> None:
+    """Writes the gradient of `_pool` with respect to the features to `grad_features`.
+
+    `change` turns the gradient of some groups of `group` channels into the gradient of the pooled features.
+    """
     count, channels, height, width = grad_features.shape
     gradient = RowGradient(*_pixels_of_points(points, height, width), count * height * width, points.samples.bin)
     del points
-    for block in _channel_blocks(channels):
-        rows = gradient(pixel_rows(grad_output[:, block]))
+    for block in _channel_blocks(channels, group):
+        rows = gradient(pixel_rows(change(grad_output[:, block])))
         grad_features[:, block] = rows.view(count, height, width, -1).permute(0, 3, 1, 2)
 
 
@@ -427,11 +439,9 @@ def riroi_align_rotated_backward(
 ) -> None:
     """Writes the gradient of `riroi_align_rotated_forward` with respect to the features to `grad_features`."""
     settings = (pooled_height, pooled_width, spatial_scale, num_samples)
-    grad_pooled = torch.empty_like(grad_output)
-    for block in blocks(len(rois), grad_output):
-        grad_pooled[block] = _turned(grad_output[block], rois[block], num_orientations, back=True)
     points = _rotated_points(rois, *settings, aligned=False, clockwise=clockwise)
-    _pool_backward(grad_pooled, points, grad_features)
+    turn = partial(_turned, rois=rois, num_orientations=num_orientations, back=True)
+    _pool_backward(grad_output, points, grad_features, group=num_orientations, change=turn)
 
 
 def _shifted_points(
