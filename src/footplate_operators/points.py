@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from footplate_operators.sampling import largest_of_groups, operators, positions
+from footplate_operators.sampling import blocks, largest_rows, operators, positions
 
 _CHUNK = 1 << 20  # the maximum number of pairs in memory
 
@@ -539,13 +539,13 @@ def dynamic_point_to_voxel_forward(feats: Tensor, coors: Tensor, reduce_type: st
     places = coors[inside]
     numbers, inverse, counts = torch.unique(_numbers(places.long()), return_inverse=True, return_counts=True)
     unique = places.new_empty(len(numbers), 3).index_copy_(0, inverse, places)
-    where = inverse[:, None].expand(-1, feats.size(1))
-    reduced = feats.new_zeros(len(unique), feats.size(1))
-    how = {"sum": "sum", "mean": "mean", "max": "amax"}[reduce_type]
-    reduced = reduced.scatter_reduce(0, where, feats[inside], how, include_self=False)
     of_point = inverse.new_full((len(feats),), -1)
     of_point[inside] = inverse
-    return [reduced, unique, of_point.to(coors.dtype), counts.to(coors.dtype)]
+    reduced = feats.new_zeros(len(unique) + 1, feats.size(1))
+    where = of_point % len(reduced)  # points outside are reduced to the last row
+    how = {"sum": "sum", "mean": "mean", "max": "amax"}[reduce_type]
+    reduced.scatter_reduce_(0, where[:, None].expand_as(feats), feats, how, include_self=False)
+    return [reduced[:-1], unique, of_point.to(coors.dtype), counts.to(coors.dtype)]
 
 
 def dynamic_point_to_voxel_backward(
@@ -558,13 +558,17 @@ def dynamic_point_to_voxel_backward(
     reduce_type: str,
 ) -> None:
     """Writes the gradient with respect to the point features to `grad_feats`."""
-    inside = coors_idx >= 0
-    voxel = coors_idx[inside].long()
-    grads = grad_reduced_feats[voxel]
-    if reduce_type == "mean":
-        grads = grads / reduce_count[voxel][:, None]
-    elif reduce_type == "max":
-        _, first = largest_of_groups(feats[inside], voxel, len(reduced_feats))
-        grads = grads * (first[voxel] == torch.arange(len(voxel), device=feats.device)[:, None])
+    points = (coors_idx >= 0).nonzero()[:, 0]
+    voxels, order = coors_idx[points].long().sort(stable=True)
+    points, counts = points[order], reduce_count.long()
+    starts = counts.cumsum(0) - counts
     grad_feats.zero_()
-    grad_feats[inside] = grads
+    arguments = grad_feats, grad_reduced_feats, feats, reduced_feats
+    for block in blocks(feats.size(1), *arguments, work=12 * feats.numel()):
+        grads = grad_reduced_feats[:, block]
+        if reduce_type == "max":
+            _, first = largest_rows(feats[:, block], points, starts)
+            grad_feats[:, block].scatter_(0, first, grads)  # a value belongs to one voxel
+        else:
+            grads = grads / counts[:, None] if reduce_type == "mean" else grads
+            grad_feats[:, block].index_copy_(0, points, grads[voxels])

@@ -25,7 +25,7 @@ from footplate_operators.sampling import (
     RowGradient,
     bilinear_corners,
     blocks,
-    largest_of_groups,
+    largest_rows,
     pixel_rows,
     positions,
     weight_gradient,
@@ -182,9 +182,9 @@ def roi_align_forward(
     indices = indices + (points.image * height * width)[:, None]
     for block in blocks(input.size(1), input, output, argmax_y, argmax_x):
         values = weighted_rows(pixel_rows(input[:, block]), indices, weights)
-        largest, first = largest_of_groups(values, points.samples.bin, len(rois) * aligned_height * aligned_width)
+        largest, first = largest_rows(values, torch.arange(len(values), device=values.device), points.samples.starts)
         for target, found in ((output, largest), (argmax_y, _at(points.y, first)), (argmax_x, _at(points.x, first))):
-            target[:, block] = found.view(len(rois), *bins, -1).permute(0, 3, 1, 2)
+            target[:, block] = found.view(len(rois), *bins, found.size(1)).permute(0, 3, 1, 2)
 
 
 def _at(coordinates: Tensor, positions: Tensor) -> Tensor:
@@ -255,16 +255,17 @@ def roi_pool_forward(
     first_column, last_column = _pixel_range(left, roi_width, pooled_width, width)
     rows, columns = (last_row - first_row)[:, :, None], (last_column - first_column)[:, None, :]
     counts = (rows.clamp(min=0) * columns.clamp(min=0)).flatten()
-    of_bin, within, _ = positions(counts)
+    of_bin, within, starts = positions(counts)
     roi = of_bin // (pooled_height * pooled_width)
     row, column = of_bin // pooled_width % pooled_height, of_bin % pooled_width
     bin_columns = (last_column - first_column)[roi, column]
     pixel = (first_row[roi, row] + within // bin_columns) * width + first_column[roi, column] + within % bin_columns
-    rows, pixel = rois[:, 0].long()[roi] * height * width + pixel, torch.cat((pixel, pixel.new_tensor([-1])))
-    for block in blocks(channels, input, output, argmax, work=40 * len(rows) * channels):
-        largest, first = largest_of_groups(pixel_rows(input[:, block])[rows], of_bin, len(counts))
-        for target, found in ((output, largest), (argmax, pixel[first])):
-            target[:, block] = found.view(len(rois), pooled_height, pooled_width, -1).permute(0, 3, 1, 2)
+    pixel, starts = (pixel + rois[:, 0].long()[roi] * height * width).int(), starts.int()
+    for block in _channel_blocks(channels):
+        largest, first = largest_rows(pixel_rows(input[:, block]), pixel, starts)
+        place = torch.where(first < 0, -1, first % (height * width))
+        for target, found in ((output, largest), (argmax, place)):
+            target[:, block] = found.view(len(rois), pooled_height, pooled_width, found.size(1)).permute(0, 3, 1, 2)
 
 
 def _pixel_range(start: Tensor, length: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:

@@ -156,24 +156,21 @@ def positions(counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return group, torch.arange(len(group), device=counts.device) - starts[group], starts
 
 
-def largest_of_groups(values: Tensor, group: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Returns the largest value in each group, and the position of its first occurrence.
+def largest_rows(rows: Tensor, indices: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the largest value of each column in groups of rows, and the row of its first occurrence in the group.
 
     Args:
-        values: Values of shape (S, C).
-        group: The group of each row of `values`, of shape (S,).
-        count: The number of groups.
+        rows: Rows of shape (R, C).
+        indices: The concatenated row indices of all groups, of shape (total,).
+        starts: The position in `indices` where each group starts, of shape (n,), with the dtype of `indices`.
 
     Returns:
-        The values and the positions, both of shape (count, C). Groups without rows have value 0 and position -1.
+        The values and the row indices, both of shape (n, C). Groups without rows have value 0 and index -1.
     """
-    where = group[:, None].expand_as(values)
-    largest = values.new_full((count, values.size(1)), float("-inf")).scatter_reduce(0, where, values, "amax")
-    position = torch.arange(len(values), device=values.device)[:, None].expand_as(values)
-    candidates = torch.where(values == largest[group], position, len(values))
-    first = torch.full_like(largest, len(values), dtype=torch.long).scatter_reduce(0, where, candidates, "amin")
-    empty = first == len(values)
-    return largest.masked_fill(empty, 0), first.masked_fill(empty, -1)
+    if indices.numel() == 0:
+        return rows.new_zeros(len(starts), rows.size(1)), starts.new_full((len(starts), rows.size(1)), -1)
+    largest, _, counts, first = torch.embedding_bag(rows, indices, starts, mode=2)
+    return largest, first.masked_fill_(counts[:, None] == 0, -1)
 
 
 def gradients(

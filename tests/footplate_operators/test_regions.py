@@ -97,6 +97,13 @@ def test_rotation_invariant_roi_align(samples: int, clockwise: bool) -> None:
     assert (gradient * step).sum().item() == pytest.approx(slope.item(), abs=1e-4)
 
 
+def test_maximum_pooling_without_rois() -> None:
+    features, rois, output, y, x = torch.rand(1, 2, 5, 5), torch.zeros(0, 5), *torch.zeros(3, 0, 2, 7, 7)
+    regions.roi_pool_forward(features, rois, output, y.int(), 7, 7, 1.0)
+    regions.roi_align_forward(features, rois, output, y, x, 7, 7, 1.0, 0, 0, True)
+    regions.roi_align_backward(output, rois, y, x, features, 7, 7, 1.0, 0, 0, True)
+
+
 def test_rotation_invariant_roi_align_without_rois() -> None:
     output, rois, gradient = torch.zeros(0, 8, 7, 7), torch.zeros(0, 6), torch.zeros(1, 8, 5, 5)
     regions.riroi_align_rotated_forward(torch.rand(1, 8, 5, 5), rois, output, 7, 7, 1.0, 2, 8, False)
