@@ -163,36 +163,65 @@ def _positions(indices: Tensor, features: Tensor) -> Tensor:
     return indices.long().flatten(1)[:, None].expand(-1, features.size(1), -1)
 
 
-def _gather_points(features: Tensor, indices: Tensor, *sizes: int, **named: int) -> Tensor:
-    """Returns the features of the points in `indices`, of shape (B, npoints), as a tensor of shape (B, C, npoints)."""
-    return features.gather(2, _positions(indices, features)).view(*features.shape[:2], *indices.shape[1:])
+def gather_points_forward(features: Tensor, indices: Tensor, output: Tensor, *sizes: int, **named: int) -> None:
+    """Writes the features of the points in `indices` to `output`.
+
+    The features have shape (B, C, N). `indices` has shape (B, npoints), and `output` has shape (B, C, npoints).
+    """
+    torch.gather(features.detach(), 2, _positions(indices, features), out=output.view(*features.shape[:2], -1))
 
 
-gather_points_forward, gather_points_backward = operators(
-    _gather_points, forward="features indices output", backward="grad_output indices grad_features"
-)
+def gather_points_backward(
+    grad_output: Tensor, indices: Tensor, grad_features: Tensor, *sizes: int, **named: int
+) -> None:
+    """Writes the gradient of `gather_points_forward` with respect to the features to `grad_features`."""
+    grad_features.zero_().scatter_add_(2, _positions(indices, grad_features), grad_output.flatten(2))
+
+
 # For groups of points, `indices` is (B, npoints, nsample) and the output is (B, C, npoints, nsample).
 group_points_forward, group_points_backward = gather_points_forward, gather_points_backward
 
 
-def _stack_group_points(
-    features: Tensor, counts: Tensor, indices: Tensor, index_counts: Tensor, *sizes: int, **named: int
-) -> Tensor:
-    """Groups the features of points. Returns a tensor of shape (sum of M, C, nsample).
+def _stacked_rows(indices: Tensor, index_counts: Tensor, counts: Tensor) -> Tensor:
+    """Returns the rows of points in the features of all samples; see `stack_group_points_forward`."""
+    starts = counts.long().cumsum(0) - counts.long()
+    return indices.long() + starts.repeat_interleave(index_counts.long())[:, None]
+
+
+def stack_group_points_forward(
+    features: Tensor,
+    counts: Tensor,
+    indices: Tensor,
+    index_counts: Tensor,
+    output: Tensor,
+    *sizes: int,
+    **named: int,
+) -> None:
+    """Groups the features of points. Writes them to `output`, of shape (sum of M, C, nsample).
 
     The features have shape (sum of N, C). `indices` are point indices within each sample, of shape (sum of M, nsample).
     `counts` and `index_counts` contain the numbers of points and groups in each sample.
     """
-    starts = counts.long().cumsum(0) - counts.long()
-    rows = indices.long() + starts.repeat_interleave(index_counts.long())[:, None]
-    return features[rows].transpose(1, 2)
+    rows = _stacked_rows(indices, index_counts, counts)
+    for block in blocks(len(rows), features, output):
+        selected = features.index_select(0, rows[block].flatten())  # faster than indexing
+        output[block] = selected.view(*rows[block].shape, -1).mT
 
 
-stack_group_points_forward, stack_group_points_backward = operators(
-    _stack_group_points,
-    forward="features counts indices index_counts output",
-    backward="grad_output indices index_counts counts grad_features",
-)
+def stack_group_points_backward(
+    grad_output: Tensor,
+    indices: Tensor,
+    index_counts: Tensor,
+    counts: Tensor,
+    grad_features: Tensor,
+    *sizes: int,
+    **named: int,
+) -> None:
+    """Writes the gradient of `stack_group_points_forward` with respect to the features to `grad_features`."""
+    rows = _stacked_rows(indices, index_counts, counts)
+    grad_features.zero_()
+    for block in blocks(len(rows), grad_output, grad_features):
+        grad_features.index_add_(0, rows[block].flatten(), grad_output[block].mT.flatten(0, 1))
 
 
 def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor, *sizes: int, **named: int) -> None:
@@ -210,7 +239,8 @@ def _three_interpolate(features: Tensor, indices: Tensor, weights: Tensor, *size
     The features have shape (B, C, M). `indices` and `weights`, of shape (B, N, 3), contain the three points and their
     weights for each sum.
     """
-    return (_gather_points(features, indices) * weights[:, None]).sum(-1)
+    gathered = features.gather(2, _positions(indices, features)).view(*features.shape[:2], *indices.shape[1:])
+    return (gathered * weights[:, None]).sum(-1)
 
 
 three_interpolate_forward, three_interpolate_backward = operators(
