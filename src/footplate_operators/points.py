@@ -426,14 +426,16 @@ def roiaware_pool3d_backward(
     pts_idx_of_voxels: Tensor, argmax: Tensor, grad_out: Tensor, grad_in: Tensor, pool_method: int
 ) -> None:
     """Adds the gradient with respect to the point features to `grad_in`, of shape (P, C)."""
-    if pool_method == 0:
-        rows = argmax.flatten(0, -2).long()
-        grad_in.scatter_add_(0, rows.clamp(min=0), torch.where(rows < 0, 0, grad_out.flatten(0, -2)))
-        return
-    counts, points = torch.tensor_split(pts_idx_of_voxels.flatten(0, -2).long(), [1], 1)
-    used = torch.arange(points.size(1), device=points.device) < counts
-    shares = grad_out.flatten(0, -2) / counts.clamp(min=1)
-    grad_in.index_add_(0, points[used], shares[used.nonzero()[:, 0]])
+    grads, lists = grad_out.flatten(0, -2), pts_idx_of_voxels.flatten(0, -2)
+    for block in blocks(len(lists), grads, argmax, lists):
+        if pool_method == 0:
+            rows = argmax.flatten(0, -2)[block].long()
+            grad_in.scatter_add_(0, rows.clamp(min=0), torch.where(rows < 0, 0, grads[block]))
+        else:
+            counts, points = torch.tensor_split(lists[block].long(), [1], 1)
+            used = torch.arange(points.size(1), device=points.device) < counts
+            shares = grads[block] / counts.clamp(min=1)
+            grad_in.index_add_(0, points[used], shares[used.nonzero()[:, 0]])
 
 
 def roipoint_pool3d_forward(
