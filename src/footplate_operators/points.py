@@ -7,6 +7,7 @@ Sources: Qi et al., PointNet++ (2017); Zhou and Tuzel, VoxelNet (2018).
 """
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -251,7 +252,42 @@ three_interpolate_forward, three_interpolate_backward = operators(
 )
 
 
-def _assign_score_withk(points: Tensor, centers: Tensor, scores: Tensor, neighbors: Tensor, **sizes: int) -> Tensor:
+class _Neighbors(NamedTuple):
+    """The neighbors of a block of centers in one sample.
+
+    Attributes:
+        place: The index of the sample and the slice of the centers.
+        points: The rows of the neighbors, of shape (centers * neighbors,).
+        centers: The rows of the centers, of shape (centers,).
+        changes: The features of the neighbors relative to their center, of shape (centers, neighbors, W, C).
+        scores: The weights, of shape (centers, neighbors, W).
+        valid: Whether the index of a neighbor is in range, of shape (centers, neighbors, 1).
+    """
+
+    place: tuple[int, slice]
+    points: Tensor
+    centers: Tensor
+    changes: Tensor
+    scores: Tensor
+    valid: Tensor
+
+
+def _neighbors(points: Tensor, centers: Tensor, scores: Tensor, neighbors: Tensor) -> Iterator[_Neighbors]:
+    """Yields the neighbors in blocks; see `assign_score_withk_forward` for the arguments."""
+    work = 2 * scores[0].numel() * points.size(3) * points.element_size()
+    for sample in range(len(points)):
+        for block in blocks(scores.size(1), points, centers, scores, work=work):
+            indices = neighbors[sample, block].long()
+            valid = (indices >= 0) & (indices < points.size(1))
+            near, center = indices.where(valid, 0).flatten(), indices[:, 0]
+            changes = points[sample].index_select(0, near).view(*indices.shape, *points.shape[2:])
+            changes -= centers[sample].index_select(0, center)[:, None]
+            yield _Neighbors((sample, block), near, center, changes, scores[sample, block], valid[..., None])
+
+
+def assign_score_withk_forward(
+    points: Tensor, centers: Tensor, scores: Tensor, neighbors: Tensor, output: Tensor, **sizes: int
+) -> None:
     """Sums the transformed features of neighbors, relative to their center, weighted by scores.
 
     A neighbor with an index that is out of range contributes nothing.
@@ -261,25 +297,36 @@ def _assign_score_withk(points: Tensor, centers: Tensor, scores: Tensor, neighbo
         centers: The same for the features of the points as centers.
         scores: The weights, of shape (B, centers, neighbors, W).
         neighbors: The indices of the neighbors, of shape (B, centers, neighbors). The first is the center itself.
+        output: An output, of shape (B, C, centers, neighbors).
         sizes: Ignored. This includes `aggregate`, which the compiled operator ignores as well.
-
-    Returns:
-        A tensor of shape (B, C, centers, neighbors).
     """
-    batch = torch.arange(len(points), device=points.device)[:, None, None]
-    valid = (neighbors >= 0) & (neighbors < points.size(1))
-    near, center = neighbors.where(valid, 0).long(), neighbors[:, :, :1].long()
-    change = points[batch, near] - centers[batch, center]
-    return torch.einsum("bnkwc,bnkw->bcnk", change, scores * valid[..., None])
+    for some in _neighbors(points, centers, scores, neighbors):
+        sample, block = some.place
+        sums = (some.scores * some.valid)[..., None, :] @ some.changes  # (centers, neighbors, 1, C)
+        output[sample, :, block] = sums[:, :, 0].permute(2, 0, 1)
 
 
-assign_score_withk_forward, assign_score_withk_backward = operators(
-    _assign_score_withk,
-    forward="points centers scores neighbors output",
-    backward="grad_output points centers scores neighbors grad_points grad_centers grad_scores",
-    sliced={"scores": 1, "neighbors": 1, "output": 2},
-    work=32,
-)
+def assign_score_withk_backward(
+    grad_output: Tensor,
+    points: Tensor,
+    centers: Tensor,
+    scores: Tensor,
+    neighbors: Tensor,
+    grad_points: Tensor,
+    grad_centers: Tensor,
+    grad_scores: Tensor,
+    **sizes: int,
+) -> None:
+    """Writes the gradients of `assign_score_withk_forward` to `grad_points`, `grad_centers` and `grad_scores`."""
+    grad_points.zero_()
+    grad_centers.zero_()
+    for some in _neighbors(points, centers, scores, neighbors):
+        sample, block = some.place
+        grad = grad_output[sample, :, block].permute(1, 2, 0) * some.valid
+        grad_scores[sample, block] = (some.changes @ grad[..., None])[..., 0]
+        torch.mul(some.scores[..., None], grad[:, :, None], out=some.changes)  # now their gradient
+        grad_points[sample].index_add_(0, some.points, some.changes.flatten(0, 1))
+        grad_centers[sample].index_add_(0, some.centers, some.changes.sum(1), alpha=-1)
 
 
 def chamfer_distance_forward(

@@ -1,10 +1,12 @@
 """Compares operators on point clouds with plain loops."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
 
-from footplate_operators import points
+from footplate_operators import points, sampling
 
 RANDOM = torch.Generator().manual_seed(7)
 
@@ -118,6 +120,26 @@ def test_three_interpolate() -> None:
     torch.testing.assert_close(output[1], expected)
     points.three_interpolate_backward(torch.ones_like(output), index, weight, gradient, 2, 3, 4, 6)
     assert (gradient * features).sum().item() == pytest.approx(output.sum().item(), rel=1e-5)
+
+
+def test_assignment_of_scores_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "_SMALLEST_BLOCK", 1)
+    features, centers = cloud(2, 9, 3, 4).requires_grad_(), cloud(2, 9, 3, 4).requires_grad_()
+    scores, neighbors = cloud(2, 7, 5, 3).requires_grad_(), torch.randint(9, (2, 7, 5), generator=RANDOM)
+    neighbors[:, 2, 1:3] = torch.tensor([-1, 9])  # out of range
+    output, expected = torch.zeros(2, 4, 7, 5), torch.zeros(2, 4, 7, 5)
+    for sample, place, near in product(range(2), range(7), range(5)):
+        row, center = neighbors[sample, place, near], neighbors[sample, place, 0]
+        if 0 <= row < 9:
+            change = features[sample, row] - centers[sample, center]
+            expected[sample, :, place, near] = scores[sample, place, near] @ change
+    inputs = features.detach(), centers.detach(), scores.detach(), neighbors
+    points.assign_score_withk_forward(*inputs, output)
+    assert torch.allclose(output, expected, atol=1e-6)
+    grad, gradients = cloud(2, 4, 7, 5), [torch.ones_like(each) for each in inputs[:3]]
+    points.assign_score_withk_backward(grad, *inputs, *gradients)
+    for found, wanted in zip(gradients, torch.autograd.grad(expected, (features, centers, scores), grad), strict=True):
+        assert torch.allclose(found, wanted, atol=1e-6)
 
 
 def test_chamfer_distance() -> None:
