@@ -15,6 +15,7 @@ from torch import Tensor
 
 from footplate_operators.compiled import compiled_operators, compute_type
 from footplate_operators.polygons import overlaps, quadrilateral_overlaps, rotated_box_corners
+from footplate_operators.sampling import blocks
 
 _Array = npt.NDArray[Any]
 
@@ -248,12 +249,13 @@ def bbox_overlaps(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, align
 
     The boxes have shapes (N, 4) and (M, 4). Writes the result to `ious`, of shape (N, M), or (N,) if `aligned` is set.
     """
-    first, second = (boxes1, boxes2) if aligned else (boxes1[:, None], boxes2[None])
 
     def area(boxes: Tensor) -> Tensor:
         return (boxes[..., 2] - boxes[..., 0] + offset) * (boxes[..., 3] - boxes[..., 1] + offset)
 
-    corner = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])
-    shared = (corner + offset).clamp(min=0).prod(-1)
-    whole = area(first) if mode == 1 else area(first) + area(second) - shared
-    ious.copy_((shared / whole.clamp(min=max(offset, 1e-6))).view_as(ious))
+    for block in blocks(len(boxes1), boxes1, boxes2, ious):
+        first, second = (boxes1[block], boxes2[block]) if aligned else (boxes1[block, None], boxes2)
+        corner = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])
+        shared = (corner + offset).clamp(min=0).prod(-1)
+        whole = area(first) if mode == 1 else area(first) + area(second) - shared
+        ious[block] = shared / whole.clamp(min=max(offset, 1e-6))
