@@ -89,6 +89,39 @@ def test_attention(tmp_path: Path) -> None:
     assert ratio(EXTENSION.ms_deform_attn_backward, tensors, tmp_path, 64) < 1.5
 
 
+def test_groups_of_points(tmp_path: Path) -> None:
+    features, output = torch.rand(2, 64, 2048), torch.zeros(2, 64, 512, 32)
+    indices = torch.randint(2048, (2, 512, 32), dtype=torch.int32)
+    assert ratio(EXTENSION.group_points_forward, (features, indices, output), tmp_path) < 1.5
+    assert ratio(EXTENSION.group_points_backward, (output, indices, features), tmp_path) < 1.5
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean", "max"])
+def test_dynamic_scatter(reduction: str, tmp_path: Path) -> None:
+    features, cells = torch.rand(20_000, 64), torch.randint(25, (20_000, 3), dtype=torch.int32)
+    outputs = EXTENSION.dynamic_point_to_voxel_forward(features, cells, reduction)
+    allowed = 1.5 + sum(each.nbytes for each in outputs) / (features.nbytes + cells.nbytes)
+    assert ratio(EXTENSION.dynamic_point_to_voxel_forward, (features, cells), tmp_path, reduction) < allowed
+    reduced, _, voxels, counts = outputs
+    tensors = torch.zeros_like(features), torch.ones_like(reduced), features, reduced, voxels, counts
+    assert ratio(EXTENSION.dynamic_point_to_voxel_backward, tensors, tmp_path, reduction) < 1.5
+
+
+def test_attention_masks(tmp_path: Path) -> None:
+    masks, output, settings = (
+        torch.rand(2, 39 * 39, 20, 20),
+        torch.zeros(2, 400, 20, 20),
+        (0, 2, 20, 20, 39, 39, 19, 19),
+    )
+    assert ratio(EXTENSION.psamask_forward, (masks, output), tmp_path, *settings) < 1.5
+    assert ratio(EXTENSION.psamask_backward, (output, masks), tmp_path, *settings) < 1.5
+
+
+def test_overlaps_of_rotated_boxes(tmp_path: Path) -> None:
+    boxes, overlaps = torch.rand(2000, 5), torch.zeros(2000, 50)
+    assert peak(lambda: EXTENSION.box_iou_rotated(boxes, boxes[:50], overlaps, 0, False), tmp_path) < 16 * MIB
+
+
 def test_nms_of_many_boxes(tmp_path: Path) -> None:
     corners = torch.rand(10_000, 2) * 1000
     boxes, scores = torch.cat((corners, corners + 50), 1), torch.rand(10_000)
