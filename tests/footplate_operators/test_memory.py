@@ -56,7 +56,7 @@ def test_the_meter_finds_a_temporary_tensor(tmp_path: Path) -> None:
 def test_roi_align(tmp_path: Path) -> None:
     features, output, empty = torch.rand(1, 256, 50, 50), torch.zeros(64, 256, 7, 7), torch.empty(0)
     corners = torch.rand(64, 2) * 30
-    rois = torch.cat((torch.zeros(64, 1), corners, corners + 14), 1)
+    rois = torch.cat((torch.zeros(64, 1), corners, corners + 13.5), 1)  # four points per bin
     settings = (7, 7, 1.0, 0, 1, True)
     assert ratio(EXTENSION.roi_align_forward, (features, rois, output, empty, empty), tmp_path, *settings) < 1.5
     tensors = torch.ones_like(output), rois, empty, empty, torch.zeros_like(features)
