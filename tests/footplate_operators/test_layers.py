@@ -37,6 +37,16 @@ def test_focal_loss(kind: str, weighted: bool) -> None:
     torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), leaf)[0])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_sigmoid_focal_loss_of_confident_mistakes(dtype: torch.dtype) -> None:
+    logits, target = torch.tensor([[-30.0, 40.0], [200.0, -200.0]], dtype=dtype), torch.tensor([0, -1])
+    loss, gradient = torch.zeros_like(logits), torch.zeros_like(logits)
+    layers.sigmoid_focal_loss_forward(logits, target, torch.empty(0), loss, 2.0, 0.25)
+    layers.sigmoid_focal_loss_backward(logits, target, torch.empty(0), gradient, 2.0, 0.25)
+    assert loss.tolist() == [[7.5, 30.0], [60.0, 0.0]]  # at most 80 before the factor
+    assert gradient.tolist() == [[-0.25, 0.75], [0.75, 0.0]]
+
+
 @pytest.mark.parametrize("naive", [True, False])
 def test_carafe(naive: bool) -> None:
     kernel, groups, scale = 3, 2, 2
