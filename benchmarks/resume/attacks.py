@@ -32,7 +32,7 @@ class Attack:
         kind: A key of `COUNTS`.
         signal: What the task does to its process, for `RESUME_ATTACK`.
         call: What is done to a system call, for `RESUME_CALL`.
-        truncate: Whether half of the largest file of the newest checkpoint is cut off before the restart.
+        truncate: Whether half of the newest large file is cut off before the restart.
         workers: The number of worker processes of the restarted run.
         processes: The number of training processes of the restarted run.
     """
@@ -61,6 +61,8 @@ def plan(reference: Outcome, seed: int, counts: dict[str, int]) -> list[Attack]:
     validations = sorted({(line["batch"], line["validation"]) for line in reference.records if "validation" in line})
     ends = sorted({batch for batch, _ in validations if begin <= batch})
     later = [batch for batch in saves if begin <= batch < last]
+    # In the second half, each engine has saved at least twice and could go back to the save before.
+    half = [batch for batch in batches if batch > last / 2 + 2]
     attacks = []
     for kind, count in counts.items():
         for number in range(count):
@@ -74,15 +76,15 @@ def plan(reference: Outcome, seed: int, counts: dict[str, int]) -> list[Attack]:
             elif kind == "epoch end":
                 signal.update(batch=generator.choice(ends[:-1]) + 1, place="forward")
             elif kind in ("SIGTERM", "SIGINT"):
-                signal["signal"] = kind
+                # The same batch for each engine and both signals: much depends on whether the last save ended an epoch.
+                signal.update(signal=kind, batch=random.Random(seed).choice(half))
             elif kind in ("save", "full disk"):
                 batch = generator.choice(later)
                 call = generator.choice([each for each in saves[batch] if kind == "save" or each.size])
                 how = "full" if kind == "full disk" else "tear" if call.name == "write" and number % 2 else "kill"
                 attack = Attack(kind, None, f"{batch} {call.number} {how}")
             elif kind == "truncated":
-                # In the second half, each engine has saved at least twice and could go back to the save before.
-                signal["batch"] = generator.choice([batch for batch in batches if batch > last / 2 + 2])
+                signal["batch"] = generator.choice(half)
                 attack = Attack(kind, signal, truncate=True)
             elif kind == "workers":
                 attack = Attack(kind, signal, workers=1)

@@ -4,7 +4,9 @@ See https://huggingface.co/docs/accelerate/usage_guides/checkpoint and
 https://pytorch.org/data/0.11/stateful_dataloader_tutorial.html.
 """
 
+import os
 import random
+import shutil
 
 import numpy as np
 import task
@@ -26,6 +28,14 @@ class Images(task.Images):
         random.setstate(states["python"])
         np.random.set_state(states["numpy"])
         torch.set_rng_state(states["torch"])
+
+
+def save(name):
+    """Saves the state to a folder that is complete as soon as it has its name."""
+    accelerator.save_state(str(folder / "new"))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        os.replace(folder / "new", folder / name)
 
 
 class Best:
@@ -71,9 +81,10 @@ accelerator.register_for_checkpointing(averaged, best)
 
 steps_per_epoch = task.OPTIMIZER_STEPS // task.EPOCHS
 completed_steps = 0
+shutil.rmtree(folder / "new", ignore_errors=True)  # an incomplete save
 if arguments.resume and (checkpoints := [*folder.glob("step_*"), *folder.glob("epoch_*")]):
     newest = max(checkpoints, key=lambda path: path.stat().st_ctime)
-    accelerator.load_state(str(newest), load_kwargs={"weights_only": False})  # random states are no tensors
+    accelerator.load_state(str(newest))
     kind, number = newest.name.split("_")
     completed_steps = int(number) if kind == "step" else (int(number) + 1) * steps_per_epoch
 starting_epoch, resume_step = divmod(completed_steps, steps_per_epoch)
@@ -96,7 +107,7 @@ for epoch in range(starting_epoch, task.EPOCHS):
             averaged.update_parameters(accelerator.unwrap_model(net))
             # The end of an epoch is saved after validation.
             if completed_steps % (task.SAVE_EVERY // task.ACCUMULATE) == 0 and completed_steps % steps_per_epoch != 0:
-                accelerator.save_state(str(folder / f"step_{completed_steps}"))
+                save(f"step_{completed_steps}")
     net.eval()
     correct = 0
     with torch.no_grad():
@@ -108,7 +119,7 @@ for epoch in range(starting_epoch, task.EPOCHS):
     if accuracy > best.accuracy:
         best.accuracy = accuracy
         accelerator.save_model(net, str(folder / "best"))
-    accelerator.save_state(str(folder / f"epoch_{epoch}"))
+    save(f"epoch_{epoch}")
 accelerator.end_training()
 if accelerator.is_main_process:
     log = EventAccumulator(str(folder / "log")).Reload()

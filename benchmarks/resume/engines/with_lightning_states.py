@@ -86,6 +86,7 @@ newest = ModelCheckpoint(
     save_top_k=2,
     save_last=True,
     every_n_train_steps=task.SAVE_EVERY // task.ACCUMULATE,
+    save_on_train_epoch_end=False,  # the save at an epoch's end comes after validation
 )
 best = ModelCheckpoint(arguments.folder, "best", monitor="accuracy", mode="max", enable_version_counter=False)
 trainer = lightning.Trainer(
@@ -93,12 +94,10 @@ trainer = lightning.Trainer(
     devices=arguments.processes,
     strategy="ddp" if arguments.processes > 1 else "auto",
     deterministic=True,
-    # Steps instead of epochs: a stateful loader that was saved at the end of an epoch resumes with an empty epoch.
-    max_epochs=-1,
-    max_steps=task.OPTIMIZER_STEPS,
+    max_epochs=task.EPOCHS,
     accumulate_grad_batches=task.ACCUMULATE,
     gradient_clip_val=task.CLIP_NORM,
-    callbacks=[EMAWeightAveraging(decay=task.AVERAGE_DECAY, use_buffers=False), RandomStates(), newest, best],
+    callbacks=[EMAWeightAveraging(decay=task.AVERAGE_DECAY, use_buffers=False), RandomStates(), best, newest],
     logger=CSVLogger(arguments.folder, name="log", flush_logs_every_n_steps=1),
     log_every_n_steps=1,
     num_sanity_val_steps=0,
