@@ -22,7 +22,7 @@ from footplate_operators.sampling import blocks, gradients, operators
 
 
 class _FocalTerms(NamedTuple):
-    """What the focal losses `balance * error**gamma * entropy` of some rows depend on; each has shape (rows, C).
+    """The terms of `balance * error**gamma * entropy` for a block of rows. Tensors have shape (rows, C).
 
     Attributes:
         rows: The slice of the rows.
@@ -40,6 +40,8 @@ class _FocalTerms(NamedTuple):
 
 
 def _focal_terms(input: Tensor, target: Tensor, weight: Tensor, alpha: float, output: Tensor) -> Iterator[_FocalTerms]:
+    if not input.numel():
+        return
     # Scattering one sign per row is faster than comparing each class with the target.
     place = target.long().clamp(0, input.size(1) - 1)[:, None]
     change = torch.where(place == target[:, None], -1.0, 1.0).to(compute_type(input))

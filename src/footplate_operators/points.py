@@ -169,7 +169,8 @@ def gather_points_forward(features: Tensor, indices: Tensor, output: Tensor, *si
 
     The features have shape (B, C, N). `indices` has shape (B, npoints), and `output` has shape (B, C, npoints).
     """
-    torch.gather(features.detach(), 2, _positions(indices, features), out=output.view(*features.shape[:2], -1))
+    output = output.view(*features.shape[:2], indices.shape[1:].numel())
+    torch.gather(features.detach(), 2, _positions(indices, features), out=output)
 
 
 def gather_points_backward(
@@ -206,7 +207,7 @@ def stack_group_points_forward(
     rows = _stacked_rows(indices, index_counts, counts)
     for block in blocks(len(rows), features, output):
         selected = features.index_select(0, rows[block].flatten())  # faster than indexing
-        output[block] = selected.view(*rows[block].shape, -1).mT
+        output[block] = selected.view(*rows[block].shape, features.size(1)).mT
 
 
 def stack_group_points_backward(
@@ -274,12 +275,13 @@ class _Neighbors(NamedTuple):
 
 def _neighbors(points: Tensor, centers: Tensor, scores: Tensor, neighbors: Tensor) -> Iterator[_Neighbors]:
     """Yields the neighbors in blocks; see `assign_score_withk_forward` for the arguments."""
-    work = 2 * scores[0].numel() * points.size(3) * points.element_size()
+    work = 2 * scores.shape[1:].numel() * points.size(3) * points.element_size()
     for sample in range(len(points)):
         for block in blocks(scores.size(1), points, centers, scores, work=work):
             indices = neighbors[sample, block].long()
             valid = (indices >= 0) & (indices < points.size(1))
-            near, center = indices.where(valid, 0).flatten(), indices[:, 0]
+            indices = indices.where(valid, 0)
+            near, center = indices.flatten(), indices[:, 0]
             changes = points[sample].index_select(0, near).view(*indices.shape, *points.shape[2:])
             changes -= centers[sample].index_select(0, center)[:, None]
             yield _Neighbors((sample, block), near, center, changes, scores[sample, block], valid[..., None])
@@ -300,10 +302,10 @@ def assign_score_withk_forward(
         output: An output, of shape (B, C, centers, neighbors).
         sizes: Ignored. This includes `aggregate`, which the compiled operator ignores as well.
     """
-    for some in _neighbors(points, centers, scores, neighbors):
-        sample, block = some.place
-        sums = (some.scores * some.valid)[..., None, :] @ some.changes  # (centers, neighbors, 1, C)
-        output[sample, :, block] = sums[:, :, 0].permute(2, 0, 1)
+    for block in _neighbors(points, centers, scores, neighbors):
+        sample, place = block.place
+        sums = (block.scores * block.valid)[..., None, :] @ block.changes  # (centers, neighbors, 1, C)
+        output[sample, :, place] = sums[:, :, 0].permute(2, 0, 1)
 
 
 def assign_score_withk_backward(
@@ -320,13 +322,13 @@ def assign_score_withk_backward(
     """Writes the gradients of `assign_score_withk_forward` to `grad_points`, `grad_centers` and `grad_scores`."""
     grad_points.zero_()
     grad_centers.zero_()
-    for some in _neighbors(points, centers, scores, neighbors):
-        sample, block = some.place
-        grad = grad_output[sample, :, block].permute(1, 2, 0) * some.valid
-        grad_scores[sample, block] = (some.changes @ grad[..., None])[..., 0]
-        torch.mul(some.scores[..., None], grad[:, :, None], out=some.changes)  # now their gradient
-        grad_points[sample].index_add_(0, some.points, some.changes.flatten(0, 1))
-        grad_centers[sample].index_add_(0, some.centers, some.changes.sum(1), alpha=-1)
+    for block in _neighbors(points, centers, scores, neighbors):
+        sample, place = block.place
+        grad = grad_output[sample, :, place].permute(1, 2, 0) * block.valid
+        grad_scores[sample, place] = (block.changes @ grad[..., None])[..., 0]
+        torch.mul(block.scores[..., None], grad[:, :, None], out=block.changes)  # now their gradient
+        grad_points[sample].index_add_(0, block.points, block.changes.flatten(0, 1))
+        grad_centers[sample].index_add_(0, block.centers, block.changes.sum(1), alpha=-1)
 
 
 def chamfer_distance_forward(

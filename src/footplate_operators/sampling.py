@@ -169,7 +169,7 @@ def largest_rows(rows: Tensor, indices: Tensor, starts: Tensor) -> tuple[Tensor,
     """
     if indices.numel() == 0:
         return rows.new_zeros(len(starts), rows.size(1)), starts.new_full((len(starts), rows.size(1)), -1)
-    largest, _, counts, first = torch.embedding_bag(rows, indices, starts, mode=2)
+    largest, _, counts, first = torch.embedding_bag(rows, indices, starts, mode=2)  # the maximum
     return largest, first.masked_fill_(counts[:, None] == 0, -1)
 
 

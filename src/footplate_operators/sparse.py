@@ -80,7 +80,7 @@ def get_indice_pairs_3d_forward(
     for pair, target in zip(pairs, targets, strict=True):
         cell = (target >= 0).nonzero()[:, 0]
         row = torch.searchsorted(occupied, target[cell]).clamp_(max=len(occupied) - 1)
-        hits = occupied[row] == target[cell]  # in a submanifold convolution, the target may not be occupied
+        hits = (occupied[row] == target[cell]).nonzero()[:, 0]  # in a submanifold convolution, a target may be empty
         cell, row = cell[hits], row[hits]
         pair[0, : len(cell)], pair[1, : len(cell)] = cell, order[row]
         counts.append(len(cell))
@@ -90,7 +90,8 @@ def get_indice_pairs_3d_forward(
 get_indice_pairs_2d_forward = get_indice_pairs_4d_forward = get_indice_pairs_3d_forward
 
 
-_PAIRS = 4096  # the number of pairs that are computed at once, to save memory
+# The number of pairs that are computed at once, to save memory. On a GPU, each block takes time to launch.
+_PAIRS, _GPU_PAIRS = 1 << 12, 1 << 18
 
 
 def _pairs(pairs: Tensor, counts: Tensor, *, inverse: int = 0) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -98,9 +99,11 @@ def _pairs(pairs: Tensor, counts: Tensor, *, inverse: int = 0) -> Iterator[tuple
 
     If `inverse` is set, exchanges input and output.
     """
+    size = _PAIRS if pairs.device.type == "cpu" else _GPU_PAIRS
     for position, count in enumerate(counts.tolist()):
-        for source, target in torch.split(pairs[position, :, :count].long(), _PAIRS, 1):
-            yield (position, target, source) if inverse else (position, source, target)
+        if count:
+            for source, target in torch.split(pairs[position, :, :count].long(), size, 1):
+                yield (position, target, source) if inverse else (position, source, target)
 
 
 def indice_conv_forward(

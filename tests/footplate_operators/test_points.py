@@ -100,6 +100,15 @@ def test_groups_of_points() -> None:
     assert gradient[:, 0].tolist() == [index[batch].flatten().bincount(minlength=10).tolist() for batch in range(2)]
 
 
+def test_groups_of_nothing() -> None:
+    for samples, channels, groups, size in ((0, 3, 4, 2), (2, 0, 4, 2), (2, 3, 0, 2), (2, 3, 4, 0)):
+        features, output = torch.rand(samples, channels, 5), torch.rand(samples, channels, groups, size)
+        index = torch.zeros(samples, groups, size, dtype=torch.int32)
+        points.group_points_forward(features, index, output, samples, channels, 5, groups, size)
+        points.group_points_backward(output, index, features, samples, channels, 5, groups, size)
+        assert not features.any()
+
+
 def test_groups_on_stacked_samples() -> None:
     features, index = cloud(5, 3), torch.tensor([[0, 1], [2, 0], [1, 1]], dtype=torch.int32)
     counts = torch.tensor([3, 2], dtype=torch.int32), torch.tensor([2, 1], dtype=torch.int32)
@@ -127,6 +136,7 @@ def test_assignment_of_scores_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None
     features, centers = cloud(2, 9, 3, 4).requires_grad_(), cloud(2, 9, 3, 4).requires_grad_()
     scores, neighbors = cloud(2, 7, 5, 3).requires_grad_(), torch.randint(9, (2, 7, 5), generator=RANDOM)
     neighbors[:, 2, 1:3] = torch.tensor([-1, 9])  # out of range
+    neighbors[:, 3] = -1  # a center without points around it
     output, expected = torch.zeros(2, 4, 7, 5), torch.zeros(2, 4, 7, 5)
     for sample, place, near in product(range(2), range(7), range(5)):
         row, center = neighbors[sample, place, near], neighbors[sample, place, 0]
