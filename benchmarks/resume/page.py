@@ -1,6 +1,7 @@
 """Writes docs/resume-table.md from the lines of results and the remarks on each engine."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -153,11 +154,16 @@ def _figures(engines: list[str], remarks: dict[str, Any], lines: list[dict[str, 
                 f"{state} {count}" for state, count in Counter(line["log"] for line in done).most_common() if state
             )
             or "–",
-            ", ".join(sorted({name for line in done if is_exact(line) for name in line["lost"]})) or "none",
+            ", ".join(sorted({name for line in done if is_exact(line) for name in _lost(line)})) or "none",
             remarks[engine].get("said", "–"),
         ]
         rows.append(row)
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _lost(line: dict[str, Any]) -> set[str]:
+    """Returns the files that the restarted run lacks. Another version of a name, such as `last-v1.ckpt`, counts."""
+    return set(line["lost"]) - {re.sub(r"-v\d+(?=\.)", "", name) for name in line["left"]}
 
 
 def _details(remark: dict[str, Any], lines: list[dict[str, Any]]) -> str:
