@@ -100,7 +100,9 @@ def _cell(remark: dict[str, Any], lines: list[dict[str, Any]], kind: str) -> str
         often = f"{count} of {count}" if len(counted) == 1 else str(count)
         if words == "exact":
             parts.append(f"**exact** {often}" if len(counted) == 1 else f"exact {often}")
-        elif words in _FAILURES or kind not in remark.get("not_promised", []):
+        elif kind not in remark.get("not_promised", []) or (
+            words in _FAILURES and kind not in ("workers", "processes")
+        ):
             parts.append(f"{words} {often}")
         else:
             parts.append(f"{words} {often} (not promised)")

@@ -88,7 +88,14 @@ newest = ModelCheckpoint(
     every_n_train_steps=task.SAVE_EVERY // task.ACCUMULATE,
     save_on_train_epoch_end=False,  # the save at an epoch's end comes after validation
 )
-best = ModelCheckpoint(arguments.folder, "best", monitor="accuracy", mode="max", enable_version_counter=False)
+best = ModelCheckpoint(
+    arguments.folder,
+    "best",
+    monitor="accuracy",
+    mode="max",
+    enable_version_counter=False,
+    save_on_train_epoch_end=False,  # before `newest`, which saves the best score
+)
 trainer = lightning.Trainer(
     accelerator="cpu",
     devices=arguments.processes,
