@@ -1,5 +1,7 @@
 """Compares losses and layers with plain loops and with autograd."""
 
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -45,6 +47,27 @@ def test_sigmoid_focal_loss_of_confident_mistakes(dtype: torch.dtype) -> None:
     layers.sigmoid_focal_loss_backward(logits, target, torch.empty(0), gradient, 2.0, 0.25)
     assert loss.tolist() == [[7.5, 30.0], [60.0, 0.0]]  # at most 80 before the factor
     assert gradient.tolist() == [[-0.25, 0.75], [0.75, 0.0]]
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_psa_masks_smaller_than_the_map(kind: int) -> None:
+    (rows, columns), (height, width) = (3, 5), (4, 6)
+    masks = torch.randn(2, rows * columns, height, width, generator=RANDOM)
+    output, expected = torch.rand(2, height * width, height, width), torch.zeros(2, height * width, height, width)
+    for y, x, row, column in product(range(height), range(width), range(rows), range(columns)):
+        near_y, near_x = y + row - rows // 2, x + column - columns // 2
+        if 0 <= near_y < height and 0 <= near_x < width:
+            own, near, value = y * width + x, near_y * width + near_x, masks[:, row * columns + column, y, x]
+            if kind == 0:
+                expected[:, near, y, x] = value
+            else:
+                expected[:, own, near_y, near_x] = value
+    settings = kind, 2, height, width, rows, columns, rows // 2, columns // 2
+    layers.psamask_forward(masks, output, *settings)
+    assert torch.equal(output, expected)
+    grad, gradient = torch.randn(expected.shape, generator=RANDOM), torch.rand_like(masks)
+    layers.psamask_backward(grad, gradient, *settings)
+    torch.testing.assert_close((gradient * masks).sum(), (grad * expected).sum())
 
 
 @pytest.mark.parametrize("naive", [True, False])
