@@ -59,10 +59,11 @@ def plan(reference: Outcome, seed: int, counts: dict[str, int]) -> list[Attack]:
     begin = min(saves) + 2
     batches = range(begin, last + 1)
     validations = sorted({(line["batch"], line["validation"]) for line in reference.records if "validation" in line})
-    ends = sorted({batch for batch, _ in validations if begin <= batch})
+    validations = [(batch, index) for batch, index in validations if begin <= batch]
+    ends = sorted({batch for batch, _ in validations})
     later = [batch for batch in saves if begin <= batch < last]
     # In the second half, each engine has saved at least twice and could go back to the save before.
-    half = [batch for batch in batches if batch > last / 2 + 2]
+    second_half = [batch for batch in batches if batch > last / 2 + 2]
     attacks = []
     for kind, count in counts.items():
         for number in range(count):
@@ -71,20 +72,20 @@ def plan(reference: Outcome, seed: int, counts: dict[str, int]) -> list[Attack]:
                 signal["place"] = "backward"
             attack = Attack(kind, signal)
             if kind == "validation":
-                batch, index = generator.choice([each for each in validations if each[0] in ends])
+                batch, index = generator.choice(validations)
                 signal.update(batch=batch, place="validation", index=index)
             elif kind == "epoch end":
                 signal.update(batch=generator.choice(ends[:-1]) + 1, place="forward")
             elif kind in ("SIGTERM", "SIGINT"):
                 # The same batch for each engine and both signals: much depends on whether the last save ended an epoch.
-                signal.update(signal=kind, batch=random.Random(seed).choice(half))
+                signal.update(signal=kind, batch=random.Random(seed).choice(second_half))
             elif kind in ("save", "full disk"):
                 batch = generator.choice(later)
                 call = generator.choice([each for each in saves[batch] if kind == "save" or each.size])
                 how = "full" if kind == "full disk" else "tear" if call.name == "write" and number % 2 else "kill"
                 attack = Attack(kind, None, f"{batch} {call.number} {how}")
             elif kind == "truncated":
-                signal["batch"] = generator.choice(half)
+                signal["batch"] = generator.choice(second_half)
                 attack = Attack(kind, signal, truncate=True)
             elif kind == "workers":
                 attack = Attack(kind, signal, workers=1)

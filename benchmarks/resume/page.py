@@ -39,7 +39,7 @@ _SAMPLES = {
     "order": "other order of samples",
     "different": "samples repeated or missed",
 }
-_FAILURES = ("does not restart", "does not end")
+_HANGS, _FAILS = "does not end", "does not restart"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ def is_exact(line: dict[str, Any]) -> bool:
 def describe(line: dict[str, Any]) -> str:
     """Summarizes the differences from the reference run in a few words."""
     if not line["restarts"]:
-        return _FAILURES[line["restart_code"] is None]
+        return _HANGS if line["restart_code"] is None else _FAILS
     if is_exact(line):
         return "exact"
     words = _SAMPLES[line["data"]]
@@ -95,17 +95,14 @@ def _cell(remark: dict[str, Any], lines: list[dict[str, Any]], kind: str) -> str
     if kind == "processes" and not remark.get("processes", True):
         return "not possible"
     counted = Counter(describe(line) for line in lines)
+    if list(counted) == ["exact"]:
+        return f"**exact** {len(lines)} of {len(lines)}"
+    unmarked = ["exact"] if kind in ("workers", "processes") else ["exact", _HANGS, _FAILS]
     parts = []
     for words, count in counted.most_common():
-        often = f"{count} of {count}" if len(counted) == 1 else str(count)
-        if words == "exact":
-            parts.append(f"**exact** {often}" if len(counted) == 1 else f"exact {often}")
-        elif kind not in remark.get("not_promised", []) or (
-            words in _FAILURES and kind not in ("workers", "processes")
-        ):
-            parts.append(f"{words} {often}")
-        else:
-            parts.append(f"{words} {often} (not promised)")
+        often = f"{count} of {count}" if len(counted) == 1 else count
+        marked = kind in remark.get("not_promised", []) and words not in unmarked
+        parts.append(f"{words} {often}{' (not promised)' if marked else ''}")
     return ", ".join(parts)
 
 

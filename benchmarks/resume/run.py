@@ -134,7 +134,7 @@ class Engine:
 
 
 class Place:
-    """The folder of one run. The files of its records lie beside it.
+    """The folder of one run, next to the files that record the run.
 
     Args:
         root: The folder to create.

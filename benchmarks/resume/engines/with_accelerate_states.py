@@ -60,12 +60,12 @@ accelerator = Accelerator(
 accelerator.init_trackers("log")
 set_seed(arguments.seed, deterministic=True)
 epoch = 0
-images = Images(training=True)
+dataset = Images(training=True)
 train = DataLoader(
-    images,
+    dataset,
     task.BATCH_SIZE,
     # With `use_seedable_sampler`, the first epoch of a stateful loader would come from another sampler.
-    sampler=SeedableRandomSampler(images, data_seed=arguments.seed),
+    sampler=SeedableRandomSampler(dataset, data_seed=arguments.seed),
     num_workers=arguments.workers,
     generator=torch.Generator().manual_seed(arguments.seed),
     worker_init_fn=lambda worker: set_seed(arguments.seed + 1000 * epoch + worker),
