@@ -27,6 +27,9 @@ class Findings:
     Args:
         source: The path of the file or folder.
 
+    Attributes:
+        source: The path.
+
     Example:
         >>> findings = Findings("a.json")
         >>> for number in (7, 9, 12):
@@ -38,7 +41,7 @@ class Findings:
     """
 
     def __init__(self, source: str) -> None:
-        self._source = source
+        self.source = source
         self._errors: dict[str, _Finding] = {}
         self._warnings: dict[str, _Finding] = {}
 
@@ -58,18 +61,26 @@ class Findings:
         """Adds a problem with which the file can be used. See `error` for the arguments."""
         self._warnings.setdefault(problem, _Finding(where, None, advice)).count += 1
 
-    def report(self, *, warn: bool = True) -> None:
-        """Logs each kind of warning if `warn` is set, and raises the first kind of error, if there is one.
+    def report(self) -> None:
+        """Logs each kind of warning, and raises the first kind of error, if there is one.
 
         Raises:
             DataError: There are errors. A note lists the other kinds.
         """
-        for problem, finding in self._warnings.items() if warn else ():
-            _logger.warning("In '%s', %s: %s.%s", self._source, problem, finding.places, f" {finding.advice}".rstrip())
+        for problem, finding in self._warnings.items():
+            _logger.warning("In '%s', %s: %s.%s", self.source, problem, finding.places, f" {finding.advice}".rstrip())
+        self.raise_errors()
+
+    def raise_errors(self) -> None:
+        """Raises the first kind of error, if there is one. A note lists the other kinds.
+
+        Raises:
+            DataError: There are errors.
+        """
         if self._errors:
             (problem, finding), *others = self._errors.items()
             notes = [finding.advice] if finding.advice else []
             if others:
                 notes.append("Also: " + "; ".join(f"{other} ({rest.places})" for other, rest in others) + ".")
-            message = f"in '{self._source}', {problem}: {finding.places}"
+            message = f"in '{self.source}', {problem}: {finding.places}"
             raise DataError(message, found=finding.value, notes=notes)

@@ -41,7 +41,7 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str, *, tra
     """Checks that labels refer to the same classes in the training data and in the validation or test datasets.
 
     A mismatch only causes a warning if the number of classes differs (an open-vocabulary model may be validated on
-    additional classes) or if the data is test data (which may come from another project). If the classes of a dataset
+    other classes) or if the data is test data (which may come from another project). If the classes of a dataset
     are the names of its folders, a missing folder shifts the labels, so a mismatch is an error if the datasets share
     classes.
 
@@ -58,16 +58,17 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str, *, tra
     expected = classes_in(trained)
     for evaluation_set in sets:
         classes = classes_in(metainfo_of(evaluation_set.dataloader))
-        pairs = enumerate(zip(expected, classes, strict=False))
-        label = next((label for label, (expected_name, name) in pairs if expected_name != name), None)
-        if label is None:
+        names = [*classes, *[None] * (len(expected) - len(classes))]  # more classes are allowed
+        label = next((label for label, name in enumerate(expected) if names[label] != name), None)
+        if label is None or not classes:
             continue
         data = f"{mode} data '{evaluation_set.name}'" if evaluation_set.name else f"{mode} data"
-        problem = f"Label {label} is '{expected[label]}' in the training data, but '{classes[label]}' in the {data}"
+        name = "no class" if names[label] is None else f"'{names[label]}'"
+        problem = f"Label {label} is '{expected[label]}' in the training data, but {name} in the {data}"
         advice = "Set the same classes, in the same order, in all datasets."
         leaves = [*innermost_datasets(train_dataset), *innermost_datasets(evaluation_set.dataset)]
         are_folders = any(getattr(leaf, "classes_are_folders", False) for leaf in leaves)
-        if are_folders and any(name in expected for name in classes):
+        if names[label] is not None and are_folders and any(name in expected for name in classes):
             notes = [
                 advice,
                 "The classes are the folder names: you can also create an empty folder for a missing class.",

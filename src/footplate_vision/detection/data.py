@@ -11,13 +11,14 @@ from footplate.checks import check_keys
 from footplate.data import BaseDataset
 from footplate.data.annotations import join_root
 from footplate.data.data_element import BaseDataElement
+from footplate.data.findings import Findings
 from footplate.data.label_warnings import warn_about_missing_classes
 from footplate.error_context import at_key
 from footplate.errors import DataError
 from footplate.messages import pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
-from footplate_vision.detection.coco_format import category_ids, check_mask, load_coco_file
+from footplate_vision.detection.coco_format import category_ids, load_coco_file, name_of
 from footplate_vision.structures import InstanceData
 from footplate_vision.task_base import META_KEYS, PackSamples, data_field, pad_to
 
@@ -32,7 +33,9 @@ class CocoDataset(BaseDataset):
     y2, clipped to the image), `bbox_label` (an index into the classes), `ignore_flag` (1 for crowds) and `mask` (the
     segmentation as in the file). `LoadAnnotations` converts them to arrays.
 
-    Boxes that have no area or lie outside their image are skipped. A warning reports their number.
+    A warning reports the number of annotations that are left out: boxes below one pixel or outside their image,
+    annotations with `ignore=1`, and those of images that are not in the file. A category is no class if it has no
+    annotations and is the supercategory of all others, or LabelMe's `_background_`.
 
     Takes the arguments of `BaseDataset`. These have a special meaning:
 
@@ -44,8 +47,8 @@ class CocoDataset(BaseDataset):
     - `test_mode`: Whether to keep all images, and to accept a file without annotations.
 
     Raises:
-        DataError: The file is not in COCO format, an annotation refers to an unknown image or category, a class is not
-            a category in the file, or no image remains after filtering.
+        DataError: The file is not in COCO format, an entry is invalid or refers to an unknown category, a class is not
+            a category in the file, no annotation can be used for training, or no image remains after filtering.
         ArgumentError: `filter_cfg` has an unknown key.
     """
 
@@ -53,65 +56,64 @@ class CocoDataset(BaseDataset):
 
     def load_data_list(self) -> list[Any]:
         """Returns a record for each image in the file."""
-        content = load_coco_file(self.ann_file, optional=["annotations"] if self.test_mode else [])
+        findings = Findings(self.ann_file)
+        content = load_coco_file(findings, optional=["annotations"] if self.test_mode else [])
         categories = content["categories"]
-        classes = self._metainfo.setdefault("classes", tuple(dict.fromkeys(str(each["name"]) for each in categories)))
-        ids = category_ids(classes, categories, self.ann_file, key="metainfo.classes")
+        classes = self._metainfo.setdefault("classes", tuple(str(category["name"]) for category in categories))
+        ids = category_ids(classes, categories, self.ann_file, key="metainfo.classes", may_lack=True)
         labels = {number: label for label, number in enumerate(ids)}
-        known = {category["id"] for category in categories}
-        annotations: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in content["images"]}
-        if len(annotations) < len(content["images"]):
-            raise DataError(f"the file '{self.ann_file}' has two images with the same id", key="ann_file")
-        for annotation in content["annotations"]:
-            image_id, category_id = annotation["image_id"], annotation["category_id"]
-            if image_id not in annotations or category_id not in known:
-                where = f"annotation {annotation.get('id', '?')} in '{self.ann_file}'"
-                found = {"image_id": image_id, "category_id": category_id}
-                raise DataError(f"{where} refers to an unknown image or category", key="ann_file", found=found)
-            if category_id in labels:
-                annotations[image_id].append(annotation)
         prefix = self.data_prefix.get("img", self.data_prefix.get("img_path", self.data_root))
-        skipped: list[str] = []
+        records = {
+            image["id"]: {
+                "img_path": join_root(prefix, image["file_name"]),
+                "img_id": image["id"],
+                "width": int(image["width"]),
+                "height": int(image["height"]),
+                "instances": [],
+            }
+            for image in content["images"]
+        }
+        selected = [annotation for annotation in content["annotations"] if annotation["category_id"] in labels]
         num_beyond = num_tiny = 0
         labels_in_use = set[int]()
-        records = []
-        for image in content["images"]:
-            instances = []
-            for annotation in annotations[image["id"]]:
-                x, y, width, height = annotation["bbox"]
-                num_beyond += x + width > image["width"] + 1 or y + height > image["height"] + 1
-                num_tiny += max(width, height) <= 1
-                box = [max(x, 0.0), max(y, 0.0), min(x + width, image["width"]), min(y + height, image["height"])]
-                if box[2] <= box[0] or box[3] <= box[1]:
-                    skipped.append(f"annotation {annotation.get('id', '?')} in '{image['file_name']}'")
-                    continue
-                label, is_crowd = labels[annotation["category_id"]], int(bool(annotation.get("iscrowd")))
-                instances.append({"bbox": box, "bbox_label": label, "ignore_flag": is_crowd})
-                if not is_crowd:
-                    labels_in_use.add(label)
-                if annotation.get("segmentation"):
-                    check_mask(annotation, image, self.ann_file)
-                    instances[-1]["mask"] = annotation["segmentation"]
-            size = {key: int(image[key]) for key in ("width", "height")}
-            path = join_root(prefix, image["file_name"])
-            records.append({"img_path": path, "img_id": image["id"], **size, "instances": instances})
-        if skipped:
-            reason = "Skipped %s in '%s' whose box has no area or lies outside the image. The first one is %s."
-            if self.test_mode:  # as published results do
-                reason += " With `ann_file`, CocoMetric still counts them as undetected instances."
-            _logger.warning(reason, pluralize(len(skipped), "annotation"), self.ann_file, skipped[0])
-        total = sum(map(len, annotations.values()))
+        for annotation in selected:
+            record = records[annotation["image_id"]]
+            x, y, width, height = annotation["bbox"]
+            right, bottom = x + width, y + height
+            num_beyond += right > record["width"] + 1 or bottom > record["height"] + 1
+            num_tiny += max(width, height) <= 1
+            box = [max(x, 0.0), max(y, 0.0), min(right, record["width"]), min(bottom, record["height"])]
+            problem = ""
+            if annotation.get("ignore"):
+                problem = "annotations with 'ignore': 1 are left out, as in MMDetection"
+            elif width < 1 or height < 1 or box[2] <= box[0] or box[3] <= box[1]:
+                problem = "boxes below one pixel or outside their image are left out"
+            if problem:
+                # as published results do
+                advice = "With `ann_file`, CocoMetric still counts them as undetected." if self.test_mode else ""
+                findings.warn(problem, name_of(annotation, record["img_path"]), advice=advice)
+                continue
+            label, is_crowd = labels[annotation["category_id"]], int(bool(annotation.get("iscrowd")))
+            record["instances"].append({"bbox": box, "bbox_label": label, "ignore_flag": is_crowd})
+            if not is_crowd:
+                labels_in_use.add(label)
+            if "segmentation" in annotation:
+                record["instances"][-1]["mask"] = annotation["segmentation"]
+        findings.report()
         # Boxes at the edge often extend a little beyond their image. In a wrong format, most boxes do.
         for count, share, problem in (
             (num_beyond, 0.5, "extend beyond their image"),
             (num_tiny, 0.9, "are at most one pixel wide and high"),
         ):
-            if count > share * total:
+            if count > share * len(selected):
                 advice = "`bbox` must be x and y of the top left corner, width and height, in pixels."
-                _logger.warning("%d of %d boxes in '%s' %s. %s", count, total, self.ann_file, problem, advice)
-        if labels_in_use:  # a test file may have no annotations
+                _logger.warning("%d of %d boxes in '%s' %s. %s", count, len(selected), self.ann_file, problem, advice)
+        if selected and not labels_in_use and not self.test_mode:
+            notes = ["All are left out, or crowds (iscrowd=1), which training ignores."]
+            raise DataError(f"no annotation in '{self.ann_file}' can be used for training", key="ann_file", notes=notes)
+        if content["annotations"]:  # a test file may have none
             warn_about_missing_classes(classes, labels_in_use, self.ann_file)
-        return records
+        return list(records.values())
 
     def filter_data(self) -> list[Any]:
         """Returns the records that pass the filters in `filter_cfg`."""

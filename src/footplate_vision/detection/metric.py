@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from footplate.checks import check_choice, check_names
 from footplate.data.coco_masks import coco_package
+from footplate.data.findings import Findings
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
@@ -22,7 +23,6 @@ from footplate_vision.detection.coco_format import (
     area,
     as_truth,
     category_ids,
-    check_mask,
     image_result,
     load_coco_file,
 )
@@ -186,18 +186,14 @@ class CocoMetric(BaseMetric[ImageResult]):
             classes = required_classes(self)
             return as_truth(results, numbers, classes), list(range(len(classes)))
         is_boxless = set(self.metrics) == {"segm"}
-        content = load_coco_file(self.ann_file, optional=["annotations", *(["bbox"] if is_boxless else [])])
+        optional = ["annotations", *(["bbox"] if is_boxless else [])]
+        content = load_coco_file(Findings(self.ann_file), optional=optional, needs_masks="segm" in self.metrics)
         images = {image["id"]: image for image in content["images"]}
         if unknown := [number for number in numbers if number not in images]:
             raise DataError(f"the file '{self.ann_file}' has no image with the id {unknown[0]}", key="img_id")
-        annotations = []
-        for annotation in content["annotations"]:
-            if "segm" in self.metrics and annotation.get("segmentation") and annotation["image_id"] in images:
-                check_mask(annotation, images[annotation["image_id"]], self.ann_file)
-            size = {} if "area" in annotation else {"area": area(annotation, of_mask=False)}
-            annotations.append({"iscrowd": 0, **size, **annotation})
-        truth = {**content, "images": [images[number] for number in numbers], "annotations": annotations}
-        return truth, category_ids(required_classes(self), content["categories"], self.ann_file, key="classes")
+        truth = {**content, "images": [images[number] for number in numbers]}
+        key = "metainfo.classes"
+        return truth, category_ids(required_classes(self), content["categories"], self.ann_file, key=key, may_lack=True)
 
     def _measure(
         self, kind: str, truth: dict[str, Any], found: list[Entry], category_ids: list[int]

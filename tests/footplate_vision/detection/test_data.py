@@ -84,7 +84,7 @@ def test_images_are_filtered_in_training(tmp_path: Path, filter_cfg: Any, test_m
     ("box", "message"),
     [
         ([20, 10, 30, 25], "3 of 3 boxes in '{}' extend beyond their image. `bbox` must be x and y"),  # x1 y1 x2 y2
-        ([0.5, 0.2, 0.3, 1], "3 of 3 boxes in '{}' are at most one pixel wide and high."),
+        ([0.5, 0.2, 1, 1], "3 of 3 boxes in '{}' are at most one pixel wide and high."),
     ],
 )
 def test_boxes_in_another_format_are_reported(
@@ -98,20 +98,34 @@ def test_boxes_in_another_format_are_reported(
     assert warning.startswith(message.format(tmp_path / "annotations/train.json"))
 
 
-def test_boxes_that_cannot_be_used_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_annotations_that_cannot_be_used_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     given = content()
-    boxes = [[50, 5, 4, 4], [5, 5, 0, 4], [-3, -2, 8, 7], [30, 20, 90, 90]]
+    boxes = [[50, 5, 4, 4], [5, 5, 0, 4], [-3, -2, 8, 7], [30, 20, 90, 90], [1, 1, 9, 9], [1, 1, 9, 9], [1, 1, 9, 9]]
     given["annotations"] = [
-        {"id": place, "image_id": 1, "category_id": 4, "bbox": box} for place, box in enumerate(boxes)
+        {"id": place, "image_id": 1, "category_id": 4, "bbox": box, "area": 9} for place, box in enumerate(boxes)
     ]
-    with caplog.at_level(logging.WARNING, "footplate.vision"):
+    given["annotations"][4]["ignore"] = 1
+    given["annotations"][5]["image_id"] = 99
+    given["annotations"][6] |= {"area": 0, "segmentation": [[[1, 1], [9, 1], [9, 9]]]}
+    with caplog.at_level(logging.WARNING, "footplate"):
         found = dataset(tmp_path, given)
-    assert [each["bbox"] for each in found.get_data_info(0)["instances"]] == [[0, 0, 5, 5], [30, 20, 40, 31]]
-    assert caplog.messages[0] == (
-        f"Skipped 2 annotations in '{tmp_path}/annotations/train.json' whose box has no area or lies outside the "
-        "image. The first one is annotation 0 in '1.png'."
-    )
-    assert caplog.messages[1:] == [f"These classes have no samples in '{tmp_path}/annotations/train.json': dog."]
+    assert [each["bbox"] for each in found.get_data_info(0)["instances"]] == [
+        [0, 0, 5, 5],
+        [30, 20, 40, 31],
+        [1, 1, 10, 10],
+    ]
+    file, image = f"In '{tmp_path}/annotations/train.json', ", f"of image '{tmp_path}/pictures/1.png'"
+    assert caplog.messages == [
+        f"{file}annotations of images that are not in the file are left out: annotation 5 of image '99'.",
+        f"{file}the area of the box replaces an 'area' that is not a positive number: annotation 6 of image '1.png'.",
+        f"{file}a polygon is not a list of numbers x1, y1, x2, y2, ...; these annotations have no mask: "
+        "annotation 6 of image '1.png'.",
+        f"{file}boxes below one pixel or outside their image are left out: annotation 0 {image} and 1 more.",
+        f"{file}annotations with 'ignore': 1 are left out, as in MMDetection: annotation 4 {image}.",
+        f"These classes have no samples in '{tmp_path}/annotations/train.json': dog.",
+    ]
 
 
 def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
@@ -120,11 +134,31 @@ def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
     return given
 
 
+def without_usable_annotations() -> dict[str, Any]:
+    given = content()
+    for annotation in given["annotations"]:
+        annotation["iscrowd"] = 1
+    return given
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (changed("annotations", 1, category_id=5), "annotation 101 in .* unknown image or category\n.*\n.*5"),
-        (changed("annotations", 0, bbox=[1, 2, float("nan"), 3]), "'bbox' of entry 0 .* must be four numbers"),
+        (
+            changed("annotations", 1, category_id=5),
+            "'category_id' that is not in 'categories': annotation 101 of image '1.png'\n.*\n.*5\n.*are 4, 9",
+        ),
+        (
+            changed("annotations", 0, bbox=[1, 2, float("nan"), 3]),
+            "'bbox' of 'annotations' must be four finite numbers: x, y, width, height: entry 0 of 'annotations'",
+        ),
+        (changed("annotations", 2, iscrowd="0"), "'iscrowd' of 'annotations' must be 0 or 1: entry 2"),
+        (
+            changed("images", 2, id=2),
+            "entries of 'images' have the same 'id': entries 1, 2 of 'images'\n.*\n.*found: 2",
+        ),
+        (changed("categories", 1, name="cat"), "entries of 'categories' have the same 'name': entries 0, 1"),
+        (without_usable_annotations(), "no annotation in .* can be used for training"),
         ({"images": [], "annotations": []}, "is not a COCO file: it must have the lists images, categories, anno"),
     ],
 )

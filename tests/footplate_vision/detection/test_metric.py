@@ -189,7 +189,7 @@ def test_truth_is_brought_to_the_size_before_resizing() -> None:
 def coco_file(folder: Path, **changes: Any) -> str:
     path = folder / "truth.json"
     truth = {
-        "images": [{"id": number, "file_name": "", "width": 160, "height": 120} for number in (3, 4, 5)],
+        "images": [{"id": number, "file_name": f"{number}.png", "width": 160, "height": 120} for number in (3, 4, 5)],
         "annotations": [
             {"id": number, "image_id": number, "category_id": 20, "bbox": [0, 0, 10, 10]} for number in (3, 4, 5)
         ],
@@ -211,7 +211,7 @@ def test_the_truth_of_a_file_counts_for_the_images_that_were_seen(tmp_path: Path
 def test_ids_of_images_and_categories_may_be_strings(tmp_path: Path) -> None:
     path = coco_file(
         tmp_path,
-        images=[{"id": name, "file_name": "", "width": 160, "height": 120} for name in ("left", "right")],
+        images=[{"id": name, "file_name": f"{name}.png", "width": 160, "height": 120} for name in ("left", "right")],
         annotations=[{"image_id": "right", "category_id": "d", "bbox": [0, 0, 10, 10]}],
         categories=[{"id": "d", "name": "dog"}, {"id": "c", "name": "cat"}, {"id": "w", "name": "cow"}],
     )
@@ -221,6 +221,14 @@ def test_ids_of_images_and_categories_may_be_strings(tmp_path: Path) -> None:
     assert (found["coco/bbox_mAP"], found["coco/AR@100"]) == (1.0, 1.0)
     written = json.loads((tmp_path / "found.bbox.json").read_text())
     assert [(each["image_id"], each["category_id"]) for each in written] == [("right", "d")]
+
+
+def test_a_file_may_lack_a_class_that_is_predicted(tmp_path: Path) -> None:
+    path = coco_file(tmp_path, categories=[{"id": 20, "name": "dog"}, {"id": 30, "name": "cat"}])
+    assert CLASSES[2] == "cow"
+    found = values([sample(3, found=[(0, 0, 1), (50, 0, 2)])], ann_file=path, classwise=True)
+    assert (found["coco/bbox_mAP"], found["coco/dog_precision"]) == (1.0, 1.0)
+    assert np.isnan(found["coco/cow_precision"])
 
 
 def test_masks_of_a_file_may_be_polygons_and_crowds_run_lengths(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ _ORIENTATION = (
     "LoadImageFromFile applies the EXIF orientation with color_type='color', and ignores it with "
     "'color_ignore_orientation'. Choose the one that matches the annotations."
 )
+_ROUNDING = 1  # pixel by which tools may round the size of an image
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _PIXEL_ANNOTATIONS = ("instances", "ann_info", "seg_map_path", "gt_bboxes", "gt_masks", "gt_keypoints", "gt_seg_map")
 _WHITE = (1 << 16) - 1  # the largest value of 16 bits
@@ -140,8 +141,7 @@ class LoadAnnotations(BaseTransform):
         backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage backend.
 
     Raises:
-        DataError: A requested annotation is missing or cannot be read, a label map differs in size from its image, or
-            the boxes fit only if the height and width of the image are swapped.
+        DataError: A requested annotation is missing or cannot be read, or it is for an image of another size.
     """
 
     def __init__(
@@ -167,13 +167,7 @@ class LoadAnnotations(BaseTransform):
         """Adds the annotations to the sample."""
         instances = results.get("instances") or ()
         if _is_loaded(self.with_bbox, results, "instances"):
-            height, width = results.get("ori_shape", (0, 0))[:2]
-            if height != width and (results.get("width"), results.get("height")) == (height, width):
-                raise DataError(
-                    f"the annotations for the image '{results.get('img_path', '')}' assume a different orientation",
-                    found=f"{height}x{width}, but the image is {width}x{height}",
-                    notes=[_ORIENTATION],
-                )
+            _check_size(results)
             boxes = [instance["bbox"] for instance in instances]
             results["gt_bboxes"] = np.array(boxes, dtype=np.float32).reshape(-1, 4)
             results["gt_ignore_flags"] = np.array(
@@ -197,6 +191,20 @@ class LoadAnnotations(BaseTransform):
                 new_labels[before] = after
             results["gt_seg_map"] = new_labels[labels]
         return results
+
+
+def _check_size(results: Sample) -> None:
+    """Raises a DataError if the size of an image is not the one that its annotations assume, in a record's size."""
+    height, width = results.get("ori_shape", (0, 0))[:2]
+    stated = results.get("width"), results.get("height")
+    if not height or None in stated or max(abs(stated[0] - width), abs(stated[1] - height)) <= _ROUNDING:
+        return
+    advice = "Scale the annotations to the image, or use the images that were annotated."
+    raise DataError(
+        f"the annotations for the image '{results.get('img_path', '')}' are for another size or orientation",
+        found=f"{stated[0]}x{stated[1]}, but the image is {width}x{height}",
+        notes=[_ORIENTATION if stated == (height, width) else advice],
+    )
 
 
 def _is_loaded(setting: bool | None, results: Sample, key: str) -> bool:
