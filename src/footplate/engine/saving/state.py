@@ -174,14 +174,14 @@ def restore(
     if optimizer:
         _restore_optimizer(runner, checkpoint)
     groups = schedules_by_optimizer(runner.param_schedulers)
-    if param_schedulers and "param_schedulers" in checkpoint:
-        with restoring("param_schedulers"):
-            saved_states = by_optimizer(checkpoint["param_schedulers"], groups)
-            for name, schedules in groups.items():
-                restore_schedules(schedules, saved_states[name], runner.train_loop, loop_state["iter"])
-    else:
-        for schedules in groups.values():
-            fast_forward(schedules, runner.train_loop)
+    with restoring("param_schedulers"):
+        saved = checkpoint.get("param_schedulers")
+        for name, schedules in groups.items():
+            states = saved.get(name) if name and isinstance(saved, Mapping) else saved
+            if param_schedulers and saved is not None:
+                restore_schedules(schedules, states, runner.train_loop, loop_state["iter"])
+            else:
+                fast_forward(schedules, runner.train_loop, states if isinstance(states, list) else ())
     runner.module_attributes.restores_tensors = _reads_same_batches(runner, loop_state)
     participants = _participants(runner)
     ambiguous = _ambiguous_hooks(part_of(checkpoint, "run", "hooks"), participants)
