@@ -72,10 +72,9 @@ class PlainModel(ModelWrapper, BaseModel):
     | yes | no | `training_step(module, batch)` | not available |
     | yes | yes | `training_step(module, batch)` | `loss(predictions, target)` |
 
-    The result is a scalar tensor, an object with a `loss` attribute, or a dict of losses. A function may also return a
-    tuple of a loss and its weight, and any value may be `Weighted`. In a dict, the entry "loss"
-    is minimized and other scalars are only logged. If there is no such entry, all entries with "loss" in their name are
-    summed. In a dict, a list of losses counts as its sum.
+    The result is a scalar tensor, an object with a `loss` attribute, or a dict of losses. Any value may be `Weighted`;
+    a tuple of numbers is an error. In a dict, the entry "loss" is minimized and other scalars are only logged. If there
+    is no such entry, all entries with "loss" in their name are summed. In a dict, a list of losses counts as its sum.
 
     `training_step` may accept two additional arguments, which are recognized by name. `step` is a `TrainStep`.
     `optimizers` (or `optimizer`) is the run's optimizer wrapper, or a mapping from names to wrappers. A function with

@@ -12,7 +12,7 @@ from typing_extensions import Self
 from footplate.errors import ArgumentError
 from footplate.messages import pluralize
 from footplate.records.history_buffer import HistoryBuffer
-from footplate.weighted import Sum, Weighted
+from footplate.weighted import Sum, Weighted, refuse_pair
 
 _logger = logging.getLogger("footplate.records")
 RENAMED_SUFFIX = "_of_model"
@@ -127,6 +127,7 @@ class MessageHub(Instances):
         elif isinstance(value, (int, float, np.number, np.ndarray)) and np.size(value) == 1:
             value = float(np.asarray(value).reshape(()))
         else:
+            refuse_pair(value, f"the value of '{key}'")
             raise ArgumentError(f"the scalar '{key}' must be a single number", found=value)
         if not resumed:
             self._not_resumed.add(key)

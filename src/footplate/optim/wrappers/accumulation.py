@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from footplate.checks import check_count
 from footplate.module_selection import BATCH_NORMS
 from footplate.optim.wrappers.weighted_round import WeightedRound
-from footplate.weighted import Weighted
+from footplate.weighted import Weighted, refuse_pair
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -41,6 +41,8 @@ class Accumulation:
         if isinstance(loss, Weighted):
             self._weights = self._weights or WeightedRound()
             return self._weights.scale(loss, self._losses_in_round())
+        if not isinstance(loss, Tensor):
+            refuse_pair(loss, "update_params")
         if self._accumulative_counts == 1:
             return loss
         return loss / self._losses_in_round()
