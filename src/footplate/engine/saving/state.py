@@ -173,6 +173,8 @@ def restore(
         runner.train_loop.load_state_dict(dict(loop_state))
     if optimizer:
         _restore_optimizer(runner, checkpoint)
+        for part in runner.optim_wrapper.parts.values():
+            part.move(runner.train_loop.iter - loop_state["iter"])  # not 0 if the batch size has changed
     groups = schedules_by_optimizer(runner.param_schedulers)
     with restoring("param_schedulers"):
         saved = checkpoint.get("param_schedulers")

@@ -33,6 +33,8 @@ class Accumulation:
         self._count_at_start = 0  # the number of losses before this process's first iteration
         self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown, as in MMEngine
         self._losses_per_iteration: int | None = None  # unknown until an iteration of the run is complete
+        self._further_losses = 0  # in the whole run, besides `_losses_per_iteration` in each iteration
+        self._max_iters = -1
         self.has_loaded_gradients = False
         self._weights: WeightedRound | None = None  # created by the first weighted loss
 
@@ -80,7 +82,8 @@ class Accumulation:
         if self._losses_per_iteration is None:
             self._inner_count = init_counts
             self._count_at_start = init_counts
-        self._set_max_counts(max_counts - init_counts)
+        self._max_iters = max_counts
+        self._set_max_counts()
         if losses_per_step > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.info(
                 "accumulative_counts=%d does not apply to the statistics of batch normalization layers: "
@@ -99,21 +102,28 @@ class Accumulation:
         """Updates the number of losses in the whole run, and returns the number of losses in each iteration.
 
         Called after this process's first iteration, whose losses are counted unless the checkpoint contains their
-        number. If the first iteration has no losses, the number for the whole run remains unknown.
+        number: the total must not depend on where a run has resumed. If the run's first iteration has no losses, the
+        total remains unknown.
 
         Args:
             iterations_left: The number of iterations left.
         """
         if self._losses_per_iteration is None:
             self._losses_per_iteration = self._inner_count - self._count_at_start
-        self._set_max_counts(iterations_left)
+            iterations = self._max_iters - iterations_left
+            self._further_losses = self._inner_count - self._losses_per_iteration * iterations
+            self._set_max_counts()
         return self._losses_per_iteration
 
-    def _set_max_counts(self, iterations_left: int) -> None:
-        """Sets the number of losses in the whole run, which is unknown if `iterations_left` is negative."""
-        factor = 1 if self._losses_per_iteration is None else self._losses_per_iteration
-        is_known = factor and iterations_left >= 0
-        self._max_counts = self._inner_count + factor * iterations_left if is_known else -1
+    def move(self, iterations: int) -> None:
+        """Adapts the loss counts to a resumed run, whose iteration number has grown by `iterations`."""
+        self._further_losses -= iterations * (self._losses_per_iteration or 0)
+
+    def _set_max_counts(self) -> None:
+        """Sets the number of losses in the whole run. Before the first iteration, assumes one loss per iteration."""
+        per_iteration = 1 if self._losses_per_iteration is None else self._losses_per_iteration
+        is_known = per_iteration and self._max_iters >= 0
+        self._max_counts = self._further_losses + per_iteration * self._max_iters if is_known else -1
 
     def _load_accumulation(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
         """Loads the loss counts of a saved state, and returns its accumulated gradients.
@@ -121,7 +131,7 @@ class Accumulation:
         The result is empty if the state contains no gradients. If `accumulative_counts` has changed since the state was
         saved, the gradients are discarded with a warning.
         """
-        self._inner_count, self._losses_per_iteration = state.get("loss_counts", (0, None))
+        self._inner_count, self._losses_per_iteration, self._further_losses = state.get("loss_counts", (0, None, 0))
         gradients = state.get("accumulated_gradients")
         if gradients is not None and (losses_per_step := state["accumulative_counts"]) != self._accumulative_counts:
             _logger.warning(
