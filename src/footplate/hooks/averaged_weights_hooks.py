@@ -115,6 +115,11 @@ class EMAHook(AveragedWeightsHook):
         self.ema_model: BaseAveragedModel | None = None
         self._is_swapped = False
 
+    @property
+    def average(self) -> nn.Module | None:
+        """The model with the averages; while the weights are swapped, with the training weights."""
+        return None if self.ema_model is None else self.ema_model.module  # type: ignore[no-any-return]
+
     def before_run(self, runner: Runner) -> None:
         """Builds the averaged model. If it has no updates yet, copies the model's current weights into it."""
         self.build_average(runner)

@@ -124,13 +124,15 @@ def check_before_save(runner: "Runner") -> None:
     """
     runner.saver.wait()
     runner.nonfinite.check(runner)
-    if names := nonfinite_weights(unwrap_model(runner.model)):
-        iteration = runner.completed.iter
-        raise NonFiniteError(
-            f"the weights contain NaN or infinity after iteration {iteration}, so they are not saved",
-            iteration=iteration,
-            notes=[f"Non-finite weights: {list_names(map(repr, names), 1)}", _last_good(runner)],
-        )
+    average = runner.hooks.swapping and runner.hooks.swapping.average
+    for kind, model in (("weights", unwrap_model(runner.model)), ("averaged weights", average)):
+        if model is not None and (names := nonfinite_weights(model)):
+            iteration = runner.completed.iter
+            raise NonFiniteError(
+                f"the {kind} contain NaN or infinity after iteration {iteration}, so they are not saved",
+                iteration=iteration,
+                notes=[f"Non-finite weights: {list_names(map(repr, names), 1)}", _last_good(runner)],
+            )
 
 
 def nonfinite_weights(model: nn.Module) -> list[str]:
@@ -187,8 +189,6 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
         others = [other for other in in_each if other != name and scalars[other].invalid(-index)[0]]
         problem += f" in iteration {iteration}" + (f" ({', '.join(others)})" if others else "")
         details += runner.train_loop.describe_samples(iteration - 1)
-        if runner.world_size > 1:  # log lines average the losses, and a model may exchange values
-            details.append("The cause may also be in the batch of another rank.")
     else:
         problem += f" in one of iterations {iterations[0]} to {iterations[-1]}"
         details.append("Set on_nonfinite=dict(interval=1) to find the iteration.")
