@@ -2,15 +2,13 @@
 
 import math
 import numbers
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
 from footplate.errors import ArgumentError
-
-_NO_CALCULATION = "Weighted values cannot be added or multiplied; use their value, as in loss.value * 2"
 
 
 class _ValueAndWeight(NamedTuple):
@@ -41,31 +39,15 @@ class Weighted(_ValueAndWeight):
     """
 
     def __new__(cls, value: Any, weight: Any) -> Self:
-        # Traced tensors have no values.
-        is_tensor = type(weight) is Tensor and not torch.compiler.is_compiling()
-        if is_tensor and (weight.requires_grad or weight.numel() != 1):
-            problem = "has a gradient" if weight.requires_grad else "has more than one element"
+        is_tensor = type(weight) is Tensor and not torch.compiler.is_compiling()  # traced tensors have no values
+        is_read = is_tensor and weight.is_cpu or isinstance(weight, numbers.Real)
+        if (is_tensor and (weight.requires_grad or weight.numel() != 1)) or (is_read and not 0 <= weight < math.inf):
             raise ArgumentError(
-                f"the weight of a loss or metric must be a number of items, but this one {problem}",
+                "the weight of a loss or metric must be a number of items: finite, at least 0, and without a gradient",
                 found=weight,
                 notes=["Weighted(value, weight) is a mean and its weight. To minimize two losses, return their sum."],
             )
-        if (is_tensor and weight.is_cpu or isinstance(weight, numbers.Real)) and not 0 <= weight < math.inf:
-            raise ArgumentError("the weight of a loss or metric must be at least 0 and finite", found=float(weight))
         return super().__new__(cls, value, weight)
-
-    # As a tuple, it would be concatenated or repeated.
-    def __add__(self, other: object) -> NoReturn:
-        raise TypeError(_NO_CALCULATION)
-
-    def __mul__(self, other: object) -> NoReturn:
-        raise TypeError(_NO_CALCULATION)
-
-    def __rmul__(self, other: object) -> NoReturn:
-        raise TypeError(_NO_CALCULATION)
-
-
-Weighted.__array_ufunc__ = None  # type: ignore[attr-defined] # NumPy's numbers would multiply it as an array
 
 
 class Sum(NamedTuple):

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from footplate import Runner, Sum, Weighted
 from footplate.errors import ArgumentError, NonFiniteError
-
 from footplate.evaluation.evaluator import FunctionMetric, TorchMetric, returned_numbers
 from footplate.models import parse_losses
 from footplate.models.plain_losses import losses_in
@@ -135,13 +134,13 @@ def test_a_list_of_a_loss_and_an_accuracy_is_no_sum() -> None:
 @pytest.mark.parametrize(
     ("weight", "problem"),
     [
-        (trained(), "this one has a gradient"),
-        (torch.ones(2), "this one has more than one element"),
-        (-1, "at least 0 and finite"),
-        (torch.tensor(-1), "at least 0 and finite"),
-        (np.float32(-1), "at least 0 and finite"),
-        (math.nan, "at least 0 and finite"),
-        (torch.tensor(math.inf), "at least 0 and finite"),
+        (trained(), "without a gradient"),
+        (torch.ones(2), "a number of items"),
+        (-1, "finite, at least 0"),
+        (torch.tensor(-1), "finite, at least 0"),
+        (np.float32(-1), "finite, at least 0"),
+        (math.nan, "finite, at least 0"),
+        (torch.tensor(math.inf), "finite, at least 0"),
     ],
 )
 def test_weights_are_numbers_of_items(weight: Any, problem: str) -> None:
@@ -173,7 +172,9 @@ def run(folder: Path, labels: list[float], **settings: Any) -> Runner:
     ],
 )
 def test_batches_without_labels_are_not_judged(tmp_path: Path, labels: list[float], settings: dict[str, Any]) -> None:
-    runner = run(tmp_path, labels, default_hooks={"logger": {"interval": 1}, **settings.pop("default_hooks", {})}, **settings)
+    runner = run(
+        tmp_path, labels, default_hooks={"logger": {"interval": 1}, **settings.pop("default_hooks", {})}, **settings
+    )
     row = runner.train()[-1]
     assert ("loss" in row) == (max(labels) > 0)
     assert runner.iter == len(labels)

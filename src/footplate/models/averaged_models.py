@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -100,8 +99,7 @@ class BaseAveragedModel(nn.Module):
         self.count += 1
 
     def _update(self, model: nn.Module) -> None:
-        parameters, buffers, (copies, sources) = self._pair_with(model)
-        averages, values = map(operator.add, parameters, buffers)
+        (averages, values), (copies, sources) = self._pair_with(model)
         if averages and self.count % self.interval == 0:
             if values[0].device != averages[0].device:
                 values = [value.to(averages[0].device) for value in values]
@@ -110,8 +108,9 @@ class BaseAveragedModel(nn.Module):
             else:
                 for average, value in zip(averages, values, strict=True):
                     self.avg_func(average, value, self.count)
-            for average, value in zip(*(part[len(parameters[0]) :] for part in (averages, values)), strict=True):
-                average.copy_(torch.where(average.isfinite(), average, value))  # infinity in a mask has no average
+            for average, value in zip(averages, values, strict=True) if self.update_buffers else ():
+                if not isinstance(value, nn.Parameter):
+                    average.copy_(torch.where(average.isfinite(), average, value))  # infinity in a mask has no average
         _copy(copies, sources)
 
     @torch.no_grad()
@@ -133,7 +132,7 @@ class BaseAveragedModel(nn.Module):
             _copy(theirs, backup)
 
     def _pair_with(self, model: nn.Module) -> list[tuple[list[Tensor], list[Tensor]]]:
-        """Returns three pairs of tensor lists: the parameters and the buffers to average, and the tensors to copy.
+        """Returns two pairs of tensor lists: the tensors to average, and the tensors to copy.
 
         Each pair contains the tensors of the averaged model and the corresponding tensors of `model`.
 
@@ -152,9 +151,8 @@ class BaseAveragedModel(nn.Module):
             return [(list(map(local_tensor, ours)), list(map(local_tensor, theirs))) for ours, theirs in tensors]
         return tensors
 
-    def _find_pairs(self, model: nn.Module) -> "tuple[list[_Pair], list[_Pair], list[_Pair]]":
-        parameters: list[_Pair] = []
-        buffers: list[_Pair] = []
+    def _find_pairs(self, model: nn.Module) -> "tuple[list[_Pair], list[_Pair]]":
+        averaged: list[_Pair] = []
         copied: list[_Pair] = []
         seen = set()  # shared tensors are averaged only once
         for path, module in model.named_modules():
@@ -165,10 +163,11 @@ class BaseAveragedModel(nn.Module):
                     if tensor is None or ours.get(name) is None or id(tensor) in seen:
                         continue
                     seen.add(id(tensor))
-                    pairs = parameters if store == "_parameters" else buffers if self.update_buffers else copied
                     can_average = tensor.is_floating_point() or tensor.is_complex()
-                    (pairs if can_average else copied).append((ours, theirs, name))
-        return parameters, buffers, copied
+                    is_averaged = can_average and (self.update_buffers or store == "_parameters")
+                    pairs = averaged if is_averaged else copied
+                    pairs.append((ours, theirs, name))
+        return averaged, copied
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the averages, with the prefix `module.`, and the number of updates as `steps`."""

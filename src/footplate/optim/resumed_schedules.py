@@ -55,7 +55,9 @@ def fast_forward(schedules: Sequence[Schedule], loop: Any, saved: Sequence[Any] 
     the changes that it has made.
     """
     moving = [schedule for schedule in schedules if not schedule.takes_metrics]
-    values = {str(state.get("type")): state.get("_last_value") or state.get("state", {}).get("_last_lr") for state in saved}
+    values = {
+        str(state.get("type")): state.get("_last_value") or state.get("state", {}).get("_last_lr") for state in saved
+    }
     for schedule in moving:
         schedule.rewind(saved)
     for schedule in moving:

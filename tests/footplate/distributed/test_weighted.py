@@ -255,9 +255,3 @@ def test_mixed_precision_scales_weighted_losses(tmp_path: Path, dtype: str) -> N
         Runner(trained, tmp_path / str(number), data[:1] * 4, max_epochs=1, loss=loss, optim_wrapper=wrapper).train()
     # Batches with the same weight, so that both means are equal.
     assert difference(list(model.parameters()), list(plain.parameters())) < 1e-4
-
-
-@pytest.mark.parametrize("calculate", [lambda loss: loss * 2, lambda loss: 2 * loss, lambda loss: loss + loss])
-def test_weighted_values_are_no_tuples_in_calculations(calculate: Any) -> None:
-    with pytest.raises(TypeError, match="use their value"):
-        calculate(Weighted(torch.ones(()), 3))

@@ -259,6 +259,8 @@ def test_averages_are_checked_before_a_save(tmp_path: Path) -> None:
             default_hooks={"checkpoint": {"by_epoch": False, "interval": 1}},
         )
     )
-    with pytest.raises(NonFiniteError, match="the averaged weights contain NaN or infinity after iteration 2") as caught:
+    with pytest.raises(
+        NonFiniteError, match="the averaged weights contain NaN or infinity after iteration 2"
+    ) as caught:
         runner.train()
     assert "The last good checkpoint is" in str(caught.value)

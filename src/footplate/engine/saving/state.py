@@ -4,7 +4,6 @@ import datetime
 import logging
 from collections import deque
 from collections.abc import Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import footplate
@@ -99,17 +98,8 @@ def _optimizer_state(runner: "Runner", *, on_all_ranks: bool) -> dict[str, Any]:
             # If any rank has gradients, all ranks take part, because a loss may reach a parameter on only some of the
             # ranks.
             if on_all_ranks and any(gather_objects(is_unfinished)):
-                _log_mean_gradients()
                 part["accumulated_gradients"] = mean_gradients(runner.optim_wrapper.parts[name].parameters())
     return state
-
-
-@cache
-def _log_mean_gradients() -> None:
-    _logger.info(
-        "Averaging the accumulated gradients over all ranks before saving, so a resumed run will differ by rounding "
-        "errors."
-    )
 
 
 def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:

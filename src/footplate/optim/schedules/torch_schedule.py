@@ -109,7 +109,9 @@ class TorchSchedule(MetricSchedule):
         this scheduler or one in `saved` has replaced it.
         """
         state, groups = copy.deepcopy(self._first)
-        replaces_rates = any(name in str(each.get("type")) for each in (self.state_dict(), *saved) for name in _OWN_RATES)
+        replaces_rates = any(
+            name in str(each.get("type")) for each in (self.state_dict(), *saved) for name in _OWN_RATES
+        )
         factors = []
         for group, first in zip(self.optimizer.param_groups, groups, strict=True):
             base = first.pop("initial_lr")
@@ -191,14 +193,14 @@ def _length_of(scheduler: Any) -> Any:
     return max(filter(is_number, lengths), default=None)
 
 
-def final_factor(scheduler: LRScheduler, total: int) -> float | None:
-    """Returns the factor at which a scheduler stays until the end of training at `total`, or None if it is unknown."""
+def stays_at_zero(scheduler: LRScheduler, total: int) -> bool:
+    """Checks whether the learning rates are 0 after the scheduler's end and, if it has none, at the end of training."""
     if isinstance(scheduler, SequentialLR):
-        return final_factor(scheduler._schedulers[-1], total - max(scheduler._milestones, default=0))
+        return stays_at_zero(scheduler._schedulers[-1], total - max(scheduler._milestones, default=0))
     if isinstance(scheduler, LambdaLR):
-        factors = {function(step) for function in scheduler.lr_lambdas for step in (total - 2, total - 1) if step > 0}
-        return 0.0 if factors == {0} else None
-    return 0.0 if isinstance(scheduler, PolynomialLR) else getattr(scheduler, "end_factor", None)
+        last = range(max(total - 2, 1), total)  # many end at 0 in the last step
+        return len(last) == 2 and all(function(step) == 0 for function in scheduler.lr_lambdas for step in last)
+    return isinstance(scheduler, PolynomialLR) or getattr(scheduler, "end_factor", None) == 0
 
 
 def _flat(state: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

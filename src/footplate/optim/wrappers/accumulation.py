@@ -30,7 +30,6 @@ class Accumulation:
     def __init__(self, accumulative_counts: int) -> None:
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
         self._inner_count = 0  # the number of losses so far
-        self._count_at_start = 0  # the number of losses before this process's first iteration
         self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown, as in MMEngine
         self._losses_per_iteration: int | None = None  # unknown until an iteration of the run is complete
         self._further_losses = 0  # in the whole run, besides `_losses_per_iteration` in each iteration
@@ -81,7 +80,6 @@ class Accumulation:
         losses_per_step = self._accumulative_counts
         if self._losses_per_iteration is None:
             self._inner_count = init_counts
-            self._count_at_start = init_counts
         self._max_iters = max_counts
         self._set_max_counts()
         if losses_per_step > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
@@ -109,8 +107,8 @@ class Accumulation:
             iterations_left: The number of iterations left.
         """
         if self._losses_per_iteration is None:
-            self._losses_per_iteration = self._inner_count - self._count_at_start
             iterations = self._max_iters - iterations_left
+            self._losses_per_iteration = self._inner_count - iterations + 1
             self._further_losses = self._inner_count - self._losses_per_iteration * iterations
             self._set_max_counts()
         return self._losses_per_iteration

@@ -133,9 +133,15 @@ def test_settings_that_the_state_replaces_are_reported(caplog: pytest.LogCapture
 @pytest.mark.parametrize(
     ("scheduler", "message"),
     [
-        (lambda optimizer: LinearLR(optimizer, 1, 0, 3), "LinearLR (by iteration) ends at 3, before the end of training"),
+        (
+            lambda optimizer: LinearLR(optimizer, 1, 0, 3),
+            "LinearLR (by iteration) ends at 3, before the end of training",
+        ),
         (lambda optimizer: LinearLR(optimizer, 0.1, 1, 3), ""),
-        (lambda optimizer: LambdaLR(optimizer, lambda step: max(0, 3 - step)), "LambdaLR (by iteration) has the factor 0"),
+        (
+            lambda optimizer: LambdaLR(optimizer, lambda step: max(0, 3 - step)),
+            "LambdaLR (by iteration) has the factor 0",
+        ),
         (lambda optimizer: LambdaLR(optimizer, lambda step: max(0, 6 - step)), ""),
         (
             lambda optimizer: SequentialLR(optimizer, [ConstantLR(optimizer), PolynomialLR(optimizer, 2)], [1]),
@@ -178,8 +184,8 @@ def test_a_reduced_learning_rate_is_not_raised_silently(
     run(3)
     run(4, resume=True, resume_settings="take")
     expected = (
-        "A schedule that monitors a metric starts over with lr 0.1. Before, it had reached 0.001. To continue with that "
-        "value, set it in the optimizer."
+        "A schedule that monitors a metric starts over with lr 0.1. Before, it had reached 0.001. To continue with "
+        "that value, set it in the optimizer."
     )
     assert expected in caplog.messages
 
