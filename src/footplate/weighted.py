@@ -1,15 +1,22 @@
 """Values with weights, whose means over batches, epochs and processes are exact."""
 
+import math
 import numbers
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
-_NO_CALCULATION = "Weighted values cannot be added or multiplied; use their value, as in loss.value * 2"
+from footplate.errors import ArgumentError
 
 
-class Weighted(NamedTuple):
+class _ValueAndWeight(NamedTuple):
+    value: Any
+    weight: Any
+
+
+class Weighted(_ValueAndWeight):
     """A mean over some items of a batch, and the number (or total weight) of these items.
 
     footplate averages such values over batches and processes by weight. Return one instead of a loss or a metric, for
@@ -17,7 +24,11 @@ class Weighted(NamedTuple):
 
     Attributes:
         value: The mean, a number or a scalar tensor. If the weight is 0, it does not count, and may be NaN.
-        weight: The number of items, as a number or a scalar tensor, at least 0.
+        weight: The number of items, as a number or a scalar tensor without a gradient, at least 0.
+
+    Raises:
+        ArgumentError: The weight has a gradient or more than one element, or is negative, infinite or NaN. Values on an
+            accelerator are not read here: `NonFiniteGuard` checks the weights of losses.
 
     Example:
         >>> import torch
@@ -27,21 +38,16 @@ class Weighted(NamedTuple):
         tensor(2)
     """
 
-    value: Any
-    weight: Any
-
-    # As a tuple, it would be concatenated or repeated.
-    def __add__(self, other: object) -> NoReturn:
-        raise TypeError(_NO_CALCULATION)
-
-    def __mul__(self, other: object) -> NoReturn:
-        raise TypeError(_NO_CALCULATION)
-
-    def __rmul__(self, other: object) -> NoReturn:
-        raise TypeError(_NO_CALCULATION)
-
-
-Weighted.__array_ufunc__ = None  # type: ignore[attr-defined] # NumPy's numbers would multiply it as an array
+    def __new__(cls, value: Any, weight: Any) -> Self:
+        is_tensor = type(weight) is Tensor and not torch.compiler.is_compiling()  # traced tensors have no values
+        is_read = is_tensor and weight.is_cpu or isinstance(weight, numbers.Real)
+        if (is_tensor and (weight.requires_grad or weight.numel() != 1)) or (is_read and not 0 <= weight < math.inf):
+            raise ArgumentError(
+                "the weight of a loss or metric must be a number of items: finite, at least 0, and without a gradient",
+                found=weight,
+                notes=["Weighted(value, weight) is a mean and its weight. To minimize two losses, return their sum."],
+            )
+        return super().__new__(cls, value, weight)
 
 
 class Sum(NamedTuple):
@@ -85,12 +91,20 @@ class LoggedValues(dict[str, Any]):
         self[name] = value
 
 
-def as_weighted(value: Any) -> Any:
-    """Converts a tuple (value, weight) to `Weighted`. Returns any other value unchanged."""
-    is_pair = isinstance(value, tuple) and not isinstance(value, Weighted) and len(value) == 2
-    if is_pair and all(is_scalar(part) for part in value):
-        return Weighted(*value)
-    return value
+def refuse_pair(value: Any, source: str) -> None:
+    """Raises an ArgumentError if `value`, which `source` returned, is a tuple or list of numbers.
+
+    A second number could be a weight, another loss or a value to log, and no type tells them apart.
+    """
+    if isinstance(value, (tuple, list)) and not isinstance(value, Weighted | Sum) and all(map(is_scalar, value)):
+        raise ArgumentError(
+            f"{source} returned several numbers without saying what they are",
+            found=value,
+            notes=[
+                "If the second is the number of items that the first is a mean over, return Weighted(value, count).",
+                "Otherwise, return their sum, or a dict with a name for each.",
+            ],
+        )
 
 
 def detached(value: Any) -> Any:

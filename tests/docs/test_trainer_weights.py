@@ -52,11 +52,11 @@ trainer.train()
 """
 FOOTPLATE = """
 from torch.utils.data import DataLoader
-from footplate import Runner
+from footplate import Runner, Weighted
 
 
 def training_step(model, batch):
-    return model(**batch).loss, (batch["labels"][:, 1:] != -100).sum()
+    return Weighted(model(**batch).loss, (batch["labels"][:, 1:] != -100).sum())
 
 
 model.train()

@@ -25,7 +25,7 @@ from footplate.evaluation.metric import BaseMetric, to_device
 from footplate.messages import nearest
 from footplate.registry import EVALUATOR, METRICS
 from footplate.storage import check_output_path
-from footplate.weighted import Sum, Weighted, as_weighted
+from footplate.weighted import Sum, Weighted, refuse_pair
 
 _logger = logging.getLogger("footplate")
 
@@ -229,7 +229,13 @@ class NamedMetric(BaseMetric[Any]):
         return self.name or self.usual_name
 
     def named_values(self, values: Any) -> dict[str, Any]:
-        """Converts the metric's result, which is one value or a dict of values, to a dict keyed by full metric name."""
+        """Converts the metric's result, which is one value or a dict of values, to a dict keyed by full metric name.
+
+        Raises:
+            ArgumentError: A value is a pair of numbers.
+        """
+        for value in values.values() if isinstance(values, Mapping) else [values]:
+            refuse_pair(value, f"the metric '{self._label}'")
         if not isinstance(values, Mapping):
             return {self._label: values}
         return {f"{self.name}/{key}" if self.name is not None else str(key): value for key, value in values.items()}
@@ -248,8 +254,7 @@ class FunctionMetric(NamedMetric):
 
     Args:
         function: A function that takes the predictions and the batch, both on the predictions' device, and returns a
-            number or a dict of numbers. A number may have its own weight, as a tuple (value, weight) or `Weighted`, or
-            be a `Sum`.
+            number or a dict of numbers. A number may be `Weighted` or a `Sum`.
         name: The name of the returned number, or the prefix for the keys of the returned dict. By default, a number is
             named after the function, and a dict's keys have no prefix.
 
@@ -274,7 +279,7 @@ class FunctionMetric(NamedMetric):
         """
         batch = to_device(data_batch, device_of(data_samples))
         count = count_samples(data_batch, data_samples)
-        values = self.named_values(as_weighted(self.function(data_samples, batch)))
+        values = self.named_values(self.function(data_samples, batch))
         self.results += [{name: _share(name, value, count) for name, value in values.items()}] * count
 
     def compute_metrics(self, results: list[dict[str, tuple[float, float | None]]]) -> dict[str, float]:
@@ -285,12 +290,11 @@ class FunctionMetric(NamedMetric):
 
 def _share(name: str, value: Any, count: int) -> tuple[float, float | None]:
     """Returns the value and the weight of one of the `count` samples of a batch. The weight of a sum is None."""
-    value = as_weighted(value)
     if isinstance(value, Sum):
         return check_score(name, value.value, key="") / max(count, 1), None
     if isinstance(value, Weighted):
-        weight = check_score(name, value.weight, key="")
-        return check_score(name, value.value, key=""), weight / max(count, 1)
+        mean, weight = Weighted(*(check_score(name, part, key="") for part in value))  # checks the weight
+        return mean, weight / max(count, 1)
     return check_score(name, value, key=""), 1.0
 
 
@@ -451,15 +455,23 @@ def returned_numbers(output: Any, batch: Any, *, required: bool) -> dict[str, An
     If they are not `required`, because validation reports the loss, ignores predictions and a number named "loss".
 
     Raises:
-        ArgumentError: `output` is not a dict of numbers, although they are `required`.
+        ArgumentError: `output` is not a dict of numbers, although they are `required`, or a value is a pair of numbers.
     """
+    if isinstance(output, tuple):
+        refuse_pair(output, "validation_step")
     # The prediction for a batch of one sample may have the shape (1,).
     shapes = ((), (1,)) if required or count_samples(batch, None) != 1 else ((),)
-    values = map(as_weighted, output.values()) if isinstance(output, Mapping) else [None]
-    if all(
-        isinstance(value, numbers.Real | Weighted | Sum) or getattr(value, "shape", None) in shapes for value in values
-    ):
-        return {name: value for name, value in output.items() if required or name != "loss"}
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, numbers.Real | Weighted | Sum) or getattr(value, "shape", None) in shapes
+
+    if isinstance(output, Mapping):
+        values = {name: value for name, value in output.items() if not is_number(value)}
+        for name, value in values.items():
+            if required or isinstance(value, tuple):
+                refuse_pair(value, f"entry '{name}' in the dict from validation_step")
+        if not values:
+            return {name: value for name, value in output.items() if required or name != "loss"}
     if not required:
         return {}
     raise ArgumentError(

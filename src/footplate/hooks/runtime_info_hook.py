@@ -133,7 +133,7 @@ class RuntimeInfoHook(Hook):
         average_over_ranks(runner.message_hub.log_scalars)
         row = {}
         for name, scalar in runner.message_hub.scalars_of("train").items():
-            if name not in _TIMES and scalar.row_weight:
+            if name not in _TIMES and scalar.weight("row"):
                 row[name] = scalar.current() if name in self._rates else scalar.reduce("row")
         runner.history.add(epoch, iteration, row)
 

@@ -108,6 +108,9 @@ class BaseAveragedModel(nn.Module):
             else:
                 for average, value in zip(averages, values, strict=True):
                     self.avg_func(average, value, self.count)
+            for average, value in zip(averages, values, strict=True) if self.update_buffers else ():
+                if not isinstance(value, nn.Parameter):
+                    average.copy_(torch.where(average.isfinite(), average, value))  # infinity in a mask has no average
         _copy(copies, sources)
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.models.base_module import BaseModule, InitCfg
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.registry import MODELS
-from footplate.weighted import LoggedValues, Sum, Weighted, without_nan
+from footplate.weighted import LoggedValues, Sum, Weighted, refuse_pair, without_nan
 
 
 class BaseModel(BaseModule, ABC):
@@ -252,7 +252,17 @@ def _scalar(name: object, value: Tensor | Sequence[Tensor]) -> Tensor:
         return _scalar(name, value.value)
     if isinstance(value, Tensor):
         return value if value.dim() == 0 else (value if value.is_floating_point() else value.float()).mean()
-    if isinstance(value, (list, tuple)) and value and all(isinstance(part, Tensor) for part in value):
+    if is_list_of_losses(value):
         # sum() would launch one more kernel to add zero
         return reduce(Tensor.add, [_scalar(name, part) for part in value])
+    refuse_pair(value, f"entry '{name}' in the model's losses")
     raise ArgumentError(f"the model must return a tensor or a non-empty list of tensors for '{name}'", found=value)
+
+
+def is_list_of_losses(value: Any) -> bool:
+    """Checks whether a value counts as the sum of its parts: a list, as in MMEngine, of floating-point tensors."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(part, Tensor) and part.is_floating_point() for part in value)
+    )

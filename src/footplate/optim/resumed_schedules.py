@@ -51,9 +51,13 @@ def fast_forward(schedules: Sequence[Schedule], loop: Any, saved: Sequence[Any] 
 
     If the run was saved before the hooks of an epoch's end, they still have to step the schedules that count epochs.
 
-    If a checkpoint contains schedules, `saved` contains their states.
+    If a checkpoint contains schedules, `saved` contains their states. Warns if a schedule that monitors a metric loses
+    the changes that it has made.
     """
     moving = [schedule for schedule in schedules if not schedule.takes_metrics]
+    values = {
+        str(state.get("type")): state.get("_last_value") or state.get("state", {}).get("_last_lr") for state in saved
+    }
     for schedule in moving:
         schedule.rewind(saved)
     for schedule in moving:
@@ -69,3 +73,12 @@ def fast_forward(schedules: Sequence[Schedule], loop: Any, saved: Sequence[Any] 
                 step()
     for step in moves.by_epoch * epochs:  # if the length of an epoch is not what the loader says
         step()
+    for schedule in schedules:
+        old, new = values.get(schedule.state_dict()["type"]), schedule.get_last_value()
+        if schedule.takes_metrics and old and old != new:
+            _logger.warning(
+                "A schedule that monitors a metric starts over with %s %s. Before, it had reached %s. To continue with "
+                "that value, set it in the optimizer.",
+                schedule.param_name,
+                *(", ".join(f"{value:g}" for value in values) for values in (new, old)),
+            )

@@ -170,10 +170,17 @@ class HistoryBuffer:
         """Returns the mean of the values in a window or, if `reduction` is "sum", their sum; see `mean`."""
         return self._totals_over(window_size).sum if self.reduction == "sum" else self.mean(window_size)
 
-    @property
-    def row_weight(self) -> float:
-        """The sum of the counts in the `"row"` window."""
-        return self._totals_over("row").weight
+    def weight(self, window_size: int | str | None = None) -> float:
+        """Returns the sum of the counts in a window; see `mean`. If it is 0, there is no mean."""
+        return self._totals_over(window_size).weight
+
+    def invalid(self, window_size: int) -> NDArray[np.bool_]:
+        """Returns which of the latest `window_size` values are non-finite, or have a count that is no weight.
+
+        A value with the count 0 is valid: a mean over no items may be NaN.
+        """
+        values, counts = (part[-window_size:] for part in self.data)
+        return (counts != 0) & ~(np.isfinite(values) & np.isfinite(counts) & (counts > 0))
 
     def min(self, window_size: int | str | None = None) -> float:
         """Returns the minimum over a window, or NaN if there are no values; see `mean`."""

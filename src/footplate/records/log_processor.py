@@ -167,7 +167,8 @@ class LogProcessor:
             window = self.window_size if mode == "train" else min(self.window_size, scalar.since_mark)
             is_metric = name.removesuffix(RENAMED_SUFFIX) in (metrics or ())  # a mean over the dataset
             is_averaged = self.mean_pattern.match(name) and not is_metric and scalar.reduction != "sum"
-            tag[self._name(mode, name)] = scalar.mean(window) if is_averaged else scalar.current()
+            if scalar.weight(window if is_averaged else 1):  # a mean over no items is no number
+                tag[self._name(mode, name)] = scalar.mean(window) if is_averaged else scalar.current()
         return tag | self._apply_rules(scalars) if mode == "train" else tag
 
     def _apply_rules(self, scalars: Mapping[str, HistoryBuffer]) -> dict[str, Any]:

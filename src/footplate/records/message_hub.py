@@ -10,9 +10,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from footplate.errors import ArgumentError
-from footplate.messages import pluralize
 from footplate.records.history_buffer import HistoryBuffer
-from footplate.weighted import Sum, Weighted
+from footplate.weighted import Sum, Weighted, refuse_pair
 
 _logger = logging.getLogger("footplate.records")
 RENAMED_SUFFIX = "_of_model"
@@ -127,6 +126,7 @@ class MessageHub(Instances):
         elif isinstance(value, (int, float, np.number, np.ndarray)) and np.size(value) == 1:
             value = float(np.asarray(value).reshape(()))
         else:
+            refuse_pair(value, f"the value of '{key}'")
             raise ArgumentError(f"the scalar '{key}' must be a single number", found=value)
         if not resumed:
             self._not_resumed.add(key)
@@ -182,17 +182,9 @@ class MessageHub(Instances):
         Updates existing buffers in place, so that references to them remain valid.
         """
         state = state_dict.state_dict() if isinstance(state_dict, MessageHub) else state_dict
-        skipped = 0
         for key, saved in state.get("log_scalars", {}).items():
-            if isinstance(saved, Mapping):
+            if isinstance(saved, Mapping):  # not in a checkpoint of another engine
                 self.scalar(key).load_state_dict(dict(saved))
-            else:
-                skipped += 1
-        if skipped:
-            _logger.warning(
-                "Not restoring the history of %s, because a different engine wrote the checkpoint.",
-                pluralize(skipped, "scalar"),
-            )
         # Infos saved by another engine may contain `OpaqueObject` placeholders.
         self.runtime_info.update({k: v for k, v in state.get("runtime_info", {}).items() if _is_plain(v)})
 

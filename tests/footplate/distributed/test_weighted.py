@@ -49,8 +49,9 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Embedding(TOKENS, 8), nn.Linear(8, TOKENS)).double()
 
 
-def loss_of(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    return F.cross_entropy(scores.movedim(-1, 1), labels, ignore_index=IGNORED), (labels != IGNORED).sum()
+def loss_of(scores: Tensor, labels: Tensor) -> Weighted:
+    loss = F.cross_entropy(scores.movedim(-1, 1), labels, ignore_index=IGNORED)
+    return Weighted(loss, (labels != IGNORED).sum())
 
 
 def train(folder: Path, counts: int = 1, **changes: Any) -> tuple[list[Tensor], list[dict[str, float]]]:
@@ -147,7 +148,7 @@ def measure(model: nn.Module, batch: Batch) -> dict[str, Any]:
     loss, count = loss_of(scores, labels)
     right = (scores.argmax(-1) == labels).sum()
     return {
-        "nll": (loss, count),
+        "nll": Weighted(loss, count),
         "accuracy": Weighted(right / count, count),
         "correct": Sum(right),
         "sentences": Sum(len(tokens)),
@@ -186,7 +187,7 @@ def test_training_values_are_weighted_in_the_history(tmp_path: Path) -> None:
         loss, count = loss_of(model(batch[0]), batch[1])
         step.log("labels", Sum(count))
         step.log("share", count / batch[1].numel(), weight=batch[1].numel())
-        return {"loss": (loss, count), "nll": (loss, count)}
+        return {"loss": Weighted(loss, count), "nll": Weighted(loss, count)}
 
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
@@ -221,7 +222,7 @@ def test_losses_with_different_weights_have_no_total(tmp_path: Path) -> None:
 def test_each_of_several_optimizers_has_its_own_weights(tmp_path: Path) -> None:
     def step(model: Any, batch: Batch, optimizers: Any) -> None:
         for name in ("first", "second"):
-            optimizers[name].update_params(Weighted(*loss_of(model(batch[0]), batch[1])))
+            optimizers[name].update_params(loss_of(model(batch[0]), batch[1]))
 
     networks: Any = network(), network()
     model, alone = networks
@@ -246,7 +247,7 @@ def test_each_of_several_optimizers_has_its_own_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_mixed_precision_scales_weighted_losses(tmp_path: Path, dtype: str) -> None:
     model, plain = network().float(), network().float()
-    losses: list[Any] = [loss_of, lambda *args: loss_of(*args)[0]]
+    losses: list[Any] = [loss_of, lambda *args: loss_of(*args).value]
     for number, (trained, loss) in enumerate(zip((model, plain), losses, strict=True)):
         optimizer = torch.optim.SGD(trained.parameters(), lr=0.5)
         wrapper = {"type": "AmpOptimWrapper", "optimizer": optimizer, "dtype": dtype, "accumulative_counts": 2}
@@ -254,21 +255,3 @@ def test_mixed_precision_scales_weighted_losses(tmp_path: Path, dtype: str) -> N
         Runner(trained, tmp_path / str(number), data[:1] * 4, max_epochs=1, loss=loss, optim_wrapper=wrapper).train()
     # Batches with the same weight, so that both means are equal.
     assert difference(list(model.parameters()), list(plain.parameters())) < 1e-4
-
-
-@pytest.mark.parametrize("calculate", [lambda loss: loss * 2, lambda loss: 2 * loss, lambda loss: loss + loss])
-def test_weighted_values_are_no_tuples_in_calculations(calculate: Any) -> None:
-    with pytest.raises(TypeError, match="use their value"):
-        calculate(Weighted(torch.ones(()), 3))
-
-
-def test_a_weight_in_a_dict_is_not_added_to_the_loss(tmp_path: Path) -> None:
-    def step(model: Any, batch: Batch) -> Any:
-        loss, count = loss_of(model(batch[0]), batch[1])
-        return {"loss": (loss, count.double())}
-
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    runner = Runner(model, tmp_path, loader(), max_epochs=1, training_step=step, optim_wrapper=optimizer)
-    with pytest.raises(ArgumentError, match="the second one has no gradient"):
-        runner.train()

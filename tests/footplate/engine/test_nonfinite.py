@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from footplate import Config, Runner
+from footplate import Config, Hook, Runner
 from footplate.checkpoint import find_newest, load_checkpoint
 from footplate.cli.main import main
 from footplate.engine.saving.captures import facts_of
@@ -242,3 +242,25 @@ def test_capture_begins_at_the_start_if_checkpoints_lack_the_optimizer(tmp_path:
     held = load_checkpoint(tmp_path / f"nonfinite_iter_{error.iteration}.capture")
     assert (held["capture"]["origin"], list(held)) == (None, ["capture"])
     assert find_newest(tmp_path) == str(tmp_path / "iter_6.pth")
+
+
+def test_averages_are_checked_before_a_save(tmp_path: Path) -> None:
+    class Spoiled(Hook):
+        def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+            if runner.iter == 1:
+                next(iter(runner.hooks.swapping.average.parameters())).data.fill_(math.nan)  # type: ignore[union-attr]
+
+    hooks = [{"type": "EMAHook"}, Spoiled()]
+    runner = Runner(
+        **settings(
+            tmp_path,
+            by_epoch=False,
+            custom_hooks=hooks,
+            default_hooks={"checkpoint": {"by_epoch": False, "interval": 1}},
+        )
+    )
+    with pytest.raises(
+        NonFiniteError, match="the averaged weights contain NaN or infinity after iteration 2"
+    ) as caught:
+        runner.train()
+    assert "The last good checkpoint is" in str(caught.value)

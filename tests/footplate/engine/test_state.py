@@ -147,8 +147,8 @@ def test_resumed_run_repeats_the_validation_that_was_due(tmp_path: Path, caplog:
     caplog.clear()
     resumed = run(cfg, witness, resume=True, log_level="INFO")
     assert [at for at, _ in witness.when("before_val")] == [8, 12]
-    repeated = [message for message in caplog.messages if "Repeating" in message]
-    assert repeated == ["Repeating the validation of epoch 2, which was not complete."]
+    repeated = [message for message in caplog.messages if "which comes first" in message]
+    assert repeated == ["Training continues from before the validation of epoch 2, which comes first."]
     assert [at for at, _ in witness.when("before_train_iter")] == [8, 9, 10, 11]
     assert len(resumed.message_hub.get_scalar("val/accuracy")) == 3
 
@@ -406,3 +406,32 @@ def test_schedules_of_a_run_saved_before_the_end_of_an_epoch_step_once(tmp_path:
         runner.train()
     # With the hooks of an epoch's end, which come after the checkpoint, training begins at its last iteration.
     assert found == pytest.approx([0.1, 0.05, 0.025, 0.0125, 0.05, 0.025, 0.0125])
+
+
+@pytest.mark.parametrize("best", [2, 6, 9])
+def test_rows_of_the_history_follow_dynamic_intervals_after_a_resume(tmp_path: Path, best: int) -> None:
+    """The best checkpoint is saved after the validation, so the resumed run does not decide on it again."""
+
+    def train(folder: Path, **arguments: Any) -> list[tuple[float, float]]:
+        model = torch.nn.Linear(1, 1)
+        batches = [torch.full((2, 1), float(index)) for index in range(12)]
+        runner = Runner(
+            model,
+            folder,
+            batches,
+            batches[:2],
+            max_iters=12,
+            training_step=lambda model, batch: model(batch).square().mean(),
+            validation_step=lambda model, batch: {"error": abs(runner.iter - best)},
+            optim_wrapper=torch.optim.SGD(model.parameters(), lr=0.0),
+            train_cfg={"val_interval": 2, "dynamic_intervals": [(5, 3)]},
+            default_hooks={"checkpoint": {"by_epoch": False, "interval": 5, "save_best": "error", "rule": "less"}},
+            preflight=False,
+            **arguments,
+        )
+        return [(row["iter"], row["loss"]) for row in runner.train()]
+
+    expected = train(tmp_path)
+    assert [iteration for iteration, _ in expected] == [2, 4, 6, 9, 12]
+    (path,) = tmp_path.glob(f"best_*_iter_{best}.pth")
+    assert train(tmp_path / "resumed", load_from=str(path), resume=True) == expected

@@ -155,3 +155,27 @@ def test_a_subclass_that_averages_itself_keeps_its_number_of_updates() -> None:
     restored.load_state_dict(average.state_dict())
     restored.update_parameters(nn.Linear(2, 1))
     assert (int(average.steps), restored.state_dict()["steps"].item()) == (3, 4)
+
+
+@pytest.mark.parametrize(("kind", "settings"), [(kind, settings) for kind, settings, _ in WEIGHTS])
+def test_infinite_entries_of_buffers_are_copied(kind: type[BaseAveragedModel], settings: dict[str, Any]) -> None:
+    inf = torch.inf
+    odd: dict[str, list[Any]] = {
+        "mask": [torch.tensor([0.0, -inf, inf, 2.0])] * 4,
+        "becomes_infinite": [torch.tensor(value) for value in (1.0, 1.0, -inf, inf)],
+        "becomes_finite": [torch.tensor(value) for value in (-inf, inf, 3.0, 3.0)],
+        "half_precision": [torch.tensor([-inf, 1.0], dtype=torch.float16)] * 4,
+        "complex": [torch.tensor([complex(1, inf), 1j])] * 4,
+        "empty": [torch.zeros(0)] * 4,
+        "whole": [torch.tensor(value) for value in (1, 2, 3, 4)],
+    }
+    model = nn.Module()
+    for name, values in odd.items():
+        model.register_buffer(name, values[0].clone())
+    average = kind(model, **settings | {"interval": 1}, update_buffers=True)
+    for step in range(4):
+        for name, values in odd.items():
+            getattr(model, name).copy_(values[step])
+        average.update_parameters(model)
+    for name, values in odd.items():
+        assert torch.equal(getattr(average.module, name), values[-1]), name

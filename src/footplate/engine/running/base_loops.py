@@ -291,8 +291,13 @@ class BaseTrainLoop(BaseLoop):
         if not position.is_planned or self._is_overridden:
             return []
         samples = self.dataloader.describe_samples(*position.locate(iteration), error)
-        rank = f" of rank {self.runner.rank}" if self.runner.world_size > 1 else ""
-        return [f"The batch{rank} in iteration {iteration + 1} contains samples {samples}."]
+        rank, others = "", ""
+        if self.runner.world_size > 1:
+            rank = f" of rank {self.runner.rank}"
+            # Log lines average the losses, the ranks average their gradients, and a model may exchange values.
+            is_shared = error is None or isinstance(error, NonFiniteError)
+            others = " The cause may also be in the batch of another rank." if is_shared else ""
+        return [f"The batch{rank} in iteration {iteration + 1} contains samples {samples}.{others}"]
 
     def _read(self, stream: Iterator[Any]) -> Generator[Any]:
         """Yields the batches from `stream`.
@@ -335,8 +340,8 @@ class BaseTrainLoop(BaseLoop):
         requests = runner.requests
         before = self._validated_at, self._validated_iter, requests.agreed.validation
         if self._iter == self.began_at and not requests.agreed.validation:
-            unit = "epoch" if self.by_epoch else "iteration"
-            _logger.info("Repeating the validation of %s %d, which was not complete.", unit, self.units_done)
+            unit, done = ("epoch" if self.by_epoch else "iteration"), self.units_done
+            _logger.info("Training continues from before the validation of %s %d, which comes first.", unit, done)
         self._validated_at = self.units_done
         self._validated_iter = self.completed.iter
         requests.agreed.validation = False
@@ -365,13 +370,13 @@ class BaseTrainLoop(BaseLoop):
 
         After an epoch's last iteration, the `after_train_epoch` hooks come first, also in a run that resumes there.
         """
+        self._decide_current_val_interval()
         is_last = self.out_of_time and self._validated_iter != self.completed.iter
         if is_last or self.runner.requests.agreed.validation:
             return not self.at_epoch_end
         done = self.units_done
         if done == self._validated_at:
             return False
-        self._decide_current_val_interval()
         return is_validation_point(done, self.units_total, self.val_begin, self.val_interval)
 
     @property

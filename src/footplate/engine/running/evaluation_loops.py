@@ -81,7 +81,7 @@ def _weighted(value: Any, weight: Any) -> Any:
     """Returns a loss times its weight, or 0 if the weight is 0. Requires no device-to-host copy."""
     product = _as_float(value) * _as_float(weight)
     if isinstance(weight, torch.Tensor):
-        return torch.where(weight > 0, product, 0.0)
+        return torch.where(weight == 0, 0.0, product)
     return product if weight else 0.0
 
 

@@ -14,6 +14,8 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
@@ -356,6 +358,11 @@ class SwappingHook(Hook):
 
     When a run resumes, the hook restores the training weights. Despite its name, `ema_state_dict` contains them.
     """
+
+    @property
+    def average(self) -> "nn.Module | None":
+        """The averaged model, if there is one, whose weights are checked before a save."""
+        return None
 
     def restore_weights(self, runner: "Runner") -> None:
         """Restores the training weights in the model if the hook has swapped them out.

@@ -4,7 +4,6 @@ import datetime
 import logging
 from collections import deque
 from collections.abc import Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import footplate
@@ -99,17 +98,8 @@ def _optimizer_state(runner: "Runner", *, on_all_ranks: bool) -> dict[str, Any]:
             # If any rank has gradients, all ranks take part, because a loss may reach a parameter on only some of the
             # ranks.
             if on_all_ranks and any(gather_objects(is_unfinished)):
-                _log_mean_gradients()
                 part["accumulated_gradients"] = mean_gradients(runner.optim_wrapper.parts[name].parameters())
     return state
-
-
-@cache
-def _log_mean_gradients() -> None:
-    _logger.info(
-        "Averaging the accumulated gradients over all ranks before saving, so a resumed run will differ by rounding "
-        "errors."
-    )
 
 
 def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,15 +163,17 @@ def restore(
         runner.train_loop.load_state_dict(dict(loop_state))
     if optimizer:
         _restore_optimizer(runner, checkpoint)
+        for part in runner.optim_wrapper.parts.values():
+            part.move(runner.train_loop.iter - loop_state["iter"])  # not 0 if the batch size has changed
     groups = schedules_by_optimizer(runner.param_schedulers)
-    if param_schedulers and "param_schedulers" in checkpoint:
-        with restoring("param_schedulers"):
-            saved_states = by_optimizer(checkpoint["param_schedulers"], groups)
-            for name, schedules in groups.items():
-                restore_schedules(schedules, saved_states[name], runner.train_loop, loop_state["iter"])
-    else:
-        for schedules in groups.values():
-            fast_forward(schedules, runner.train_loop)
+    with restoring("param_schedulers"):
+        saved = checkpoint.get("param_schedulers")
+        for name, schedules in groups.items():
+            states = saved.get(name) if name and isinstance(saved, Mapping) else saved
+            if param_schedulers and saved is not None:
+                restore_schedules(schedules, states, runner.train_loop, loop_state["iter"])
+            else:
+                fast_forward(schedules, runner.train_loop, states if isinstance(states, list) else ())
     runner.module_attributes.restores_tensors = _reads_same_batches(runner, loop_state)
     participants = _participants(runner)
     ambiguous = _ambiguous_hooks(part_of(checkpoint, "run", "hooks"), participants)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -96,7 +95,7 @@ class NonFiniteGuard:
         self._checked_at, self._totals_at_check = iteration, totals
         in_each = [name for name, count in new.items() if count == len(iterations)]
         for name in ["loss"] if "loss" in new else new:  # a custom train_step may not return a total
-            if not math.isfinite(runner.message_hub.scalar(f"train/{name}").mean(new[name])):
+            if runner.message_hub.scalar(f"train/{name}").invalid(new[name]).any():
                 error = _loss_error(runner, name, new[name], iterations, in_each)
                 if self.loss_policy == "stop":
                     raise error
@@ -125,13 +124,15 @@ def check_before_save(runner: "Runner") -> None:
     """
     runner.saver.wait()
     runner.nonfinite.check(runner)
-    if names := nonfinite_weights(unwrap_model(runner.model)):
-        iteration = runner.completed.iter
-        raise NonFiniteError(
-            f"the weights contain NaN or infinity after iteration {iteration}, so they are not saved",
-            iteration=iteration,
-            notes=[f"Non-finite weights: {list_names(map(repr, names), 1)}", _last_good(runner)],
-        )
+    average = runner.hooks.swapping and runner.hooks.swapping.average
+    for kind, model in (("weights", unwrap_model(runner.model)), ("averaged weights", average)):
+        if model is not None and (names := nonfinite_weights(model)):
+            iteration = runner.completed.iter
+            raise NonFiniteError(
+                f"the {kind} contain NaN or infinity after iteration {iteration}, so they are not saved",
+                iteration=iteration,
+                notes=[f"Non-finite weights: {list_names(map(repr, names), 1)}", _last_good(runner)],
+            )
 
 
 def nonfinite_weights(model: nn.Module) -> list[str]:
@@ -173,26 +174,23 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
             one iteration, the message includes the iteration, its samples, and the other losses that were non-finite.
     """
     scalars = runner.message_hub.scalars_of("train")
-    losses = scalars[name].data[0]
-    recent = losses[-window:]
-    first = int(np.isfinite(recent).argmin()) - len(recent)  # negative index of the first non-finite value
-    details = [
-        f"Before that, the loss was {losses[first - 1]:g}." if -first < len(losses) else "No earlier loss was recorded."
-    ]
+    losses, weights = scalars[name].data
+    first = int(scalars[name].invalid(window).argmax()) - min(window, len(losses))  # negative
+    earlier = losses[:first][weights[:first] > 0]
+    details = [f"Before that, the loss was {earlier[-1]:g}." if len(earlier) else "No earlier loss was recorded."]
     loss = "loss" if name == "loss" else f"loss '{name}'"
+    problem = f"the {loss} was {losses[first]:g}"
+    if math.isfinite(losses[first]):
+        problem, details = f"the weight of the {loss} was {weights[first]:g}", ["It must be at least 0 and finite."]
     iteration = None
     if name in in_each or len(iterations) == 1:
         index = max(first, -len(iterations))  # one iteration may have several values
         iteration = iterations[index]
-        others = [other for other in in_each if other != name and not math.isfinite(scalars[other].data[0][index])]
-        problem = f"the {loss} was {losses[first]:g} in iteration {iteration}" + (
-            f" ({', '.join(others)})" if others else ""
-        )
+        others = [other for other in in_each if other != name and scalars[other].invalid(-index)[0]]
+        problem += f" in iteration {iteration}" + (f" ({', '.join(others)})" if others else "")
         details += runner.train_loop.describe_samples(iteration - 1)
-        if runner.world_size > 1:  # log lines average the losses, and a model may exchange values
-            details.append("The cause may also be in the batch of another rank.")
     else:
-        problem = f"the {loss} was {losses[first]:g} in one of iterations {iterations[0]} to {iterations[-1]}"
+        problem += f" in one of iterations {iterations[0]} to {iterations[-1]}"
         details.append("Set on_nonfinite=dict(interval=1) to find the iteration.")
     stops = runner.nonfinite.loss_policy == "stop"
     advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if stops else []

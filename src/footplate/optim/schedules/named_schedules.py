@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from footplate.checks import check_keys
 from footplate.error_context import at_key, location_prefix, origin_of
@@ -16,7 +16,7 @@ from footplate.optim.schedules import curves
 from footplate.optim.schedules.base_curve import ENDLESS, Curve
 from footplate.optim.schedules.param_schedule import ParamSchedule
 from footplate.optim.schedules.schedule import HasParamGroups, Lengths, Schedule, collect_steps
-from footplate.optim.schedules.torch_schedule import TorchSchedule
+from footplate.optim.schedules.torch_schedule import TorchSchedule, parts_of, stays_at_zero
 from footplate.registry import PARAM_SCHEDULERS
 
 _logger = logging.getLogger("footplate.optim")
@@ -217,7 +217,9 @@ def _check_ends(schedules: Schedules, lengths: Lengths, sources: Mapping[Schedul
             key, text = problem
             place = location_prefix(origin_of(sources[schedule], key))
             if scheduler is not schedule and schedule.by_epoch:
-                text += ". If it counts iterations, set param_scheduler=dict(scheduler=..., by_epoch=False)."
+                text = text.rstrip(".") + (
+                    ". If it counts iterations, set param_scheduler=dict(scheduler=..., by_epoch=False)."
+                )
             _logger.warning("%s%s (by %s) %s", place, name, unit, text)
 
 
@@ -236,9 +238,14 @@ def _problem_of(schedule: Schedule, total: int, *, is_last: bool) -> tuple[str, 
         for milestone in curve.milestones:
             if begin + milestone >= total:
                 return "milestones", f"has a milestone at {begin + milestone}, at or after {training_end}"
-    if is_last and end < total and not isinstance(schedule, TorchSchedule) and not curve.ends_at_base():
-        effect = f"stays at {curve.eta_min:g}" if isinstance(curve, curves.Poly) else "no longer changes"
-        after = f"After that, {schedule.param_name} {effect}. If you extend a run, extend the schedule, too, and set"
-        option = "resume_settings='take' (--resume-settings take)"
-        return "end", f"ends at {end}, before {training_end}. {after} {option}."
+    option = "If you extend a run, extend the schedule, too, and set resume_settings='take' (--resume-settings take)."
+    stays = f"stays at {curve.eta_min:g}" if isinstance(curve, curves.Poly) else "no longer changes"
+    if curve.ends_at_base():
+        stays = ""
+    if isinstance(schedule, TorchSchedule):
+        stays = "stays at 0" if stays_at_zero(schedule.scheduler, total) else ""
+        if stays and isinstance([*parts_of(schedule.scheduler)][-1], LambdaLR):
+            return "scheduler", f"has the factor 0 before {training_end}, so the weights no longer change. {option}"
+    if is_last and end < total and stays:
+        return "end", f"ends at {end}, before {training_end}. After that, {schedule.param_name} {stays}. {option}"
     return None

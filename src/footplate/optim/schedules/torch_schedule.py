@@ -1,29 +1,32 @@
 """A schedule that wraps a torch scheduler."""
 
 import copy
-import inspect
 import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from torch.optim.lr_scheduler import (
     ConstantLR,
     CyclicLR,
+    LambdaLR,
     LRScheduler,
     MultiStepLR,
     OneCycleLR,
+    PolynomialLR,
     ReduceLROnPlateau,
     SequentialLR,
 )
 
 from footplate.checks import check_flag, is_number
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.schedule import HasParamGroups, MetricSchedule
+from footplate.optim.schedules.schedule import HasParamGroups, MetricSchedule, write_field
 
-_OWN_RATES = ("torch.CyclicLR", "torch.OneCycleLR")  # they replace `initial_lr` of the optimizer
 _BY_ITERATION = (CyclicLR, OneCycleLR)  # torch requires these to step after each batch
+_OWN_RATES = ("CyclicLR", "OneCycleLR")  # they replace `initial_lr` of the optimizer, and may replace the momentum
+_CONTAINERS_AND_RATES = ("_schedulers", "base_lrs", "_last_lr")
 _LENGTHS = ("total_steps", "T_max", "total_iters")  # the attributes that contain a scheduler's number of steps
 _logger = logging.getLogger("footplate.optim")
 
@@ -82,7 +85,15 @@ class TorchSchedule(MetricSchedule):
         self.rule = getattr(scheduler, "mode", "")
         # torch would warn if gradient accumulation delays the optimizer's first step.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-        self._first = copy.deepcopy(scheduler.state_dict()), self.get_last_value()
+        self._first = copy.deepcopy(
+            (
+                scheduler.state_dict(),
+                [
+                    {name: value for name, value in group.items() if name != "params"}
+                    for group in self.optimizer.param_groups
+                ],
+            )
+        )
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Steps the scheduler. Steps ReduceLROnPlateau only if there are metrics."""
@@ -92,32 +103,41 @@ class TorchSchedule(MetricSchedule):
             self.scheduler.step(self.monitored_value(metrics))
 
     def rewind(self, saved: Sequence[Any] = ()) -> None:
-        """Resets the scheduler to its state at the start of the run.
+        """Resets the scheduler, and the fields that it may have set in the groups, to the start of the run.
 
-        Scales its learning rates if `initial_lr` in the groups has changed, as it may come from a checkpoint, unless a
-        scheduler in `saved` has replaced it.
+        Scales its learning rates if `initial_lr` in the groups has changed, as it may come from a checkpoint, unless
+        this scheduler or one in `saved` has replaced it.
         """
-        state, rates = self._first
-        scale = not any(each.get("type") in _OWN_RATES for each in saved)
-        groups = self.optimizer.param_groups
-        factors = [
-            group["initial_lr"] / base if base and scale else 1.0
-            for group, base in zip(groups, self.base_values, strict=True)
-        ]
-        self.scheduler.load_state_dict(copy.deepcopy(state))
-        for part in _parts(self.scheduler):
+        state, groups = copy.deepcopy(self._first)
+        replaces_rates = any(
+            name in str(each.get("type")) for each in (self.state_dict(), *saved) for name in _OWN_RATES
+        )
+        factors = []
+        for group, first in zip(self.optimizer.param_groups, groups, strict=True):
+            base = first.pop("initial_lr")
+            factor = group["initial_lr"] / base if base and not replaces_rates else 1.0
+            write_field(group, "lr", first.pop("lr") * factor)
+            write_field(group, "initial_lr", base * factor)
+            kept = self.optimizer.defaults.keys() - (("momentum", "betas") if replaces_rates else ())
+            group.update({name: value for name, value in first.items() if name not in kept})
+            factors.append(factor)
+        self.scheduler.load_state_dict(state)
+        for part in parts_of(self.scheduler):
             if hasattr(part, "base_lrs"):
                 part.base_lrs = [rate * factor for rate, factor in zip(part.base_lrs, factors, strict=True)]
-        for group, rate, factor in zip(groups, rates, factors, strict=True):
-            group["lr"] = rate * factor
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the scheduler's state and type.
+        """Returns the scheduler's state, type and settings.
 
         The type has the prefix `torch.`, which distinguishes it from the types of footplate's schedules.
         """
-        name = f"torch.{type(self.scheduler).__name__}"
-        return {"type": name, "by_epoch": self.by_epoch, "state": self.scheduler.state_dict()}
+        types = [type(part).__name__ for part in parts_of(self.scheduler)]
+        return {
+            "type": f"torch.{'+'.join(types)}",
+            "by_epoch": self.by_epoch,
+            "state": self.scheduler.state_dict(),
+            "first": self._settings(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the scheduler's state and settings. If settings have changed, logs a warning and uses the saved ones.
@@ -134,7 +154,8 @@ class TorchSchedule(MetricSchedule):
                 key="resume_settings",
                 notes=["To train longer with the new one, set resume_settings='take' (--resume-settings take)."],
             )
-        if changed := list(_changed_settings(self.scheduler, saved)):
+        old, new = state_dict.get("first", {}), self._settings()
+        if changed := [_shown(name, value) for name, value in new.items() if value != old.get(name, value)]:
             _logger.warning(
                 "Ignoring the new settings %s of %s and resuming with the saved ones. To use the new ones, set "
                 "resume_settings='take' (--resume-settings take).",
@@ -142,16 +163,23 @@ class TorchSchedule(MetricSchedule):
                 name,
             )
         self.scheduler.load_state_dict(saved)
-        for part in _parts(self.scheduler):
+        for part in parts_of(self.scheduler):
             if isinstance(part, MultiStepLR):  # checkpoints store the `Counter` as a plain dict
                 part.milestones = Counter(part.milestones)
 
+    def _settings(self) -> dict[str, Any]:
+        """Returns what the scheduler's arguments have set in it and in the groups, except for the learning rates."""
+        state, groups = self._first
+        extras = {name: [group.get(name) for group in groups] for name in chain.from_iterable(groups)}
+        kept = {*self.optimizer.defaults, "lr", "initial_lr"}
+        return {**_flat(state), **{name: values for name, values in extras.items() if name not in kept}}
 
-def _parts(scheduler: Any) -> Iterator[Any]:
+
+def parts_of(scheduler: Any) -> Iterator[Any]:
     """Yields a scheduler and the schedulers in it, such as those of a SequentialLR or ChainedScheduler."""
     yield scheduler
     for part in getattr(scheduler, "_schedulers", ()):
-        yield from _parts(part)
+        yield from parts_of(part)
 
 
 def _length_of(scheduler: Any) -> Any:
@@ -165,13 +193,25 @@ def _length_of(scheduler: Any) -> Any:
     return max(filter(is_number, lengths), default=None)
 
 
-def _changed_settings(scheduler: Any, saved: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the settings of a scheduler, and of the schedulers in it, that differ from those in its saved state."""
-    arguments = inspect.signature(type(scheduler)).parameters.keys() - {"last_epoch", "schedulers"}
-    for name, value in scheduler.state_dict().items():
-        argument = name.removeprefix("_")  # SequentialLR has `_milestones`
-        if argument in arguments and value != saved.get(name, value):
-            yield f"{argument}={value}"
-    for part, state in zip(getattr(scheduler, "_schedulers", ()), saved.get("_schedulers", ()), strict=False):
-        for change in _changed_settings(part, state):
-            yield f"{change} ({type(part).__name__})"
+def stays_at_zero(scheduler: LRScheduler, total: int) -> bool:
+    """Checks whether the learning rates are 0 after the scheduler's end and, if it has none, at the end of training."""
+    if isinstance(scheduler, SequentialLR):
+        return stays_at_zero(scheduler._schedulers[-1], total - max(scheduler._milestones, default=0))
+    if isinstance(scheduler, LambdaLR):
+        last = range(max(total - 2, 1), total)  # many end at 0 in the last step
+        return len(last) == 2 and all(function(step) == 0 for function in scheduler.lr_lambdas for step in last)
+    return isinstance(scheduler, PolynomialLR) or getattr(scheduler, "end_factor", None) == 0
+
+
+def _flat(state: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the state of a scheduler and of those in it in one dict, without learning rates."""
+    flat = {f"{prefix}{name.strip('_')}": value for name, value in state.items() if name not in _CONTAINERS_AND_RATES}
+    for index, part in enumerate(state.get("_schedulers", ())):
+        flat |= _flat(part, f"{prefix}schedulers[{index}].")
+    return flat
+
+
+def _shown(name: str, value: Any) -> str:
+    values = value if isinstance(value, list) else [value]
+    is_short = all(isinstance(each, int | float | str) for each in values)
+    return f"{name}={values[0] if len(values) == 1 else value}" if is_short else name

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from footplate.checks import check_count
 from footplate.module_selection import BATCH_NORMS
 from footplate.optim.wrappers.weighted_round import WeightedRound
-from footplate.weighted import Weighted
+from footplate.weighted import Weighted, refuse_pair
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -30,9 +30,10 @@ class Accumulation:
     def __init__(self, accumulative_counts: int) -> None:
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
         self._inner_count = 0  # the number of losses so far
-        self._count_at_start = 0  # the number of losses before this process's first iteration
         self._max_counts = -1  # the number of losses in the whole run, or -1 if unknown, as in MMEngine
         self._losses_per_iteration: int | None = None  # unknown until an iteration of the run is complete
+        self._further_losses = 0  # in the whole run, besides `_losses_per_iteration` in each iteration
+        self._max_iters = -1
         self.has_loaded_gradients = False
         self._weights: WeightedRound | None = None  # created by the first weighted loss
 
@@ -41,6 +42,8 @@ class Accumulation:
         if isinstance(loss, Weighted):
             self._weights = self._weights or WeightedRound()
             return self._weights.scale(loss, self._losses_in_round())
+        if not isinstance(loss, Tensor):
+            refuse_pair(loss, "update_params")
         if self._accumulative_counts == 1:
             return loss
         return loss / self._losses_in_round()
@@ -77,8 +80,8 @@ class Accumulation:
         losses_per_step = self._accumulative_counts
         if self._losses_per_iteration is None:
             self._inner_count = init_counts
-            self._count_at_start = init_counts
-        self._set_max_counts(max_counts - init_counts)
+        self._max_iters = max_counts
+        self._set_max_counts()
         if losses_per_step > 1 and any(isinstance(module, BATCH_NORMS) for module in model.modules()):
             _logger.info(
                 "accumulative_counts=%d does not apply to the statistics of batch normalization layers: "
@@ -97,21 +100,28 @@ class Accumulation:
         """Updates the number of losses in the whole run, and returns the number of losses in each iteration.
 
         Called after this process's first iteration, whose losses are counted unless the checkpoint contains their
-        number. If the first iteration has no losses, the number for the whole run remains unknown.
+        number: the total must not depend on where a run has resumed. If the run's first iteration has no losses, the
+        total remains unknown.
 
         Args:
             iterations_left: The number of iterations left.
         """
         if self._losses_per_iteration is None:
-            self._losses_per_iteration = self._inner_count - self._count_at_start
-        self._set_max_counts(iterations_left)
+            iterations = self._max_iters - iterations_left
+            self._losses_per_iteration = self._inner_count - iterations + 1
+            self._further_losses = self._inner_count - self._losses_per_iteration * iterations
+            self._set_max_counts()
         return self._losses_per_iteration
 
-    def _set_max_counts(self, iterations_left: int) -> None:
-        """Sets the number of losses in the whole run, which is unknown if `iterations_left` is negative."""
-        factor = 1 if self._losses_per_iteration is None else self._losses_per_iteration
-        is_known = factor and iterations_left >= 0
-        self._max_counts = self._inner_count + factor * iterations_left if is_known else -1
+    def move(self, iterations: int) -> None:
+        """Adapts the loss counts to a resumed run, whose iteration number has grown by `iterations`."""
+        self._further_losses -= iterations * (self._losses_per_iteration or 0)
+
+    def _set_max_counts(self) -> None:
+        """Sets the number of losses in the whole run. Before the first iteration, assumes one loss per iteration."""
+        per_iteration = 1 if self._losses_per_iteration is None else self._losses_per_iteration
+        is_known = per_iteration and self._max_iters >= 0
+        self._max_counts = self._further_losses + per_iteration * self._max_iters if is_known else -1
 
     def _load_accumulation(self, state: Mapping[str, Any]) -> Sequence[Tensor | None]:
         """Loads the loss counts of a saved state, and returns its accumulated gradients.
@@ -119,7 +129,7 @@ class Accumulation:
         The result is empty if the state contains no gradients. If `accumulative_counts` has changed since the state was
         saved, the gradients are discarded with a warning.
         """
-        self._inner_count, self._losses_per_iteration = state.get("loss_counts", (0, None))
+        self._inner_count, self._losses_per_iteration, self._further_losses = state.get("loss_counts", (0, None, 0))
         gradients = state.get("accumulated_gradients")
         if gradients is not None and (losses_per_step := state["accumulative_counts"]) != self._accumulative_counts:
             _logger.warning(

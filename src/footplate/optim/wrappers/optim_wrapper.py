@@ -323,7 +323,7 @@ class OptimWrapper(Accumulation):
             if self._weights and (weights := self._weights.state()):
                 state["accumulated_weight"] = weights
         if self._accumulative_counts > 1:
-            state["loss_counts"] = self._inner_count, self._losses_per_iteration
+            state["loss_counts"] = self._inner_count, self._losses_per_iteration, self._further_losses
         state["optimizer_type"] = type(self.optimizer).__name__
         return state
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from footplate.distributed import get_world_size
 from footplate.distributed.sharding import local_tensor
-from footplate.weighted import Weighted
+from footplate.weighted import Weighted, without_nan
 
 
 class WeightedRound:
@@ -30,9 +30,9 @@ class WeightedRound:
 
         All ranks must call this function.
         """
-        value = loss.value
+        value = without_nan(loss.value, loss.weight)
         if losses_in_round == 1 and get_world_size() == 1 and self._unit is None:
-            return value  # type: ignore[no-any-return]
+            return value
         dtype = torch.float32 if value.is_mps else torch.float64
         weight = torch.as_tensor(loss.weight, dtype=dtype, device=value.device).detach().reshape(())
         if self._unit is None or self._weight is None:

@@ -6,11 +6,14 @@ import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
     LambdaLR,
     LinearLR,
     LRScheduler,
     MultiStepLR,
     OneCycleLR,
+    PolynomialLR,
     ReduceLROnPlateau,
     SequentialLR,
 )
@@ -116,13 +119,75 @@ def test_settings_that_the_state_replaces_are_reported(caplog: pytest.LogCapture
     TorchSchedule(*one_cycle(9)).load_state_dict(saved.state_dict())
     shorter.load_state_dict(saved.state_dict())
     (message,) = caplog.messages
-    assert message.startswith("Ignoring the new settings total_steps=8 of OneCycleLR and resuming with the saved ones.")
+    assert message.startswith(
+        "Ignoring the new settings total_steps=8, schedule_phases of OneCycleLR and resuming with the saved ones."
+    )
     with pytest.raises(ArgumentError, match="the OneCycleLR in the checkpoint has 9 steps, but the new one has 10"):
         longer.load_state_dict(saved.state_dict())
     state = made(SequentialLR)[1].state_dict()
-    state["state"]["_milestones"][0] = state["state"]["_schedulers"][0]["total_iters"] = 2
+    state["first"] |= {"milestones": [2], "schedulers[0].total_iters": 2}
     made(SequentialLR)[1].load_state_dict(state)
-    assert "settings milestones=[3], total_iters=3 (LinearLR) of SequentialLR" in caplog.messages[1]
+    assert "settings milestones=3, schedulers[0].total_iters=3 of SequentialLR" in caplog.messages[1]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        (
+            lambda optimizer: LinearLR(optimizer, 1, 0, 3),
+            "LinearLR (by iteration) ends at 3, before the end of training",
+        ),
+        (lambda optimizer: LinearLR(optimizer, 0.1, 1, 3), ""),
+        (
+            lambda optimizer: LambdaLR(optimizer, lambda step: max(0, 3 - step)),
+            "LambdaLR (by iteration) has the factor 0",
+        ),
+        (lambda optimizer: LambdaLR(optimizer, lambda step: max(0, 6 - step)), ""),
+        (
+            lambda optimizer: SequentialLR(optimizer, [ConstantLR(optimizer), PolynomialLR(optimizer, 2)], [1]),
+            "SequentialLR (by iteration) ends at 3, before the end of training at 6. After that, lr stays at 0. If",
+        ),
+        (lambda optimizer: CosineAnnealingLR(optimizer, 3), ""),
+    ],
+)
+def test_schedulers_that_are_over_are_reported(caplog: pytest.LogCaptureFixture, scheduler: Any, message: str) -> None:
+    optimizer = SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    build_param_schedulers({"scheduler": scheduler(optimizer), "by_epoch": False}, OptimWrapper(optimizer), max_iters=6)
+    assert "".join(caplog.messages).startswith(message)
+    assert bool(caplog.messages) == bool(message)
+
+
+@pytest.mark.parametrize("is_torch", [True, False])
+def test_a_reduced_learning_rate_is_not_raised_silently(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_torch: bool
+) -> None:
+    def run(epochs: int, **settings: Any) -> None:
+        model = torch.nn.Linear(1, 1)
+        optimizer = SGD(model.parameters(), lr=0.1)
+        schedule: Any = {"type": "ReduceOnPlateauLR", "patience": 0, "threshold": 9, "threshold_rule": "abs"}
+        if is_torch:
+            schedule = ReduceLROnPlateau(optimizer, patience=0, threshold=9, threshold_mode="abs")
+        data = DataLoader(TensorDataset(torch.ones(8, 1), torch.ones(8, 1)), 2)
+        Runner(
+            model,
+            tmp_path,
+            data,
+            data,
+            max_epochs=epochs,
+            loss=torch.nn.MSELoss(),
+            optim_wrapper=optimizer,
+            param_scheduler=schedule,
+            preflight=False,
+            **settings,
+        ).train()
+
+    run(3)
+    run(4, resume=True, resume_settings="take")
+    expected = (
+        "A schedule that monitors a metric starts over with lr 0.1. Before, it had reached 0.001. To continue with "
+        "that value, set it in the optimizer."
+    )
+    assert expected in caplog.messages
 
 
 def test_rule_is_the_mode_of_a_plateau_scheduler() -> None:

@@ -85,3 +85,38 @@ def test_resumed_run_with_two_losses_per_iteration_is_identical(tmp_path: Path, 
     straight = trained(tmp_path / "a")
     resumed = trained(tmp_path / "b", load_from=str(tmp_path / f"a/iter_{iteration}.pth"), resume=True)
     assert torch.equal(resumed.weight, straight.weight)
+
+
+@pytest.mark.parametrize("stop", [7, 12])
+def test_the_last_step_does_not_depend_on_where_a_run_resumes(tmp_path: Path, stop: int) -> None:
+    """The second optimizer has a loss in each third iteration, so the estimated number of its losses is too high."""
+
+    def step(model: Any, batch: Any, optimizers: Any, step: Any) -> None:
+        optimizers["first"].update_params(model[0](batch).square().mean())
+        if step.iter % 3 == 0:
+            optimizers["second"].update_params(model[1](batch).square().mean())
+
+    def train(folder: Path, **arguments: Any) -> list[torch.Tensor]:
+        model = nn.Sequential(net(), net())
+        optimizers = {
+            name: {"optimizer": SGD(part.parameters(), lr=0.1), "accumulative_counts": 2}
+            for name, part in zip(("first", "second"), model, strict=True)
+        }
+        batches = [*BATCHES, BATCHES[0], BATCHES[1], BATCHES[2]]
+        checkpoint = {"by_epoch": False, "interval": stop, "max_keep_ckpts": -1}
+        Runner(
+            model,
+            folder,
+            batches,
+            training_step=step,
+            max_iters=13,
+            optim_wrapper=optimizers,
+            default_hooks={"checkpoint": checkpoint},
+            preflight=False,
+            **arguments,
+        ).train()
+        return [weight.detach() for weight in model.parameters()]
+
+    expected = train(tmp_path / "whole")
+    resumed = train(tmp_path / "resumed", load_from=str(tmp_path / "whole" / f"iter_{stop}.pth"), resume=True)
+    assert all(map(torch.equal, resumed, expected))
