@@ -2,32 +2,33 @@
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
-from itertools import chain, pairwise
+from collections.abc import Sequence
+from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any
 
 from footplate.checkpoint_names import BEST, best_prefix
 from footplate.engine.checking.arguments import PYTHON_ARGUMENTS
 from footplate.messages import format_bytes, one_line
-from footplate.metric_names import Rule, split_dataset
+from footplate.metric_names import split_dataset
 from footplate.tools.analysis import (
     SAVED,
+    Headline,
     count_iterations,
+    counted_runs,
     find_best,
     group_by_variant,
-    is_complete,
+    headline_series,
     name_in_log,
-    ranked_metrics,
-    save_best_settings,
+    seed_of,
     summarize,
 )
 from footplate.tools.checkpoint_contents import code_to_load
 from footplate.tools.diff import Side, compare
 from footplate.tools.explain_keys import brief
 from footplate.tools.report_curves import means_between
-from footplate.tools.run_files import comparable, modification_time
-from footplate.tools.runs import Run, Series
+from footplate.tools.run_files import modification_time
+from footplate.tools.runs import Run
 
 _MIN_SEEDS = 3  # equal variants of three seeds each are separated in 2 of 20 comparisons
 _MIN_VALIDATIONS = 3  # needed to judge overfitting
@@ -37,26 +38,6 @@ _MISSING = "–"
 _SEED = "randomness.seed"
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 Data = dict[str, Any]  # in the form that the page's script reads
-Headline = tuple[Series, Rule | None]  # the metric for comparing runs, and its rule, or None if it is unknown
-
-
-def choose_headline(runs: Sequence[Run]) -> Headline | None:
-    """Returns the metric for comparing runs, and its rule: "greater" or "less", or None if it is unknown.
-
-    Chooses from the metrics that all runs have, or from all metrics if they have none in common. Prefers the
-    `save_best` metrics of the first run, then metrics with a known rule, and then metrics that are not losses. Uses the
-    first training loss if no run has validation or test metrics. Returns None if there is no training loss either.
-    """
-    ranked = [ranked_metrics(run) for run in runs]
-    shared = set.intersection(*({series.name for series, _ in metrics} for metrics in ranked))
-    candidates = [item for item in ranked[0] if item[0].name in shared] or list(chain.from_iterable(ranked))
-    if candidates:
-        selecting = save_best_settings(runs[0])[0]
-        return min(
-            candidates, key=lambda item: (item[0].name not in selecting, item[1] is None, "loss" in item[0].name)
-        )
-    loss = next((series for run in runs for series in run.series if "loss" in series.name), None)
-    return (loss, "less") if loss else None
 
 
 def order_variants(runs: Sequence[Run], headline: Headline | None) -> list[list[Run]]:
@@ -77,24 +58,6 @@ def order_variants(runs: Sequence[Run], headline: Headline | None) -> list[list[
         others = [run for run in group if not any(run is each for each in counted)]
         groups.append([*sorted(counted, key=lambda run: rank([run])), *sorted(others, key=lambda run: rank([run]))])
     return sorted(groups, key=lambda group: rank(counted_runs(group)))
-
-
-def counted_runs(variant: Sequence[Run]) -> list[Run]:
-    """Returns the runs that the mean of a variant covers: the complete ones, or all runs if none is complete.
-
-    Of several runs with the same config and seed, only the latest counts.
-    """
-    seeds: dict[Any, Run] = {}
-    runs = sorted([run for run in variant if is_complete(run)] or variant, key=_launch_of)
-    for place, run in enumerate(runs):
-        seed = _seed_of(run)  # a fold with the same seed has a different config
-        seeds[(comparable(run.config), seed) if seed else place] = run
-    return [run for run in variant if any(run is each for each in seeds.values())]
-
-
-def _launch_of(run: Run) -> tuple[str, str]:
-    """Returns the time of a run's last launch, or "" if it is unknown, and its folder."""
-    return run.launches[-1].folder.name if run.launches else "", str(run.folder)
 
 
 def describe_variants(variants: Sequence[Sequence[Run]], headline: Headline | None) -> list[Data]:
@@ -136,24 +99,13 @@ def describe_variants(variants: Sequence[Sequence[Run]], headline: Headline | No
 
 def _count_seeds(runs: Sequence[Run]) -> int:
     """Returns the number of different seeds. Runs whose seed is unknown count as different."""
-    seeds = [_seed_of(run) for run in runs]
+    seeds = [seed_of(run) for run in runs]
     return len({*seeds} - {""}) + seeds.count("")
 
 
-def _seed_of(run: Run) -> str:
-    """Returns the seed of a run as text, or "" if it is unknown."""
-    randomness = run.settings.get("randomness")
-    seed = run.environment.get("seed", randomness.get("seed") if isinstance(randomness, Mapping) else None)
-    return "" if seed is None else str(seed)
-
-
 def _best_values(runs: Sequence[Run], headline: Headline | None) -> list[float]:
-    series = [_headline_series(run, headline) for run in runs]
+    series = [headline_series(run, headline) for run in runs]
     return [find_best(each, headline[1])["value"] for each in series if each and headline]
-
-
-def _headline_series(run: Run, headline: Headline | None) -> Series | None:
-    return run.scalars(headline[0].mode).get(headline[0].name) if headline else None
 
 
 def describe_run(run: Run, headline: Headline | None) -> Data:
@@ -186,7 +138,7 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
 
 def _headline_facts(run: Run, headline: Headline | None) -> Data:
     """Returns the entries `metric` and `sets` of `describe_run`."""
-    series = _headline_series(run, headline)
+    series = headline_series(run, headline)
     if headline is None or series is None:
         return {"metric": None, "sets": []}
     points, best = series.points, find_best(series, headline[1])
@@ -249,7 +201,7 @@ def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
         "unknown").
     """
     losses = [series for name, series in run.scalars("val").items() if split_dataset(name)[1] == "loss"]
-    main, trained = _headline_series(run, headline), run.scalars("train").get("loss")
+    main, trained = headline_series(run, headline), run.scalars("train").get("loss")
     for series in filter(None, (main, *losses, trained)):
         if series.ends_nonfinite:
             name = f"training {series.name}" if series.mode == "train" else name_in_log(run, series)
@@ -286,7 +238,7 @@ def config_table(runs: Sequence[Run]) -> list[Data]:
     """
     reference = runs[0].config
     facts = {
-        _SEED: [_seed_of(run) or _MISSING for run in runs],
+        _SEED: [seed_of(run) or _MISSING for run in runs],
         "(completed iterations)": [f"{count_iterations(run):,}" for run in runs],
     }
     rows = {name: texts for name, texts in facts.items() if len(set(texts)) > 1}

@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
+from footplate.tools.analysis import Headline, choose_headline
 from footplate.tools.checkpoint_contents import code_to_load
 from footplate.tools.report_overview import (
-    Headline,
-    choose_headline,
     config_table,
     describe_run,
     describe_variants,
