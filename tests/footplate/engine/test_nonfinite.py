@@ -180,9 +180,8 @@ def test_error_states_the_iteration_if_it_has_several_losses(tmp_path: Path) -> 
             optimizer.update_params(loss)
         return loss
 
-    with pytest.raises(NonFiniteError, match="the gradients in iteration 3 are non-finite") as caught:
+    with pytest.raises(NonFiniteError, match="the gradients in iteration 3 are non-finite"):
         train_plain(tmp_path, training_step, 4, grad="stop")
-    assert caught.value.iteration == 3
 
 
 def test_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,7 +129,6 @@ def check_before_save(runner: "Runner") -> None:
         iteration = runner.completed.iter
         raise NonFiniteError(
             f"the weights contain NaN or infinity after iteration {iteration}, so they are not saved",
-            iteration=iteration,
             notes=[f"Non-finite weights: {list_names(map(repr, names), 1)}", _last_good(runner)],
         )
 
@@ -180,7 +179,6 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
         f"Before that, the loss was {losses[first - 1]:g}." if -first < len(losses) else "No earlier loss was recorded."
     ]
     loss = "loss" if name == "loss" else f"loss '{name}'"
-    iteration = None
     if name in in_each or len(iterations) == 1:
         index = max(first, -len(iterations))  # one iteration may have several values
         iteration = iterations[index]
@@ -198,7 +196,6 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
     advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if stops else []
     return NonFiniteError(
         problem,
-        iteration=iteration,
         notes=[" ".join(details), _last_good(runner), *advice],  # few and in this order: see `errors._MAX_LINES`
     )
 
