@@ -225,19 +225,9 @@ class StorageError(DataError):
 
 
 class NonFiniteError(FootplateError):
-    """Raised if a loss, a gradient or a weight is NaN or infinite.
-
-    Args:
-        message: A sentence that states what is non-finite and since when.
-        iteration: The first affected iteration, counted from 1; None if unknown.
-        notes: Additional lines of the message.
-    """
+    """Raised if a loss, a gradient or a weight is NaN or infinite."""
 
     exit_code = 3
-
-    def __init__(self, message: str, *, iteration: int | None = None, notes: Sequence[str] = ()) -> None:
-        super().__init__(message, notes=notes)
-        self.iteration = iteration
 
 
 class ExitError(FootplateError):

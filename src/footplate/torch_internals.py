@@ -34,14 +34,12 @@ state of a GradScaler, and the names in pickles (`checkpoint/unpickler.py`, `dat
 import contextlib
 import signal
 import sys
-from multiprocessing.reduction import ForkingPickler
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 _PIPE_SIZE = 1 << 20  # bytes; the most that Linux allows without privileges
-_REQUESTS_SIZE = 1 << 15  # bytes; fits into the default pipe
 
 
 def worker_death_handler() -> Any:
@@ -79,19 +77,15 @@ def allocate_shared(size: int) -> Tensor:
     return torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage)
 
 
-def speed_up_queues(reader: Any, prefetch_factor: int) -> None:
-    """Speeds up the exchange of data between the main process and the workers of a DataLoader. Linux only.
+def enlarge_result_pipe(reader: Any) -> None:
+    """Enlarges the pipe through which workers send batches, so that they write a batch below 1 MB at once. Linux only.
 
-    A worker can write a batch below 1 MB at once: through the default pipe of 64 KB, the main process would read it in
-    pieces and wait for each one. Requests for batches are written by the main thread: if the queue's own thread wrote
-    them, it would often be descheduled in favor of a worker while it holds the GIL.
+    Through the default pipe of 64 KB, the main process would read it in pieces and wait for each one.
 
-    Private: `_worker_result_queue` and `_index_queues` of the iterator, and `_reader`, `_writer`, `_wlock` and `_sem`
-    of queues, because a DataLoader does not accept other queues.
+    Private: `_worker_result_queue` of the iterator, and `_reader` of queues.
 
     Args:
         reader: The iterator of a DataLoader with workers.
-        prefetch_factor: The number of requests that a worker can have at the same time.
     """
     if sys.platform != "linux":
         return
@@ -99,49 +93,3 @@ def speed_up_queues(reader: Any, prefetch_factor: int) -> None:
 
     with contextlib.suppress(OSError):  # the user's pipes are already as large as Linux allows
         fcntl.fcntl(reader._worker_result_queue._reader, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-    if type(reader._index_queues[0]) is not _DirectQueue:  # persistent workers keep their queues
-        limit = _REQUESTS_SIZE // prefetch_factor
-        reader._index_queues = [_DirectQueue(queue, limit) for queue in reader._index_queues]
-
-
-class _DirectQueue:
-    """Wraps the queue through which a worker receives requests for batches, so that the caller's thread writes them.
-
-    Decision 025 says how much less training waits for batches as a result.
-
-    Args:
-        queue: The queue.
-        limit: The maximum size of such a request in bytes. The queue's own thread writes larger ones, because a worker
-            that hangs could fill the pipe with them and block the caller.
-    """
-
-    open: ClassVar[set[Any]] = set()
-    """The queues that are not closed. From here, the garbage collector can reach them, even if it frees the reader.
-
-    Otherwise, it would close their pipes while a thread of `put` or `close` uses them, or another file with the number.
-    """
-
-    def __init__(self, queue: Any, limit: int) -> None:
-        self._queue = queue
-        self._limit = limit
-        self.open.add(queue)
-
-    def put(self, request: Any) -> None:
-        queue = self._queue
-        content = ForkingPickler.dumps(request)
-        if len(content) > self._limit or not queue._wlock.acquire(block=False):
-            queue.put(request)
-            self._limit = 0  # later requests must not overtake this one
-            return
-        try:
-            queue._sem.acquire()  # the worker releases it for each request that it reads
-            queue._writer.send_bytes(content)
-        finally:
-            queue._wlock.release()
-
-    def close(self) -> None:
-        self.open.discard(self._queue)
-        self._queue.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._queue, name)

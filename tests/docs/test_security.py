@@ -107,9 +107,6 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/footplate/cli/test_foreign_runs.py::test_no_escape_sequence_reaches_the_terminal",
         "tests/footplate/test_messages.py::test_commands_print_only_through_streams",
     ),
-    "`replay` builds and trains": (
-        "tests/footplate/cli/test_inspect_runs.py::test_recorded_config_is_read_without_being_executed",
-    ),
 }
 
 

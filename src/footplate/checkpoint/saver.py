@@ -5,7 +5,7 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from footplate.checkpoint.serializable import (
 from footplate.checkpoint.shard_layout import remove_sharded, remove_unfinished
 from footplate.checkpoint_names import is_sharded_path, sharded_name
 from footplate.checks import check_choice
-from footplate.distributed import get_rank, get_world_size, is_main_process
+from footplate.distributed import get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
 from footplate.messages import first_line, format_bytes
 
@@ -209,7 +209,6 @@ class BackgroundSaver:
         *,
         home: str | None = None,
         becomes_last: bool = True,
-        replicated: Set[int] = frozenset(),
     ) -> None:
         """Copies `state` to host memory and writes it to `path` in the background.
 
@@ -221,8 +220,6 @@ class BackgroundSaver:
             path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
             home: The folder whose pointer is updated, or None.
             becomes_last: Whether the checkpoint becomes `last`; see `SaveRequest`.
-            replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each rank
-                writes one part of each such tensor.
 
         Raises:
             CheckpointError: `on_error` is "stop", and the state cannot be saved or the previous save failed. In the
@@ -232,7 +229,7 @@ class BackgroundSaver:
         save = _Save(os.fspath(path), home, becomes_last=becomes_last)
         try:
             if is_sharded_path(save.path):
-                commit = self._prepare_shards(state, save.path, replicated)
+                commit = self._prepare_shards(state, save.path)
             else:
                 commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), save.path)
             save.thread = threading.Thread(target=self._write, args=(save, commit), name="footplate-checkpoint")
@@ -319,7 +316,7 @@ class BackgroundSaver:
         if save.error is not None and must_stop:
             raise save.error
 
-    def _prepare_shards(self, state: Mapping[str, Any], path: str, replicated: Set[int]) -> Callable[[], None]:
+    def _prepare_shards(self, state: Mapping[str, Any], path: str) -> Callable[[], None]:
         """Copies this rank's shards and returns a function that writes them.
 
         If copying fails, the returned function reports the error to all ranks.
@@ -331,7 +328,7 @@ class BackgroundSaver:
         try:
             if is_main_process():
                 remove_unfinished(storage.parent(storage.absolute(path)))
-            rest, shards = split_state(state, replicated, get_rank(), get_world_size())
+            rest, shards = split_state(state)
             rest = to_serializable(rest)
             values = to_serializable({name: shard.tensor for name, shard in shards.items()})
             rest, values = self._copier.copy([rest if is_main_process() else {}, values])

@@ -3,9 +3,8 @@
 Splitting a state produces its tensor shards, and the rest of the state with references to the shards.
 """
 
-import re
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,7 +20,6 @@ _T = TypeVar("_T")
 _UNCHANGED = frozenset({type(None), bool, int, float, complex, str, torch.dtype, torch.device})
 _SCALARS: tuple[Any, ...] = (int, float, complex, bytes)
 _MARK = "footplate.sharded"
-_SPLIT_KEYS = re.compile(r"(state_dict|optimizer|ema_state_dict)\.")
 
 
 def to_serializable(value: Any) -> Any:
@@ -149,17 +147,8 @@ class TensorShard(NamedTuple):
     size: tuple[int, ...]  # the shape of the whole tensor
 
 
-def split_state(
-    state: Any, replicated: Set[int] = frozenset(), rank: int = 0, world_size: int = 1
-) -> tuple[Any, dict[str, TensorShard]]:
-    """Splits a state into shards of its tensors and the remaining state, which refers to the shards by name.
-
-    Args:
-        state: Containers and tensors.
-        replicated: Memory addresses of tensors that are replicated on all ranks. Each rank writes some of the rows of
-            those that are floating-point weights, averaged weights or optimizer state.
-        rank: The rank.
-        world_size: The number of ranks.
+def split_state(state: Any) -> tuple[Any, dict[str, TensorShard]]:
+    """Splits a state into this rank's shards of its DTensors and the rest, which refers to the shards by name.
 
     Returns:
         The state with references, and a dict of shards, keyed by name.
@@ -168,32 +157,16 @@ def split_state(
     names: dict[Any, str] = {}  # by memory, which tensors may share
 
     def replace(name: str, tensor: Any) -> Any:
-        if not isinstance(tensor, torch.Tensor):
-            return tensor
-        key = _memory_key(tensor)
-        if key in names:
-            return {_MARK: names[key]}
-        if is_dtensor(tensor):
-            (chunk,) = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
-            values = local_tensor(tensor.detach())
-            offsets = tuple(chunk.offsets)
-        elif (
-            tensor.untyped_storage().data_ptr() in replicated
-            and _SPLIT_KEYS.match(name)
-            and tensor.dim()
-            and tensor.is_floating_point()
-        ):
-            length = -(-tensor.shape[0] // world_size)
-            begin = min(rank * length, tensor.shape[0])
-            values = tensor.detach()[begin : begin + length]
-            offsets = (begin, *[0] * (tensor.dim() - 1))
-        else:
+        if not isinstance(tensor, torch.Tensor) or not is_dtensor(tensor):
             return tensor
         if not tensor.numel():
             return torch.empty(tensor.shape, dtype=tensor.dtype)
-        names[key] = name
-        shards[name] = TensorShard(values, offsets, tuple(tensor.shape))
-        return {_MARK: name}
+        key = _memory_key(tensor)
+        if key not in names:
+            names[key] = name
+            (chunk,) = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
+            shards[name] = TensorShard(local_tensor(tensor.detach()), tuple(chunk.offsets), tuple(tensor.shape))
+        return {_MARK: names[key]}
 
     return rebuild(state, replace), shards
 

@@ -1,14 +1,12 @@
-"""Implements the commands that show runs and the environment: `footplate analyze`, `report`, `replay` and `env`."""
+"""Implements the commands that show runs and the environment: `footplate analyze`, `report` and `env`."""
 
 import os
 from argparse import Namespace
 from typing import Any
 
-from footplate.cli.arguments import add_command, add_overrides
-from footplate.cli.config_arguments import apply_override_arguments, read_config
+from footplate.cli.arguments import add_command
 from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
-from footplate.config import read_recorded
-from footplate.messages import format_bytes, one_line
+from footplate.messages import format_bytes
 from footplate.tools.output_check import check_output
 
 _RUN_HELP = "a work_dir, or a scalars.json or .log.json file"
@@ -39,19 +37,6 @@ def add_commands(subparsers: Any) -> None:
     report.add_value(
         "-o --out", "FILE", "the HTML file (default: WORK_DIR/report.html for a single work_dir, otherwise report.html)"
     )
-    replay = add_command(
-        subparsers,
-        "replay",
-        replay_run,
-        "inspect a failed iteration, layer by layer",
-        "Use a run's capture to repeat the iteration in which values became NaN or infinite, and show it "
-        "layer by layer. Exit with status 1 if all values are finite. No files are written.",
-        "footplate replay work_dirs/config/20260101_000000",
-    )
-    replay.add_value("capture", "FILE", "a capture, such as nonfinite_iter_7.capture, or its folder")
-    replay.add_value("--config", "CONFIG", "the config of the run (default: the config saved with the capture)")
-    replay.add_flag("--all", "show every layer, not only the layers up to the first non-finite one")
-    add_overrides(replay)
     add_command(
         subparsers,
         "env",
@@ -88,24 +73,6 @@ def report_runs(arguments: Namespace) -> None:
     check_output(path, suffixes=REPORTS, inputs=inputs)
     size = write_report(read_runs(arguments.runs), path)
     print_result(arguments, {"file": path, "bytes": size}, f"{path}, {format_bytes(size)}\n")
-
-
-def replay_run(arguments: Namespace) -> int:
-    """Replays an iteration and prints where values become non-finite. Returns 1 if all values are finite."""
-    from footplate.engine.saving.captures import SUFFIX
-    from footplate.tools.replay import describe_replay, read_capture, replay
-
-    path, facts = read_capture(arguments.capture)
-    if not arguments.json:
-        print_text(f"the run stopped: {one_line(facts['message'])}\n")
-    if arguments.config is None:  # a recorded config is read as data; a config from the user may execute code
-        cfg = apply_override_arguments(read_recorded(f"{path.removesuffix(SUFFIX)}.py"), arguments)
-    else:
-        cfg = read_config(arguments)
-    found = replay(cfg, path, facts)
-    data = {**vars(found), "message": facts["message"], "failed": found.failed}
-    print_result(arguments, data, describe_replay(found, whole=arguments.all))
-    return 0 if found.failed else 1
 
 
 def show_environment(arguments: Namespace) -> None:

@@ -37,7 +37,7 @@ from footplate.data.workers import WorkerInit, WorkerProgress, WorkerSetup
 from footplate.error_context import at_key, explain_missing_path
 from footplate.errors import DataError, FootplateError, StorageError
 from footplate.messages import describe_exception, first_line, list_names
-from footplate.torch_internals import forget_worker_deaths, speed_up_queues
+from footplate.torch_internals import enlarge_result_pipe, forget_worker_deaths
 
 # A dataset that calls sys.exit() counts as unreadable. KeyboardInterrupt in the main process is not caught.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
@@ -173,7 +173,7 @@ class SampleLoader(DataLoader[Any]):
             iterator: Any = iter(self._batch_loader)
             self._iterator = weakref.ref(iterator)
             if self.num_workers:
-                speed_up_queues(iterator, self.prefetch_factor or 2)
+                enlarge_result_pipe(iterator)
             read = data_wait.over(iterator)
         else:
             # Bypass torch's iterator: its profiler entry can take as long as reading a sample.

@@ -112,10 +112,6 @@ class WorkerInit:
     def __call__(self, worker: int) -> None:
         """Initializes the worker with index `worker`."""
         _exit_if_orphaned()
-        # With this policy, a worker that wakes up does not preempt the main process.
-        with contextlib.suppress(OSError):
-            if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER:
-                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         for name in ("SIGINT", "SIGUSR1", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -27,6 +27,7 @@ from footplate.tools.run_files import comparable
 from footplate.tools.runs import Run, Series
 
 SAVED = re.compile(r"(?P<unit>iter|epoch)_(?P<at>\d{1,12})\.(?:pth|sharded)$")  # the name of a checkpoint
+Headline = tuple[Series, Rule | None]  # the metric for comparing runs, and its rule, or None if it is unknown
 _MEASURED = ("time", "data_time", "memory")
 
 
@@ -178,12 +179,34 @@ def name_in_log(run: Run, series: Series) -> str:
     return validation_label(series.name, recorded) if series.mode == "val" else series.name
 
 
+def choose_headline(runs: Sequence[Run]) -> Headline | None:
+    """Returns the metric for comparing runs, and its rule: "greater" or "less", or None if it is unknown.
+
+    Chooses from the metrics that all runs have, or from all metrics if they have none in common. Prefers the
+    `save_best` metrics of the first run, then metrics with a known rule, and then metrics that are not losses. Uses the
+    first training loss if no run has validation or test metrics. Returns None if there is no training loss either.
+    """
+    ranked = [ranked_metrics(run) for run in runs]
+    shared = set.intersection(*({series.name for series, _ in metrics} for metrics in ranked))
+    candidates = [item for item in ranked[0] if item[0].name in shared] or list(chain.from_iterable(ranked))
+    if candidates:
+        selecting = save_best_settings(runs[0])[0]
+        return min(
+            candidates, key=lambda item: (item[0].name not in selecting, item[1] is None, "loss" in item[0].name)
+        )
+    loss = next((series for run in runs for series in run.series if "loss" in series.name), None)
+    return (loss, "less") if loss else None
+
+
+def headline_series(run: Run, headline: Headline | None) -> Series | None:
+    return run.scalars(headline[0].mode).get(headline[0].name) if headline else None
+
+
 def explain_runs(runs: Sequence[Run]) -> str:
     """Formats the summary of each run, including differing hyperparameters, and the differences of the best values.
 
-    Compares each run with the first run that has validation metrics, using the latter's `save_best` metrics. If not all
-    runs with validation metrics have one of them, also uses the first metric that they share. Ends with a Markdown
-    table of `variants_of`.
+    Compares the headline metric of each run with that of the first run that has it; see `choose_headline`. Ends with a
+    Markdown table of `variants_of`.
     """
     summaries = [summarize(run) for run in runs]
     of_runs = [summary["hparams"] for summary in summaries]
@@ -193,22 +216,19 @@ def explain_runs(runs: Sequence[Run]) -> str:
         if any(other.get(name) != of_runs[0].get(name) for other in of_runs)
     ]
     texts = [_text(run, summary, differing) for run, summary in zip(runs, summaries, strict=True)]
-    bests = [summary["best"] for summary in summaries]
-    validated = [best for best in bests if best] or [{}]
-    first = runs[bests.index(validated[0])]
-    shared = [name for name in validated[0] if all(name in best for best in validated)]
-    selecting, _ = save_best_settings(first)
-    names = [name for name in validated[0] if find_metric(name, selecting) in selecting]
-    lines = ""
-    for name in names if {*names} & {*shared} else [*names, *shared[:1]]:
-        base = validated[0][name]["value"]
-        for run, best in zip(runs, bests, strict=True):
-            if name not in best:
-                lines += "" if run.evaluated else f"{name}: {run.folder} has no value\n"
-            elif run is not first:
-                value = best[name]["value"]
-                sides = f"{name}: {run.folder} {value:.6g}, {first.folder} {base:.6g}"
-                lines += f"{sides}, difference {_visible(value - base, base):+.4g}\n"
+    lines, headline = "", choose_headline(runs)
+    found = [(run, headline_series(run, headline)) for run in runs]
+    first, reference = next(((run, series) for run, series in found if series), (None, None))
+    for run, series in found:
+        if headline is None or first is None or reference is None or run is first:
+            continue
+        name = name_in_log(first, reference)
+        if series:
+            value, base = (find_best(each, headline[1])["value"] for each in (series, reference))
+            sides = f"{name}: {run.folder} {value:.6g}, {first.folder} {base:.6g}"
+            lines += f"{sides}, difference {_visible(value - base, base):+.4g}\n"
+        elif not run.evaluated:
+            lines += f"{name}: {run.folder} has no value\n"
     return "\n".join(filter(None, [*texts, lines, _variant_table(variants_of(runs))]))
 
 
@@ -318,10 +338,35 @@ def is_complete(run: Run) -> bool:
     return bool(is_whole) and not state["running"]
 
 
+def counted_runs(variant: Sequence[Run]) -> list[Run]:
+    """Returns the runs that the mean of a variant covers: the complete ones, or all runs if none is complete.
+
+    Of several runs with the same config and seed, only the latest counts.
+    """
+    seeds: dict[Any, Run] = {}
+    runs = sorted([run for run in variant if is_complete(run)] or variant, key=_launch_of)
+    for place, run in enumerate(runs):
+        seed = seed_of(run)  # a fold with the same seed has a different config
+        seeds[(comparable(run.config), seed) if seed else place] = run
+    return [run for run in variant if any(run is each for each in seeds.values())]
+
+
+def _launch_of(run: Run) -> tuple[str, str]:
+    """Returns the time of a run's last launch, or "" if it is unknown, and its folder."""
+    return run.launches[-1].folder.name if run.launches else "", str(run.folder)
+
+
+def seed_of(run: Run) -> str:
+    """Returns the seed of a run as text, or "" if it is unknown."""
+    randomness = run.settings.get("randomness")
+    seed = run.environment.get("seed", randomness.get("seed") if isinstance(randomness, Mapping) else None)
+    return "" if seed is None else str(seed)
+
+
 def variants_of(runs: Sequence[Run]) -> list[Variant]:
-    """Summarizes the groups of `group_by_variant`, without the runs that are not complete."""
+    """Summarizes the groups of `group_by_variant`; see `counted_runs`."""
     found: dict[str, list[Variant]] = {}
-    for group in group_by_variant([run for run in runs if is_complete(run)]):
+    for group in map(counted_runs, group_by_variant(runs)):
         folders = [str(Path(run.evaluated.checkpoint).parent if run.evaluated else run.folder) for run in group]
         values: dict[str, list[tuple[float, float]]] = {}
         for run in group:

@@ -19,11 +19,11 @@ from PIL import Image
 from footplate.messages import printable
 from footplate.records import LAYOUT_TEXT
 from footplate.storage import commit_bytes
+from footplate.tools.analysis import choose_headline
 from footplate.tools.json_values import as_json
 from footplate.tools.report_curves import arrange_charts, class_history, clock_of
 from footplate.tools.report_overview import (
     Data,
-    choose_headline,
     config_table,
     describe_run,
     describe_variants,

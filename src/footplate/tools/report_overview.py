@@ -1,34 +1,34 @@
 """Collects the data for the overview sections of a report: runs, and differences between configs."""
 
 import math
-import re
 import shlex
-from collections.abc import Mapping, Sequence
-from itertools import chain, pairwise
+from collections.abc import Sequence
+from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any
 
 from footplate.checkpoint_names import BEST, best_prefix
 from footplate.engine.checking.arguments import PYTHON_ARGUMENTS
 from footplate.messages import format_bytes, one_line
-from footplate.metric_names import Rule, is_better, split_dataset
+from footplate.metric_names import split_dataset
 from footplate.tools.analysis import (
     SAVED,
+    Headline,
     count_iterations,
+    counted_runs,
     find_best,
     group_by_variant,
-    is_complete,
+    headline_series,
     name_in_log,
-    ranked_metrics,
-    save_best_settings,
+    seed_of,
     summarize,
 )
 from footplate.tools.checkpoint_contents import code_to_load
 from footplate.tools.diff import Side, compare
 from footplate.tools.explain_keys import brief
 from footplate.tools.report_curves import means_between
-from footplate.tools.run_files import comparable, modification_time
-from footplate.tools.runs import Run, Series
+from footplate.tools.run_files import modification_time
+from footplate.tools.runs import Run
 
 _MIN_SEEDS = 3  # equal variants of three seeds each are separated in 2 of 20 comparisons
 _MIN_VALIDATIONS = 3  # needed to judge overfitting
@@ -38,26 +38,6 @@ _MISSING = "–"
 _SEED = "randomness.seed"
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 Data = dict[str, Any]  # in the form that the page's script reads
-Headline = tuple[Series, Rule | None]  # the metric for comparing runs, and its rule, or None if it is unknown
-
-
-def choose_headline(runs: Sequence[Run]) -> Headline | None:
-    """Returns the metric for comparing runs, and its rule: "greater" or "less", or None if it is unknown.
-
-    Chooses from the metrics that all runs have, or from all metrics if they have none in common. Prefers the
-    `save_best` metrics of the first run, then metrics with a known rule, and then metrics that are not losses. Uses the
-    first training loss if no run has validation or test metrics. Returns None if there is no training loss either.
-    """
-    ranked = [ranked_metrics(run) for run in runs]
-    shared = set.intersection(*({series.name for series, _ in metrics} for metrics in ranked))
-    candidates = [item for item in ranked[0] if item[0].name in shared] or list(chain.from_iterable(ranked))
-    if candidates:
-        selecting = save_best_settings(runs[0])[0]
-        return min(
-            candidates, key=lambda item: (item[0].name not in selecting, item[1] is None, "loss" in item[0].name)
-        )
-    loss = next((series for run in runs for series in run.series if "loss" in series.name), None)
-    return (loss, "less") if loss else None
 
 
 def order_variants(runs: Sequence[Run], headline: Headline | None) -> list[list[Run]]:
@@ -78,24 +58,6 @@ def order_variants(runs: Sequence[Run], headline: Headline | None) -> list[list[
         others = [run for run in group if not any(run is each for each in counted)]
         groups.append([*sorted(counted, key=lambda run: rank([run])), *sorted(others, key=lambda run: rank([run]))])
     return sorted(groups, key=lambda group: rank(counted_runs(group)))
-
-
-def counted_runs(variant: Sequence[Run]) -> list[Run]:
-    """Returns the runs that the mean of a variant covers: the complete ones, or all runs if none is complete.
-
-    Of several runs with the same config and seed, only the latest counts.
-    """
-    seeds: dict[Any, Run] = {}
-    runs = sorted([run for run in variant if is_complete(run)] or variant, key=_launch_of)
-    for place, run in enumerate(runs):
-        seed = _seed_of(run)  # a fold with the same seed has a different config
-        seeds[(comparable(run.config), seed) if seed else place] = run
-    return [run for run in variant if any(run is each for each in seeds.values())]
-
-
-def _launch_of(run: Run) -> tuple[str, str]:
-    """Returns the time of a run's last launch, or "" if it is unknown, and its folder."""
-    return run.launches[-1].folder.name if run.launches else "", str(run.folder)
 
 
 def describe_variants(variants: Sequence[Sequence[Run]], headline: Headline | None) -> list[Data]:
@@ -137,24 +99,13 @@ def describe_variants(variants: Sequence[Sequence[Run]], headline: Headline | No
 
 def _count_seeds(runs: Sequence[Run]) -> int:
     """Returns the number of different seeds. Runs whose seed is unknown count as different."""
-    seeds = [_seed_of(run) for run in runs]
+    seeds = [seed_of(run) for run in runs]
     return len({*seeds} - {""}) + seeds.count("")
 
 
-def _seed_of(run: Run) -> str:
-    """Returns the seed of a run as text, or "" if it is unknown."""
-    randomness = run.settings.get("randomness")
-    seed = run.environment.get("seed", randomness.get("seed") if isinstance(randomness, Mapping) else None)
-    return "" if seed is None else str(seed)
-
-
 def _best_values(runs: Sequence[Run], headline: Headline | None) -> list[float]:
-    series = [_headline_series(run, headline) for run in runs]
+    series = [headline_series(run, headline) for run in runs]
     return [find_best(each, headline[1])["value"] for each in series if each and headline]
-
-
-def _headline_series(run: Run, headline: Headline | None) -> Series | None:
-    return run.scalars(headline[0].mode).get(headline[0].name) if headline else None
 
 
 def describe_run(run: Run, headline: Headline | None) -> Data:
@@ -187,7 +138,7 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
 
 def _headline_facts(run: Run, headline: Headline | None) -> Data:
     """Returns the entries `metric` and `sets` of `describe_run`."""
-    series = _headline_series(run, headline)
+    series = headline_series(run, headline)
     if headline is None or series is None:
         return {"metric": None, "sets": []}
     points, best = series.points, find_best(series, headline[1])
@@ -238,105 +189,46 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
 
 
 def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
-    """Checks whether a run overfits, has diverged or has failed.
+    """Checks whether a run overfits, or has failed because a loss or the headline metric ends non-finite.
 
-    A run overfits if validation gets worse after its best value while the training loss falls, as a mean between
-    validation runs. If the training loss also rises, the run has diverged. Nothing is concluded if the change is within
-    the spread of the validation runs, or if the learning rate is 0 after the best value.
-
-    Uses the validation loss if there is one, and otherwise the headline metric, which can only show that a run possibly
-    overfits. (A metric may keep improving after the loss has started to get worse.)
-
-    A run has failed if the headline metric ends worse than it started, or if the last value of the headline metric, a
-    validation loss or the training loss is non-finite.
+    A run overfits if both of its last two validation losses are above the lowest one, by more than 5% of their range
+    and by more than any later drop from one validation run to the next, while the training loss, as a mean between
+    validation runs, falls. Without a validation loss, a run is not judged: a metric can improve after the loss has
+    started to get worse.
 
     Returns:
-        A dict with the `answer` (a few words), a `note` that qualifies the answer (may be ""), a `text` with the
-        numbers, and the `kind` ("warning", "bad" or "unknown").
+        A dict with the `answer` (a few words), a `text` with the numbers, and the `kind` ("warning", "bad" or
+        "unknown").
     """
     losses = [series for name, series in run.scalars("val").items() if split_dataset(name)[1] == "loss"]
-    main, trained = _headline_series(run, headline), run.scalars("train").get("loss")
+    main, trained = headline_series(run, headline), run.scalars("train").get("loss")
     for series in filter(None, (main, *losses, trained)):
         if series.ends_nonfinite:
-            at = series.points[-1][0]
-            return _fit("bad", "not finite", f"The {_full_name(run, series)} is not finite after iteration {at:.0f}.")
+            name = f"training {series.name}" if series.mode == "train" else name_in_log(run, series)
+            return _fit("bad", "not finite", f"The {name} is not finite after iteration {series.points[-1][0]:.0f}.")
     if "loss" in run.never_finite:
         return _fit("bad", "not finite", "The training loss was never finite.")
-    rule = headline and headline[1]
-    if rule is not None and main is not None and not _is_frozen(run, main.points[0][0]):
-        first, last = main.values[0], main.values[-1]
-        if is_better(first, last, rule, by=max(_noise(main), _last_step(main))):
-            text = f"The {_full_name(run, main)} went from {first:.4g} to {last:.4g}."
-            return _fit("bad", "worse than at first", text)
-    judged = losses[0] if losses else main
-    if judged is None or judged.mode == "train" or len(judged.points) < _MIN_VALIDATIONS:
-        return _fit("unknown", "unknown", "At least three validation runs are needed.")
-    name = name_in_log(run, judged)
-    if rule is None and not losses:
-        return _fit("unknown", "unknown", f"It is unknown whether a higher or lower {name} is better.")
-    label, note = ("validation loss", "") if losses else (name, "no validation loss")
-    best = find_best(judged, "less" if losses else rule)
-    values, noise, since = judged.values, _noise(judged), best["iteration"]
-    worse = abs(values[-1] - best["value"])
-    if worse <= noise:
-        text = f"At the end, the {label} is {'at' if not worse else 'close to'} its best."
-        return _fit("unknown", "no sign", text, note)
-    if _is_frozen(run, since):
-        text = f"The learning rate is 0 after iteration {since:.0f}, so training cannot change the {label}."
-        return _fit("unknown", "unclear", text)
-    change = f"the {label} went from {best['value']:.4g} at iteration {since:.0f} to {values[-1]:.4g}"
-    if abs(values[-2] - best["value"]) <= noise:
-        return _fit("unknown", "unclear", f"Only the last validation run is worse: {change}.")
-    change = change[0].upper() + change[1:]
-    after_best = pairwise(value for at, value in judged.points if at >= since)
-    if worse <= (spread := max(value - other if best["small"] else other - value for value, other in after_best)):
-        text = f"{change}. In between, it also improved by {spread:.4g} from one validation run to the next."
-        return _fit("unknown", "unclear", text)
-    means = means_between(trained.points if trained else [], [at for at, _ in judged.points])
-    if not means:
-        return _fit("unknown", "unclear", f"{change}.")
+    judged = losses[0].points if losses else []
+    means = means_between(trained.points if trained else [], [at for at, _ in judged])
+    if len(judged) < _MIN_VALIDATIONS or not means:
+        return _fit("unknown", "not judged", "At least three validation losses are needed.")
+    values = [value for _, value in judged]
+    since, lowest = min(judged, key=lambda point: point[1])
+    if lowest == values[-1]:
+        return _fit("unknown", "no sign", "The last validation loss is the lowest.")
+    drops = [value - other for value, other in pairwise(value for at, value in judged if at >= since)]
+    has_risen = min(values[-2:]) - lowest > max(_NOTABLE * (max(values) - min(values)), *drops)
     before, after = next((mean for at, mean in means if at >= since), means[-1][1]), means[-1][1]
-    moved = f"from {before:.4g} to {after:.4g} (means between validation runs){_rate_text(run, since)}."
-    if trained and after - before > _noise(trained):
-        return _fit("bad", f"diverged at {since:.0f}", f"{change}, and the training loss rose {moved}")
-    if after >= before:
-        return _fit("unknown", "unclear", f"{change}. The training loss did not fall.")
-    text = f"{change}, while the training loss fell {moved}"
-    return _fit("warning", f"{'yes' if losses else 'possibly'}, since {since:.0f}", text, note)
+    overfits = has_risen and after < before
+    text = (
+        f"From iteration {since:.0f}, the validation loss went from {lowest:.4g} to {values[-1]:.4g}, and the training "
+        f"loss from {before:.4g} to {after:.4g} (means between validation runs)."
+    )
+    return _fit(*("warning", f"yes, since {since:.0f}") if overfits else ("unknown", "no sign"), text)
 
 
-def _rates(run: Run) -> list[Series]:
-    return [series for name, series in run.scalars("train").items() if re.fullmatch(r"(?:.*[./])?lr(?:_.*)?", name)]
-
-
-def _is_frozen(run: Run, since: float) -> bool:
-    """Checks whether all learning rates after an iteration are recorded as 0."""
-    rates = [value for series in _rates(run) for at, value in series.points if at > since]
-    return bool(rates) and not any(rates)
-
-
-def _rate_text(run: Run, since: float) -> str:
-    points = _rates(run)[0].points if _rates(run) else []
-    before = [value for at, value in points if at <= since]
-    return f", and the learning rate went from {before[-1]:.4g} to {points[-1][1]:.4g}" if before else ""
-
-
-def _noise(series: Series) -> float:
-    return _NOTABLE * (max(series.values) - min(series.values))
-
-
-def _last_step(series: Series) -> float:
-    """Returns the last change of a series that rises and falls, which shows its noise. Returns 0 for other series."""
-    changes = [value - before for before, value in pairwise(series.values)]
-    return abs(changes[-1]) if changes and min(changes) < 0 < max(changes) else 0
-
-
-def _full_name(run: Run, series: Series) -> str:
-    return f"training {series.name}" if series.mode == "train" else name_in_log(run, series)
-
-
-def _fit(kind: str, answer: str, text: str, note: str = "") -> dict[str, str]:
-    return {"kind": kind, "answer": answer, "text": text, "note": note}
+def _fit(kind: str, answer: str, text: str) -> dict[str, str]:
+    return {"kind": kind, "answer": answer, "text": text}
 
 
 def config_table(runs: Sequence[Run]) -> list[Data]:
@@ -346,7 +238,7 @@ def config_table(runs: Sequence[Run]) -> list[Data]:
     """
     reference = runs[0].config
     facts = {
-        _SEED: [_seed_of(run) or _MISSING for run in runs],
+        _SEED: [seed_of(run) or _MISSING for run in runs],
         "(completed iterations)": [f"{count_iterations(run):,}" for run in runs],
     }
     rows = {name: texts for name, texts in facts.items() if len(set(texts)) > 1}

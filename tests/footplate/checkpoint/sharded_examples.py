@@ -9,10 +9,10 @@ from unittest.mock import patch
 
 import torch
 
-from footplate.checkpoint import sharded, split_state
+from footplate.checkpoint import sharded
 from footplate.checkpoint.digest import DigestSink, read_digest
 from footplate.checkpoint.saver import write_file
-from footplate.checkpoint.serializable import tensors_in
+from footplate.checkpoint.serializable import _MARK, TensorShard, _memory_key, rebuild
 from tests.footplate.checkpoint.packing import pack
 
 
@@ -41,10 +41,29 @@ def save(folder: Path, state: Any = None, count: int = 3) -> Path:
     return folder
 
 
+def split_rows(state: Any, rank: int = 0, count: int = 1) -> tuple[Any, dict[str, TensorShard]]:
+    """Splits a state as `split_state` splits one whose weights and optimizer state are sharded by rows."""
+    shards: dict[str, TensorShard] = {}
+    names: dict[Any, str] = {}
+
+    def replace(name: str, value: Any) -> Any:
+        is_split = isinstance(value, torch.Tensor) and value.dim() and value.numel() and value.is_floating_point()
+        if not is_split or not name.startswith(("state_dict.", "optimizer.")):
+            return value
+        if (key := _memory_key(value)) not in names:
+            names[key] = name
+            length = -(-len(value) // count)
+            begin = min(rank * length, len(value))
+            offsets = (begin, *[0] * (value.dim() - 1))
+            shards[name] = TensorShard(value[begin : begin + length], offsets, tuple(value.shape))
+        return {_MARK: names[key]}
+
+    return rebuild(state, replace), shards
+
+
 def shard_state(state: Any, folder: str, count: int) -> None:
     """Saves a state as several ranks do, each of which writes a file."""
-    replicated = {tensor.untyped_storage().data_ptr() for tensor in tensors_in(state)}
-    parts = [split_state(state, replicated, rank, count) for rank in range(count)]
+    parts = [split_rows(state, rank, count) for rank in range(count)]
     write: Any = sharded._FolderWriter.write_data
 
     def write_each(self: Any, plan: Any, planner: Any) -> Any:

@@ -20,7 +20,6 @@ from footplate.checkpoint import (
     write_pointer,
 )
 from footplate.checkpoint.contents import read_layout
-from footplate.checkpoint.serializable import split_state, tensors_in
 from footplate.checkpoint.shard_layout import remove_unfinished
 from footplate.checkpoint.sharded import load_sharded, save_shards
 from footplate.checkpoint_names import sharded_name
@@ -29,7 +28,7 @@ from footplate.distributed.sharding import is_dtensor, local_tensor
 from footplate.errors import CheckpointDamagedError, CheckpointError
 from footplate.tools.checkpoint_contents import read_contents
 from footplate.tools.checkpoint_conversion import consolidate
-from tests.footplate.checkpoint.sharded_examples import change, example, save, shard_state
+from tests.footplate.checkpoint.sharded_examples import change, example, save, shard_state, split_rows
 from tests.footplate.distributed.conftest import (
     OnRanks,
     on_ranks,  # noqa: F401 - a fixture
@@ -215,9 +214,7 @@ def _moved_and_linked(folder: Path) -> Path:
 
 
 def _save_as_a_run(folder: Path) -> None:
-    state = example()
-    replicated = {tensor.untyped_storage().data_ptr() for tensor in tensors_in(state)}
-    rest, parts = split_state(state, replicated)
+    rest, parts = split_rows(example())
     save_shards(rest, parts.items(), str(folder))
 
 

@@ -6,10 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from footplate import Config, Hook, Runner
-from footplate.checkpoint import find_newest, load_checkpoint
+from footplate import Hook, Runner
 from footplate.cli.main import main
-from footplate.engine.saving.captures import facts_of
 from footplate.engine.stopping.nonfinite import nonfinite_weights
 from footplate.errors import NonFiniteError
 from footplate.messages import pluralize
@@ -182,9 +180,8 @@ def test_error_states_the_iteration_if_it_has_several_losses(tmp_path: Path) -> 
             optimizer.update_params(loss)
         return loss
 
-    with pytest.raises(NonFiniteError, match="the gradients in iteration 3 are non-finite") as caught:
+    with pytest.raises(NonFiniteError, match="the gradients in iteration 3 are non-finite"):
         train_plain(tmp_path, training_step, 4, grad="stop")
-    assert caught.value.iteration == 3
 
 
 def test_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,53 +192,6 @@ def test_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in cfg.items()))
     assert main(["train", str(path)]) == 3
     assert capsys.readouterr().err.startswith("error: the loss was nan in iteration 3")
-
-
-def stopped(tmp_path: Path, **hook: Any) -> tuple[Runner, NonFiniteError]:
-    """Trains from a config whose learning rate causes NaN after iteration 6."""
-    schedule = {"type": "MultiStepLR", "milestones": [4], "gamma": 1e36, "by_epoch": False}
-    cfg = settings(
-        tmp_path,
-        by_epoch=False,
-        param_scheduler=schedule,
-        optim_wrapper={"optimizer": {"type": "SGD", "lr": 10.0}},
-        on_nonfinite={"interval": 1},
-        default_hooks={"checkpoint": {"by_epoch": False, "interval": 3, **hook}},
-    )
-    runner = Runner.from_cfg(Config(cfg))
-    with pytest.raises(NonFiniteError) as caught:
-        runner.train()
-    return runner, caught.value
-
-
-def test_run_built_from_objects_writes_no_capture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cfg = settings(tmp_path, on_nonfinite={"interval": 1}, optim_wrapper={"optimizer": {"type": "SGD", "lr": 1e38}})
-    with pytest.raises(NonFiniteError):
-        Runner(**{**cfg, "model": ToyModel()}, cfg=Config(cfg)).train()
-    assert not list(tmp_path.rglob("nonfinite_*"))
-    assert "capture" not in caplog.text
-
-
-def test_capture_is_the_last_good_checkpoint_with_facts(tmp_path: Path) -> None:
-    runner, error = stopped(tmp_path)
-    path = tmp_path / f"nonfinite_iter_{error.iteration}.capture"
-    assert error.notes[-1] == f"To inspect each layer, run: footplate replay {path}"
-    held = load_checkpoint(path)
-    assert held.pop("capture") == {
-        "iteration": error.iteration,
-        "message": error.message,
-        "origin": str(tmp_path / "iter_6.pth"),
-        "load_from": None,
-        **facts_of(runner),
-    }
-    assert held["meta"] == load_checkpoint(tmp_path / "iter_6.pth")["meta"]
-
-
-def test_capture_begins_at_the_start_if_checkpoints_lack_the_optimizer(tmp_path: Path) -> None:
-    runner, error = stopped(tmp_path, save_optimizer=False)
-    held = load_checkpoint(tmp_path / f"nonfinite_iter_{error.iteration}.capture")
-    assert (held["capture"]["origin"], list(held)) == (None, ["capture"])
-    assert find_newest(tmp_path) == str(tmp_path / "iter_6.pth")
 
 
 def test_averages_are_checked_before_a_save(tmp_path: Path) -> None:

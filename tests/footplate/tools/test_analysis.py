@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.tools.analysis import explain_runs, summarize
+from footplate.tools.analysis import choose_headline, explain_runs, summarize
+from footplate.tools.report_overview import describe_variants, order_variants
 from footplate.tools.runs import Run, Series, read_run
 from tests.footplate.tools.conftest import MakeRun
 
@@ -116,3 +117,14 @@ def test_runs_that_differ_only_in_the_seed_and_fold_are_summarized(make_run: Mak
     text = explain_runs([*runs, other])
     assert text.endswith(f"| mIoU   | {runs[0].folder.parent}/s* | 2    | 60 ± 14 | 60 ± 14 |\n")
     assert "mIoU 50 at iteration 400 (leaves out 1 of 2 classes)\n" in text
+
+
+def test_table_of_variants_counts_the_runs_that_the_report_counts(make_run: MakeRun) -> None:
+    def started(name: str, seed: int, lr: float) -> Run:
+        return make_run(name, lr=lr)._replace(config=Config({"randomness": {"seed": seed}}))
+
+    first, second, repeated = started("s1", 1, 0.1), started("s2", 2, 0.3), started("s2-again", 2, 0.5)
+    counted = explain_runs([first, second, repeated]).splitlines()[-1]
+    assert counted == f"| mIoU   | {first.folder.parent}/s* | 2    | 43 ± 2.8 | 43 ± 2.8 |"
+    values = describe_variants(order_variants([first, second, repeated], None), choose_headline([first]))
+    assert [(each["mean"], len(each["counted"])) for each in values] == [(43, 2)]

@@ -11,10 +11,9 @@ from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
 from footplate.engine.checking.invalid_labels import label_advice
-from footplate.engine.saving.captures import capture_failure
 from footplate.engine.stopping.requests import EarlyExitError, Interrupted
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
-from footplate.errors import ArgumentError, CheckpointError, ExitError, FootplateError, NonFiniteError
+from footplate.errors import ArgumentError, CheckpointError, ExitError, FootplateError
 from footplate.records import NOT_SHOWN
 from footplate.storage.file_operations import NO_SPACE
 
@@ -54,9 +53,9 @@ def _exit_error(error: SystemExit) -> ExitError:
 def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     """Opens the run folder for the duration of the block, and handles errors raised inside it.
 
-    Where possible, adds details to the error, such as its location in the config, the sample that a dead worker was
-    reading, or the path of a capture. Writes the error only to the log file; the caller is expected to print it. Always
-    waits for a save in progress.
+    Where possible, adds details to the error, such as its location in the config or the sample that a dead worker was
+    reading. Writes the error only to the log file; the caller is expected to print it. Always waits for a save in
+    progress.
 
     Args:
         runner: The runner.
@@ -113,8 +112,6 @@ def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
         return _exit_error(error)
     if isinstance(error, FootplateError):
         locate(error, runner.cfg)
-        if isinstance(error, NonFiniteError):
-            capture_failure(runner, error)
         return error
     if getattr(error, "errno", None) in NO_SPACE:
         return ArgumentError(f"cannot write: {error}")

@@ -3,11 +3,10 @@
 import copy
 import logging
 import weakref
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from footplate import storage
@@ -23,8 +22,8 @@ from footplate.checkpoint import (
 from footplate.checkpoint.run_checkpoints import find_newest
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
-from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process, unwrap_model
-from footplate.distributed.sharding import is_dtensor, is_sharded, reshard
+from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process
+from footplate.distributed.sharding import is_sharded, reshard
 from footplate.engine.running.base_loops import Progress
 from footplate.engine.saving import state
 from footplate.engine.saving.module_state import warn_of_lost_tensors
@@ -136,7 +135,6 @@ class CheckpointIO:
             path,
             home=home,
             becomes_last=home is not None or (is_complete and not storage.base_name(path).startswith(BEST)),
-            replicated=_replicated_storages(runner, path),
         )
         if not background:
             runner.saver.wait()
@@ -303,18 +301,3 @@ def _meta_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the metadata of a checkpoint, or an empty dict if it is missing or, as in some engines, not a dict."""
     meta = checkpoint.get("meta")
     return meta if isinstance(meta, Mapping) else {}
-
-
-def _replicated_storages(runner: "Runner", path: str) -> Set[int]:
-    """Returns the storage addresses of tensors that are replicated on all ranks.
-
-    In a sharded checkpoint, each rank saves one part of every replicated tensor. For other checkpoints, returns an
-    empty set.
-    """
-    if not is_sharded_path(path):
-        return frozenset()
-    tensors: list[torch.Tensor] = [*unwrap_model(runner.model).parameters()]
-    for wrapper in runner.optim_wrapper.parts.values():
-        for parameter_state in wrapper.optimizer.state.values():
-            tensors += filter(torch.is_tensor, parameter_state.values())
-    return {tensor.untyped_storage().data_ptr() for tensor in tensors if not is_dtensor(tensor)}

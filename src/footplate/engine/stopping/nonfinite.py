@@ -130,7 +130,6 @@ def check_before_save(runner: "Runner") -> None:
             iteration = runner.completed.iter
             raise NonFiniteError(
                 f"the {kind} contain NaN or infinity after iteration {iteration}, so they are not saved",
-                iteration=iteration,
                 notes=[f"Non-finite weights: {list_names(map(repr, names), 1)}", _last_good(runner)],
             )
 
@@ -182,7 +181,6 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
     problem = f"the {loss} was {losses[first]:g}"
     if math.isfinite(losses[first]):
         problem, details = f"the weight of the {loss} was {weights[first]:g}", ["It must be at least 0 and finite."]
-    iteration = None
     if name in in_each or len(iterations) == 1:
         index = max(first, -len(iterations))  # one iteration may have several values
         iteration = iterations[index]
@@ -196,7 +194,6 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
     advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if stops else []
     return NonFiniteError(
         problem,
-        iteration=iteration,
         notes=[" ".join(details), _last_good(runner), *advice],  # few and in this order: see `errors._MAX_LINES`
     )
 

@@ -180,7 +180,7 @@ class GradientGuard:
         self.count += 1
         iteration = losses if message_hub is None else message_hub.get_info("iter", losses - 1) + 1
         if self.policy == "stop":
-            raise NonFiniteError(f"the gradients in iteration {iteration} are non-finite", iteration=iteration)
+            raise NonFiniteError(f"the gradients in iteration {iteration} are non-finite")
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time
             outcome = "the step is skipped" if has_scaler or self.policy == "skip" else "the step is taken anyway"
             _logger.warning(

@@ -90,7 +90,7 @@ const facts = (run) => {
   const failed = run.fit.kind === "bad";
   const first = [
     fact("State", capitalized(state.short), state.text),
-    fact(failed ? "Problem" : "Overfitting", capitalized(run.fit.answer), [run.fit.note && `${capitalized(run.fit.note)}. `, run.fit.text], run.fit.kind),
+    fact(failed ? "Problem" : "Overfitting", capitalized(run.fit.answer), run.fit.text, run.fit.kind),
   ];
   return make("dl", { class: "facts" },
     ...(failed ? first.reverse() : first),
@@ -101,11 +101,11 @@ const facts = (run) => {
 const leaderboard = () => {
   const value = leader.metric?.value;
   const hasZeros = data.runs.some((_, run) => mostZeros(run).zeros);
-  const heads = [data.variants.length < data.runs.length ? "Variant" : "Run", metricName, isRanked ? "vs. best" : "vs. first", isRanked ? "Best at" : "Last at", ...(hasZeros ? ["At zero"] : []), data.runs.some(({ fit }) => fit.kind === "bad") ? "Problem" : "Overfitting", "State", "Training time", "Peak memory"];
+  const heads = [data.variants.length < data.runs.length ? "Variant" : "Run", metricName, isRanked ? "vs. best" : "vs. first", isRanked ? "Best at" : "Last at", ...(hasZeros ? ["At zero"] : []), "Overfitting", "State", "Training time", "Peak memory"];
   const row = (kind, head, cells) => make("tr", { class: kind }, head, ...cells.map(([content, cellKind = ""], column) =>
     make("td", { class: cellKind, "data-label": heads[column + 1] }, ...[content].flat().filter((each) => each != null))));
   const changeText = (mean) => (mean == null || value == null ? "–" : signed(differenceOf(mean, best.mean), value));
-  const fitCell = ({ fit }) => make("span", { class: fit.kind, title: fit.text }, make("span", {}, fit.answer), ...(fit.note ? [" ", make("small", {}, fit.note)] : []));
+  const fitCell = ({ fit }) => make("span", { class: fit.kind, title: fit.text }, fit.answer);
   const zerosCell = (run) => {
     const { zeros, count } = mostZeros(run);
     return count ? make("span", { class: zeros ? "bad" : "", title: `${zeros} of ${count} classes are at zero` }, String(zeros)) : "–";
