@@ -72,7 +72,8 @@ class EMAHook(AveragedWeightsHook):
     Args:
         ema_type: The averaging method: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
             WarmUpEMA, or another averaged model registered in MODELS. Its arguments, such as `momentum`, `interval`,
-            `update_buffers` and `device`, can be set in the hook.
+            `update_buffers` and `device`, can be set in the hook. If `ema_type` is changed when a run resumes, a new
+            average starts.
         strict_load: Whether the averaged weights in a resumed checkpoint must have the same keys as the averaged model.
         begin_iter: The first iteration, counted from 1, after which the average is updated. Until then, it is a copy of
             the model. 0 means the first iteration.
@@ -109,7 +110,8 @@ class EMAHook(AveragedWeightsHook):
         self.begin_iter = begin_iter or start_iters
         self.begin_epoch = begin_epoch
         self._cfg = {"type": ema_type, **settings}
-        self._averaged(nn.Identity())  # checks the arguments before the run begins
+        # Building it now checks the arguments before the run begins.
+        self._type = type(self._averaged(nn.Identity())).__name__
         self.ema_model: BaseAveragedModel | None = None
         self._is_swapped = False
 
@@ -213,6 +215,21 @@ class EMAHook(AveragedWeightsHook):
             raise CheckpointError(
                 f"the '{TRAINING_STATE}' in the checkpoint does not match the model: {error}"
             ) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the averaging method."""
+        return {"ema_type": self._type}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Starts a new average from the training weights if the averaging method has changed."""
+        if self.ema_model is not None and state["ema_type"] != self._type:
+            _logger.warning(
+                "EMAHook: the checkpoint was saved with ema_type '%s', and this run uses '%s'. Starting a new average "
+                "from the training weights.",
+                state["ema_type"],
+                self._type,
+            )
+            self.ema_model.copy_from(self.src_model)
 
     def _averaged(self, model: nn.Module) -> BaseAveragedModel:
         try:

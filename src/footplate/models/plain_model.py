@@ -17,14 +17,15 @@ from footplate.data.batch_contents import TARGET_KEYS, scores_of
 from footplate.distributed.wrappers import ModelWrapper
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-from footplate.messages import pluralize
+from footplate.messages import list_names, pluralize
 from footplate.models.base_model import BaseModel, parse_losses
 from footplate.models.input_description import describe_inputs
 from footplate.models.plain_losses import losses_in, to_log
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.models.training_step import OPTIMIZERS, TrainStep, further_arguments, line_for_method
+from footplate.module_selection import BATCH_NORMS
 from footplate.registry import MODEL_WRAPPERS
-from footplate.weighted import LoggedValues, Weighted
+from footplate.weighted import LoggedValues, Sum, Weighted
 
 _logger = logging.getLogger("footplate.models")
 
@@ -225,6 +226,10 @@ class PlainModel(ModelWrapper, BaseModel):
             return parse_losses(losses)
         loss, logged = parse_losses({"loss": losses["loss"]})
         others = {name: to_log(value) for name, value in losses.items() if name != "loss"}
+        if not isinstance(logged, LoggedValues) and not any(
+            isinstance(each, Weighted | Sum) for each in others.values()
+        ):
+            return loss, {**logged, **others}
         values = LoggedValues()
         values.merge(logged)
         values.merge(others)
@@ -376,14 +381,31 @@ def add_steps(model: Any, **functions: Any) -> Any:
 
 
 def _warn_of_modes(module: nn.Module) -> None:
-    """Logs a warning if a part with trainable weights stays in evaluation mode, which is hardly intended."""
-    # A single normalization layer is often put into evaluation mode although its weights are trained.
-    still = [
-        name
-        for name, part in module.named_modules()
-        if not part.training and any(part.children()) and any(weight.requires_grad for weight in part.parameters())
+    """Logs a warning if modes have effects that are hardly intended.
+
+    These are: training changes the running statistics of normalization layers without trainable weights, because the
+    whole module is in evaluation mode; or a part with trainable weights stays in evaluation mode.
+    """
+    parts = [
+        (name, part, any(weight.requires_grad for weight in part.parameters())) for name, part in module.named_modules()
     ]
-    if module.training and still:
+    if not module.training:
+        frozen = [
+            name
+            for name, part, is_trainable in parts
+            if isinstance(part, BATCH_NORMS) and part.affine and part.track_running_stats and not is_trainable
+        ]
+        if frozen:
+            _logger.warning(
+                "The whole model was in evaluation mode before training, so training also updates the running "
+                "statistics of normalization layers with frozen weights (%s). To keep them, call train() on the "
+                "model, and then eval() on its frozen part.",
+                list_names(frozen, 3),
+            )
+        return
+    # A single normalization layer is often put into evaluation mode although its weights are trained.
+    still = [name for name, part, is_trainable in parts if not part.training and is_trainable and any(part.children())]
+    if still:
         _logger.warning(
             "'%s' has trainable weights but stays in evaluation mode, as from_pretrained leaves models: dropout is "
             "off, and running statistics do not change. If you do not want this, call train() on the model first.",

@@ -755,10 +755,12 @@ def test_submodule_stays_in_evaluation_mode(tmp_path: Path, by_epoch: bool, capl
     run.val()
     runner(tmp_path / "next", model, training_step=step).train()
     assert modes[-1] == modes[0]
+    assert "frozen weights" not in caplog.text
     model[0].requires_grad_(False).train()
     # As a function for pretrained models leaves it.
     runner(tmp_path / "again", model.eval(), training_step=step).train()
     assert all(modes[-1])
+    assert "running statistics of normalization layers with frozen weights (0). To keep them" in caplog.text
 
 
 def test_predictions_are_made_in_evaluation_mode(tmp_path: Path) -> None:
