@@ -118,7 +118,7 @@ class EMAHook(AveragedWeightsHook):
     @property
     def average(self) -> nn.Module | None:
         """The model with the averages; while the weights are swapped, with the training weights."""
-        return None if self.ema_model is None else self.ema_model.module  # type: ignore[no-any-return]
+        return None if self.ema_model is None else self.ema_model.module
 
     def before_run(self, runner: Runner) -> None:
         """Builds the averaged model. If it has no updates yet, copies the model's current weights into it."""

@@ -180,7 +180,8 @@ class HistoryBuffer:
         A value with the count 0 is valid: a mean over no items may be NaN.
         """
         values, counts = (part[-window_size:] for part in self.data)
-        return (counts != 0) & ~(np.isfinite(values) & np.isfinite(counts) & (counts > 0))
+        is_valid: NDArray[np.bool_] = (counts == 0) | (np.isfinite(values) & np.isfinite(counts) & (counts > 0))
+        return ~is_valid
 
     def min(self, window_size: int | str | None = None) -> float:
         """Returns the minimum over a window, or NaN if there are no values; see `mean`."""

@@ -187,6 +187,30 @@ def error_of_nan(folder: Path) -> tuple[str, str]:
     return caught.value.message, caught.value.notes[0]
 
 
+@MODELS.register_module()
+class ModelWithNanGradientOnRank1(ToyModel):
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        outputs = super().forward(inputs, labels, mode)
+        if mode == "loss":
+            zero = 0 * next(self.parameters()).sum()
+            outputs["loss"] = outputs["loss"] + (zero.sqrt() if get_rank() == 1 else zero)
+        return outputs
+
+
+def error_of_nan_gradient(folder: Path) -> str:
+    model = {"type": "ModelWithNanGradientOnRank1"}
+    with pytest.raises(NonFiniteError) as caught:
+        build(folder, model=model, train_cfg=LENGTH, on_nonfinite={"grad": "stop"}, **NO_VALIDATION).train()
+    return "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+
+
+def test_nan_gradient_of_one_rank_does_not_blame_the_samples_of_another(tmp_path: Path, on_ranks: OnRanks) -> None:
+    for rank, error in enumerate(on_ranks(2, error_of_nan_gradient, tmp_path)):
+        assert "the gradients in iteration 1 are non-finite" in error
+        assert f"The batch of rank {rank} in iteration 1 contains samples" in error
+        assert "The cause may also be in the batch of another rank." in error
+
+
 def test_nan_loss_of_one_rank_ends_all_ranks_at_the_next_save(tmp_path: Path, on_ranks: OnRanks) -> None:
     results = on_ranks(2, error_of_nan, tmp_path)
     assert [message for message, _ in results] == ["the loss was nan in iteration 3"] * 2

@@ -169,7 +169,7 @@ def restore(
     with restoring("param_schedulers"):
         saved = checkpoint.get("param_schedulers")
         for name, schedules in groups.items():
-            states = saved.get(name) if name and isinstance(saved, Mapping) else saved
+            states: Any = saved.get(name) if name and isinstance(saved, Mapping) else saved
             if param_schedulers and saved is not None:
                 restore_schedules(schedules, states, runner.train_loop, loop_state["iter"])
             else:

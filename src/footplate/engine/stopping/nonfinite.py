@@ -124,7 +124,7 @@ def check_before_save(runner: "Runner") -> None:
     """
     runner.saver.wait()
     runner.nonfinite.check(runner)
-    average = runner.hooks.swapping and runner.hooks.swapping.average
+    average = getattr(runner.hooks.swapping, "average", None)
     for kind, model in (("weights", unwrap_model(runner.model)), ("averaged weights", average)):
         if model is not None and (names := nonfinite_weights(model)):
             iteration = runner.completed.iter

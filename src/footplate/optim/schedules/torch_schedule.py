@@ -118,7 +118,7 @@ class TorchSchedule(MetricSchedule):
             factor = group["initial_lr"] / base if base and not replaces_rates else 1.0
             write_field(group, "lr", first.pop("lr") * factor)
             write_field(group, "initial_lr", base * factor)
-            kept = self.optimizer.defaults.keys() - (("momentum", "betas") if replaces_rates else ())
+            kept = self.scheduler.optimizer.defaults.keys() - (("momentum", "betas") if replaces_rates else ())
             group.update({name: value for name, value in first.items() if name not in kept})
             factors.append(factor)
         self.scheduler.load_state_dict(state)
@@ -171,7 +171,7 @@ class TorchSchedule(MetricSchedule):
         """Returns what the scheduler's arguments have set in it and in the groups, except for the learning rates."""
         state, groups = self._first
         extras = {name: [group.get(name) for group in groups] for name in chain.from_iterable(groups)}
-        kept = {*self.optimizer.defaults, "lr", "initial_lr"}
+        kept = {*self.scheduler.optimizer.defaults, "lr", "initial_lr"}
         return {**_flat(state), **{name: values for name, values in extras.items() if name not in kept}}
 
 

@@ -40,7 +40,7 @@ class WeightedRound:
             self._unit, self._weight = torch.where(unit > 0, unit, 1), torch.zeros_like(weight)
             self._is_complete = losses_in_round == 1
         self._weight = self._weight + weight
-        return value * (weight / self._unit).to(value.dtype)  # type: ignore[no-any-return]
+        return value * (weight / self._unit).to(value.dtype)
 
     @torch.no_grad()
     def finish(self, parameters: Sequence[Tensor]) -> None:

@@ -119,7 +119,8 @@ CHANGES = [(kind, setting) for kind, (_, _, changed) in KINDS.items() for settin
 
 def build(kind: str, settings: Settings, lr: float = 0.1) -> tuple[SGD, TorchSchedule]:
     weights = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
-    optimizer = SGD([{"params": weights[:1]}, {"params": weights[1:], "lr": lr / 4}], lr, momentum=0.9)
+    groups: list[dict[str, Any]] = [{"params": weights[:1]}, {"params": weights[1:], "lr": lr / 4}]
+    optimizer = SGD(groups, lr, momentum=0.9)
     return optimizer, TorchSchedule(optimizer, KINDS[kind][0](optimizer, **settings), by_epoch=False)
 
 
