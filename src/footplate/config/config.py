@@ -26,7 +26,7 @@ from footplate.config.config_dict import (
     merge_into,
 )
 from footplate.config.formats import write_config, write_python
-from footplate.config.imports import import_custom, import_lazily
+from footplate.config.imports import REFERENCE, LazyObject, import_custom, import_lazily
 from footplate.config.key_paths import merge_options
 from footplate.config.python_parser import BASE, FILL, IMPORT, INHERIT, MAKE_DICT, parse
 from footplate.config.sources import (
@@ -360,6 +360,7 @@ class FileLoader:
         )
         namespace.add("__file__", self._path)
         namespace.add(MAKE_DICT, namespace.make_dict)
+        namespace.add(REFERENCE, lambda name: LazyObject(name, Origin(self._path, sys._getframe(1).f_lineno)))
         namespace.add(FILL, lambda text, line: fill_string(text, self._base, Origin(self._path, line)))
         if script.is_pure:
             namespace.add(IMPORT, namespace.import_name)

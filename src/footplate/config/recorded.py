@@ -5,10 +5,12 @@ import os
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from footplate.config.config import Config
 from footplate.config.formats import SCALARS, dotted_name, plain_scalar, write_config
+from footplate.config.imports import REFERENCE, LazyObject
 from footplate.config.literals import read_literal
 from footplate.config.sources import absolute, read_text, suffix_of
 from footplate.errors import ConfigSyntaxError, Origin
@@ -135,9 +137,13 @@ def _not_data(file: str, line: int, reason: str) -> ConfigSyntaxError:
     )
 
 
-def _read_special(node: ast.expr) -> Any:
-    """Evaluates `float('inf')`, `inf`, `nan`, `range(1)`, and literals such as bytes and sets."""
+def _read_special(file: str, node: ast.expr) -> Any:
+    """Evaluates `float('inf')`, `inf`, `nan`, `range(1)`, references, and literals such as bytes and sets."""
     match node:
+        case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(path))]) if name == REFERENCE:
+            return LazyObject(path, Origin(file, node.lineno))
+        case ast.Set(elts=items):
+            return {read_literal(item, partial(_read_special, file)) for item in items}
         case (
             ast.Name(id="inf" | "nan" as text)
             | ast.Call(func=ast.Name(id="float"), args=[ast.Constant(value=str(text))], keywords=[])
@@ -173,7 +179,7 @@ def _read_plain_python(text: str, file: str) -> dict[str, Any]:
                 value=value,
             ):
                 try:
-                    values[key] = read_literal(value, _read_special)
+                    values[key] = read_literal(value, partial(_read_special, file))
                 except (TypeError, ValueError) as error:
                     reason = f"'{key}' is not a plain literal"
                     raise _not_data(file, statement.lineno, reason) from error
