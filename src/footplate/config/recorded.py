@@ -13,9 +13,11 @@ from footplate.config.formats import SCALARS, dotted_name, plain_scalar, write_c
 from footplate.config.imports import REFERENCE, LazyObject
 from footplate.config.literals import read_literal
 from footplate.config.sources import absolute, read_text, suffix_of
+from footplate.error_context import walk_paths
 from footplate.errors import ConfigSyntaxError, Origin
 
 _MAX_OBJECT = 2000  # characters
+_MAX_OBJECTS = 20
 _NOTE = "Recorded configs are read as data, and no code in them is executed."
 
 
@@ -66,7 +68,7 @@ def as_plain(value: Any) -> Any:
 
     Classes and functions become dotted names, optimizers and their wrappers become dicts of their settings, tuples and
     sets become lists, NumPy numbers become plain numbers, dataloaders and schedulers become dicts of their public
-    attributes, and other objects become text.
+    attributes, and other objects become text. So does a list of more than 20 objects, such as batches.
 
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})
@@ -75,18 +77,26 @@ def as_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key if isinstance(key, SCALARS) else _as_text(key): as_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
+        if len(value) > _MAX_OBJECTS and any(_is_object(item) for _, item in walk_paths(value[:1])):
+            return f"<{type(value).__name__} of {len(value)} items>"
         return [as_plain(item) for item in value]
     if isinstance(value, (set, frozenset)):  # their order differs between processes
         return [as_plain(item) for item in sorted(value, key=str)]
     value = plain_scalar(value)
     if value is None or type(value) in SCALARS:
         return value
-    if dotted_name(value) is None:  # not a class or function
+    if _is_object(value):
         if isinstance(getattr(value, "param_groups", None), list):
             return _settings_of(value)
         if hasattr(value, "dataset") or hasattr(value, "optimizer"):
             return _attributes_of(value)
     return _as_text(value)
+
+
+def _is_object(value: Any) -> bool:
+    """Checks whether a value is neither plain data nor a class or function."""
+    plain = (type(None), Mapping, list, tuple, set, frozenset, *SCALARS)
+    return not isinstance(plain_scalar(value), plain) and dotted_name(value) is None
 
 
 def _attributes_of(value: Any) -> dict[str, Any]:

@@ -153,6 +153,18 @@ def test_objects_are_recorded_as_stable_text() -> None:
     }
 
 
+def test_long_lists_of_objects_are_counted_instead_of_described() -> None:
+    batches = [(torch.zeros(2), {"label": 1})] * 21
+    steps = list(range(2000))
+    recorded = as_plain({"loader": batches, "few": batches[:1], "steps": steps, "pipeline": [{"type": Path}] * 21})
+    assert recorded == {
+        "loader": "<list of 21 items>",
+        "few": [["tensor([0., 0.])", {"label": 1}]],
+        "steps": steps,
+        "pipeline": [{"type": f"{Path.__module__}.Path"}] * 21,
+    }
+
+
 def test_loaders_and_schedules_are_recorded_with_their_settings() -> None:
     numbers = Numbers(augment=True)
     loader = as_plain({"loader": torch.utils.data.DataLoader(numbers, batch_size=10, shuffle=True)})["loader"]
