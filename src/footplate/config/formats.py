@@ -78,14 +78,9 @@ def _converted(value: Any, suffix: str) -> Any:
     value = plain_scalar(value)
     if type(value) in types:
         return value
-    if suffix == ".py" and importable_name(value):
-        return value
-    name = dotted_name(value)
-    if name and suffix != ".py":
-        return name
+    if name := importable_name(value):
+        return value if suffix == ".py" else name
     described = "None" if value is None else f"a value of type {type(value).__name__}"
-    if name:
-        described = f"the {type(value).__name__} '{value.__qualname__}', which no module contains"
     raise ConfigError(f"a {suffix} config cannot represent {described}", found=value)
 
 

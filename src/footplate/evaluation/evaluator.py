@@ -143,8 +143,7 @@ class Evaluator:
         lengths = [len(items) for items in (data_samples, data) if isinstance(items, Sized)]
         if len(set(lengths)) > 1:
             raise ArgumentError(f"data_samples and data have different lengths: {lengths[0]} and {lengths[1]}")
-        samples = _items_of(data_samples)
-        inputs = None if data is None else _items_of(data)
+        samples, inputs = iter(data_samples), None if data is None else iter(data)
         size = 0
         self.reset()
         while chunk := list(islice(samples, chunk_size)):
@@ -169,11 +168,6 @@ class Evaluator:
             if not isinstance(error, FootplateError):
                 add_note(error, f"raised by the metric {key or self.metrics[index]._label}")
             raise
-
-
-def _items_of(values: Any) -> Iterator[Any]:
-    # Many datasets do not raise an IndexError, by which iteration would end.
-    return (values[index] for index in range(len(values))) if isinstance(values, Sized) else iter(values)
 
 
 def _as_dicts(data_samples: Any) -> list[Any]:

@@ -8,10 +8,8 @@ from torch import nn
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint
-from footplate.config import as_python
 from footplate.distributed import is_main_process
-from footplate.engine.checking.plan import recordable
-from footplate.errors import CheckpointError, ConfigError, NonFiniteError
+from footplate.errors import CheckpointError, NonFiniteError
 
 if TYPE_CHECKING:
     from footplate.engine.running.runner import Runner
@@ -36,7 +34,7 @@ def capture_failure(runner: "Runner", error: NonFiniteError) -> None:
         path = _save_capture(runner, error)
         start = f"torchrun --standalone --nproc-per-node {runner.world_size} -m " if runner.world_size > 1 else ""
         error.notes = (*error.notes, f"To inspect each layer, run: {start}footplate replay {path}")
-    except (CheckpointError, ConfigError, OSError) as save_error:
+    except (CheckpointError, OSError) as save_error:
         _logger.warning("Could not save a capture of the failure: %s", str(save_error).replace("\n", ";"))
 
 
@@ -66,7 +64,6 @@ def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
         **facts_of(runner),
     }
     stem = storage.join(runner.work_dir, f"nonfinite_iter_{error.iteration}")
-    text = as_python(recordable(runner.cfg))  # if this raises an error, nothing has been written yet
     save_checkpoint({CAPTURE: facts, **checkpoint}, stem + SUFFIX)
-    storage.commit_bytes(f"{stem}.py", text.encode())
+    storage.commit_bytes(f"{stem}.py", runner.cfg.pretty_text.encode())
     return stem + SUFFIX
