@@ -13,6 +13,7 @@ from footplate.checkpoint.serializable import walk
 from footplate.data import capture_rng, check_rng, metainfo_of
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
 from footplate.distributed.sharding import is_sharded, mean_gradients
+from footplate.engine.checking.plan import recordable
 from footplate.engine.running.hook import Hook
 from footplate.error_context import WEIGHTS_ALONE, restoring
 from footplate.errors import ArgumentError, CheckpointError
@@ -120,7 +121,7 @@ def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:
         "experiment_name": runner.experiment_name,
         "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
         "footplate_version": footplate.__version__,
-        "cfg": runner.cfg.pretty_text,
+        "cfg": recordable(runner.cfg).pretty_text,
     }
     metainfo = metainfo_of(runner.train_loop.dataloader)
     if metainfo is not None:
