@@ -8,9 +8,10 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from io import IOBase
+from itertools import zip_longest
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from footplate.config.config_dict import (
     merge_into,
 )
 from footplate.config.formats import write_config, write_python
-from footplate.config.imports import import_custom, import_lazily
+from footplate.config.imports import REFERENCE, LazyObject, import_custom, import_lazily
 from footplate.config.key_paths import merge_options
 from footplate.config.python_parser import BASE, FILL, IMPORT, INHERIT, MAKE_DICT, parse
 from footplate.config.sources import (
@@ -326,6 +327,8 @@ class FileLoader:
         self._options = options
         self._chain = (*chain, path)
         self._bases: list[Loaded] = []
+        self._base = ConfigDict()  # the keys of the files in `_base_`
+        self._is_in_base = False
         self._expanded, self._environment = expand_placeholders(
             text, path, suffix, predefined=options.predefined, environment=options.environment
         )
@@ -345,32 +348,27 @@ class FileLoader:
 
         keys = read_data(self._expanded, self._path, self._suffix)
         origin = origin_of(keys, BASE) or Origin(self._path, 1)
-        names = keys.pop(BASE, [])
-        names = [names] if isinstance(names, str) else names
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ConfigError("`_base_` must be a path or a list of paths", origin=origin, key=BASE, found=names)
-        for name in names:
-            self._load_base(name, origin)
-        base = self._joined_bases()
+        base = self._set_base(keys.pop(BASE, []), origin)
         return self._merge(base, fill_references(keys, base, origin))
 
     def _load_script(self) -> tuple[ConfigDict, dict[str, Any]]:
-        """Executes a .py config, which may change its merged bases through `_base_`."""
+        """Executes a .py config, which loads its bases when it sets `_base_`, and may change them through `_base_`."""
         script = parse(self._path, self._expanded, pure=self._options.pure)
-        for name, origin in script.bases:
-            self._load_base(name, origin)
-        base = self._joined_bases()
-        namespace = Namespace(self._path)
+        namespace = Namespace(
+            self._path,
+            lambda names, line: self._set_base(names, Origin(self._path, line), script.base_lines.get(line, ())),
+        )
         namespace.add("__file__", self._path)
         namespace.add(MAKE_DICT, namespace.make_dict)
-        namespace.add(FILL, lambda text, line: fill_string(text, base, Origin(self._path, line)))
+        namespace.add(REFERENCE, lambda name: LazyObject(name, Origin(self._path, sys._getframe(1).f_lineno)))
+        namespace.add(FILL, lambda text, line: fill_string(text, self._base, Origin(self._path, line)))
         if script.is_pure:
             namespace.add(IMPORT, namespace.import_name)
             namespace.add(INHERIT, partial(self._inherit, namespace))
-        else:
-            namespace.add(BASE, base)
         self._execute(script.code, namespace)
-        mapping = self._merge(base, variables_of(namespace, script.is_pure))
+        if namespace.get(BASE, self._base) is not self._base:  # by a function with `global _base_`, for example
+            raise ConfigError("`_base_` must be set by a top-level assignment", origin=Origin(self._path, 0), key=BASE)
+        mapping = self._merge(self._base, variables_of(namespace, script.is_pure))
         if BASE in script.reads:
             # The code may use a dict from the base in several places, each of which needs its own copy.
             mapping = as_config_dict(mapping, copies=True)
@@ -391,7 +389,8 @@ class FileLoader:
             lines = [line for frame, line in frames if frame.f_code.co_filename == self._path]
             origin = Origin(self._path, lines[-1] if lines else 0)
             if isinstance(error, FootplateError):
-                if error.origin is None or error.origin.file != self._path:
+                # An error in a key of a base has the origin of that key, but the mistake is here.
+                if not self._is_in_base and (error.origin is None or error.origin.file != self._path):
                     error.origin = origin
                 raise
             message = f"executing the config raised {describe_exception(error)}"
@@ -415,9 +414,32 @@ class FileLoader:
         else:
             package, _, file = module.partition(".")
             target = locate(package, file.replace(".", "/"), origin)
+        self._is_in_base = True
         base = load(target, self._options, origin, self._chain)
+        self._is_in_base = False
         self._bases.append(base)
         namespace.inherit(base, module, names, origin)
+
+    def _set_base(self, names: Any, origin: Origin, lines: Iterable[int] = ()) -> ConfigDict:
+        """Loads the files in `_base_` and returns their joined keys.
+
+        Args:
+            names: The value of `_base_`.
+            origin: Where it is set.
+            lines: The lines of its first items. The others are on the line of `origin`.
+
+        Raises:
+            ConfigError: The value is not a path or a list of paths, or two bases define the same key.
+        """
+        self._is_in_base = True
+        names = [names] if isinstance(names, str) else names
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            raise ConfigError("`_base_` must be a path or a list of paths", origin=origin, key=BASE, found=names)
+        for name, line in zip_longest(names, tuple(lines)[: len(names)], fillvalue=origin.line):
+            self._load_base(name, Origin(origin.file, line))
+        self._base = self._joined_bases()
+        self._is_in_base = False
+        return self._base
 
     def _load_base(self, name: str, origin: Origin) -> None:
         """Loads a base. `name` is a path relative to this file, or `package::file`."""
@@ -496,21 +518,33 @@ def _set_scope(value: Any, scope: str) -> None:
 class Namespace(dict[str, Any]):
     """The variables of a config that is being executed.
 
+    Args:
+        path: The path of the config.
+        set_base: Called with the value and the line when the config sets `_base_`. Returns the new value.
+
     Attributes:
         origins: The place where each variable was last set, with its previous values.
         imported: The variables that are imports rather than config keys.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, set_base: Callable[[Any, int], ConfigDict]) -> None:
         super().__init__()
         self.path = path
+        self._set_base = set_base
         self.origins: dict[object, Origin] = {}
         self.imported: set[str] = set()
 
     def __setitem__(self, name: str, value: Any) -> None:
+        line = sys._getframe(1).f_lineno
+        if name == BASE:
+            if BASE in self:
+                notes = ["List all files in one `_base_`."]
+                raise ConfigError("`_base_` is set twice", origin=Origin(self.path, line), notes=notes)
+            self.add(BASE, self._set_base(value, line))
+            return
         self.imported.discard(name)
-        replaced = Replaced(self[name], self.origins.get(name)) if name in self.origins else None
-        self.origins[name] = KeyOrigin(self.path, sys._getframe(1).f_lineno, replaced)
+        replaced = Replaced(self[name], self.origins[name]) if name in self and name in self.origins else None
+        self.origins[name] = KeyOrigin(self.path, line, replaced)
         super().__setitem__(name, value)
 
     def add(self, name: str, value: Any) -> None:

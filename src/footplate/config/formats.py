@@ -4,12 +4,14 @@ import json
 import keyword
 import logging
 import math
+import operator
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from footplate.checks import is_integer, is_number
-from footplate.config.imports import LazyObject
+from footplate.config.imports import REFERENCE, LazyObject
 from footplate.config.sources import PLACEHOLDER_BRACE
 from footplate.error_context import at_key, located, origin_of, walk_paths
 from footplate.errors import ConfigError
@@ -30,8 +32,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 def write_config(mapping: dict[Any, Any], suffix: str) -> str:
     """Returns a config as text. The suffix selects the format.
 
-    Lazily imported names, classes and functions become dotted strings. If the format does not support tuples, they
-    become lists, and a warning is logged.
+    In JSON and YAML, lazily imported names, classes and functions become dotted strings; for Python, see
+    `write_python`. If the format does not support tuples, they become lists, and a warning is logged.
 
     Raises:
         ConfigError: The format cannot represent a value, or a top-level key is reserved.
@@ -76,9 +78,8 @@ def _converted(value: Any, suffix: str) -> Any:
     value = plain_scalar(value)
     if type(value) in types:
         return value
-    name = dotted_name(value)
-    if name:
-        return name
+    if name := importable_name(value):
+        return value if suffix == ".py" else name
     described = "None" if value is None else f"a value of type {type(value).__name__}"
     raise ConfigError(f"a {suffix} config cannot represent {described}", found=value)
 
@@ -103,18 +104,36 @@ def dotted_name(value: object) -> str | None:
     return f"{value.__module__}.{name}" if isinstance(name, str) and hasattr(value, "__module__") else None
 
 
+def importable_name(value: Any) -> str | None:
+    """Returns the dotted name from which another process can import a value, or None if there is none."""
+    name = dotted_name(value)
+    if name is None or isinstance(value, LazyObject):
+        return name
+    try:
+        found = operator.attrgetter(value.__qualname__)(sys.modules.get(value.__module__))
+    except AttributeError:  # a lambda, or a name of a config
+        return None
+    return name if found is value else None
+
+
 def write_python(mapping: Mapping[str, Any]) -> str:
     """Returns the Python source of a config. Loading the source yields an equal config if all values are plain data.
 
-    Functions, classes and lazily imported names become dotted strings, and a frozenset becomes a set. Other objects are
-    written as their `repr`.
+    Functions, classes and lazily imported names become dotted strings under the key `type`, and `LazyObject` elsewhere.
+    So do all other objects, but building with them raises an error. A frozenset becomes a set.
 
     Example:
         >>> print(write_python({"optimizer": {"type": "AdamW", "lr": 0.001}}), end="")
         optimizer = dict(type='AdamW', lr=0.001)
     """
     targets = {key: str(key) if is_identifier(str(key)) else f"globals()[{str(key)!r}]" for key in mapping}
-    return "".join(f"{targets[key]} = {_written(value, '', len(targets[key]) + 3)}\n" for key, value in mapping.items())
+    items = _named_types(mapping)
+    return "".join(f"{targets[key]} = {_written(value, '', len(targets[key]) + 3)}\n" for key, value in items)
+
+
+def _named_types(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Returns the items of a mapping, with a dotted name instead of a class under the key `type`."""
+    return [(key, (key == "type" and importable_name(value)) or value) for key, value in mapping.items()]
 
 
 def write_value(value: Any) -> str:
@@ -131,7 +150,10 @@ def write_value(value: Any) -> str:
         return f"{opening}{inside}{',' if value_type is tuple and len(value) == 1 else ''}{closing}"
     if value_type in (set, frozenset):
         return f"{{{', '.join(sorted(map(write_value, value)))}}}" if value else "set()"
-    return repr(dotted_name(value) or value)
+    if value_type in _TYPES[".py"] or value_type in SCALARS:
+        return repr(value)
+    described = f"{value_type.__name__} {getattr(value, '__qualname__', '')}".rstrip()
+    return f"{REFERENCE}({importable_name(value) or f'<{described}>'!r})"
 
 
 def _written(value: Any, indent: str, used: int) -> str:
@@ -148,9 +170,10 @@ def _written(value: Any, indent: str, used: int) -> str:
 def _parts(value: "dict[Any, Any] | list[Any] | tuple[Any, ...]") -> tuple[str, list[tuple[str, Any]], str]:
     """Splits a container into its opening bracket, items with prefixes (such as `key=`), and closing bracket."""
     if isinstance(value, dict):
+        items = _named_types(value)
         if all(isinstance(key, str) and is_identifier(key) for key in value):
-            return "dict(", [(f"{key}=", item) for key, item in value.items()], ")"
-        return "{", [(f"{write_value(key)}: ", item) for key, item in value.items()], "}"
+            return "dict(", [(f"{key}=", item) for key, item in items], ")"
+        return "{", [(f"{write_value(key)}: ", item) for key, item in items], "}"
     opening, closing = "[]" if isinstance(value, list) else "()"
     return opening, [("", item) for item in value], closing
 

@@ -13,12 +13,14 @@ from footplate.checks import check_keys, check_names
 from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 from footplate.extensions import extensions, known_packages
-from footplate.registry.dotted_paths import find_spec, is_footplate_alias
+from footplate.registry.dotted_paths import find_spec, import_class, is_executed, is_footplate_alias
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
 
 _logger = logging.getLogger("footplate.config")
+# The function that recorded configs call for a value that is not data.
+REFERENCE = "__reference__"
 _SECTION_KEYS = ("imports", "allow_failed_imports")
 
 
@@ -111,7 +113,7 @@ class LazyObject:
     """A dotted name in a config. The name is imported only when `build` is called.
 
     Args:
-        path: The dotted name, such as `torch.optim.SGD`.
+        path: The dotted name, such as `torch.optim.SGD`, or `<...>` for a value that a recorded config lacks.
         origin: Where the config imports the name.
 
     Attributes:
@@ -128,10 +130,19 @@ class LazyObject:
         """Imports and returns the object with this dotted name.
 
         Raises:
-            ConfigError: The module or the name does not exist, or the import fails.
+            ConfigError: The module or the name does not exist, the import fails, or the value was not recorded.
+            BuildError: The name comes from a config that was not executed, which must not refer to this object.
         """
+        if self.dotted_path.startswith("<"):
+            message = f"the recorded config lacks this value, which was {self.dotted_path[1:-1]}"
+            notes = ["Use the original config. Functions and classes are recorded if they are defined in a module."]
+            raise ConfigError(message, origin=self._origin, notes=notes)
         try:
-            return _resolve(self.dotted_path)
+            if self._origin is None or is_executed(self._origin.file):
+                return _resolve(self.dotted_path)
+            if (found := import_class(self.dotted_path, "model", (), "class", trusted=False)) is not None:
+                return found
+            raise ImportError("it does not exist")
         except (ImportError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"cannot import '{self.dotted_path}': {error}", origin=self._origin) from error
 

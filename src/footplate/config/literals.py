@@ -9,7 +9,7 @@ from typing import Any
 from footplate.errors import OverrideError
 
 _CONSTANTS = {"null": None, "true": True, "false": False, "inf": math.inf, "-inf": -math.inf, "nan": math.nan}
-_KEYS = (ast.Constant, ast.Name, ast.UnaryOp, ast.Tuple)
+_KEYS = (ast.Constant, ast.Name, ast.UnaryOp, ast.Tuple, ast.Call)
 _OPENINGS = ("[", "(", "{", "'", '"', "dict(")
 
 

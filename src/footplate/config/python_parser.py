@@ -29,14 +29,14 @@ class Script(NamedTuple):
 
     Attributes:
         code: The code to execute.
-        bases: The files in `_base_`, with their lines.
+        base_lines: For each line that sets `_base_` to a list, the lines of the list's items.
         is_pure: Whether the config is a pure-Python config with lazy imports.
         reads: The variables of the config and its base that the code reads, with the key and line of each assignment or
             keyword that reads them.
     """
 
     code: CodeType
-    bases: list[tuple[str, Origin]]
+    base_lines: Mapping[int, list[int]]
     is_pure: bool
     reads: Mapping[str, set[Reader]]
 
@@ -52,15 +52,13 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
 
     Raises:
         ConfigSyntaxError: The text is not valid Python, or contains an import that configs do not support.
-        ConfigError: `_base_` does not consist of strings.
     """
     try:
         with warnings.catch_warnings():
             # Published configs contain invalid escapes such as "\d", for which newer Python versions issue warnings.
             warnings.simplefilter("ignore")
             tree = ast.parse(text, path)
-            bases = _take_bases(tree, path)
-            pure = _is_pure(tree, has_base=bases is not None) if pure is None else pure
+            pure = _is_pure(tree) if pure is None else pure
             rewriter = _Rewriter(path, pure=pure)
             rewriter.visit(tree)
             code = compile(tree, path, "exec", dont_inherit=True)
@@ -72,48 +70,10 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
             origin=Origin(path, getattr(error, "lineno", None) or 0),
             notes=[line.strip()[:_MAX_LINE]] if (line := getattr(error, "text", None)) else (),
         ) from error
-    return Script(code, bases or [], pure, rewriter.reads)
+    return Script(code, rewriter.base_lines, pure, rewriter.reads)
 
 
-def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
-    """Removes the statement that sets `_base_`. Returns the base files, or None if there is no such statement."""
-    variables: dict[str, Any] = {"__builtins__": {}}  # the strings that are set before it, and no functions
-    for statement in tree.body:
-        match statement:
-            case (
-                ast.Assign(targets=[ast.Name(id="_base_")], value=value)
-                | ast.AnnAssign(target=ast.Name(id="_base_"), value=ast.expr() as value)
-            ):
-                break
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                text = _text(value, variables)
-                variables.pop(name, None)
-                if text is not None:  # other values are not known, so an f-string must not contain them
-                    variables[name] = text
-    else:
-        return None
-    tree.body.remove(statement)
-    files: list[tuple[str, Origin]] = []
-    for item in value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]:
-        origin = Origin(path, item.lineno)
-        text = _text(item, variables)
-        if text is None:
-            message = "`_base_` must be a path or a list of paths, written as strings"
-            raise ConfigError(message, origin=origin, key=BASE, found=ast.unparse(item))
-        files.append((text, origin))
-    return files
-
-
-def _text(node: ast.expr, variables: dict[str, Any]) -> str | None:
-    """Evaluates an expression that consists of strings and variables. Returns None if its value is not a string."""
-    try:
-        value = eval(compile(ast.Expression(node), BASE, "eval"), variables)
-    except Exception:  # noqa: BLE001 - most variables are not strings
-        return None
-    return value if isinstance(value, str) else None
-
-
-def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:
+def _is_pure(tree: ast.Module) -> bool:
     """Checks whether a config is a pure-Python config.
 
     Such a config uses `read_base`, or has no `_base_` and imports modules that are not in the standard library, except
@@ -122,7 +82,8 @@ def _is_pure(tree: ast.Module, *, has_base: bool) -> bool:
     if any(isinstance(node, ast.With) and _is_read_base(node) for node in tree.body):
         return True
     imports = [node for node in tree.body if isinstance(node, _Import) and not _imports_config_class(node)]
-    return not has_base and not all(map(_imports_standard, imports))
+    names = (node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    return not all(map(_imports_standard, imports)) and BASE not in names
 
 
 def _imports_standard(node: _Import) -> bool:
@@ -151,11 +112,13 @@ class _Rewriter(ast.NodeTransformer):
 
     Attributes:
         reads: See `Script`.
+        base_lines: See `Script`.
     """
 
     def __init__(self, path: str, *, pure: bool) -> None:
         self.path = path
         self.reads: defaultdict[str, set[Reader]] = defaultdict(set)
+        self.base_lines: dict[int, list[int]] = {}
         self._reader: Reader = "", Origin(path, 0)
         self._rewrites_imports = pure
 
@@ -183,6 +146,8 @@ class _Rewriter(ast.NodeTransformer):
         match node:
             case ast.keyword(arg=str(key)) | ast.Assign(targets=[ast.Name(id=key)]):
                 self._reader = key, Origin(self.path, node.lineno)
+                if key == BASE and isinstance(items := getattr(node, "value", None), (ast.List, ast.Tuple)):
+                    self.base_lines[node.lineno] = [item.lineno for item in items.elts]
         visited = super().visit(node)
         self._reader = outside
         return visited

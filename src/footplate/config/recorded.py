@@ -5,15 +5,19 @@ import os
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from footplate.config.config import Config
 from footplate.config.formats import SCALARS, dotted_name, plain_scalar, write_config
+from footplate.config.imports import REFERENCE, LazyObject
 from footplate.config.literals import read_literal
 from footplate.config.sources import absolute, read_text, suffix_of
+from footplate.error_context import walk_paths
 from footplate.errors import ConfigSyntaxError, Origin
 
 _MAX_OBJECT = 2000  # characters
+_MAX_OBJECTS = 20
 _NOTE = "Recorded configs are read as data, and no code in them is executed."
 
 
@@ -64,7 +68,7 @@ def as_plain(value: Any) -> Any:
 
     Classes and functions become dotted names, optimizers and their wrappers become dicts of their settings, tuples and
     sets become lists, NumPy numbers become plain numbers, dataloaders and schedulers become dicts of their public
-    attributes, and other objects become text.
+    attributes, and other objects become text. So does a list of more than 20 objects, such as batches.
 
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})
@@ -73,18 +77,26 @@ def as_plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key if isinstance(key, SCALARS) else _as_text(key): as_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
+        if len(value) > _MAX_OBJECTS and any(_is_object(item) for _, item in walk_paths(value[:1])):
+            return f"<{type(value).__name__} of {len(value)} items>"
         return [as_plain(item) for item in value]
     if isinstance(value, (set, frozenset)):  # their order differs between processes
         return [as_plain(item) for item in sorted(value, key=str)]
     value = plain_scalar(value)
     if value is None or type(value) in SCALARS:
         return value
-    if dotted_name(value) is None:  # not a class or function
+    if _is_object(value):
         if isinstance(getattr(value, "param_groups", None), list):
             return _settings_of(value)
         if hasattr(value, "dataset") or hasattr(value, "optimizer"):
             return _attributes_of(value)
     return _as_text(value)
+
+
+def _is_object(value: Any) -> bool:
+    """Checks whether a value is neither plain data nor a class or function."""
+    plain = (type(None), Mapping, list, tuple, set, frozenset, *SCALARS)
+    return not isinstance(plain_scalar(value), plain) and dotted_name(value) is None
 
 
 def _attributes_of(value: Any) -> dict[str, Any]:
@@ -135,9 +147,13 @@ def _not_data(file: str, line: int, reason: str) -> ConfigSyntaxError:
     )
 
 
-def _read_special(node: ast.expr) -> Any:
-    """Evaluates `float('inf')`, `inf`, `nan`, `range(1)`, and literals such as bytes and sets."""
+def _read_special(file: str, node: ast.expr) -> Any:
+    """Evaluates `float('inf')`, `inf`, `nan`, `range(1)`, references, and literals such as bytes and sets."""
     match node:
+        case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(path))]) if name == REFERENCE:
+            return LazyObject(path, Origin(file, node.lineno))
+        case ast.Set(elts=items):
+            return {read_literal(item, partial(_read_special, file)) for item in items}
         case (
             ast.Name(id="inf" | "nan" as text)
             | ast.Call(func=ast.Name(id="float"), args=[ast.Constant(value=str(text))], keywords=[])
@@ -173,7 +189,7 @@ def _read_plain_python(text: str, file: str) -> dict[str, Any]:
                 value=value,
             ):
                 try:
-                    values[key] = read_literal(value, _read_special)
+                    values[key] = read_literal(value, partial(_read_special, file))
                 except (TypeError, ValueError) as error:
                     reason = f"'{key}' is not a plain literal"
                     raise _not_data(file, statement.lineno, reason) from error

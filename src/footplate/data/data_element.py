@@ -1,5 +1,6 @@
 """Base class for data elements, which are containers for samples and predictions."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -48,8 +49,12 @@ class BaseDataElement:
         return dict(self._meta)
 
     def set_metainfo(self, metainfo: Mapping[str, Any]) -> None:
-        """Adds or replaces metainfo fields. Raises an ArgumentError if a name is already used by a data field."""
-        for name, value in metainfo.items():
+        """Adds or replaces metainfo fields with copies, so that the fields of two elements never change together.
+
+        Raises:
+            ArgumentError: A name is already used by a data field.
+        """
+        for name, value in copy.deepcopy(metainfo).items():
             self.set_field(value, name, field_type="metainfo")
 
     def set_data(self, data: Mapping[str, Any]) -> None:
@@ -103,7 +108,7 @@ class BaseDataElement:
         return element
 
     def clone(self) -> Self:
-        """Returns a shallow copy that shares its values with this element."""
+        """Returns a copy that shares its data, but not its metainfo, with this element."""
         return self._map_data(lambda value: value)
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -266,5 +271,5 @@ class BaseDataElement:
         """Returns a copy with the same metainfo and with `convert` applied to all data. Bypasses property setters."""
         element = type(self).__new__(type(self))
         data = {name: convert(value) for name, value in self.__dict__.items()}
-        element.__setstate__({"metainfo": self._meta, "data": data})
+        element.__setstate__({"metainfo": copy.deepcopy(self._meta), "data": data})
         return element

@@ -4,10 +4,10 @@ import copy
 import logging
 import math
 import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from types import MethodType
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from footplate.checks import check_accepts, check_score, check_takes
 from footplate.data import count_samples, split_target
 from footplate.data.batch_contents import scores_of
+from footplate.data.collation import pseudo_collate
 from footplate.data.data_element import BaseDataElement
 from footplate.distributed import gather_objects, get_world_size
 from footplate.error_context import add_note, at_key, walk_paths
@@ -127,26 +128,27 @@ class Evaluator:
         return values
 
     def offline_evaluate(
-        self, data_samples: Sequence[Any], data: Sequence[Any] | None = None, chunk_size: int = 1
+        self, data_samples: Iterable[Any], data: Iterable[Any] | None = None, chunk_size: int = 1
     ) -> dict[str, Any]:
         """Computes all metrics from existing predictions, and returns a dict of their values.
 
         Args:
-            data_samples: The predictions, one per sample.
-            data: The inputs, one per sample.
+            data_samples: The predictions, one per sample. A generator is read in chunks.
+            data: The inputs, one per sample. The metrics receive them as `pseudo_collate` collates them.
             chunk_size: The number of samples to pass to the metrics at a time.
 
         Raises:
             ArgumentError: `data_samples` and `data` differ in length.
         """
-        if data is not None and len(data) != len(data_samples):
-            raise ArgumentError(f"data_samples and data have different lengths: {len(data_samples)} and {len(data)}")
-        size = len(data_samples)
+        lengths = [len(items) for items in (data_samples, data) if isinstance(items, Sized)]
+        if len(set(lengths)) > 1:
+            raise ArgumentError(f"data_samples and data have different lengths: {lengths[0]} and {lengths[1]}")
+        samples, inputs = iter(data_samples), None if data is None else iter(data)
+        size = 0
         self.reset()
-        for start in range(0, size, chunk_size):
-            indices = range(start, min(start + chunk_size, size))  # not all datasets support slices
-            batch = None if data is None else [data[index] for index in indices]
-            self.process([data_samples[index] for index in indices], batch)
+        while chunk := list(islice(samples, chunk_size)):
+            self.process(chunk, None if inputs is None else pseudo_collate(list(islice(inputs, len(chunk)))))
+            size += len(chunk)
         return self.evaluate(size)
 
     def metric_key(self, index: int) -> str:

@@ -186,12 +186,12 @@ class HistoryBuffer:
     def min(self, window_size: int | str | None = None) -> float:
         """Returns the minimum over a window, or NaN if there are no values; see `mean`."""
         totals = self._totals_over(window_size)
-        return totals.min if totals.weight else math.nan
+        return totals.min if totals.min <= totals.max else math.nan
 
     def max(self, window_size: int | str | None = None) -> float:
         """Returns the maximum over a window, or NaN if there are no values; see `mean`."""
         totals = self._totals_over(window_size)
-        return totals.max if totals.weight else math.nan
+        return totals.max if totals.min <= totals.max else math.nan
 
     @classmethod
     def register_statistics(cls, method: Statistic) -> Statistic:

@@ -144,7 +144,7 @@ class TensorboardVisBackend(Tracker):
 def write_config(config: Config, path: str, *, signed: bool = False) -> None:
     """Atomically writes a config as Python.
 
-    If the config contains objects that cannot be written as source code, logs a warning that the file cannot be loaded.
+    Logs a warning if the config contains an object that cannot be written as source code.
 
     Args:
         config: The config.
@@ -154,9 +154,7 @@ def write_config(config: Config, path: str, *, signed: bool = False) -> None:
     try:
         text = as_python(config)
     except ConfigError as error:
-        _logger.warning(
-            "The config in '%s' cannot be loaded again: %s (%s).", path, error.message, error.key or "top level"
-        )
+        _logger.warning("The config in '%s' lacks a value: %s (%s).", path, error.message, error.key or "top level")
         text = config.pretty_text
     commit_bytes(path, (_signed(text) if signed else text).encode())
 

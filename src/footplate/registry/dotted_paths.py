@@ -44,10 +44,15 @@ def mark_executed(file: str) -> None:
     _executed.add(file)
 
 
+def is_executed(file: str) -> bool:
+    """Checks whether this process has executed a config file."""
+    return file in _executed
+
+
 def is_from_executed_config(mapping: object, key: str) -> bool:
     """Checks whether the value of a key was set in a config file that this process has executed."""
     origin = getattr(mapping, "_origins", {}).get(key)  # the mapping's own origin is not sufficient
-    return origin is not None and origin.file in _executed
+    return origin is not None and is_executed(origin.file)
 
 
 def import_class(path: str, registry: str, registered: Collection[Any], noun: str, *, trusted: bool) -> Any:

@@ -457,11 +457,15 @@ def import_lazy(value: Any) -> Any:
     if hasattr(type(value), "dotted_path"):  # a LazyObject
         return value.build()
     if isinstance(value, dict):
-        changed = {key: new for key, old in dict.items(value) if (new := import_lazy(old)) is not old}
+        changed = {}
+        for key, old in dict.items(value):
+            with at_key(str(key)):
+                if (new := import_lazy(old)) is not old:
+                    changed[key] = new
         copied = copy.copy(value) if changed else value
         dict.update(copied, changed)
         return copied
-    if type(value) in (list, tuple):
+    if type(value) in (list, tuple, set, frozenset):
         items = [import_lazy(item) for item in value]
         return value if all(map(operator.is_, items, value)) else type(value)(items)
     return value

@@ -46,7 +46,8 @@ class IoUMetric(BaseMetric[_Counts]):
         nan_to_num: The value that replaces undefined values, as a fraction.
         beta: The weight of recall relative to precision in the F-score.
         output_dir: The folder, relative to the current folder, for predictions as PNG files named after `img_path`. If
-            there are several datasets, each has a subfolder.
+            there are several datasets, each has a subfolder. With `reduce_zero_label`, the classes begin at 1, as in
+            the annotation files.
         format_only: Whether to only write predictions, without computing metrics.
         classwise: Whether to also report the values of each class, such as `IoU.dress`.
         settings: Arguments for `BaseMetric`.
@@ -103,10 +104,9 @@ class IoUMetric(BaseMetric[_Counts]):
             predicted = as_array(sample["pred_sem_seg"]["data"]).squeeze(0)
             if self.output_dir is not None:
                 name = f"{self._names[sample['img_path']]}.png"
+                labels = predicted + 1 if sample.get("reduce_zero_label") else predicted  # as in the annotation files
                 folder = self.context.folder if self.context.is_trial else self.output_dir
-                commit_image(
-                    os.path.join(folder, self.context.dataset, name), Image.fromarray(predicted.astype(np.uint8))
-                )
+                commit_image(os.path.join(folder, self.context.dataset, name), Image.fromarray(labels.astype(np.uint8)))
             if self.format_only:
                 continue
             truth = as_array(sample["gt_sem_seg"]["data"]).squeeze(0)

@@ -62,6 +62,8 @@ def test_each_format_inherits_and_records_origins(write: Write, name: str, text:
         (".json", {"a": {"b": [{1, 2}]}}, "a .json config cannot represent a value of type set"),
         (".json", {"a": {1: 2}}, "the keys of a .json config must be strings"),
         (".py", {"a": object()}, "a .py config cannot represent a value of type object"),
+        (".json", {"a": lambda: 1}, "a .json config cannot represent a value of type function"),
+        (".py", {"a": [len, lambda: 1]}, "a .py config cannot represent a value of type function"),
         (".py", {"__a": 1}, "'__a' is a reserved top-level key in .py configs"),
         (".json", {"_base_": 1}, "'_base_' is a reserved top-level key in .json configs"),
     ],
@@ -82,7 +84,9 @@ def test_tuples_become_lists_with_a_warning(caplog: pytest.LogCaptureFixture) ->
 def test_placeholders_and_lazy_names_are_preserved(suffix: str) -> None:
     value = {"a": "{{ fileDirname }} {{$HOME:x}} {{_base_.x}} {{'$A:1'}}", "b": LazyObject("x.Y"), "c": dict}
     text = write_config(value, suffix)
-    assert Config.fromstring(text, suffix).to_dict() == {**value, "b": "x.Y", "c": "builtins.dict"}
+    kind = dict if suffix == ".py" else "builtins.dict"
+    cfg = Config.fromstring(text, suffix)
+    assert (cfg.a, cfg["b"], cfg.c) == (value["a"], value["b"] if suffix == ".py" else "x.Y", kind)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +100,10 @@ def test_placeholders_and_lazy_names_are_preserved(suffix: str) -> None:
         (range(2), "range(0, 2)"),
         ('it\'s "q"\n', "'it\\'s \"q\"\\n'"),
         ("{{ fileDirname }}/x", "'\\u007b{ fileDirname }}/x'"),
-        (LazyObject("torch.optim.SGD"), "'torch.optim.SGD'"),
-        (OrderedDict, "'collections.OrderedDict'"),
+        ({"type": LazyObject("torch.optim.SGD")}, "dict(type='torch.optim.SGD')"),
+        (LazyObject("torch.optim.SGD"), "__reference__('torch.optim.SGD')"),
+        (OrderedDict, "__reference__('collections.OrderedDict')"),
+        (lambda: 1, "__reference__('<function <lambda>>')"),
     ],
 )
 def test_values_on_one_line(value: Any, text: str) -> None:

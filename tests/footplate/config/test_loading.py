@@ -6,8 +6,8 @@ import pytest
 
 from footplate.cli.main import main
 from footplate.config import Config
-from footplate.config.config import Namespace
 from footplate.config.config_dict import is_variable, value_history
+from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
 from tests.footplate.config.conftest import Write
 
@@ -153,18 +153,10 @@ def test_inspecting_a_config_imports_nothing(current_folder: Path, command: list
     assert not (current_folder / "mark").exists()
 
 
-def execute(text: str) -> Namespace:
-    namespace = Namespace("main.py")
-    exec(compile(text, "main.py", "exec"), namespace)
-    return namespace
-
-
-def test_assignments_record_their_lines_and_the_replaced_values() -> None:
-    namespace = execute("a = 1\nb = 2\na = 3\n")
-    assert [(link.value, link.origin) for link in value_history(3, namespace.origins["a"])] == [
-        (1, ("main.py", 1)),
-        (3, ("main.py", 3)),
-    ]
+def test_assignments_record_their_lines_and_the_replaced_values(write: Write) -> None:
+    cfg = Config.fromfile(write({"main.py": "a = 1\nb = 2\na = 3\n"}))
+    history = [(past.value, past.origin and past.origin.line) for past in value_history(3, origin_of(cfg, "a"))]
+    assert history == [(1, 1), (3, 3)]
 
 
 def test_local_dicts_have_no_attributes_while_the_config_runs(write: Write) -> None:

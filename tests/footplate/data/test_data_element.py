@@ -122,6 +122,27 @@ def test_copies_and_pickles_are_equal_and_share_no_fields(copied: Any) -> None:
     assert (original.img_path, original.keys()) == ("a.png", ["scores", "note"])
 
 
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.deepcopy,
+        BaseDataElement.clone,
+        BaseDataElement.new,
+        BaseDataElement.detach,
+        lambda found: found.to("cpu"),
+        lambda found: BaseDataElement(metainfo=found.metainfo),
+    ],
+)
+def test_elements_do_not_share_their_metainfo(copied: Any) -> None:
+    shape = [2, 3]
+    original = BaseDataElement(metainfo={"shape": shape})
+    found = copied(original)
+    found.update(original)
+    shape.append(4)
+    original.shape.append(5)
+    assert (original.shape, found.shape) == ([2, 3, 5], [2, 3])
+
+
 def test_repr_shows_shapes_instead_of_values() -> None:
     found = BaseDataElement(metainfo={"a": 1}, scores=torch.zeros(3), inner=BaseDataElement(b="c"))
     assert repr(found) == (

@@ -92,10 +92,13 @@ class OnlyIndices:
 def test_offline_evaluate_passes_chunks_to_metrics(chunk_size: int, batches: list[Any]) -> None:
     metric = Counting()
     data: Any = OnlyIndices()
-    assert Evaluator(metric).offline_evaluate(data, data, chunk_size) == {"count": 3}
+    assert Evaluator(metric).offline_evaluate([5, 6, 7], data, chunk_size) == {"count": 3}
     assert metric.batches == batches
-    assert Evaluator(metric).offline_evaluate(data, chunk_size=2) == {"count": 3}
+    assert Evaluator(metric).offline_evaluate([5, 6, 7], chunk_size=2) == {"count": 3}
     assert metric.batches[-2:] == [None, None]
+    streamed = ({"x": index} for index in range(3))
+    assert Evaluator(metric).offline_evaluate(iter([5, 6, 7]), streamed, chunk_size=2) == {"count": 3}
+    assert metric.batches[-2:] == [{"x": [0, 1]}, {"x": [2]}]
 
 
 @pytest.mark.parametrize(

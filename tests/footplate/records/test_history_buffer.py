@@ -94,6 +94,12 @@ def test_statistics_contain_a_nan() -> None:
     assert (history.min(2), history.max(2)) == (3.0, 5.0)
 
 
+def test_extremes_do_not_depend_on_the_counts() -> None:
+    history = HistoryBuffer([3.0, -1.0], [0, 0])
+    assert (history.min(), history.max(), history.min(1)) == (-1.0, 3.0, -1.0)
+    assert math.isnan(history.mean())
+
+
 def test_statistics_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HistoryBuffer, "_registered", {})
     history = HistoryBuffer()

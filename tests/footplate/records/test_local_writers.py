@@ -41,15 +41,14 @@ def test_the_config_is_dumped(tmp_path: Path) -> None:
     assert (tmp_path / "settings.py").read_text() == "lr = 0.1\n"
 
 
-def test_config_with_objects_is_written_as_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_object_in_a_config_is_written_as_a_placeholder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Warmup:
-        def __repr__(self) -> str:
-            return "<Warmup>"
+        pass
 
     write_config(Config({"hook": Warmup()}), str(tmp_path / "config.py"))
-    assert (tmp_path / "config.py").read_text() == "hook = <Warmup>\n"
+    assert (tmp_path / "config.py").read_text() == "hook = __reference__('<Warmup>')\n"
     assert caplog.messages == [
-        f"The config in '{tmp_path / 'config.py'}' cannot be loaded again: "
+        f"The config in '{tmp_path / 'config.py'}' lacks a value: "
         "a .py config cannot represent a value of type Warmup (hook)."
     ]
 

@@ -96,13 +96,16 @@ def test_per_class_values_have_the_prefix() -> None:
     assert found == {f"val/{name}": value for name, value in expected.items()}
 
 
-def test_predictions_may_be_written_instead(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("metainfo", "written"), [({}, [[0, 3]]), ({"reduce_zero_label": True}, [[1, 4]])])
+def test_predictions_may_be_written_instead(tmp_path: Path, metainfo: dict[str, bool], written: Any) -> None:
     metric = METRICS.build({"type": "IoUMetric", "format_only": True, "output_dir": str(tmp_path / "out")})
     evaluator = Evaluator(metric)
-    evaluator.process([sample([[0, 3]], [[0, 0]], "folder/scene.jpg")])
+    element = sample([[0, 3]], [[0, 0]], "folder/scene.jpg")
+    element.set_metainfo(metainfo)
+    evaluator.process([element])
     assert evaluator.evaluate(1) == {}
     with Image.open(tmp_path / "out" / "scene.png") as image:
-        assert np.asarray(image).tolist() == [[0, 3]]
+        assert np.asarray(image).tolist() == written
 
 
 def test_names_of_files_do_not_depend_on_the_process_or_the_order(tmp_path: Path) -> None:

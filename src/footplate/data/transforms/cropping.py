@@ -63,7 +63,7 @@ class Pad(BaseTransform):
     """Pads the image, its label map and its masks on the right and at the bottom.
 
     Args:
-        size: The minimum height and width of the result.
+        size: The minimum width and height of the result, in this order, as in mmcv.
         size_divisor: An alternative to `size`: height and width are padded to multiples of this number.
         pad_val: The padding value of images, or `dict(img=..., seg=...)`. The value of images may have one number for
             each channel. Label maps are padded with 255 by default.
@@ -80,7 +80,7 @@ class Pad(BaseTransform):
     ) -> None:
         if (size is None) == (size_divisor is None):
             raise ArgumentError("Pad requires either size or size_divisor, but not both", key="size", found=size)
-        self.size = None if size is None else check_size("size", size)
+        self.size = None if size is None else check_size("size", size)[::-1]
         self.divisor = 1 if size_divisor is None else check_count("size_divisor", size_divisor)
         values = pad_val if isinstance(pad_val, Mapping) else {"img": pad_val}
         self.values = {"img": values.get("img", 0), "gt_seg_map": values.get("seg", 255), "gt_masks": 0}

@@ -55,13 +55,12 @@ class Resize(BaseTransform):
     def transform(self, results: Sample) -> Sample:
         """Resizes `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
         height, width = results["img"].shape[:2]
-        if self.scale_factor is not None:
-            across, down = self.scale_factor
-        elif self.scale is not None and self.keep_ratio:
-            across = down = min(max(self.scale) / max(width, height), min(self.scale) / min(width, height))
-        else:
-            across, down = self.scale[0] / width, self.scale[1] / height  # type: ignore[index]  # one of the two is set
-        size = (max(1, round(width * across)), max(1, round(height * down)))
+        size = self.scale
+        if size is None:
+            size = _scaled(width, height, *self.scale_factor)  # type: ignore[misc]  # one of the two is set
+        if self.keep_ratio:
+            factor = min(max(size) / max(width, height), min(size) / min(width, height))
+            size = _scaled(width, height, factor, factor)
         set_image(results, resize_image(results["img"], size))
         if "gt_seg_map" in results:
             results["gt_seg_map"] = resize_image(results["gt_seg_map"], size, Image.Resampling.NEAREST)
@@ -69,16 +68,21 @@ class Resize(BaseTransform):
             masks = results["gt_masks"].astype(np.uint8)
             resized = [resize_image(mask, size, Image.Resampling.NEAREST) for mask in masks]
             results["gt_masks"] = np.array(resized, dtype=bool).reshape(-1, size[1], size[0])
-        factor = (size[0] / width, size[1] / height)
+        factors = (size[0] / width, size[1] / height)
         if "gt_bboxes" in results:
-            boxes = results["gt_bboxes"] * np.array(factor * 2, dtype=np.float32)
+            boxes = results["gt_bboxes"] * np.array(factors * 2, dtype=np.float32)
             if self.clip_object_border:
                 boxes = boxes.clip(0, np.array(size * 2, dtype=np.float32))
             results["gt_bboxes"] = boxes
         before = results.get("scale_factor", (1.0, 1.0))
-        results["scale_factor"] = (before[0] * factor[0], before[1] * factor[1])
+        results["scale_factor"] = (before[0] * factors[0], before[1] * factors[1])
         results["keep_ratio"] = self.keep_ratio
         return results
+
+
+def _scaled(width: int, height: int, across: float, down: float) -> tuple[int, int]:
+    """Returns a width and height, multiplied by factors. Halves are rounded up, as in mmcv."""
+    return max(1, int(width * across + 0.5)), max(1, int(height * down + 0.5))
 
 
 @TRANSFORMS.register_module()

@@ -184,7 +184,9 @@ class LoadAnnotations(BaseTransform):
                 results["gt_masks"][index] = decode_mask(instance["mask"], shape)
         if _is_loaded(self.with_seg, results, "seg_map_path"):
             labels = _load_label_map(results)
-            if results.get("reduce_zero_label") if self.reduce_zero_label is None else self.reduce_zero_label:
+            if self.reduce_zero_label is not None:
+                results["reduce_zero_label"] = self.reduce_zero_label
+            if results.get("reduce_zero_label"):
                 labels = np.array([_IGNORED, *range(_IGNORED - 1), _IGNORED], dtype=np.uint8)[labels]
             new_labels = np.arange(_IGNORED + 1, dtype=np.uint8)
             for before, after in (results.get("label_map") or {}).items():  # class indices of the dataset

@@ -72,7 +72,7 @@ def test_a_crop_of_one_class_is_drawn_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "size"), [({"size": (5, 8)}, (5, 8)), ({"size_divisor": 5}, (5, 10)), ({"size": 3}, (4, 6))]
+    ("arguments", "size"), [({"size": (8, 5)}, (5, 8)), ({"size_divisor": 5}, (5, 10)), ({"size": 3}, (4, 6))]
 )
 def test_padding_is_added_at_the_right_and_at_the_bottom(arguments: dict[str, Any], size: tuple[int, int]) -> None:
     results = transform("Pad", **arguments, pad_val={"img": 9, "seg": 99})

@@ -48,6 +48,20 @@ def test_annotations_are_resized_with_the_image(
     assert found["gt_masks"].sum() == shape[0] * shape[1] / 4
 
 
+@pytest.mark.parametrize(
+    ("arguments", "shape"),
+    [
+        ({"scale_factor": 0.5}, (3, 5)),
+        ({"scale_factor": 0.3, "keep_ratio": True}, (2, 3)),
+        ({"scale_factor": (2.0, 0.25), "keep_ratio": True}, (1, 2)),
+        ({"scale": (4, 4), "keep_ratio": True}, (2, 4)),
+    ],
+)
+def test_sizes_are_those_of_mmcv(arguments: Any, shape: tuple[int, int]) -> None:
+    found = transform({"type": "Resize", **arguments}, {"img": np.zeros((5, 9, 3), np.uint8)})
+    assert found["img_shape"] == shape
+
+
 def test_scale_factors_are_multiplied() -> None:
     given = transform({"type": "Resize", "scale_factor": 2}, sample())
     assert transform({"type": "Resize", "scale": (4, 4)}, given)["scale_factor"] == (0.5, 1.0)

@@ -119,6 +119,8 @@ def test_an_image_without_instances_has_empty_arrays() -> None:
     [
         ({}, {}, [[0, 1, 2], [4, 255, 0]]),
         ({"reduce_zero_label": True}, {}, [[255, 0, 1], [3, 255, 255]]),
+        ({}, {"reduce_zero_label": True}, [[255, 0, 1], [3, 255, 255]]),
+        ({"reduce_zero_label": True}, {"reduce_zero_label": False}, [[0, 1, 2], [4, 255, 0]]),
         ({"label_map": {1: 2, 2: 1, 4: 255}}, {}, [[0, 2, 1], [255, 255, 0]]),
     ],
 )
@@ -127,6 +129,7 @@ def test_labels_are_read_and_mapped(tmp_path: Path, record: Any, arguments: Any,
     found = load_annotations({"seg_map_path": path, **record}, **arguments)
     assert found["gt_seg_map"].tolist() == expected
     assert found["gt_seg_map"].dtype == np.uint8
+    assert found.get("reduce_zero_label", False) == (expected[0][0] == 255)
     assert "gt_bboxes" not in found
 
 
