@@ -28,11 +28,7 @@ from footplate.distributed import (
     wrap_model,
 )
 from footplate.engine.checking.arguments import PYTHON_ARGUMENTS, counts_epochs
-from footplate.engine.checking.idle_settings import (
-    warn_about_idle_settings,
-    warn_about_late_settings,
-    warn_about_variables,
-)
+from footplate.engine.checking.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.checking.plan import RunPlan, arguments_in, located_in, second_generation
 from footplate.engine.checking.preflight import preflight
 from footplate.engine.running import process_setup
@@ -365,7 +361,6 @@ class Runner:
             self.build_training()
             for extension in extensions():
                 extension.prepare_training(self)
-            warn_about_late_settings(self.cfg, self.hooks, self.train_loop)
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
 
