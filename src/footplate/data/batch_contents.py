@@ -145,3 +145,20 @@ def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
         return type(data)(*values) if hasattr(data, "_fields") else type(data)(values)
     # Metadata may contain classes.
     return change(data) if hasattr(data, "to") and not isinstance(data, type) else data
+
+
+def describe(data: Any) -> str:
+    """Returns a short description of a batch, a prediction or a target, for error messages.
+
+    Example:
+        >>> describe(({"image": np.zeros((2, 3)), "name": "a"}, None))
+        "[{'image': float64[2, 3], 'name': str}, None]"
+    """
+    if isinstance(data, (Tensor, np.ndarray)):
+        return f"{str(data.dtype).removeprefix('torch.')}{list(data.shape)}"
+    if isinstance(data, Mapping):
+        entries = [f"{key!r}: {describe(data[key])}" for key in [*data][:5]]
+        return f"{{{', '.join(entries)}{', ...' * (len(data) > 5)}}}"
+    if isinstance(data, (list, tuple)):
+        return f"[{', '.join(map(describe, data[:3]))}{', ...' * (len(data) > 3)}]"
+    return "None" if data is None else type(data).__name__

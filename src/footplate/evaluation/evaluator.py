@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from footplate.checks import check_accepts, check_score, check_takes
 from footplate.data import count_samples, split_target
-from footplate.data.batch_contents import scores_of
+from footplate.data.batch_contents import describe, scores_of
 from footplate.data.data_element import BaseDataElement
 from footplate.distributed import gather_objects, get_world_size
 from footplate.error_context import add_note, at_key, walk_paths
@@ -274,7 +274,13 @@ class FunctionMetric(NamedMetric):
         """
         batch = to_device(data_batch, device_of(data_samples))
         count = count_samples(data_batch, data_samples)
-        values = self.named_values(as_weighted(self.function(data_samples, batch)))
+        try:
+            output = self.function(data_samples, batch)
+        except Exception as error:
+            inputs = f"predictions={describe(data_samples)}, batch={describe(batch)}"
+            add_note(error, f"Called with {inputs}. The batch is the whole batch, not the target.")
+            raise
+        values = self.named_values(as_weighted(output))
         self.results += [{name: _share(name, value, count) for name, value in values.items()}] * count
 
     def compute_metrics(self, results: list[dict[str, tuple[float, float | None]]]) -> dict[str, float]:
@@ -396,6 +402,7 @@ class TorchMetric(NamedMetric):
         try:
             self.metric.update(to_device(predictions, self._device), to_device(target, self._device))
         except Exception as error:
+            add_note(error, f"`update` was called with predictions={describe(predictions)}, target={describe(target)}.")
             advice = "footplate.evaluation.TorchMetric(metric, prediction=..., target=...)"
             add_note(error, f"To choose what `update` receives, pass {advice}.")
             raise

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, overload
 
 from PIL import Image
 from torch import nn
@@ -35,6 +35,12 @@ class History(Sequence[Row]):
         self.model = model
         self.rows: list[Row] = []
         self.last_iter = 0
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
 
     def __getitem__(self, index: Any) -> Any:
         return self.rows[index]

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from footplate.checks import check_keys
 from footplate.error_context import at_key, location_prefix, origin_of
 from footplate.errors import ArgumentError, BuildError
-from footplate.messages import nearest, pluralize
+from footplate.messages import pluralize
 from footplate.optim.schedules import curves
 from footplate.optim.schedules.base_curve import ENDLESS, Curve
 from footplate.optim.schedules.param_schedule import ParamSchedule
@@ -128,11 +128,9 @@ def build_param_schedulers(
     built: dict[str, Schedules] = {}
     for name, section in (cfg if is_by_name else dict.fromkeys(wrappers, cfg)).items():
         key = f"param_scheduler.{name}" if is_by_name else "param_scheduler"
-        if name not in wrappers:
-            near = nearest(name, wrappers)
-            notes = [f"optimizers: {', '.join(wrappers)}"]
-            raise ArgumentError(f"there is no optimizer '{name}'", key=key, suggestion=near, notes=notes)
-        built[name] = _build_list(section, wrappers[name], lengths, key, counts_epochs=counts_epochs)
+        with at_key(key):
+            wrapper = optim_wrapper[name]
+        built[name] = _build_list(section, wrapper, lengths, key, counts_epochs=counts_epochs)
     return built
 
 
