@@ -322,7 +322,9 @@ class PlainModel(ModelWrapper, BaseModel):
             add_note(error, f"The loss was called with output={describe(output)}, target={describe(target)}.")
             if isinstance(output, Mapping):
                 entry = "logits" if "logits" in output else next(iter(output), "")
-                add_note(error, f"To select an entry, pass loss=lambda output, target: loss(output['{entry}'], target).")
+                add_note(
+                    error, f"To select an entry, pass loss=lambda output, target: loss(output['{entry}'], target)."
+                )
             raise
         return losses_in(loss, "the loss function")
 

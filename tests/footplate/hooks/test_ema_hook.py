@@ -250,7 +250,8 @@ def test_hook_that_catches_a_failed_validation_has_the_training_weights(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("begin", "warnings"), [({"begin_epoch": 3}, 0), ({"begin_epoch": 4}, 1), ({"begin_iter": 9}, 0), ({"begin_iter": 10}, 1)]
+    ("begin", "warnings"),
+    [({"begin_epoch": 3}, 0), ({"begin_epoch": 4}, 1), ({"begin_iter": 9}, 0), ({"begin_iter": 10}, 1)],
 )
 @pytest.mark.parametrize("kind", ["ExponentialMovingAverage", "StochasticWeightAverage"])
 def test_average_that_never_begins_causes_a_warning(

@@ -189,7 +189,8 @@ def test_group_that_a_minimum_raises_above_its_own_rate_causes_a_warning(
     elif kind == "PolicyLR":
         cfg["min_lr"] = cfg.pop("eta_min")
     with patch.object(named_schedules, "_logger") as logger:
-        (schedule,) = build_param_schedulers(cfg, optimizer, max_iters=10, counts_epochs=False, epoch_length=5)
+        built: Any = build_param_schedulers(cfg, optimizer, max_iters=10, counts_epochs=False, epoch_length=5)
+        (schedule,) = built
         highest = rates
         optimizer.step()
         for _ in range(9):
