@@ -147,18 +147,25 @@ def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
     return change(data) if hasattr(data, "to") and not isinstance(data, type) else data
 
 
-def describe(data: Any) -> str:
-    """Returns a short description of a batch, a prediction or a target, for error messages.
+def describe(data: Any, *, is_strict: bool = False) -> Any:
+    """Returns a batch or other nested data, with a string for each tensor's dtype and shape, e.g. "float32[16, 8]".
+
+    Objects that are not tensors, numbers, bools or None become the name of their class, or with `is_strict`, raise a
+    TypeError.
 
     Example:
-        >>> describe(({"image": np.zeros((2, 3)), "name": "a"}, None))
-        "[{'image': float64[2, 3], 'name': str}, None]"
+        >>> import torch
+        >>> describe([{"image": torch.zeros(2, 3), "name": "a"}, None])
+        [{'image': 'float32[2, 3]', 'name': 'str'}, None]
     """
-    if isinstance(data, (Tensor, np.ndarray)):
+    if isinstance(data, Tensor):
         return f"{str(data.dtype).removeprefix('torch.')}{list(data.shape)}"
     if isinstance(data, Mapping):
-        entries = [f"{key!r}: {describe(data[key])}" for key in [*data][:5]]
-        return f"{{{', '.join(entries)}{', ...' * (len(data) > 5)}}}"
-    if isinstance(data, (list, tuple)):
-        return f"[{', '.join(map(describe, data[:3]))}{', ...' * (len(data) > 3)}]"
-    return "None" if data is None else type(data).__name__
+        return {str(key): describe(value, is_strict=is_strict) for key, value in data.items()}
+    if type(data) in (list, tuple):
+        return type(data)(describe(value, is_strict=is_strict) for value in data)
+    if data is None or type(data) in (bool, int, float):
+        return data
+    if is_strict:
+        raise TypeError
+    return type(data).__name__

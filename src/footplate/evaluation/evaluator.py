@@ -277,7 +277,7 @@ class FunctionMetric(NamedMetric):
         try:
             output = self.function(data_samples, batch)
         except Exception as error:
-            inputs = f"predictions={describe(data_samples)}, batch={describe(batch)}"
+            inputs = f"predictions={str(describe(data_samples)):.160}, batch={str(describe(batch)):.160}"
             add_note(error, f"Called with {inputs}. The batch is the whole batch, not the target.")
             raise
         values = self.named_values(as_weighted(output))
@@ -402,7 +402,8 @@ class TorchMetric(NamedMetric):
         try:
             self.metric.update(to_device(predictions, self._device), to_device(target, self._device))
         except Exception as error:
-            add_note(error, f"`update` was called with predictions={describe(predictions)}, target={describe(target)}.")
+            inputs = f"predictions={str(describe(predictions)):.160}, target={str(describe(target)):.160}"
+            add_note(error, f"`update` was called with {inputs}.")
             advice = "footplate.evaluation.TorchMetric(metric, prediction=..., target=...)"
             add_note(error, f"To choose what `update` receives, pass {advice}.")
             raise

@@ -319,12 +319,10 @@ class PlainModel(ModelWrapper, BaseModel):
             if output is None:
                 name = type(self.module).__name__
                 raise ArgumentError(f"the forward method of '{name}' returned None: is a `return` missing?") from error
-            add_note(error, f"The loss was called with output={describe(output)}, target={describe(target)}.")
+            inputs = f"output={str(describe(output)):.160}, target={str(describe(target)):.160}"
+            add_note(error, f"The loss was called with {inputs}.")
             if isinstance(output, Mapping):
-                entry = "logits" if "logits" in output else next(iter(output), "")
-                add_note(
-                    error, f"To select an entry, pass loss=lambda output, target: loss(output['{entry}'], target)."
-                )
+                add_note(error, "To select an entry, pass loss=lambda output, target: loss(output['logits'], target).")
             raise
         return losses_in(loss, "the loss function")
 

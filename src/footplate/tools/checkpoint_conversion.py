@@ -88,7 +88,7 @@ def average_weights(paths: "Sequence[str | os.PathLike[str]]") -> "OrderedDict[s
     Raises:
         ArgumentError: There are no paths.
         CheckpointError: A file cannot be read, its weights differ from the first file's in name, shape or type, or a
-            tensor is not dense.
+            tensor is sparse.
 
     Source: https://arxiv.org/abs/1803.05407
     """
@@ -117,14 +117,13 @@ def _dense_tensors(weights: Mapping[str, Any], source: str) -> dict[str, torch.T
     """Returns the tensors among some weights.
 
     Raises:
-        CheckpointError: A tensor is sparse, nested or quantized. Neither file format can store it.
+        CheckpointError: A tensor is sparse. Neither file format can store it.
     """
     tensors = {key: value for key, value in weights.items() if isinstance(value, torch.Tensor)}
     for key, value in tensors.items():
-        if value.layout is not torch.strided or value.is_nested or value.is_quantized:
-            kind = "nested" if value.is_nested else f"{value.layout}, {value.dtype}"
-            notes = ["Convert it to a dense tensor first, such as with to_dense() or dequantize()."]
-            raise CheckpointError(f"'{source}' contains a tensor that is not dense", key=key, found=kind, notes=notes)
+        if value.layout is not torch.strided:
+            notes = ["Convert it first, with to_dense()."]
+            raise CheckpointError(f"'{source}' contains a sparse tensor", key=key, found=value.layout, notes=notes)
     return tensors
 
 

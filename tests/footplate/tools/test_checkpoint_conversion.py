@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,23 +100,18 @@ def test_different_weights_are_rejected_and_named(tmp_path: Path) -> None:
     assert caught.value.found == ["w"]
 
 
-SPARSE = torch.sparse_coo_tensor([[0, 9**9]], [1.0, 2.0], (10**9,), check_invariants=True)
-
-
-@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:The PyTorch API of nested", "ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize(
-    ("make", "kind"),
+    "tensor",
     [
-        (lambda: SPARSE, "torch.sparse_coo, torch.float32"),  # as a dense tensor, it would take 8 GB
-        (lambda: torch.eye(2).to_sparse_csr(), "torch.sparse_csr, torch.float32"),
-        (lambda: torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]), "nested"),
-        (lambda: torch.quantize_per_tensor(torch.ones(1), 0.1, 0, torch.qint8), "torch.strided, torch.qint8"),
+        torch.sparse_coo_tensor(torch.tensor([[0, 9**9]]), torch.ones(2), (10**9,), check_invariants=True),  # of 8 GB
+        torch.eye(2).to_sparse(),
     ],
 )
-def test_tensor_that_no_file_can_store_is_named(tmp_path: Path, make: Callable[[], torch.Tensor], kind: str) -> None:
+def test_sparse_tensor_is_named(tmp_path: Path, tensor: torch.Tensor) -> None:
     path = tmp_path / "a.pth"
-    torch.save({"state_dict": {"bias": torch.ones(1), "weight": make()}}, path)
-    for attempt in (lambda: average_weights([path]), lambda: export_weights(path, tmp_path / "b.safetensors")):
-        with pytest.raises(CheckpointError, match="contains a tensor that is not dense") as caught:
-            attempt()
-        assert (caught.value.key, caught.value.found) == ("weight", kind)
+    torch.save({"state_dict": {"bias": torch.ones(1), "weight": tensor}}, path)
+    with pytest.raises(CheckpointError, match="contains a sparse tensor") as caught:
+        average_weights([path])
+    assert (caught.value.key, caught.value.found) == ("weight", torch.sparse_coo)
+    with pytest.raises(CheckpointError, match="contains a sparse tensor"):
+        export_weights(path, tmp_path / "b.safetensors")

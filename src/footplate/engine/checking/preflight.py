@@ -257,9 +257,8 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
     loop: Any = runner.val_loop
     loader = chosen.dataloader
     key = f"val_dataloader.{chosen.name}".rstrip(".")
-    if loop.loss or not all(metric.format_only for metric in chosen.evaluator.metrics):
-        with at_key(key):
-            check_has_batches(loader, "validation")
+    with at_key(key):
+        check_has_batches(loader, "validation")
     if not length_of(loader) or not (hasattr(loader, "peek") or isinstance(loader, (list, tuple))):
         return []
     batch = loader.peek() if hasattr(loader, "peek") else loader[0]

@@ -153,7 +153,7 @@ def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: Lengths, key: str,
                 place,
                 place,
             )
-        _warn_of_raised_groups(schedule, location_prefix(origin_of(entry, "eta_min")))
+        _warn_of_raised_groups(schedule, location_prefix(origin_of(entry, "eta_min")) + place)
     with at_key(key):
         _check_ends([schedule for schedule in built if counts_epochs or not schedule.by_epoch], lengths, sources)
     count = getattr(optimizer, "_accumulative_counts", 1)
@@ -167,15 +167,13 @@ def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: Lengths, key: str,
 
 def _warn_of_raised_groups(schedule: Schedule, place: str) -> None:
     """Warns if a schedule ends at an absolute minimum that is above the initial value of some parameter groups."""
-    source = getattr(schedule, "scheduler", None) or getattr(schedule, "curve", None)
-    minimum = getattr(source, "eta_min", None) or 0.0
+    minimum = getattr(getattr(schedule, "scheduler", schedule), "eta_min", None) or 0.0
     raised = [base for base in schedule.base_values if base < minimum]
     if raised and len(set(schedule.base_values)) > 1:
-        name = type(schedule if isinstance(schedule, ParamSchedule) else source).__name__
         _logger.warning(
-            "%s%s raises the %s of %s from %g to its minimum of %g, despite multipliers such as lr_mult. Lower the "
+            "%s raises the %s of %s from %g to its minimum of %g, despite multipliers such as lr_mult. Lower the "
             "minimum, or set it as a ratio (eta_min_ratio, min_lr_ratio). To freeze parameters, use FreezeHook.",
-            *(place, name, schedule.param_name, pluralize(len(raised), "parameter group"), min(raised), minimum),
+            *(place, schedule.param_name, pluralize(len(raised), "parameter group"), min(raised), minimum),
         )
 
 

@@ -181,7 +181,7 @@ class OptimWrapper(Accumulation):
             raise foreign_gradients_error()
         if self._needs_closure and "closure" not in kwargs:
             raise ArgumentError(
-                f"{type(self.optimizer).__name__} needs a closure, with which it computes the loss several times per step",
+                f"{type(self.optimizer).__name__} needs a closure, since it computes the loss several times in a step",
                 key="optim_wrapper",
                 notes=[
                     "Use another optimizer, or pass training_step(model, batch, optimizer), which calls "
