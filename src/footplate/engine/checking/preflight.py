@@ -21,7 +21,7 @@ from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine.running.base_loops import check_has_batches
-from footplate.engine.running.evaluation_loops import add_sample_note, loss_of, predicting
+from footplate.engine.running.evaluation_loops import add_sample_note, loss_of, merge_results, predicting
 from footplate.engine.saving import state
 from footplate.engine.saving.module_state import record_forward_state
 from footplate.error_context import at_key
@@ -284,4 +284,6 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
             _logger.warning("Preflight: computing the metrics on a single batch failed: %s", reason)
             return []
-    return list(chosen.named(loop.merge({name: 0.0 for name in losses if "loss" in name}, metrics)))
+    return list(
+        chosen.named(merge_results(chosen.evaluator, {name: 0.0 for name in losses if "loss" in name}, metrics))
+    )

@@ -205,21 +205,7 @@ class _EvaluationLoop(BaseLoop):
         size = length_of(dataset_of(self.dataloader)) if has_extra_results else None
         # The results may differ between ranks if a metric does its own reduction.
         metrics = broadcast_object(self.evaluator.evaluate(sys.maxsize if size is None else size))
-        return self.merge(self._losses.result() if self._losses else {}, metrics)
-
-    def merge(self, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the losses and the metrics of the selected dataset.
-
-        Raises:
-            ArgumentError: A metric has the name of a loss.
-        """
-        if same := sorted(losses.keys() & metrics.keys()):
-            raise ArgumentError(
-                f"a metric has the same name as the loss '{same[0]}'",
-                key=self.evaluator.key,
-                notes=[f"Rename the metric, or set {self.mode}_cfg=dict(loss=False) to omit the loss."],
-            )
-        return {**losses, **metrics}
+        return merge_results(self.evaluator, self._losses.result() if self._losses else {}, metrics)
 
     def choose(self, dataset: EvaluationSet) -> None:
         """Sets the dataset that the loop evaluates next. Hooks on `after_val_epoch` see the first one again."""
@@ -243,6 +229,21 @@ class TestLoop(_EvaluationLoop):
 
     __test__ = False  # pytest would collect a class named Test...
     mode = "test"
+
+
+def merge_results(evaluator: Evaluator, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the losses and the metrics of an evaluator's dataset.
+
+    Raises:
+        ArgumentError: A metric has the name of a loss.
+    """
+    if same := sorted(losses.keys() & metrics.keys()):
+        raise ArgumentError(
+            f"a metric has the same name as the loss '{same[0]}'",
+            key=evaluator.key,
+            notes=["Rename the metric, or set val_cfg=dict(loss=False) (test_cfg for a test) to omit the loss."],
+        )
+    return {**losses, **metrics}
 
 
 def predicting(device: torch.device, fp16: Any, inference_mode: bool = False) -> AbstractContextManager[Any]:

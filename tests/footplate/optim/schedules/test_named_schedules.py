@@ -200,6 +200,6 @@ def test_group_that_a_minimum_raises_above_its_own_rate_causes_a_warning(
     groups = f"{raised} parameter group{'s' * (raised > 1)}"
     assert [call.args[0] % call.args[1:] for call in logger.warning.mock_calls] == [
         f"param_scheduler raises the lr of {groups} from {min(rates):g} to its minimum of {minimum:g}, despite "
-        "multipliers such as lr_mult. Lower the minimum, or set it as a ratio (eta_min_ratio, min_lr_ratio). To freeze parameters, use "
-        "FreezeHook."
+        "multipliers such as lr_mult. Lower the minimum, or set it as a ratio (eta_min_ratio, min_lr_ratio). To freeze "
+        "parameters, use FreezeHook."
     ] * (raised > 0 and len(set(rates)) > 1)
