@@ -49,6 +49,10 @@ _TABLE = {
         "yourself, and detach tensors that you keep from earlier iterations. If several losses share a forward pass, "
         "pass their sum, or call the optimizer's `backward` with `retain_graph=True`."
     ),
+    "OptimWrapper' object is not subscriptable": (
+        "The run has a single optimizer, so call optimizer.update_params(loss). For several, pass a dict of optimizers "
+        "as optim_wrapper."
+    ),
     "use_deterministic_algorithms": "To continue with a warning, set randomness.deterministic='warn'.",
     "[Cc]an't (pickle|get) local object|Can't pickle <function": (
         "If workers start with 'spawn' or 'forkserver', they receive a pickled copy of the dataset. Define its "

@@ -85,11 +85,13 @@ def building(section: object) -> Iterator[None]:
 def restoring(part: str) -> Iterator[None]:
     """Converts an exception raised in the block to a CheckpointError, which states that `part` cannot be restored.
 
-    Does not convert FootplateErrors.
+    Does not convert FootplateErrors. A CheckpointError without advice gets the advice to start over.
     """
     try:
         yield
-    except FootplateError:
+    except FootplateError as error:
+        if isinstance(error, CheckpointError):
+            error.notes = error.notes or (WEIGHTS_ALONE,)
         raise
     except Exception as error:
         message = f"cannot restore '{part}' from the checkpoint: {type(error).__name__}: {error}"

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from footplate.error_context import add_note, located
-from footplate.errors import ArgumentError, FootplateError, Origin
+from footplate.error_context import WEIGHTS_ALONE, add_note, located, restoring
+from footplate.errors import ArgumentError, CheckpointError, FootplateError, Origin
 
 
 class WithOrigins(dict[str, Any]):
@@ -42,3 +42,10 @@ def test_added_note_is_always_shown(count: int) -> None:
     add_note(error, "and this")
     lines = str(error).splitlines()
     assert (len(lines), lines[2]) == (min(count, 2) + 3, "  and this")
+
+
+@pytest.mark.parametrize(("notes", "expected"), [((), (WEIGHTS_ALONE,)), (("Set momentum.",), ("Set momentum.",))])
+def test_error_while_a_run_is_restored_has_advice(notes: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    with pytest.raises(CheckpointError) as caught, restoring("optimizer"):
+        raise CheckpointError("the saved state has other parameters", notes=notes)
+    assert caught.value.notes == expected

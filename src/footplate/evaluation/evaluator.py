@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from footplate.checks import check_accepts, check_score, check_takes
 from footplate.data import count_samples, split_target
-from footplate.data.batch_contents import scores_of
+from footplate.data.batch_contents import describe, scores_of
 from footplate.data.collation import pseudo_collate
 from footplate.data.data_element import BaseDataElement
 from footplate.distributed import gather_objects, get_world_size
@@ -281,7 +281,13 @@ class FunctionMetric(NamedMetric):
         """
         batch = to_device(data_batch, device_of(data_samples))
         count = count_samples(data_batch, data_samples)
-        values = self.named_values(self.function(data_samples, batch))
+        try:
+            output = self.function(data_samples, batch)
+        except Exception as error:
+            inputs = f"predictions={str(describe(data_samples)):.160}, batch={str(describe(batch)):.160}"
+            add_note(error, f"Called with {inputs}. The batch is the whole batch, not the target.")
+            raise
+        values = self.named_values(output)
         self.results += [{name: _share(name, value, count) for name, value in values.items()}] * count
 
     def compute_metrics(self, results: list[dict[str, tuple[float, float | None]]]) -> dict[str, float]:
@@ -402,6 +408,8 @@ class TorchMetric(NamedMetric):
         try:
             self.metric.update(to_device(predictions, self._device), to_device(target, self._device))
         except Exception as error:
+            inputs = f"predictions={str(describe(predictions)):.160}, target={str(describe(target)):.160}"
+            add_note(error, f"`update` was called with {inputs}.")
             advice = "footplate.evaluation.TorchMetric(metric, prediction=..., target=...)"
             add_note(error, f"To choose what `update` receives, pass {advice}.")
             raise

@@ -134,7 +134,7 @@ class EMAHook(AveragedWeightsHook):
         self.ema_model.copy_from(self.src_model)  # type: ignore[union-attr]
 
     def before_train(self, runner: Runner) -> None:
-        """Resets the average if averaging has not begun. Warns if it will still be mostly initial weights at the end.
+        """Resets the average if averaging has not begun. Warns if it never begins or stays mostly initial weights.
 
         Raises:
             ArgumentError: `begin_epoch` is set, but the sampler is endless.
@@ -145,9 +145,15 @@ class EMAHook(AveragedWeightsHook):
         has_begun = self._has_begun(runner, runner.iter) and (not runner.by_epoch or runner.iter >= begin)
         if self.ema_model is not None and not has_begun:  # a resumed run may begin later than before
             self._start_average()
+        if begin > runner.max_iters:
+            runner.logger.warning(
+                "EMAHook: averaging never begins, because training ends before it, so validation and checkpoints use "
+                "the current weights. Set an earlier begin_epoch or begin_iter, or remove the hook."
+            )
+            return
         if type(self.ema_model) is not ExponentialMovingAverage:
             return
-        updates = max(runner.max_iters - begin + 1, 1) / self.ema_model.interval
+        updates = (runner.max_iters - begin + 1) / self.ema_model.interval
         rest = (1 - self.ema_model.momentum) ** updates
         if rest > _MAX_REST:
             runner.logger.warning(

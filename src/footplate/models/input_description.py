@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from footplate.data.batch_contents import describe
 
 
 def describe_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,18 +17,6 @@ def describe_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[st
         {'args': ('float32[2, 3]',), 'kwargs': {'scale': 2}}
     """
     try:
-        return {"args": _described(args), "kwargs": _described(dict(kwargs))}
+        return {"args": describe(args, is_strict=True), "kwargs": describe(kwargs, is_strict=True)}
     except TypeError:
         return {}
-
-
-def _described(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-    if isinstance(value, Mapping):
-        return {str(key): _described(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(_described, value))
-    if value is None or type(value) in (bool, int, float):
-        return value
-    raise TypeError

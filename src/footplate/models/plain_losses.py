@@ -36,8 +36,7 @@ def losses_in(output: Any, source: str, advise: Callable[[], str] | None = None)
     notes = [] if advise is None else [advise()]
     if output is None and source == "training_step":
         notes = [
-            "Check for a missing `return`. To skip batches, add the parameter `optimizer` to training_step, and call "
-            "optimizer.update_params(loss) only for the batches to train on."
+            "Check for a missing `return`. To skip a batch, return (loss, 0), and return (loss, 1) for the others."
         ]
     if getattr(output, "loss", 0) is None:  # the model needs labels to compute a loss
         notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]

@@ -13,9 +13,9 @@ from typing_extensions import Self
 
 from footplate.checks import check_takes
 from footplate.data import has_target, split_target
-from footplate.data.batch_contents import TARGET_KEYS, scores_of
+from footplate.data.batch_contents import TARGET_KEYS, describe, scores_of
 from footplate.distributed.wrappers import ModelWrapper
-from footplate.error_context import at_key
+from footplate.error_context import add_note, at_key
 from footplate.errors import ArgumentError
 from footplate.messages import list_names, pluralize
 from footplate.models.base_model import BaseModel, parse_losses
@@ -318,6 +318,10 @@ class PlainModel(ModelWrapper, BaseModel):
             if output is None:
                 name = type(self.module).__name__
                 raise ArgumentError(f"the forward method of '{name}' returned None: is a `return` missing?") from error
+            inputs = f"output={str(describe(output)):.160}, target={str(describe(target)):.160}"
+            add_note(error, f"The loss was called with {inputs}.")
+            if isinstance(output, Mapping):
+                add_note(error, "To select an entry, pass loss=lambda output, target: loss(output['logits'], target).")
             raise
         return losses_in(loss, "the loss function")
 

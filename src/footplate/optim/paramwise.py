@@ -154,16 +154,26 @@ def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWIS
 
 
 def warn_of_idle_keys(rules: ParamwiseRules, model: nn.Module) -> None:
-    """Warns about custom keys that match no parameter.
+    """Warns about custom keys without effect: they match no parameter, or no first name of a shared parameter.
 
     Ignores unmatched keys in the configs of installed packages, which apply to several models and cannot be edited.
     """
     custom_keys = rules.cfg.get("custom_keys") or {}
-    names = model.named_parameters(remove_duplicate=bool(rules.cfg.get("bypass_duplicate")))
-    paths = [name if "." in name else f".{name}" for name, _ in names]
+    first: dict[nn.Parameter, str] = {}
+    shared: dict[str, str] = {}  # the first name of the parameter by each further name
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        path = name if "." in name else f".{name}"
+        if first.setdefault(parameter, path) != path:
+            shared[path] = first[parameter]
+    paths = first.values()
     for key in custom_keys:
         origin = origin_of(custom_keys, key)
-        if not any(key in path for path in paths) and not (origin and origin.file.startswith(NOT_USER_CODE)):
+        if any(key in path for path in paths):
+            continue
+        if further := next((path for path in shared if key in path), None):
+            names = f"'{further.lstrip('.')}' is the same parameter as '{shared[further].lstrip('.')}'"
+            _warn(f"the custom key '{key}' in paramwise_cfg has no effect: {names}; use that name", None, origin)
+        elif not (origin and origin.file.startswith(NOT_USER_CODE)):
             near = nearest(key.strip("."), [*paths, *".".join(paths).split(".")])
             _warn(f"the custom key '{key}' in paramwise_cfg matches no parameter", near, origin)
 

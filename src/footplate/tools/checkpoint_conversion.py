@@ -64,7 +64,7 @@ def export_weights(
     else:
         raise CheckpointError(f"'{origin}' has no entry '{section}'", found=list(content))
     chosen = rename_keys(weights, revise_keys, prefix=prefix, source=origin)
-    tensors = {key: value for key, value in chosen.items() if isinstance(value, torch.Tensor)}
+    tensors = _dense_tensors(chosen, origin)
     if is_safetensors:
         write_safetensors(tensors, name)
     elif layout == "mmengine":
@@ -87,7 +87,8 @@ def average_weights(paths: "Sequence[str | os.PathLike[str]]") -> "OrderedDict[s
 
     Raises:
         ArgumentError: There are no paths.
-        CheckpointError: A file cannot be read, or its weights differ from the first file's in name, shape or type.
+        CheckpointError: A file cannot be read, its weights differ from the first file's in name, shape or type, or a
+            tensor is sparse.
 
     Source: https://arxiv.org/abs/1803.05407
     """
@@ -97,7 +98,7 @@ def average_weights(paths: "Sequence[str | os.PathLike[str]]") -> "OrderedDict[s
     expected: dict[str, Any] = {}
     for path in [os.fspath(each) for each in paths]:
         weights = weights_of(load_checkpoint(path), path)
-        tensors = {key: value for key, value in weights.items() if isinstance(value, torch.Tensor)}
+        tensors = _dense_tensors(weights, path)
         found = {key: (value.shape, value.is_floating_point()) for key, value in tensors.items()}
         expected = expected or found
         if differing := sorted(key for key in {**expected, **found} if expected.get(key) != found.get(key)):
@@ -110,6 +111,20 @@ def average_weights(paths: "Sequence[str | os.PathLike[str]]") -> "OrderedDict[s
     for key in tuple(sums):
         weights[key] = sums.pop(key).to(weights[key].dtype)
     return weights
+
+
+def _dense_tensors(weights: Mapping[str, Any], source: str) -> dict[str, torch.Tensor]:
+    """Returns the tensors among some weights.
+
+    Raises:
+        CheckpointError: A tensor is sparse. Neither file format can store it.
+    """
+    tensors = {key: value for key, value in weights.items() if isinstance(value, torch.Tensor)}
+    for key, value in tensors.items():
+        if value.layout is not torch.strided:
+            notes = ["Convert it first, with to_dense()."]
+            raise CheckpointError(f"'{source}' contains a sparse tensor", key=key, found=value.layout, notes=notes)
+    return tensors
 
 
 def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]") -> int:

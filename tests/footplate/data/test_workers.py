@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from footplate import Runner
 from footplate.data import SampleLoader, build_dataloader, explain_worker_death
+from footplate.engine.running.hook import EventName
 from footplate.engine.stopping.requests import Interrupted
 from footplate.errors import ArgumentError, DataError
 from tests.support import settings
@@ -137,7 +138,7 @@ def test_workers_that_hang_are_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("event", ["before_train_iter", "before_train_epoch"])  # the latter: while it waits for a batch
-def test_an_interrupted_run_continues_in_the_same_process(tmp_path: Path, event: str) -> None:
+def test_an_interrupted_run_continues_in_the_same_process(tmp_path: Path, event: EventName) -> None:
     loader = make("nothing", persistent_workers=True)
     runner = Runner(**settings(tmp_path, train_dataloader=loader))
 

@@ -10,6 +10,7 @@ import torch
 
 from footplate import Runner
 from footplate.engine import ValLoop
+from footplate.engine.running.hook import EventName
 from footplate.errors import ArgumentError
 from footplate.records import MessageHub
 from tests.support import ToyModel, json_lines, settings
@@ -48,7 +49,7 @@ REFUSED = {
 }
 
 
-def trained(work_dir: Path, hooks: dict[str, Callable[[Runner], None]]) -> Any:
+def trained(work_dir: Path, hooks: dict[EventName, Callable[[Runner], None]]) -> Any:
     """Trains for 2 epochs. Returns the weights and the values of the last epoch."""
     changes: dict[str, Any] = {
         "train_cfg": {"max_epochs": 2},
@@ -99,7 +100,7 @@ def test_call_in_a_hook_is_refused_or_leaves_the_run_as_it_was(tmp_path: Path, e
     ],
 )
 def test_validation_in_a_hook_counts_the_iteration_or_epoch_that_it_follows(
-    tmp_path: Path, event: str, by_epoch: bool, steps: set[int]
+    tmp_path: Path, event: EventName, by_epoch: bool, steps: set[int]
 ) -> None:
     length = {"max_epochs": 3, "val_interval": 3} if by_epoch else {"max_iters": 12, "val_interval": 12}
     runner = Runner(

@@ -102,7 +102,7 @@ def test_methods_that_resemble_events_are_reported(tmp_path: Path, caplog: pytes
         runner = _runner(tmp_path, custom_hooks=[hook])
     assert caplog.messages == [f"Own.{name} is never called: did you mean {near}?" for name, near in similar.items()]
     with pytest.raises(ArgumentError, match="after_train_epoch"):
-        runner.on("on_train_epoch_end", lambda runner: None)
+        runner.on("on_train_epoch_end", lambda runner: None)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("priority", ["NORMAL", "HIGHEST"])  # after and before RuntimeInfoHook

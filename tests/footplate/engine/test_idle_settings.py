@@ -8,7 +8,7 @@ import pytest
 
 from footplate import Config
 from footplate.engine import Runner
-from footplate.engine.checking.idle_settings import warn_about_late_settings, warn_about_variables
+from footplate.engine.checking.idle_settings import warn_about_variables
 from footplate.engine.checking.plan import second_generation
 from footplate.engine.running.hook import Hook
 from footplate.registry import HOOKS
@@ -18,6 +18,7 @@ from tests.support import settings
 NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}
 STOPPING: dict[str, Any] = {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss"}]}
 PLATEAU: dict[str, Any] = {"param_scheduler": {"type": "ReduceOnPlateauLR", "monitor": "loss"}}
+SECONDS: dict[str, Any] = {"custom_hooks": [{"type": "SavesEveryMinute", "interval": 60}]}
 IDLE = [
     (NO_VALIDATION | PLATEAU, "param_scheduler has no effect where a schedule needs a metric"),
     (
@@ -42,36 +43,14 @@ def test_run_logs_an_idle_setting_once(
 
 
 @HOOKS.register_module(force=True)
-class SwitchesLate(Hook):
-    def __init__(self, switch_epoch: int) -> None:
-        self.switch_epoch = switch_epoch
-
-
-def test_settings_after_the_end_of_training_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The hook of RTMDet and the intervals of a long run, in a run of two epochs with four iterations each."""
-    hooks: list[Any] = [
-        {"type": "SwitchesLate", "switch_epoch": 2},
-        {"type": "EMAHook", "begin_iter": 8},
-    ]
-    changes: dict[str, Any] = {
-        "custom_hooks": hooks,
-        "default_hooks": {"checkpoint": {"interval": 3}, "logger": {"interval": 8}},
-        "train_cfg": {"by_epoch": True, "max_epochs": 2, "val_interval": 5},
-    }
-    runner = Runner.from_cfg(Config(settings(tmp_path, **changes)))
-    assert runner.train_loop.max_iters == 8
-    warn_about_late_settings(runner.cfg, runner.hooks, runner.train_loop)
-    assert warnings_of(caplog) == [
-        "train_cfg.val_interval is 5, but training ends at max_epochs=2",
-        "default_hooks.checkpoint.interval is 3, but training ends at max_epochs=2",
-        "custom_hooks[0].switch_epoch is 2, but training ends at max_epochs=2",
-        "custom_hooks[1].begin_iter is 8, but training ends at max_iters=8",
-    ]
+class SavesEveryMinute(Hook):
+    def __init__(self, interval: float) -> None:
+        self.interval = interval  # in seconds
 
 
 @pytest.mark.parametrize(
     "changes",
-    [STOPPING | {"val_evaluator": {"type": "Told", "values": {"loss": [1.0, 1.0, 1.0]}}}, {}, {"val_cfg": {}}],
+    [STOPPING | {"val_evaluator": {"type": "Told", "values": {"loss": [1.0, 1.0, 1.0]}}}, {}, {"val_cfg": {}}, SECONDS],
 )
 def test_setting_with_effect_logs_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: Any) -> None:
     with caplog.at_level(logging.WARNING):

@@ -5,20 +5,22 @@ import random
 import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, lr_scheduler
+from torch.optim import LBFGS, SGD, Adam, lr_scheduler
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from typing_extensions import assert_type
 
 from footplate import Config, Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.config import read_recorded
-from footplate.engine import History
-from footplate.errors import ArgumentError, FootplateError
+from footplate.engine import EVENTS, History
+from footplate.engine.running.hook import EventName
+from footplate.errors import ArgumentError, DataError, FootplateError, UnknownNameError
 from footplate.tools.analysis import summarize
 from footplate.tools.diff import compare, read_either
 from footplate.tools.runs import read_run, read_series
@@ -27,6 +29,7 @@ from tests.support import PointAccuracy, ToyModel, settings
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
 CROSS_ENTROPY = nn.CrossEntropyLoss()
+TOO_FEW: DataLoader[Any] = DataLoader(TensorDataset(X[:2], Y[:2]), batch_size=4, drop_last=True)
 
 
 def loader(size: int = 40, *, shuffle: bool = True) -> DataLoader[Any]:
@@ -496,7 +499,7 @@ def test_functions_as_hooks(tmp_path: Path) -> None:
         ("after_val_epoch", lambda runner, values: None, "Arguments after the first are passed by name"),
     ):
         with pytest.raises(ArgumentError, match=words):
-            made.on(event, function)
+            made.on(event, function)  # type: ignore[call-overload]
     history = made.train()
     assert seen == [0, round(history[0]["val/loss"], 2), 1, round(history[1]["val/loss"], 2)]
 
@@ -506,9 +509,6 @@ def test_history_is_a_table_and_a_plot(tmp_path: Path) -> None:
     lines = str(history).splitlines()
     assert lines[0].split() == ["epoch", "iter", "lr", "loss", "val/loss"]
     assert len(lines) == 42
-    page = history._repr_html_()  # what a notebook shows
-    assert page.startswith("<table><tr><th>epoch</th><th>iter</th><th>lr</th><th>loss</th><th>val/loss</th></tr>")
-    assert page.count("<tr>") == len(lines)
     picture = history.plot()
     assert picture.width > picture.height > 300
     with pytest.raises(FootplateError, match="no values to plot"):
@@ -546,7 +546,7 @@ def test_a_loss_module_receives_the_logits(tmp_path: Path) -> None:
         ({"loss": None}, "the forward method of 'Sequential' does not accept the batch"),
         (
             {"training_step": lambda model, batch: None},
-            r"`loss` in their names[^\0]* missing `return`\. .* add the parameter `optimizer`",
+            r"`loss` in their names[^\0]* missing `return`\. .* return \(loss, 0\)",
         ),
         ({"train_dataloader": [X[:8]]}, "Pass training_step=.*instead of `loss`"),
         (
@@ -590,6 +590,9 @@ class OneArgument(Quality):
         ({"training_step": lambda model, batch: model(batch[0]).sum()}, "val_evaluator"),
         ({"loss": lambda scores: scores.sum()}, "loss"),
         ({"work_dir": __file__}, "work_dir"),
+        ({"val_evaluator": {"loss": accuracy}}, "val_evaluator"),
+        ({"val_dataloader": loader(0, shuffle=False)}, "val_dataloader"),
+        ({"val_dataloader": {"day": loader(), "night": TOO_FEW}}, "val_dataloader.night.drop_last"),
         ({"default_hooks": {"checkpoint": {"out_dir": f"{__file__}/x"}}}, "default_hooks.checkpoint.out_dir"),
         ({"default_hooks": {"stop": {"type": "EarlyStoppingHook", "monitor": ["acc"]}}}, "default_hooks.stop.monitor"),
     ],
@@ -603,7 +606,7 @@ def test_mistakes_are_reported_before_the_first_step(tmp_path: Path, changes: di
 
     hook = Iterations()
     given = {"work_dir": tmp_path, "val_dataloader": loader(), "val_evaluator": [accuracy], "custom_hooks": [hook]}
-    with pytest.raises(ArgumentError) as error:
+    with pytest.raises((ArgumentError, DataError)) as error:
         runner(**{**given, **changes}).train()
     assert error.value.key == key
     assert not hook.done
@@ -825,3 +828,152 @@ def test_validation_data_is_predicted_with_the_precision_of_validation(tmp_path:
     changes: dict[str, Any] = {"val_dataloader": {"a": loader(), "b": section}, "val_cfg": {"fp16": True}}
     predictor = runner(tmp_path, test_dataloader=loader(), **changes)
     assert predictor.predict(data)[0].dtype == torch.bfloat16  # the loader that the runner converts
+
+
+class ScoresInDict(nn.Linear):
+    """Returns a dict, as many modules do."""
+
+    def forward(self, inputs: Tensor) -> Any:
+        return {"logits": super().forward(inputs)}
+
+
+def compared_with_the_batch(scores: Tensor, target: Any) -> Any:
+    return (scores.argmax(1) == target).float().mean()
+
+
+NOTHING: Any = DataLoader(TensorDataset(X, Y), batch_size=8, collate_fn=lambda samples: None)
+METRIC_CALL = (
+    "Called with predictions=float32[8, 2], batch=['float32[8, 4]', 'int64[8]']. The batch is the whole batch, not the "
+    "target."
+)
+NO_BATCH = "The batch is None. Check that `collate_fn` returns the batch."
+ONE_OPTIMIZER = (
+    "The run has a single optimizer, so call optimizer.update_params(loss). For several, pass a dict of optimizers as "
+    "optim_wrapper."
+)
+
+
+def step_of(name: str) -> Any:
+    def step(model: nn.Module, batch: Any, optimizers: Any) -> None:
+        optimizers[name].update_params(CROSS_ENTROPY(model(batch[0]), batch[1]))
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "error", "note"),
+    [
+        (None, {"val_dataloader": loader(), "val_evaluator": compared_with_the_batch}, AttributeError, METRIC_CALL),
+        (
+            ScoresInDict(4, 2),
+            {"loss": CROSS_ENTROPY},
+            TypeError,
+            "The loss was called with output={'logits': 'float32[8, 2]'}, target=int64[8].",
+        ),
+        (
+            ScoresInDict(4, 2),
+            {"loss": CROSS_ENTROPY},
+            TypeError,
+            "To select an entry, pass loss=lambda output, target: loss(output['logits'], target).",
+        ),
+        (
+            None,
+            {"val_dataloader": loader(), "val_evaluator": {"q": Quality()}},
+            KeyError,
+            "`update` was called with predictions=float32[8, 2], target=int64[8].",
+        ),
+        (None, {"train_dataloader": NOTHING}, TypeError, NO_BATCH),
+        (None, {"val_dataloader": NOTHING}, TypeError, NO_BATCH),
+        (None, {"training_step": step_of("disc")}, TypeError, ONE_OPTIMIZER),
+    ],
+)
+def test_error_of_user_code_has_a_note_on_its_cause(
+    tmp_path: Path, model: nn.Module | None, changes: dict[str, Any], error: type[Exception], note: str
+) -> None:
+    with pytest.raises(error) as caught:
+        runner(tmp_path, model, **changes).train()
+    assert note in vars(caught.value)["__notes__"]
+    assert not list(tmp_path.glob("*.pth"))  # in validation, the preflight check finds it
+
+
+def test_unknown_optimizer_is_reported_with_those_of_the_run(tmp_path: Path) -> None:
+    model = network()
+    with pytest.raises(UnknownNameError, match="there is no optimizer 'disk'") as caught:
+        runner(tmp_path, model, training_step=step_of("disk"), optim_wrapper={"disc": SGD(model.parameters())}).train()
+    assert (caught.value.suggestion, caught.value.notes) == ("disc", ("optimizers: disc",))
+
+
+def test_optimizer_that_needs_a_closure_is_stepped_by_the_training_step(tmp_path: Path) -> None:
+    model = network(0.0)
+    with pytest.raises(ArgumentError, match="LBFGS needs a closure") as caught:
+        runner(tmp_path / "1", model, optim_wrapper=LBFGS(model.parameters())).train()
+    assert "optimizer.step(closure=closure)" in caught.value.notes[0]
+
+    def step(model: nn.Module, batch: Any, optimizer: Any) -> Any:
+        def closure() -> Any:
+            optimizer.zero_grad()
+            loss = CROSS_ENTROPY(model(batch[0]), batch[1])
+            loss.backward()
+            return loss
+
+        optimizer.step(closure=closure)
+        return CROSS_ENTROPY(model(batch[0]), batch[1]).detach()
+
+    history = runner(tmp_path / "2", model, training_step=step, optim_wrapper=LBFGS(model.parameters())).train()
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+@pytest.mark.parametrize("kind", ["update_params", "wrapper", "torch", "none"])
+def test_only_a_training_step_that_changes_no_weight_causes_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    model = network()
+    optimizer = SGD(model.parameters(), lr=0.1)
+
+    def step(model: nn.Module, batch: Any, optimizers: Any) -> Any:
+        loss = CROSS_ENTROPY(model(batch[0]), batch[1])
+        if kind == "update_params":
+            optimizers["d"].update_params(loss)
+        elif kind != "none":
+            stepped = optimizers["d"] if kind == "wrapper" else optimizer
+            stepped.zero_grad()
+            loss.backward()
+            stepped.step()
+        return loss.detach()
+
+    before = weights(model)
+    runner(tmp_path, model, training_step=step, optim_wrapper={"d": optimizer}).train()
+    assert torch.equal(weights(model), before) == (kind == "none")
+    assert ("training_step did not step an optimizer" in caplog.text) == (kind == "none")
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+def test_batch_of_weight_0_is_skipped(tmp_path: Path, optimizer: Any) -> None:
+    """The step uses zero gradients, even if the loss is NaN, and its loss is not logged."""
+    model, seen = network(0.0), list[Tensor]()
+
+    def step(model: nn.Module, batch: Any, step: Any) -> Any:
+        loss = CROSS_ENTROPY(model(batch[0]), batch[1])
+        return (loss * float("nan"), 0) if step.iter == 0 else (loss, 1)
+
+    made = runner(tmp_path, model, training_step=step, optim_wrapper=optimizer(model.parameters(), lr=0.1))
+    made.on("before_train_iter", lambda runner: seen.append(weights(model)))
+    history = made.train()
+    assert [bool(torch.equal(a, b)) for a, b in zip(seen, seen[1:], strict=False)] == [True] + [False] * 8
+    assert 0 < history[0]["loss"] < 1
+
+
+def test_types_of_train_and_on(tmp_path: Path) -> None:
+    """The type checker is the test: each line below fails without the types."""
+    made = runner(tmp_path)
+
+    @made.on("after_train_epoch")
+    def count(runner: Runner) -> int:
+        return runner.epoch
+
+    assert_type(count(made), int)
+    assert_type(made.on("after_train", count)(made), int)
+    with pytest.raises(ArgumentError, match="did you mean 'after_train_epoch'"):
+        made.on("after_train_epok", count)  # type: ignore[call-overload]
+    assert_type(made.train(), History | Any)
+    assert get_args(EventName) == tuple(EVENTS)

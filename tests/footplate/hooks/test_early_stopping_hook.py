@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from footplate import Runner
+from footplate.engine.running.hook import EventName
 from footplate.hooks import EarlyStoppingHook
 from tests.support import settings
 
@@ -89,7 +90,7 @@ def test_validation_outside_training_changes_no_hook_or_schedule(tmp_path: Path)
 
 
 @pytest.mark.parametrize("event", ["before_train", "after_train_iter", "after_train_epoch"])
-def test_only_validation_runs_of_the_loop_count(tmp_path: Path, event: str) -> None:
+def test_only_validation_runs_of_the_loop_count(tmp_path: Path, event: EventName) -> None:
     cfg = settings(
         tmp_path,
         val_evaluator={"type": "Told", "values": {"acc": [1.0] * 30}},

@@ -247,3 +247,19 @@ def test_hook_that_catches_a_failed_validation_has_the_training_weights(tmp_path
     runner = configured(tmp_path, AVERAGE, FailsOnce(), ValidatesItself())
     runner.train()
     assert runner.model.weight.item() == 9
+
+
+@pytest.mark.parametrize(
+    ("begin", "warnings"),
+    [({"begin_epoch": 3}, 0), ({"begin_epoch": 4}, 1), ({"begin_iter": 9}, 0), ({"begin_iter": 10}, 1)],
+)
+@pytest.mark.parametrize("kind", ["ExponentialMovingAverage", "StochasticWeightAverage"])
+def test_average_that_never_begins_causes_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, begin: dict[str, int], warnings: int
+) -> None:
+    configured(tmp_path, {"type": "EMAHook", "ema_type": kind, **begin}, epochs=3).train()
+    assert [text for text in caplog.messages if "never begins" in text] == [
+        "EMAHook: averaging never begins, because training ends before it, so validation and checkpoints use the "
+        "current weights. Set an earlier begin_epoch or begin_iter, or remove the hook."
+    ] * warnings
+    assert sum("initial weights" in text for text in caplog.messages) == (kind[0] == "E" and not warnings)

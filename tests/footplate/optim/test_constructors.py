@@ -69,22 +69,36 @@ def test_shared_parameters_are_added_once(bypass: bool, lines: int, caplog: pyte
     assert len(caplog.records) == lines
 
 
+DIFFERING = (
+    "Some shared parameters (%d) have different settings under different names. The settings for the first name are "
+    "used."
+)
+
+
+@pytest.mark.parametrize("bypass", [False, True])
 @pytest.mark.parametrize(
-    ("bypass", "warning"),
+    ("key", "names", "differing"),
     [
-        (False, "Some shared parameters (2) have different settings under different names. The settings for the first"),
-        (True, "the custom key 'teacher' in paramwise_cfg matches no parameter"),
+        ("teacher", ("teacher.weight", "head.weight"), 2),  # a module with two names
+        ("tied", ("tied", "scale"), 0),  # a parameter with two names in one module, of which torch visits only one
+        ("tail.w", ("tail.weight", "head.weight"), 1),  # a parameter in two modules
     ],
 )
-def test_settings_for_the_second_name_of_a_module_cause_a_warning(
-    bypass: bool, warning: str, caplog: pytest.LogCaptureFixture
+def test_custom_key_for_the_second_name_of_a_parameter_causes_a_warning(
+    key: str, names: tuple[str, str], differing: int, *, bypass: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = Net()
-    model.teacher = model.head
-    found = groups(model, {"custom_keys": {"teacher": {"lr_mult": 0.1}}, "bypass_duplicate": bypass})
-    assert found["head.weight"]["lr"] == 1.0
-    (message,) = caplog.messages
-    assert message.startswith(warning)
+    model.scale = model.tied = nn.Parameter(torch.ones(1))
+    model.teacher, model.tail = model.head, nn.Linear(2, 1)
+    model.tail.weight = model.head.weight
+    found = groups(model, {"custom_keys": {key: {"lr_mult": 0.0}}, "bypass_duplicate": bypass})
+    assert found[names[1]]["lr"] == 1.0
+    first, second = names
+    assert caplog.messages == [
+        f"the custom key '{key}' in paramwise_cfg has no effect: '{first}' is the same parameter as '{second}'; use "
+        "that name",
+        *([DIFFERING % differing] if differing and not bypass else []),
+    ]
 
 
 def test_offsets_of_deformable_convolutions_have_their_own_lr() -> None:

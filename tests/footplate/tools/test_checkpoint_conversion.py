@@ -98,3 +98,20 @@ def test_different_weights_are_rejected_and_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="shapes or types of weights") as caught:
         average_weights([path, tmp_path / "shape.pth"])
     assert caught.value.found == ["w"]
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.sparse_coo_tensor(torch.tensor([[0, 9**9]]), torch.ones(2), (10**9,), check_invariants=True),  # of 8 GB
+        torch.eye(2).to_sparse(),
+    ],
+)
+def test_sparse_tensor_is_named(tmp_path: Path, tensor: torch.Tensor) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"state_dict": {"bias": torch.ones(1), "weight": tensor}}, path)
+    with pytest.raises(CheckpointError, match="contains a sparse tensor") as caught:
+        average_weights([path])
+    assert (caught.value.key, caught.value.found) == ("weight", torch.sparse_coo)
+    with pytest.raises(CheckpointError, match="contains a sparse tensor"):
+        export_weights(path, tmp_path / "b.safetensors")

@@ -1,25 +1,19 @@
 """Warns about settings that have no effect."""
 
 import logging
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from footplate.config import Config, find_unused_changes
 from footplate.config.config_dict import is_variable
 from footplate.engine.checking.top_level_keys import keys_with_effect
-from footplate.engine.running.base_loops import BaseTrainLoop
 from footplate.engine.running.hook_list import HookList
-from footplate.error_context import join_path, location_prefix, origin_at, walk_paths
+from footplate.error_context import location_prefix, origin_at
 from footplate.errors import FootplateError
 from footplate.extensions import extensions
 from footplate.models import PLAIN_FUNCTIONS
 from footplate.optim.schedules import collect_steps
 
-# Settings that must be less than the length of training. An `end` may be equal to it.
-_LIMITED = re.compile(
-    r"(?:val_|num_)?(?:begin|start|switch|last|(?P<end>interval|end|stop))(?:_(?P<unit>epoch|iter)s?)?"
-)
 _logger = logging.getLogger("footplate.engine")
 
 
@@ -73,23 +67,6 @@ def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> 
         messages["param_scheduler"] = (
             "param_scheduler has no effect where a schedule needs a metric: the run has no validation"
         )
-    _warn_about_keys(cfg, messages)
-
-
-def warn_about_late_settings(cfg: Config, hooks: HookList, loop: BaseTrainLoop) -> None:
-    """Warns about settings of the training loop and the hooks that take effect only after the end of training."""
-    owners: dict[str, Any] = {"train_cfg": loop, **{hooks.key_of(hook): hook for hook in hooks}}
-    messages = {}
-    for path, value in walk_paths(cfg._cfg_dict):
-        owner, match = owners.get(join_path(path[:-1])), _LIMITED.fullmatch(str(path[-1]))
-        is_logger = hasattr(owner, "ignore_last")  # its interval always counts iterations
-        if owner is None or is_logger or match is None or type(value) is not int:
-            continue
-        counts_epochs = loop.by_epoch and getattr(owner, "by_epoch", False)
-        limit = f"max_{match['unit'] or ('epoch' if counts_epochs else 'iter')}s"
-        total = getattr(loop, limit)
-        if value >= total + bool(match["end"]) and (loop.by_epoch or limit == "max_iters"):
-            messages[join_path(path)] = f"{join_path(path)} is {value}, but training ends at {limit}={total}"
     _warn_about_keys(cfg, messages)
 
 

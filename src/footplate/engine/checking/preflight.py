@@ -16,14 +16,16 @@ from torch.optim import Optimizer
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
-from footplate.data import dataset_of, metainfo_of
+from footplate.data import dataset_of, length_of, metainfo_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
-from footplate.engine.running.evaluation_loops import add_sample_note, loss_of, predicting
+from footplate.engine.running.base_loops import check_has_batches
+from footplate.engine.running.evaluation_loops import add_sample_note, loss_of, merge_results, predicting
 from footplate.engine.saving import state
 from footplate.engine.saving.module_state import record_forward_state
-from footplate.errors import ArgumentError, CheckpointError, FootplateError
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, CheckpointError, DataError, FootplateError
 from footplate.evaluation import Evaluator, TorchMetric
 from footplate.evaluation.evaluation_sets import EvaluationSet, check_classes
 from footplate.evaluation.evaluator import returned_numbers
@@ -145,8 +147,8 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     ]
     try:
         yield
-    except ArgumentError:
-        raise  # Do not suggest --no-preflight for a wrong setting: the run would fail later anyway.
+    except (ArgumentError, DataError):
+        raise  # Do not suggest --no-preflight for a wrong setting or data: the run would fail later anyway.
     except Exception:
         _logger.error("Preflight: the check failed. To skip it, use --no-preflight (preflight=False).")
         raise
@@ -254,12 +256,12 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
     """
     loop: Any = runner.val_loop
     loader = chosen.dataloader
-    if hasattr(loader, "peek"):
-        batch = loader.peek()
-    else:
-        batch = loader[0] if isinstance(loader, (list, tuple)) and loader else None
-    if batch is None:
+    key = f"val_dataloader.{chosen.name}".rstrip(".")
+    with at_key(key):
+        check_has_batches(loader, "validation")
+    if not length_of(loader) or not (hasattr(loader, "peek") or isinstance(loader, (list, tuple))):
         return []
+    batch = loader.peek() if hasattr(loader, "peek") else loader[0]
     runner.model.eval()
     with trial_evaluator(chosen.evaluator, dataset_of(loader)) as evaluator:
         try:
@@ -267,7 +269,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
                 samples, losses = predict_batch(runner, batch)
                 evaluator.process(data_samples=samples, data_batch=batch)
         except Exception as error:
-            add_sample_note(error, loader, f"val_dataloader.{chosen.name}".rstrip("."), 0)
+            add_sample_note(error, loader, key, 0, batch)
             raise
         _warn_about_unused_numbers(evaluator, samples, batch)
         if runner.world_size > 1:
@@ -282,5 +284,6 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
             _logger.warning("Preflight: computing the metrics on a single batch failed: %s", reason)
             return []
-    names = [*(name for name in losses if "loss" in name), *metrics]
-    return list(chosen.named(dict.fromkeys(names, 0.0)))
+    return list(
+        chosen.named(merge_results(chosen.evaluator, {name: 0.0 for name in losses if "loss" in name}, metrics))
+    )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from footplate.engine.running.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
+NO_BATCH = "The batch is None. Check that `collate_fn` returns the batch."
 # What a second call of `train` repeats after an error, by where it occurred.
 _REPEATED = {
     "step": "The step of iteration %d failed, so training repeats it, without its gradients unless they accumulate.",
@@ -216,6 +217,7 @@ class BaseTrainLoop(BaseLoop):
         self.runner.restore_random_state()
         self.began_at = self._iter
         self.plain_tensors = plain_tensors(self.runner.model)
+        self._versions_at_start = self._weight_versions()
         self.ended = False
         if self._failed_in:
             if self._failed_in == "step":
@@ -262,7 +264,7 @@ class BaseTrainLoop(BaseLoop):
             self._failed_in = "step"
             is_explained = isinstance(error, FootplateError) and not isinstance(error, NonFiniteError)
             if isinstance(error, Exception) and not is_explained:
-                for note in self.describe_samples(self._iter, error):
+                for note in [*[NO_BATCH] * (data_batch is None), *self.describe_samples(self._iter, error)]:
                     add_note(error, note)
             raise
         self._failed_in = ""
@@ -274,16 +276,21 @@ class BaseTrainLoop(BaseLoop):
     def _update_loss_counts(self) -> None:
         """Counts the losses in this process's first iteration, from which each optimizer wrapper derives the total.
 
-        `train_step` may compute any number of losses. Logs a warning if a plain module's `training_step` computes none.
+        `train_step` may compute any number of losses. Logs a warning if a plain module's `training_step` computes none,
+        and does not change a weight itself.
         """
         iterations_left = self.max_iters - self._iter - 1
         wrappers = self.runner.optim_wrapper.parts.values()
         counts = [wrapper.update_loss_counts(iterations_left) for wrapper in wrappers]
-        if self.runner.is_plain and not any(counts):
+        if self.runner.is_plain and not any(counts) and self._weight_versions() == self._versions_at_start:
             _logger.warning(
                 "training_step did not step an optimizer in the first iteration, which is fine if it skips the batch. "
-                "To step, call `update_params(loss)` of its optimizer argument, not `step()` of a torch optimizer."
+                "To step, call `update_params(loss)` of its optimizer argument."
             )
+
+    def _weight_versions(self) -> list[int]:
+        """Returns torch's version counter of each weight, which each change in place increases."""
+        return [weight._version for weight in self.runner.model.parameters()]
 
     def describe_samples(self, iteration: int, error: Exception | None = None) -> list[str]:
         """Returns a list with one note on this rank's samples in an iteration (from 0), or [] if they are unknown."""
@@ -577,13 +584,13 @@ class BaseTrainLoop(BaseLoop):
             self._iter = iteration
 
 
-def check_has_batches(loader: Any) -> None:
-    """Raises a DataError if a training loader has no batches."""
+def check_has_batches(loader: Any, purpose: str = "training") -> None:
+    """Raises a DataError if a loader has no batches. `purpose` is part of the message."""
     if length_of(loader) != 0 or getattr(loader, "endless", False):
         return
     samples = length_of(dataset_of(loader))
     if not samples or not getattr(loader, "drop_last", False):
-        raise DataError("the training loader has no batches")
+        raise DataError(f"the {purpose} loader has no batches")
     raise DataError(
         f"the dataset has too few samples for one batch per process (dataset size {samples}, batch size "
         f"{loader.batch_size}), and drop_last drops incomplete batches",

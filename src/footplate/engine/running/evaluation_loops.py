@@ -20,7 +20,7 @@ from footplate.data import (
     length_of,
 )
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
-from footplate.engine.running.base_loops import BaseLoop
+from footplate.engine.running.base_loops import NO_BATCH, BaseLoop
 from footplate.engine.stopping.request_handling import start_saves
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, DataError, FootplateError
@@ -193,7 +193,8 @@ class _EvaluationLoop(BaseLoop):
             try:
                 self.run_iter(idx, data_batch)
             except Exception as error:
-                add_sample_note(error, self.dataloader, f"{self.mode}_dataloader.{self.current}".rstrip("."), idx)
+                key = f"{self.mode}_dataloader.{self.current}".rstrip(".")
+                add_sample_note(error, self.dataloader, key, idx, data_batch)
                 if self.mode == "test" and isinstance(error, (AttributeError, TypeError)):  # such as from a loss
                     add_note(error, "If the test data has no labels, call runner.predict() instead of runner.test().")
                 raise
@@ -204,14 +205,7 @@ class _EvaluationLoop(BaseLoop):
         size = length_of(dataset_of(self.dataloader)) if has_extra_results else None
         # The results may differ between ranks if a metric does its own reduction.
         metrics = broadcast_object(self.evaluator.evaluate(sys.maxsize if size is None else size))
-        losses = self._losses.result() if self._losses else {}
-        if same := sorted(losses.keys() & metrics.keys()):
-            raise ArgumentError(
-                f"a metric has the same name as the loss '{same[0]}'",
-                key=self.evaluator.key,
-                notes=[f"Rename the metric, or set {self.mode}_cfg=dict(loss=False) to omit the loss."],
-            )
-        return {**losses, **metrics}
+        return merge_results(self.evaluator, self._losses.result() if self._losses else {}, metrics)
 
     def choose(self, dataset: EvaluationSet) -> None:
         """Sets the dataset that the loop evaluates next. Hooks on `after_val_epoch` see the first one again."""
@@ -237,6 +231,21 @@ class TestLoop(_EvaluationLoop):
     mode = "test"
 
 
+def merge_results(evaluator: Evaluator, losses: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the losses and the metrics of an evaluator's dataset.
+
+    Raises:
+        ArgumentError: A metric has the name of a loss.
+    """
+    if same := sorted(losses.keys() & metrics.keys()):
+        raise ArgumentError(
+            f"a metric has the same name as the loss '{same[0]}'",
+            key=evaluator.key,
+            notes=["Rename the metric, or set val_cfg=dict(loss=False) (test_cfg for a test) to omit the loss."],
+        )
+    return {**losses, **metrics}
+
+
 def predicting(device: torch.device, fp16: Any, inference_mode: bool = False) -> AbstractContextManager[Any]:
     """Returns a context for predictions without gradients, with the settings of a loop; see `_EvaluationLoop`."""
     without_gradients = torch.inference_mode() if inference_mode else torch.no_grad()
@@ -249,9 +258,16 @@ def _in_mixed_precision(without_gradients: AbstractContextManager[Any], device: 
         yield
 
 
-def add_sample_note(error: Exception, dataloader: Any, key: str, idx: int) -> None:
-    """Adds a note on the samples of batch `idx` to an error, unless it is a FootplateError or they are unknown."""
-    if not isinstance(error, FootplateError) and isinstance(dataloader, SampleLoader) and dataloader.is_planned:
+def add_sample_note(error: Exception, dataloader: Any, key: str, idx: int, batch: Any) -> None:
+    """Adds notes to an error on batch `idx`: its samples, if they are known, and that it is None, if it is.
+
+    Errors of footplate need no notes.
+    """
+    if isinstance(error, FootplateError):
+        return
+    if batch is None:
+        add_note(error, NO_BATCH)
+    if isinstance(dataloader, SampleLoader) and dataloader.is_planned:
         samples = dataloader.describe_samples(*divmod(idx, len(dataloader)), error)
         add_note(error, f"Batch {idx + 1} of {key} contains samples {samples}.")
 

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from footplate.checkpoint import Saved
 from footplate.checks import check_accepts, check_choice, is_integer
@@ -36,6 +36,33 @@ class Event(NamedTuple):
     mode: str = ""
 
 
+EventName = Literal[
+    "after_load_checkpoint",
+    "before_run",
+    "before_train",
+    "before_train_epoch",
+    "before_train_iter",
+    "after_train_iter",
+    "after_train_epoch",
+    "before_val",
+    "before_val_epoch",
+    "before_val_iter",
+    "after_val_iter",
+    "after_val_epoch",
+    "after_val",
+    "after_validation",
+    "before_save_checkpoint",
+    "after_save_checkpoint",
+    "after_train",
+    "before_test",
+    "before_test_epoch",
+    "before_test_iter",
+    "after_test_iter",
+    "after_test_epoch",
+    "after_test",
+    "after_run",
+]
+"""The name of an event, for type checkers."""
 EVENTS: dict[str, Event] = {
     "after_load_checkpoint": Event(("checkpoint",)),
     "before_run": Event(),

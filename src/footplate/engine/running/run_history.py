@@ -1,6 +1,5 @@
 """The training history of a run: one row of scalars per epoch."""
 
-import html
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -43,19 +42,12 @@ class History(Sequence[Row]):
         return len(self.rows)
 
     def __repr__(self) -> str:
-        """Formats the rows as a table. For a long history, shows only the first and last rows."""
+        """Formats the rows as a table, also in notebooks. For a long history, shows only the first and last rows."""
         if not self.rows:
             return "History: no rows yet"
         lines = self._table()
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
-
-    def _repr_html_(self) -> str:
-        """Returns the table as HTML for notebooks."""
-        header, *lines = [[html.escape(text) for text in line] for line in self._table()]
-        rows = [f"<tr><th>{'</th><th>'.join(header)}</th></tr>"]
-        rows += [f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines]
-        return f"<table>{''.join(rows)}</table>"
 
     def _names(self) -> list[str]:
         """Returns the names of all scalars, in the order in which they were first added."""

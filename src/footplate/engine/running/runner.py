@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -28,11 +28,7 @@ from footplate.distributed import (
     wrap_model,
 )
 from footplate.engine.checking.arguments import PYTHON_ARGUMENTS, counts_epochs
-from footplate.engine.checking.idle_settings import (
-    warn_about_idle_settings,
-    warn_about_late_settings,
-    warn_about_variables,
-)
+from footplate.engine.checking.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.checking.plan import RunPlan, arguments_in, located_in, second_generation
 from footplate.engine.checking.preflight import preflight
 from footplate.engine.running import process_setup
@@ -40,7 +36,7 @@ from footplate.engine.running.activity import Activity
 from footplate.engine.running.base_loops import BaseTrainLoop, Progress
 from footplate.engine.running.components import Component, TrainLoopComponent, build_log_processor, build_loop
 from footplate.engine.running.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.running.hook import FunctionHook, Hook
+from footplate.engine.running.hook import EventName, FunctionHook, Hook
 from footplate.engine.running.hook_list import build_hooks, implicit_hooks
 from footplate.engine.running.model_setup import build_model
 from footplate.engine.running.other_engines import ELSEWHERE, MemberElsewhere
@@ -75,6 +71,7 @@ from footplate.registry import RUNNERS
 from footplate.registry.scopes import set_default_scope
 from footplate.visualization import Visualizer, build_visualizer
 
+F = TypeVar("F", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.engine")
 _ENDS = {"after_train_iter": BaseTrainLoop.end_iteration, "after_train_epoch": BaseTrainLoop.end_epoch}
 """The events before which the training loop counts an iteration or epoch as complete."""
@@ -316,7 +313,7 @@ class Runner:
         runner.folder.records += records
         return runner
 
-    def train(self) -> Any:
+    def train(self) -> History | Any:
         """Trains until the end of the run, starting from scratch or from a checkpoint.
 
         If the run is already complete, only logs a message.
@@ -365,7 +362,6 @@ class Runner:
             self.build_training()
             for extension in extensions():
                 extension.prepare_training(self)
-            warn_about_late_settings(self.cfg, self.hooks, self.train_loop)
             if self.val_loop is None:
                 warn_about_idle_settings(self.cfg, self.hooks, self.param_schedulers)
 
@@ -480,7 +476,13 @@ class Runner:
         """Adds a hook, which may be an object or a config dict. `priority` defaults to the hook's own priority."""
         self.hooks.build(hook, priority)
 
-    def on(self, event: str, function: Callable[..., Any] | None = None, priority: int | str | None = None) -> Any:
+    @overload
+    def on(self, event: EventName, function: None = None, priority: int | str | None = None) -> Callable[[F], F]: ...
+
+    @overload
+    def on(self, event: EventName, function: F, priority: int | str | None = None) -> F: ...
+
+    def on(self, event: EventName, function: Any = None, priority: int | str | None = None) -> Any:
         """Registers a function to call on an event. Can also be used as a decorator: `@runner.on("after_run")`.
 
         Args:

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from footplate.checks import check_keys
 from footplate.error_context import at_key, location_prefix, origin_of
 from footplate.errors import ArgumentError, BuildError
-from footplate.messages import nearest
+from footplate.messages import pluralize
 from footplate.optim.schedules import curves
 from footplate.optim.schedules.base_curve import ENDLESS, Curve
 from footplate.optim.schedules.param_schedule import ParamSchedule
@@ -128,11 +128,9 @@ def build_param_schedulers(
     built: dict[str, Schedules] = {}
     for name, section in (cfg if is_by_name else dict.fromkeys(wrappers, cfg)).items():
         key = f"param_scheduler.{name}" if is_by_name else "param_scheduler"
-        if name not in wrappers:
-            near = nearest(name, wrappers)
-            notes = [f"optimizers: {', '.join(wrappers)}"]
-            raise ArgumentError(f"there is no optimizer '{name}'", key=key, suggestion=near, notes=notes)
-        built[name] = _build_list(section, wrappers[name], lengths, key, counts_epochs=counts_epochs)
+        with at_key(key):
+            wrapper = optim_wrapper[name]
+        built[name] = _build_list(section, wrapper, lengths, key, counts_epochs=counts_epochs)
     return built
 
 
@@ -155,6 +153,7 @@ def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: Lengths, key: str,
                 place,
                 place,
             )
+        _warn_of_raised_groups(schedule, location_prefix(origin_of(entry, "eta_min")) + place)
     with at_key(key):
         _check_ends([schedule for schedule in built if counts_epochs or not schedule.by_epoch], lengths, sources)
     count = getattr(optimizer, "_accumulative_counts", 1)
@@ -164,6 +163,18 @@ def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: Lengths, key: str,
             count,
         )
     return built
+
+
+def _warn_of_raised_groups(schedule: Schedule, place: str) -> None:
+    """Warns if a schedule ends at an absolute minimum that is above the initial value of some parameter groups."""
+    minimum = getattr(getattr(schedule, "scheduler", schedule), "eta_min", None) or 0.0
+    raised = [base for base in schedule.base_values if base < minimum]
+    if raised and len(set(schedule.base_values)) > 1:
+        _logger.warning(
+            "%s raises the %s of %s from %g to its minimum of %g, despite multipliers such as lr_mult. Lower the "
+            "minimum, or set it as a ratio (eta_min_ratio, min_lr_ratio). To freeze parameters, use FreezeHook.",
+            *(place, schedule.param_name, pluralize(len(raised), "parameter group"), min(raised), minimum),
+        )
 
 
 def _build(cfg: Any, optimizer: HasParamGroups, lengths: Lengths, *, counts_epochs: bool) -> Schedule:

@@ -1,5 +1,6 @@
 """The optimizer wrapper, which handles the backward pass, gradient accumulation, clipping and the optimizer state."""
 
+import inspect
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
@@ -84,6 +85,8 @@ class OptimWrapper(Accumulation):
         self.optimizer = optimizer
         settings = grad_clip if clip_grad is None else clip_grad
         self._clipper = None if settings is None else build_clipper(settings)
+        closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+        self._needs_closure = closure is not None and closure.default is closure.empty
         self._own_policy = on_nonfinite
         self.set_nonfinite_policy(None)
         self.message_hub = MessageHub.get_current_instance()
@@ -171,11 +174,21 @@ class OptimWrapper(Accumulation):
         Raises:
             ArgumentError: The gradients have to be scaled or averaged over processes, but were not computed with
                 `backward`. Also raised if the parameters are sharded and none of them has a gradient, or if the
-                optimizer needs a closure.
+                optimizer needs a closure, such as LBFGS, and `kwargs` has none.
             NonFiniteError: The gradients are non-finite and the policy is "stop".
         """
         if not self._called_backward and self.data_parallel is not None:
             raise foreign_gradients_error()
+        if self._needs_closure and "closure" not in kwargs:
+            raise ArgumentError(
+                f"{type(self.optimizer).__name__} needs a closure, since it computes the loss several times in a step",
+                key="optim_wrapper",
+                notes=[
+                    "Use another optimizer, or pass training_step(model, batch, optimizer), which calls "
+                    "optimizer.step(closure=closure).",
+                    "The closure clears the gradients, computes the loss, calls loss.backward() and returns the loss.",
+                ],
+            )
         self._clears_between_steps = self._called_zero_grad and self._called_backward
         self._called_backward = self._called_zero_grad = False
         if self._is_sharded and all(parameter.grad is None for parameter in self.parameters()):

@@ -6,7 +6,8 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.errors import ArgumentError, CheckpointError, UnknownNameError
+from footplate.messages import nearest
 from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 
 
@@ -34,6 +35,10 @@ class OptimWrapperDict(OptimWrapper):
         return self.optim_wrappers
 
     def __getitem__(self, name: str) -> OptimWrapper:
+        if name not in self.optim_wrappers:
+            names = ", ".join(self.optim_wrappers)
+            near = nearest(name, self.optim_wrappers)
+            raise UnknownNameError(f"there is no optimizer '{name}'", suggestion=near, notes=[f"optimizers: {names}"])
         return self.optim_wrappers[name]
 
     def __contains__(self, name: object) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, NAdam, Optimizer, RAdam, RMSprop
 
 from footplate.distributed.sharding import distribute_like
+from footplate.error_context import WEIGHTS_ALONE
 from footplate.errors import CheckpointError
 from footplate.messages import pluralize
 from footplate.optim.lars import LARS
@@ -67,7 +68,8 @@ def regroup(saved: Mapping[str, Any], optimizer: Optimizer, layout: Layout) -> S
     missing = [name for name in _trainable(layout) if name not in saved_parameters]
     if missing:
         raise CheckpointError(
-            f"the saved optimizer state is missing {pluralize(len(missing), 'parameter')}, such as '{missing[0]}'"
+            f"the saved optimizer state is missing {pluralize(len(missing), 'parameter')}, such as '{missing[0]}'",
+            notes=["Freeze the parameters that were frozen in the saved run.", WEIGHTS_ALONE],
         )
     state: dict[int, State] = {}
     groups: list[State] = []

@@ -286,6 +286,11 @@ class Policy(Curve):
     field: str
     run: RunInfo
 
+    @property
+    def eta_min(self) -> float | None:
+        """The absolute minimum, as in other curves."""
+        return self.settings.get("low")
+
     @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         warmup, unit = self.run.warmup_iters, self.run.unit

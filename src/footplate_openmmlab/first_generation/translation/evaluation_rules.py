@@ -151,9 +151,15 @@ def _translate_hook(draft: Draft, hook: Mapping[str, Any]) -> None:
                 draft.became(f"evaluation.{key}", "removed: save_best is not set")
         return
     hooks = draft.translated.get("default_hooks", {})
-    if hooks.get("checkpoint", {}) is None:  # checkpoint_config = None disables regular checkpoints
+    regular = hooks.get("checkpoint", {})
+    unit = by_epoch and draft.by_epoch  # the name of a best checkpoint contains the epoch or the iteration
+    alone = {"interval": -1, "save_last": False, "by_epoch": unit, **best}
+    if regular is None:  # checkpoint_config = None disables regular checkpoints
         del hooks["checkpoint"]
-        best = {"interval": -1, "save_last": False, "by_epoch": draft.by_epoch, **best}
-    draft.write_all("default_hooks.checkpoint", best)
+        draft.write_all("default_hooks.checkpoint", alone)
+    elif regular.get("by_epoch", draft.by_epoch) == unit:
+        draft.write_all("default_hooks.checkpoint", best)
+    else:
+        draft.append("custom_hooks", {"type": "CheckpointHook", **alone})
     if hook.get("out_dir"):
         draft.warn("evaluation.out_dir", "ignored; the best checkpoint is saved in the same folder as the others")

@@ -1,10 +1,14 @@
 import itertools
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError
 from footplate.optim import schedules
@@ -13,6 +17,7 @@ from footplate.optim.schedules import (
     PolyParamScheduler,
     Schedule,
     build_param_schedulers,
+    named_schedules,
 )
 from footplate.optim.schedules.base_curve import ENDLESS
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
@@ -156,3 +161,45 @@ def test_an_overridden_value_of_a_schedule_is_used() -> None:
     assert schedule.get_last_value() == pytest.approx([0.45, 0.45])  # nine times the first values
     found = LinearLR.build_iter_from_epoch(optimizer, start_factor=0.1, begin=1, end=3, epoch_length=5)
     assert (found.begin, found.end, found.by_epoch) == (5, 15, False)
+
+
+MINIMA: dict[str, dict[str, Any]] = {
+    "PolyLR": {"power": 0.9},
+    "CosineAnnealingLR": {},
+    "CosineRestartLR": {"periods": [4, 6], "restart_weights": [1, 1]},
+    "PolicyLR": {"policy": "poly", "by_epoch": False},
+    "torch": {},
+}
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    kind=st.sampled_from([*MINIMA]),
+    rates=st.lists(st.sampled_from([0.0, 1e-6, 1e-3, 0.01, 0.1, 1.0]), min_size=1, max_size=4),
+    minimum=st.sampled_from([0.0, 1e-7, 1e-3, 0.05, 0.1]),
+)
+def test_group_that_a_minimum_raises_above_its_own_rate_causes_a_warning(
+    kind: str, rates: list[float], minimum: float
+) -> None:
+    """The values of the schedule decide whether there is a warning. They are those of mmcv and MMEngine."""
+    optimizer = SGD([{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates], lr=1.0)
+    cfg: Any = {"type": kind, "by_epoch": False, "eta_min": minimum, **MINIMA[kind]}
+    if kind == "torch":
+        cfg = CosineAnnealingLR(optimizer, T_max=10, eta_min=minimum)
+    elif kind == "PolicyLR":
+        cfg["min_lr"] = cfg.pop("eta_min")
+    with patch.object(named_schedules, "_logger") as logger:
+        built: Any = build_param_schedulers(cfg, optimizer, max_iters=10, counts_epochs=False, epoch_length=5)
+        (schedule,) = built
+        highest = rates
+        optimizer.step()
+        for _ in range(9):
+            schedule.step()
+            highest = [max(pair) for pair in zip(highest, schedule.get_last_value(), strict=True)]
+    raised = sum(high > rate * (1 + 1e-9) for high, rate in zip(highest, rates, strict=True))
+    groups = f"{raised} parameter group{'s' * (raised > 1)}"
+    assert [call.args[0] % call.args[1:] for call in logger.warning.mock_calls] == [
+        f"param_scheduler raises the lr of {groups} from {min(rates):g} to its minimum of {minimum:g}, despite "
+        "multipliers such as lr_mult. Lower the minimum, or set it as a ratio (eta_min_ratio, min_lr_ratio). To freeze "
+        "parameters, use FreezeHook."
+    ] * (raised > 0 and len(set(rates)) > 1)

@@ -96,8 +96,9 @@ def test_missing_parameters_are_named() -> None:
     model = net()
     state = build_optim_wrapper(model, SECTION).state_dict()
     state["param_groups"][0]["param_names"][0] = "renamed"
-    with pytest.raises(CheckpointError, match=r"is missing 1 parameter, such as '0\.weight'"):
+    with pytest.raises(CheckpointError, match=r"is missing 1 parameter, such as '0\.weight'") as caught:
         build_optim_wrapper(model, SECTION).load_state_dict(state)
+    assert caught.value.notes[0] == "Freeze the parameters that were frozen in the saved run."
 
 
 @pytest.mark.parametrize(("kind", "settings"), [("AdamW", {"amsgrad": True}), ("Adafactor", {})])

@@ -339,3 +339,11 @@ def test_unknown_option_of_evaluate_raises() -> None:
     with pytest.raises(ArgumentError, match="'Own.evaluate' does not accept the option 'score_th'") as caught:
         evaluate(score_th=0.25)
     assert (caught.value.key, caught.value.suggestion) == ("score_th", "score_thr")
+
+
+def test_best_checkpoint_of_an_evaluation_by_iterations_is_named_by_the_iteration(tmp_path: Path) -> None:
+    """The epochs have four iterations. mmcv names the file in the unit of the evaluation."""
+    evaluation = {"interval": 3, "by_epoch": False, "metric": "accuracy", "save_best": "accuracy"}
+    Runner.from_cfg(old_config(tmp_path, evaluation=evaluation)).train()
+    names = sorted(path.name for path in tmp_path.glob("*.pth"))
+    assert names == ["best_accuracy_iter_3.pth", "epoch_1.pth", "epoch_2.pth", "epoch_3.pth", "latest.pth"]

@@ -75,6 +75,24 @@ def test_save_best_without_checkpoint_config_saves_only_the_best() -> None:
     assert sections(cfg)["default_hooks"]["checkpoint"] == saved
 
 
+ALONE = {"interval": -1, "save_last": False, "save_best": "auto"}
+
+
+@pytest.mark.parametrize("checkpoint", [None, {"interval": 1}, {"interval": 50, "by_epoch": False}])
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_best_checkpoint_is_named_by_the_unit_of_the_evaluation(
+    checkpoint: dict[str, Any] | None, *, by_epoch: bool
+) -> None:
+    evaluation = {"interval": 4, "by_epoch": by_epoch, "save_best": "auto"}
+    found = sections({**EPOCHS, **DATA, "checkpoint_config": checkpoint, "evaluation": evaluation})
+    regular = found["default_hooks"]["checkpoint"]
+    extra = [hook for hook in found.get("custom_hooks", []) if hook["type"] == "CheckpointHook"]
+    saver = next(hook for hook in [regular, *extra] if "save_best" in hook)
+    assert saver["by_epoch"] is by_epoch
+    is_same = checkpoint is None or checkpoint.get("by_epoch", True) == by_epoch
+    assert extra == ([] if is_same else [{"type": "CheckpointHook", "by_epoch": by_epoch, **ALONE}])
+
+
 def test_images_of_larger_batches_are_padded_as_by_the_scripts_of_mmdetection() -> None:
     def transforms(size: int, scope: str) -> list[str]:
         steps = [{"type": "MultiScaleFlipAug", "transforms": [{"type": "Pad"}, {"type": "ImageToTensor"}]}]
