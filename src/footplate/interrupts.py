@@ -37,9 +37,12 @@ def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
     process = os.getpid()
     numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
+    raised: list[StopSignal] = []
+
     def stop(number: int, frame: FrameType | None) -> None:
         if os.getpid() == process:
-            raise StopSignal(number)
+            raised.append(StopSignal(number))
+            raise raised[-1]
         signal.signal(number, signal.SIG_DFL)  # a forked worker ends silently
         os.kill(os.getpid(), number)
 
@@ -53,6 +56,8 @@ def raising_stop_signals(is_wanted: bool) -> Iterator[None]:
         for number in replaced:
             if signal.getsignal(number) is stop:  # the code in the block may have set another handler
                 signal.signal(number, signal.SIG_DFL)
+        if raised:
+            raise raised[-1]  # again, because the code in the block may have swallowed it
 
 
 @contextlib.contextmanager
