@@ -107,6 +107,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/footplate/cli/test_foreign_runs.py::test_no_escape_sequence_reaches_the_terminal",
         "tests/footplate/test_messages.py::test_commands_print_only_through_streams",
     ),
+    "Runs and `env` record": (
+        "tests/footplate/records/test_environment.py::test_nothing_that_a_repository_configures_is_executed",
+    ),
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from footplate import Runner
+from footplate.optim.by_optimizer import schedules_by_optimizer
 from tests.faults.processes import fork
 from tests.support import loader, settings
 
@@ -73,13 +74,15 @@ def outcome(runner: Runner) -> dict[str, Any]:
     histories = {
         key: history.data[0].tolist() for key, history in runner.message_hub.log_scalars.items() if "time" not in key
     }
+    groups = schedules_by_optimizer(runner.param_schedulers)
     averages = [getattr(hook, "ema_model", None) for hook in runner.hooks]
     return {
         "model": runner.model.state_dict(),
         "optimizer": runner.optim_wrapper.state_dict(),
-        "schedules": [each.state_dict() for each in runner.param_schedulers],
+        "schedules": [each.state_dict() for group in groups.values() for each in group],
         "averages": [each.state_dict() for each in averages if each is not None],
         "histories": histories,
+        "rows": [{key: value for key, value in row.items() if "time" not in key} for row in runner.history],
         "random": (random.getstate()[1], torch.get_rng_state()),
         "hooks": [hook.state_dict() for hook in runner.hooks if type(hook).__module__.startswith("tests.")],
         "position": (runner.iter, runner.epoch),

@@ -3,6 +3,7 @@
 import signal
 
 from tests.faults import (
+    combinations,
     control,
     damage,
     disk,
@@ -95,6 +96,17 @@ _ALL = (
         long=range(150),
         short=range(2),
         planted=own.LEGACY,
+    ),
+    Row(
+        "combinations",
+        "random combinations of optimizers, requests, samplers with content, averages and intervals, stopped or killed "
+        "twice a run, resumed",
+        "bit-equal",
+        interrupting(*own.STOPS, configs=combinations.combinations, count=combinations.COUNT),
+        long=range(200),
+        short=range(3),
+        planted=combinations.PLANTED,
+        controls=range(40),
     ),
     Row(
         "death",

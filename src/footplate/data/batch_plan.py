@@ -5,18 +5,23 @@ A pass can start at any batch and has the same number of batches on every rank.
 
 import copy
 import logging
+import operator
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice, repeat
 from typing import Any, NamedTuple
 
+import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 
 from footplate.data.loader_attributes import is_stateful
 from footplate.data.rng import mix_seed, with_separate_generators
 from footplate.data.samplers import (
+    RANDOM_SAMPLERS,
     DefaultSampler,
     RankSampler,
     can_start_anywhere,
+    content_of,
     generators_of,
     is_custom,
     samplers_of,
@@ -34,6 +39,11 @@ class BatchKey(NamedTuple):
     positions: range
     indices: Sequence[Any]
     is_single: bool = False  # a single sample, not wrapped in a list
+
+
+def _plain(key: BatchKey) -> list[Any]:
+    """Returns the indices of a batch, of which some samplers make tensors or numpy numbers."""
+    return [operator.index(index) if hasattr(index, "__index__") else index for index in key.indices]
 
 
 class BatchPlan:
@@ -74,12 +84,18 @@ class BatchPlan:
         self._rank = get_rank()
         self.world_size = get_world_size()
         self.unpadded_count: int | None = None
+        self._configured: dict[int, dict[str, Any]] = {}  # the contents of torch's random samplers, by their id
         self.update(loader)
         if getattr(self.sampler, "round_up", True) is False:
             self.drop_padding()
-        # For custom samplers: the number of passes begun so far, and the sampler states at the start of the latest one.
+        # For changing samplers: the number of passes begun so far, the samplers' states at the start of the latest one,
+        # and the latest keys that have been drawn in it. Workers draw batches that the run has not used yet.
         self._begun_passes = 0
         self._states: list[Any] | None = None
+        self._drawn: deque[tuple[int, BatchKey]] = deque()
+        self._most_ahead = loader.num_workers * (loader.prefetch_factor or 0) + 1
+        self._is_exhausted = False
+        self._resumed: Mapping[str, Any] = {}  # the state to restore once the next pass has drawn its earlier batches
 
     def update(self, loader: DataLoader[Any]) -> None:
         """Reads the loader's samplers and batch size, which hooks may change between two passes."""
@@ -92,6 +108,9 @@ class BatchPlan:
         self._has_own_batches = batching is loader and self.batch_sampler is not None
         self.samplers = samplers_of(loader)
         self.custom_samplers = [sampler for sampler in self.samplers if is_custom(sampler)]
+        self._changing = [each for each in self.samplers if is_custom(each) or type(each) in RANDOM_SAMPLERS]
+        for sampler in self._changing:
+            self._configured.setdefault(id(sampler), content_of(sampler))
         self._custom_names = ", ".join(type(sampler).__name__ for sampler in self.custom_samplers)
         is_endless = bool(getattr(self.sampler, "endless", False)) and not self.custom_samplers
         self.passes_continue = self.limit is not None and is_endless
@@ -119,12 +138,12 @@ class BatchPlan:
         Args:
             epoch: The index of the pass.
         """
-        if self.custom_samplers:
-            passes = epoch - self._begun_passes
+        if self._changing:
+            passes = epoch - self._begun_passes if self.custom_samplers else 0
             if passes > 0:
                 message = "Restoring %s by replaying earlier passes without reading data (passes: %d)."
                 _logger.info(message, self._custom_names, passes)
-            for earlier in range(self._begun_passes, epoch):
+            for earlier in range(epoch - passes, epoch):
                 set_epoch(self.samplers, earlier)
                 for _ in self.keys(earlier):
                     pass
@@ -132,24 +151,53 @@ class BatchPlan:
             self._states = self._sampler_states()
         set_epoch(self.samplers, epoch)
 
-    def state_dict(self, epoch: int) -> list[Any] | None:
-        """Returns the states that custom samplers had at the start of the pass with index `epoch`.
+    def state_dict(self, epoch: int, batch: int) -> dict[str, Any]:
+        """Returns the state from which the samplers continue with batch `batch` of the pass with index `epoch`.
 
-        Returns None if the samplers are stateless.
+        | key | value |
+        |---|---|
+        | `start` | the samplers' states at the start of the pass, from which a resumed run draws the pass again |
+        | `now` | their present states, which hooks may have changed; they follow the batches in `drawn` |
+        | `drawn` | the indices of the batches that have been drawn, but not used yet |
+        | `is_exhausted` | whether the samplers have ended the pass |
+        | `last` | if a custom sampler is stateless, instead of the others: the indices of the last used batch |
         """
-        return self._states if self._begun_passes > epoch else self._sampler_states()
+        is_stateless = not all(map(is_stateful, self.custom_samplers))
+        if self._begun_passes <= epoch:
+            states = None if is_stateless else self._sampler_states()
+            return {"start": states} if states else {}
+        if is_stateless:
+            return {"last": [_plain(key) for number, key in self._drawn if number == batch - 1]}
+        drawn = [_plain(key) for number, key in self._drawn if number >= batch]
+        states = {"start": self._states, "now": self._sampler_states()}
+        return {**states, "drawn": drawn, "is_exhausted": self._is_exhausted} if any(states.values()) else {}
 
-    def load_state_dict(self, states: Sequence[Mapping[str, Any]], epoch: int) -> None:
-        """Restores custom samplers' states at the start of pass `epoch`. If they do not match, only logs a warning."""
-        if self._sampler_states() is None or len(states) != len(self.custom_samplers):
+    def load_state_dict(self, state: Mapping[str, Any], epoch: int) -> None:
+        """Restores the state that `state_dict` returned. If the samplers do not match it, only logs a warning.
+
+        Restores the samplers to the start of pass `epoch`. As soon as the pass has been drawn up to its position again,
+        `keys` restores them to the rest of the state.
+        """
+        self._resumed = state
+        if self._load_sampler_states(state.get("start")):
+            self._begun_passes = epoch  # otherwise, `begin` replays the earlier passes
+
+    def _load_sampler_states(self, states: Sequence[Any] | None) -> bool:
+        """Restores the states that `_sampler_states` returned. Returns False if there are none, or if they differ."""
+        if not states:
+            return False
+        if len(states) != len(self._changing) or not all(map(is_stateful, self.custom_samplers)):
             _logger.warning(
                 "The sampler differs from the one in the checkpoint. Ignoring the saved "
                 "sampler state. The run is no longer bit-identical to an uninterrupted run."
             )
-            return
-        for sampler, state in zip(self.custom_samplers, states, strict=True):
-            sampler.load_state_dict(copy.deepcopy(state))
-        self._begun_passes = epoch
+            return False
+        for sampler, state in zip(self._changing, states, strict=True):
+            if is_custom(sampler):
+                sampler.load_state_dict(copy.deepcopy(state))
+            elif state is not None:
+                vars(sampler).update(copy.deepcopy(state))
+        return True
 
     def __len__(self) -> int:
         if self.passes_continue and self.limit is not None:
@@ -162,7 +210,7 @@ class BatchPlan:
             length = -(-self.unpadded_count // (self.world_size * self.batch_size))
         return length if self.limit is None else min(length, self.limit)
 
-    def keys(self, epoch: int, start: int = 0) -> Iterator[BatchKey]:
+    def keys(self, epoch: int, start: int = 0, *, is_read: bool = False) -> Iterator[BatchKey]:
         """Yields the key of each batch in a pass. `begin` must have prepared the samplers for this pass.
 
         In the example, rank 1 yields the samples at `range(1, 7, 3)` and then the sample at `range(7, 10, 3)`.
@@ -170,10 +218,14 @@ class BatchPlan:
         Args:
             epoch: The index of the pass.
             start: The index of the first batch.
+            is_read: Whether the batches are read, so that the state of the samplers is that of this pass.
         """
+        batches = self._batches(epoch, start)
+        if is_read and self._changing:
+            batches = self._record(epoch, start)
         # Without repeated samples, the pass must end before the padding that the samplers yield.
         end = len(self) if self.ends_at_length or not self.repeats_samples else self.limit
-        for number, key in enumerate(self._with_own_generators(self._batches(epoch, start), epoch), start):
+        for number, key in enumerate(self._with_own_generators(batches, epoch), start):
             if number == end:
                 if self.custom_samplers and epoch == 0 and self.limit is None:
                     _logger.warning(
@@ -183,6 +235,35 @@ class BatchPlan:
                     )
                 return
             yield key
+
+    def _record(self, epoch: int, start: int) -> Iterator[BatchKey]:
+        """Yields the keys of the batches from `start` on, and records them. Restores the state of a resumed pass."""
+        resumed, self._resumed = self._resumed, {}
+        self._drawn.clear()
+        self._is_exhausted = False
+        last, drawn = resumed.get("last"), resumed.get("drawn", ())
+        repeated = bool(resumed and start)
+        batches = self._batches(epoch, start - repeated)
+        latest = [*map(_plain, islice(batches, repeated))]
+        if last and get_rank() == 0 and latest != last:
+            _logger.warning(
+                "%s draws other samples than before the resume, so the run is no longer bit-identical to an "
+                "uninterrupted run. Give the sampler a state_dict and a load_state_dict.",
+                self._custom_names,
+            )
+        # Also draws what follows the last batch, if the samplers had drawn it.
+        replayed = list(islice(batches, len(drawn) + bool(resumed.get("is_exhausted"))))
+        if self.world_size == 1:  # otherwise, the indices are those of rank 0
+            replayed = [key._replace(indices=indices) for key, indices in zip(replayed, drawn, strict=False)]
+        self._load_sampler_states(resumed.get("now"))
+        self._drawn.extend(enumerate(replayed, start))
+        yield from replayed
+        for number, key in enumerate(batches, start + len(replayed)):
+            self._drawn.append((number, key))
+            while self._drawn[0][0] < number - self._most_ahead:
+                self._drawn.popleft()
+            yield key
+        self._is_exhausted = True
 
     def _with_own_generators(self, batches: Iterator[BatchKey], epoch: int) -> Iterator[BatchKey]:
         """Yields `batches`, whose samplers draw from separate random generators."""
@@ -209,10 +290,21 @@ class BatchPlan:
         return len(range(self._rank, self.unpadded_count or 0, self.world_size))
 
     def _sampler_states(self) -> list[Any] | None:
-        """Returns the states of the custom samplers, or None if there are no such samplers or they are stateless."""
-        if not all(map(is_stateful, self.custom_samplers)):
-            return None
-        return [copy.deepcopy(sampler.state_dict()) for sampler in self.custom_samplers] or None
+        """Returns the states of the samplers that may change, or None if there are none.
+
+        Of torch's random samplers, hooks may change the content. Returns it only if they have, so that a run that
+        resumes with other weights in its config uses these.
+        """
+        states: list[Any] = []
+        for sampler in self._changing if all(map(is_stateful, self.custom_samplers)) else ():
+            if is_custom(sampler):
+                states.append(copy.deepcopy(sampler.state_dict()))
+            else:
+                content = content_of(sampler)
+                pairs = zip(content.values(), self._configured[id(sampler)].values(), strict=True)
+                is_changed = not all(torch.equal(torch.as_tensor(one), torch.as_tensor(two)) for one, two in pairs)
+                states.append(content if is_changed else None)
+        return states if any(state is not None for state in states) else None
 
     def _batches(self, epoch: int, start: int) -> Iterator[BatchKey]:
         """Yields the keys of the batches from `start` on, even beyond the end of the pass."""

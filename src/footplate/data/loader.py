@@ -164,7 +164,7 @@ class SampleLoader(DataLoader[Any]):
         self._epoch = epoch
         self.plan.update(self)
         self.plan.begin(epoch)
-        keys = self.plan.keys(epoch, start)
+        keys = self.plan.keys(epoch, start, is_read=True)
         end_outdated_workers(self)
         if self._iterator is None or not self.persistent_workers:
             self._batch_loader = self._build_batch_loader()

@@ -232,7 +232,7 @@ class DataPosition:
         optional = {
             "dataset": combined_digest(dataset_of(self._loader)),
             "latest_batch": repr(self._latest) if batch and self._latest else None,
-            **self._own_state(pass_index),
+            **self._own_state(pass_index, batch),
         }
         present = {key: state for key, state in optional.items() if state is not None}
         return {"epoch": pass_index, "batch": batch, **self._configured, **present}
@@ -355,14 +355,17 @@ class DataPosition:
         self._expected = None
         return iterator
 
-    def _own_state(self, pass_index: int) -> dict[str, Any]:
+    def _own_state(self, pass_index: int, batch: int) -> dict[str, Any]:
         """Returns the state entries specific to this kind of loader. Missing values are None."""
-        return {} if self._plan is None else {"samplers": self._plan.state_dict(pass_index)}
+        return {} if self._plan is None else {"samplers": self._plan.state_dict(pass_index, batch) or None}
 
     def _load_own_state(self, state: Mapping[str, Any], pass_index: int) -> None:
         """Restores the entries returned by `_own_state`."""
-        if self._plan is not None and "samplers" in state:
-            self._plan.load_state_dict(state["samplers"], pass_index)
+        if self._plan is not None and (samplers := state.get("samplers")):
+            samplers = samplers if isinstance(samplers, Mapping) else {"start": samplers}  # of an earlier version
+            if any(state[key] != value for key, value in self._configured.items()):  # such as another batch size
+                samplers = {key: samplers.get(key) for key in ("start", "now")}
+            self._plan.load_state_dict(samplers, pass_index)
 
     def _settings(self) -> _Settings:
         """Returns the settings that determine which samples a batch contains. Unknown settings are None."""
@@ -454,7 +457,7 @@ class StatefulPosition(DataPosition):
         first = list(islice(iterator, 1))
         return chain(first, iterator) if first else begin(pass_index, 0)
 
-    def _own_state(self, pass_index: int) -> dict[str, Any]:
+    def _own_state(self, pass_index: int, batch: int) -> dict[str, Any]:
         return {"loader": self._stateful.state_dict()}
 
     def _load_own_state(self, state: Mapping[str, Any], pass_index: int) -> None:

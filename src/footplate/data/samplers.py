@@ -1,5 +1,6 @@
 """Samplers whose order depends only on seed and epoch, and support for resuming other samplers."""
 
+import copy
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sized
@@ -282,6 +283,12 @@ def is_custom(sampler: Any) -> bool:
     | all other classes, and those that override only `__iter__` of the first row | no | yes | anything |
     """
     return not can_start_anywhere(sampler) and type(sampler) not in (*RANDOM_SAMPLERS, *_DETERMINISTIC)
+
+
+def content_of(sampler: Any) -> dict[str, Any]:
+    """Returns copies of the weights or indices of one of torch's random samplers, which hooks may change."""
+    names = ("weights", "indices") if type(sampler) in RANDOM_SAMPLERS else ()
+    return {name: copy.deepcopy(vars(sampler)[name]) for name in names if name in vars(sampler)}
 
 
 def generators_of(samplers: Iterable[Any]) -> list[torch.Generator]:

@@ -258,7 +258,7 @@ class CheckpointHook(SavingHook):
                 start_save(runner, self._regular(runner))
             compute_on_main(lambda: self._publish(runner, path))
         if saves_final:
-            loop.ended = loop.units_done == loop.units_total
+            loop.ended = True
             start_save(runner, self._regular(runner))
         elif self.save_last:
             save_on_request(runner)

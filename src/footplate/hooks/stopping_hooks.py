@@ -10,7 +10,7 @@ from typing_extensions import Never
 from footplate.checks import check_count, check_keys, check_number
 from footplate.data import length_of
 from footplate.engine import Hook, Runner
-from footplate.engine.stopping.requests import SECONDS_BETWEEN_EXCHANGES, Stop
+from footplate.engine.stopping.requests import SECONDS_BETWEEN_EXCHANGES
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks.monitored_metrics import MonitoredMetric
@@ -212,8 +212,8 @@ class TimeLimitHook(Hook):
         exchange = SECONDS_BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
         needed = self._iteration + exchange + _MARGIN * (validation + 2 * self._saving)
         local = runner.requests.local
-        if local.stop is not Stop.TIME_LIMIT and self._since + needed >= self._end:
-            local.stop = Stop.TIME_LIMIT
+        if not local.time_limit and self._since + needed >= self._end:
+            local.time_limit = True
             runner.logger.info("Ending training because the time limit is near.")
 
     def after_run(self, runner: Runner) -> None:

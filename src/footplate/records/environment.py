@@ -8,7 +8,9 @@ import platform
 import re
 import subprocess
 import sys
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ except ImportError:  # not available on Windows
     resource = None  # type: ignore[assignment]
 
 _logger = logging.getLogger("footplate.records")
+_SAFE_SETTINGS = ("core.filemode", "core.symlinks", "core.ignorecase", "core.autocrlf", "core.eol")  # of git
 _GIT_TIMEOUT = 5  # seconds, enough to check many files
 _MAX_PATCH = 4 << 20  # bytes
 _PACKAGES = ("footplate", "torch", "numpy", "Pillow", "rich", "fsspec")
@@ -92,9 +95,8 @@ def save_changes(tree: dict[str, Any] | None, path: str) -> None:
     `describe_environment`, as `patch`. Does nothing if there are no changes, or if git fails or takes too long.
     """
     if tree is not None and tree["changed"]:
-        with suppress(OSError, subprocess.SubprocessError):
-            options = "--binary", "--no-color", "--no-relative", "--no-ext-diff", "--no-textconv"
-            patch = _git(tree["folder"], "diff", *options, "HEAD", "--")
+        with suppress(OSError, subprocess.SubprocessError), _safe_repository(tree["folder"]) as git:
+            patch = git("diff", "--binary", "--ignore-submodules=dirty", "HEAD", "--")
             tree["patch"] = hashlib.sha256(patch).hexdigest()[:12]
             if len(patch) <= _MAX_PATCH:
                 commit_bytes(path, patch)
@@ -109,17 +111,19 @@ def _read_git() -> dict[str, Any] | None:
     takes too long.
     """
     try:
-        top, commit, branch = _lines(".", "rev-parse", "--show-toplevel", "HEAD", "--abbrev-ref", "HEAD")
-        changed = _lines(top, "diff", "--name-only", "HEAD", "--")
+        top, commit, branch = _lines(_git(".", "rev-parse", "--show-toplevel", "HEAD", "--abbrev-ref", "HEAD"))
+        with _safe_repository(top) as git:
+            changed = _lines(git("diff", "--name-only", "--ignore-submodules=dirty", "HEAD", "--"))
+            untracked = _untracked(top, git)
     except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: a branch is named HEAD
         return None
-    return {"folder": top, "commit": commit, "branch": branch, "changed": changed, "untracked": _untracked(top)}
+    return {"folder": top, "commit": commit, "branch": branch, "changed": changed, "untracked": untracked}
 
 
-def _untracked(top: str) -> dict[str, str]:
+def _untracked(top: str, git: Callable[..., bytes]) -> dict[str, str]:
     """Returns the beginning of the SHA-256 of each imported module in a repository that git does not track."""
     with suppress(OSError, subprocess.SubprocessError):  # git takes long if there are many other files
-        names = _lines(top, "ls-files", "--others", "--exclude-standard", "*.py")
+        names = _lines(git("ls-files", "--others", "--exclude-standard", "*.py"))
         if names:  # the files of all modules take a while to resolve
             imported = {os.path.realpath(getattr(module, "__file__", None) or "") for module in [*sys.modules.values()]}
             files = {name: Path(top, name) for name in names if str(Path(top, name)) in imported}
@@ -144,12 +148,38 @@ def _hash(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
-def _lines(folder: str, *arguments: str) -> list[str]:
-    return _git(folder, *arguments).decode(errors="replace").splitlines()
+@contextmanager
+def _safe_repository(top: str) -> Iterator[Callable[..., bytes]]:
+    """Yields a function that runs a git command on a repository without executing any program that it configures.
+
+    A repository's config can name programs: filters, monitors, drivers, hooks, and what a remote runs to send missing
+    objects. The function runs git with the index, objects and files of the repository, but in a temporary repository
+    folder with a config of its own. The commands must not inspect the files of submodules, in which git would start
+    another git.
+    """
+    paths = _lines(_git(top, "rev-parse", "HEAD", "--git-path", "index", "--git-path", "objects"))
+    commit, index, objects = paths[0], *(os.path.join(top, path) for path in paths[1:])
+    with tempfile.TemporaryDirectory() as folder:
+        settings = [f"--git-dir={folder}", f"--work-tree={top}", "-c", "core.quotePath=false"]
+        for setting in _lines(_git(top, "config", "--list", "--includes")):
+            if setting.partition("=")[0] in _SAFE_SETTINGS:
+                settings += ["-c", setting]
+        for name in ("objects", "refs"):
+            Path(folder, name).mkdir()
+        Path(folder, "HEAD").write_text(commit)
+        if len(commit) == 64:
+            Path(folder, "config").write_text("[core]\nrepositoryformatversion=1\n[extensions]\nobjectformat=sha256\n")
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        variables |= {"GIT_INDEX_FILE": index, "GIT_OBJECT_DIRECTORY": objects, "GIT_CONFIG_NOSYSTEM": "1"}
+        variables |= {"HOME": folder, "XDG_CONFIG_HOME": folder, "GIT_ATTR_NOSYSTEM": "1"}
+        yield lambda *arguments: _git(top, *settings, *arguments, env=variables)
 
 
-def _git(folder: str, *arguments: str) -> bytes:
-    # Disable core.fsmonitor: a repository's config could set it to any program, which git would run.
-    settings = ["-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "-c", "diff.noprefix=false"]
-    command = ["git", "--no-optional-locks", *settings, *arguments]
-    return subprocess.check_output(command, cwd=folder, stderr=subprocess.DEVNULL, timeout=_GIT_TIMEOUT)
+def _lines(output: bytes) -> list[str]:
+    return output.decode(errors="replace").splitlines()
+
+
+def _git(folder: str, *arguments: str, env: Mapping[str, str] | None = None) -> bytes:
+    """Runs git. In a repository of others, only `rev-parse` and `config --list` are safe; see `_safe_repository`."""
+    command = ["git", "--no-optional-locks", *arguments]
+    return subprocess.check_output(command, cwd=folder, env=env, stderr=subprocess.DEVNULL, timeout=_GIT_TIMEOUT)

@@ -1,10 +1,11 @@
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler, WeightedRandomSampler
 
 from footplate import Hook, Runner
 from tests.support import Points, loader, settings, weights
@@ -100,3 +101,87 @@ def test_epoch_ends_at_the_length_of_the_loader(tmp_path: Path, caplog: pytest.L
     assert (
         caplog.text.count("Longer yields more samples than its length specifies. Each epoch ends after 4 batches.") == 1
     )
+
+
+class Weighted(Sampler[int]):
+    """Draws samples by their weights: all at once or one by one, with or without a state."""
+
+    def __init__(self, one_by_one: bool) -> None:
+        self.weights = torch.ones(16, dtype=torch.float64)
+        self.draws = (1,) * 16 if one_by_one else (16,)
+        self.generator = torch.Generator().manual_seed(3)
+
+    def __len__(self) -> int:
+        return 16
+
+    def __iter__(self) -> Iterator[int]:
+        for number in self.draws:
+            yield from torch.multinomial(self.weights, number, replacement=True, generator=self.generator).tolist()
+
+
+class StatefulWeighted(Weighted):
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights.clone(), "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.weights = state["weights"]
+        self.generator.set_state(state["generator"])
+
+
+def train_with_changes(work_dir: Path, sampler: Any, workers: int, **changes: Any) -> list[list[float]]:
+    """Trains with a hook that changes the weights of the sampler after each iteration."""
+
+    class Changes(Hook):
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            sampler.weights[runner.iter % 16] += 5.0
+            sampler.weights[7 * runner.iter % 16] *= 0.3
+
+    watch = Stop()
+    data = DataLoader(Points(noise=0.0), batch_size=4, sampler=sampler, num_workers=workers)
+    saves = {"checkpoint": {"by_epoch": False, "interval": 1}}
+    cfg = settings(work_dir, train_dataloader=data, default_hooks=saves, preflight=False, **changes)
+    Runner(**{**cfg, "custom_hooks": [Changes(), watch]}).train()
+    return watch.seen
+
+
+@pytest.mark.parametrize(
+    ("make", "workers", "by_epoch"),
+    [
+        (lambda: WeightedRandomSampler([1.0] * 16, 16), 0, True),
+        (lambda: StatefulWeighted(one_by_one=False), 0, True),
+        (lambda: StatefulWeighted(one_by_one=True), 2, True),
+        (lambda: StatefulWeighted(one_by_one=True), 0, False),
+    ],
+)
+def test_what_a_hook_changes_in_a_sampler_is_resumed(
+    tmp_path: Path, make: Callable[[], Any], workers: int, by_epoch: bool
+) -> None:
+    whole = train_with_changes(tmp_path / "whole", make(), workers, by_epoch=by_epoch)
+    for done in (2, 4, 7):
+        saved = str(tmp_path / f"whole/iter_{done}.pth")
+        changes: dict[str, Any] = {"by_epoch": by_epoch, "load_from": saved, "resume": True}
+        assert train_with_changes(tmp_path / str(done), make(), workers, **changes) == whole[done:]
+
+
+def test_configured_weights_replace_those_of_a_run_whose_hooks_change_none(tmp_path: Path) -> None:
+    def data(favourite: int) -> DataLoader[Any]:
+        weights = [float(number == favourite) for number in range(16)]
+        return DataLoader(Points(noise=0.0), batch_size=4, sampler=WeightedRandomSampler(weights, 16))
+
+    first = train(tmp_path / "whole", data(3))
+    saved = str(tmp_path / "whole/epoch_1.pth")
+    found = train(tmp_path / "resumed", data(5), load_from=saved, resume=True)
+    assert len(found) == 8
+    assert first[4:] != found == train(tmp_path / "other", data(5))[4:]
+
+
+def test_sampler_that_draws_other_samples_than_before_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_with_changes(tmp_path / "whole", Weighted(one_by_one=True), 0)
+    changes = {"load_from": str(tmp_path / "whole/iter_7.pth"), "resume": True}
+    train_with_changes(tmp_path / "resumed", Weighted(one_by_one=True), 0, **changes)
+    assert caplog.messages[-1:] == [
+        "Weighted draws other samples than before the resume, so the run is no longer bit-identical to an "
+        "uninterrupted run. Give the sampler a state_dict and a load_state_dict."
+    ]

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
 from footplate import BaseModel, Hook, Runner
-from footplate.engine.stopping.requests import Stop
 from footplate.errors import DataError
 from tests.support import ToyModel, Witness, loader, settings, weights
 
@@ -168,16 +167,16 @@ def test_hook_stops_training(tmp_path: Path, by_epoch: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stop", "request_at", "val_interval", "expected"),
+    ("is_late", "request_at", "val_interval", "expected"),
     [
-        (Stop.NO, 4, 1, [(4, 1), (8, 2), (12, 3)]),  # at the end of an epoch, which is complete before the validation
-        (Stop.TIME_LIMIT, 2, 1, [(2, 0)]),
-        (Stop.NO, 4, 2, [(4, 1), (8, 2), (12, 3)]),
-        (Stop.TIME_LIMIT, 4, 2, [(4, 1)]),
+        (False, 4, 1, [(4, 1), (8, 2), (12, 3)]),  # at the end of an epoch, which is complete before the validation
+        (True, 2, 1, [(2, 0)]),
+        (False, 4, 2, [(4, 1), (8, 2), (12, 3)]),
+        (True, 4, 2, [(4, 1)]),
     ],
 )
 def test_requested_validation_is_not_repeated_on_the_same_weights(
-    tmp_path: Path, stop: Stop, request_at: int, val_interval: int, expected: list[tuple[int, int]]
+    tmp_path: Path, is_late: bool, request_at: int, val_interval: int, expected: list[tuple[int, int]]
 ) -> None:
     validated: list[tuple[int, int]] = []
 
@@ -190,7 +189,7 @@ def test_requested_validation_is_not_repeated_on_the_same_weights(
         def request(runner: Runner) -> None:
             if runner.iter + 1 == request_at:
                 runner.train_loop.validation_requested = True
-                runner.requests.local.stop = stop
+                runner.requests.local.time_limit = is_late
 
         runner.on("after_train_iter", request)
         runner.on("before_val", lambda runner: validated.append((runner.iter, runner.epoch)))
@@ -198,7 +197,7 @@ def test_requested_validation_is_not_repeated_on_the_same_weights(
 
     train()
     assert validated == expected
-    if stop is Stop.NO:
+    if not is_late:
         validated.clear()
         save = tmp_path / "last_checkpoint"
         save.write_text(str(tmp_path / "iter_4.pth"))  # saved when the validation was still outstanding

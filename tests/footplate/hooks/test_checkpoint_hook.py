@@ -10,7 +10,6 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, saver
-from footplate.engine.stopping.requests import Stop
 from footplate.errors import ArgumentError
 from footplate.hooks import CheckpointHook
 from tests.support import Witness, settings
@@ -184,7 +183,7 @@ class StopMidEpoch(Hook):
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         if runner.iter == 5:
-            runner.requests.local.stop = Stop.TIME_LIMIT
+            runner.requests.local.time_limit = True
 
 
 @pytest.mark.parametrize(("hooks", "last"), [([], "epoch_2"), ([StopMidEpoch()], "epoch_1")])

@@ -18,7 +18,6 @@ from footplate.engine.running.process_setup import keep_freed_memory
 from footplate.engine.saving.module_state import plain_tensors
 from footplate.engine.saving.participants import RecordedState
 from footplate.engine.stopping.request_handling import handle_requests, save_after_data_error, start_saves
-from footplate.engine.stopping.requests import Stop
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
 from footplate.evaluation.evaluation_sets import EvaluationSet
@@ -173,7 +172,7 @@ class BaseTrainLoop(BaseLoop):
         self.val_begin = check_count("val_begin", val_begin, least=0)
         self.dynamic_milestones, self.dynamic_intervals = checked_intervals(val_interval, dynamic_intervals)
         self.val_interval = self.dynamic_intervals[0]  # the current one
-        # Whether the final validation and save are complete. Set by `CheckpointHook` and `Runner.train`.
+        # Whether the run has ended, and only its final save may remain. Set by `CheckpointHook` and `Runner.train`.
         self.ended = False
         self._iter = 0
         self._epoch = 0
@@ -232,7 +231,13 @@ class BaseTrainLoop(BaseLoop):
                 self._iter + 1,
             )
             self._failed_in = ""
-        self.runner.requests.exchange()  # a `before_train` hook may have requested a stop
+        requests = self.runner.requests
+        requests.exchange()  # a `before_train` hook may have requested a stop
+        if requests.agreed.stop:
+            _logger.info(
+                "A hook has set stop_training, so training ends early. To train to the end, set "
+                "`runner.train_loop.stop_training = False` in a before_train hook."
+            )
 
     def _begin_epoch(self) -> None:
         """Calls the `before_train_epoch` hooks and sets the model to training mode.
@@ -443,18 +448,22 @@ class BaseTrainLoop(BaseLoop):
         Setting it to True requests a stop on behalf of this rank, and setting it to False withdraws the request.
         Reading it returns the value that all ranks have agreed on.
         """
-        return self.runner.requests.agreed.stop is not Stop.NO
+        agreed = self.runner.requests.agreed
+        return agreed.stop or agreed.time_limit
 
     @stop_training.setter
     def stop_training(self, wanted: bool) -> None:
-        local = self.runner.requests.local
-        if local.stop is not Stop.TIME_LIMIT:
-            local.stop = Stop.REQUESTED if wanted else Stop.NO
+        self.runner.requests.local.stop = wanted
 
     @property
     def out_of_time(self) -> bool:
         """Whether training ends early because of `max_hours`."""
-        return self.runner.requests.agreed.stop is Stop.TIME_LIMIT
+        return self.runner.requests.agreed.time_limit
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether a request to end training has been fulfilled. The time limit may end a run before, within an epoch."""
+        return self.ended and (self.at_start or not self.by_epoch)
 
     @property
     def finished(self) -> bool:
@@ -555,14 +564,16 @@ class BaseTrainLoop(BaseLoop):
         return Progress(self._completed_iter, epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the current iteration and epoch, the data position, and the validation state."""
+        """Returns the current iteration and epoch, the data position, the validation state, and pending requests."""
         iteration, epoch = self.completed
+        agreed = self.runner.requests.agreed
         return {
             "iter": iteration,
             "epoch": epoch,
             "validated_at": self._validated_at,
-            "validation_requested": self.validation_requested or self.runner.requests.agreed.validation,
-            "ended": self.ended,
+            "validation_requested": self.validation_requested or agreed.validation,
+            "stop_requested": (self.runner.requests.local.stop or agreed.stop) and not self.has_stopped,
+            "ended": self.ended and self.units_done == self.units_total,
             "data": self._data_position.state_dict(*self._next_batch()),
         }
 
@@ -586,10 +597,12 @@ class BaseTrainLoop(BaseLoop):
         self._epoch = read_count(state, "epoch")
         self._epoch_starts = {}
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
-        state = {"validated_at": self.units_done, "validation_requested": False, "ended": True, **state}
+        defaults = {"validation_requested": False, "stop_requested": False, "ended": True}
+        state = {"validated_at": self.units_done, **defaults, **state}
         self._validated_at = read_count(state, "validated_at")
         self._validated_iter = None if self.by_epoch else self._validated_at
         self.validation_requested = read_flag(state, "validation_requested")
+        self.stop_training = read_flag(state, "stop_requested")
         self.ended = read_flag(state, "ended")
         iteration = self._iter
         if "data" in state:
@@ -619,6 +632,7 @@ class BaseTrainLoop(BaseLoop):
                 self._iter,
             )
             self._iter = iteration
+        self._decide_current_val_interval()
 
 
 def check_has_batches(loader: Any, purpose: str = "training") -> None:

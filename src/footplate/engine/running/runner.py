@@ -383,7 +383,7 @@ class Runner:
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
         self.optim_wrapper.initialize_count_status(self.model, self.train_loop.iter, self.train_loop.max_iters)
         process_setup.warn_of_nondeterminism(self)
-        self.requests.reset()
+        self.requests.reset(drop_stop=self.train_loop.has_stopped)
         self.call_hook("before_run")
         for part in self.optim_wrapper.parts.values():
             part.keeps_gradients = any(hook.reads_gradients for hook in self.hooks)

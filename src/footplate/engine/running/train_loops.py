@@ -71,7 +71,8 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         self._max_iters = self._max_epochs * len(self.dataloader)
 
     def _train(self) -> None:
-        while self._epoch < self._max_epochs and not self.stop_training:
+        # A run that resumes within an epoch in which a hook has set `stop_training` finishes this epoch, too.
+        while self._epoch < self._max_epochs and not (self.stop_training if self.at_start else self.out_of_time):
             self.run_epoch()
             self._validate_if_due()
 

@@ -45,7 +45,9 @@ def collect(
         state is under `run`. Hooks may then change it in `before_save_checkpoint`: EMAHook, for example, adds
         `ema_state_dict`.
     """
-    if on_all_ranks:  # replaces each rank's own losses with means, so that the saved history is the same on all ranks
+    if on_all_ranks:
+        runner.requests.exchange()  # so that those of all ranks are saved
+        # Replaces each rank's own losses with means, so that the saved history is the same on all ranks.
         average_over_ranks(runner.message_hub.log_scalars)
     run: dict[str, Any] = {"loop": runner.train_loop.state_dict()}
     checkpoint: dict[str, Any] = {

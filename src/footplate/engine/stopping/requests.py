@@ -7,11 +7,14 @@ all ranks. Between iterations, the training loop handles `agreed`:
 |---|---|---|---|---|
 | `signal` | SIGINT, SIGTERM, SIGHUP | saves the run and raises `Interrupted` | `handle_requests` | nothing |
 | `save` | SIGUSR1 | saves the run | `handle_requests` | `handle_requests` |
-| `stop` | `stop_training`, `TimeLimitHook` | ends training early; see `Stop` | the loop | `stop_training = False` |
+| `stop` | `stop_training` | ends training after the current iteration or epoch | the loop | `stop_training = False` |
+| `time_limit` | `TimeLimitHook` | ends training after the current iteration | the loop | nothing |
 | `validation` | `validation_requested` | validates the model | the loop | the next validation run |
 
 Hooks also add the checkpoints to save to `Requests.saves`. They do so on all ranks, so these requests need no exchange.
-`Requests.reset` clears all requests except `validation` at the start of a run.
+
+`stop` and `validation` are saved in checkpoints, because a hook that has made a request does not repeat it in a resumed
+run. docs/reliability.md explains why the others are not saved.
 
 If a worker dies, `handle_requests` saves the run and raises the error, unless `signal` is set. The error is in
 `data_wait.pending` and is not exchanged. Like a stop signal in a single process, it also ends the wait for a batch.
@@ -32,7 +35,6 @@ A stop signal leads to these calls:
       end_run                         raises Interrupted
 """
 
-import enum
 import logging
 import os
 import signal
@@ -79,18 +81,6 @@ class Interrupted(SystemExit):
         return f"stopped by {self.name}"
 
 
-class Stop(enum.IntEnum):
-    """The reason to end training early. If ranks request different values, the highest value wins.
-
-    Iteration-based training ends after the current iteration. Epoch-based training ends after the current epoch, or
-    after the current iteration if the time limit is reached.
-    """
-
-    NO = 0
-    REQUESTED = 1  # set through the training loop's `stop_training`
-    TIME_LIMIT = 2  # set by TimeLimitHook; the loop still validates
-
-
 @dataclass
 class RequestFlags:
     """The requests to handle after the current iteration.
@@ -98,13 +88,15 @@ class RequestFlags:
     Attributes:
         signal: The number of the received signal, or 0.
         save: Whether to save the run.
-        stop: The reason to end training early.
+        stop: Whether a hook has requested to end training after the current iteration or epoch.
+        time_limit: Whether to end training after the current iteration, even within an epoch, and to validate.
         validation: Whether to validate.
     """
 
     signal: int = 0
     save: bool = False
-    stop: Stop = Stop.NO
+    stop: bool = False
+    time_limit: bool = False
     validation: bool = False
 
 
@@ -139,10 +131,14 @@ class Requests:
         self._since = time.monotonic()
         self.reset()
 
-    def reset(self) -> None:
-        """Drops all requests except a request to validate, which may come from a loaded checkpoint."""
+    def reset(self, *, drop_stop: bool = False) -> None:
+        """Drops all requests except those that a checkpoint contains, which may come from one.
+
+        Args:
+            drop_stop: Whether to also drop a request to end training, because it has ended an earlier run.
+        """
         self.is_single_process = get_world_size() == 1
-        self.local = RequestFlags(validation=self.local.validation)
+        self.local = RequestFlags(validation=self.local.validation, stop=self.local.stop and not drop_stop)
         self.agreed = self.local if self.is_single_process else RequestFlags()
         self.saved_after_error = False
         self.saves: list[SaveRequest] = []
@@ -253,12 +249,13 @@ class Requests:
         save = local.save
         if save:  # reset only if it was True when read, because a signal may have set it since
             local.save = False
-        values = [local.signal, save, local.stop, local.validation, -pause]  # the greatest -pause is the shortest pause
+        # The greatest -pause is the shortest pause.
+        values = [local.signal, save, local.stop, local.time_limit, local.validation, -pause]
         local.validation = False
         requests = torch.tensor(values, dtype=torch.int64, device=self._device)
         dist.all_reduce(requests, dist.ReduceOp.MAX)
-        number, save, stop, validation, negative_pause = requests.tolist()
-        agreed.stop = Stop(stop)
+        number, save, stop, time_limit, validation, negative_pause = requests.tolist()
+        agreed.stop, agreed.time_limit = bool(stop), bool(time_limit)
         if validation:
             agreed.validation = True
         if number and not agreed.signal:

@@ -332,9 +332,10 @@ class OptimWrapper(Accumulation):
         if not are_spent and any(gradient is not None for gradient in gradients):
             state["accumulated_gradients"] = gradients
             state["accumulative_counts"] = self._accumulative_counts
-            state["called_zero_grad"] = self._called_zero_grad
             if self._weights and (weights := self._weights.state()):
                 state["accumulated_weight"] = weights
+        if self._called_zero_grad:  # even if another optimizer's loss sets gradients only after the save
+            state["called_zero_grad"] = True
         if self._accumulative_counts > 1:
             state["loss_counts"] = self._inner_count, self._losses_per_iteration, self._further_losses
         state["optimizer_type"] = type(self.optimizer).__name__
