@@ -178,6 +178,12 @@ def test_images_become_planes_and_the_rest_a_sample(name: str) -> None:
     assert "more" not in sample
 
 
+@pytest.mark.parametrize("truth", [{"gt_label": 0.5}, {"gt_label": "cat"}, {"gt_score": [[1.0]]}])
+def test_an_unusable_label_is_reported_with_its_image(truth: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="the label of 'a.png' cannot be used: "):  # which on_error='skip' covers
+        TRANSFORMS.build({"type": "PackInputs"})({"img": np.zeros((2, 4, 3), np.uint8), "img_path": "a.png", **truth})
+
+
 def batch(labels: list[Any]) -> dict[str, Any]:
     inputs = [torch.full((1, 4, 4), 10 * number, dtype=torch.uint8) for number in range(len(labels))]
     return {"inputs": inputs, "data_samples": [ClsDataSample().set_gt_label(label) for label in labels]}
