@@ -32,9 +32,9 @@ def find_images(folder: str, suffixes: tuple[str, ...], subfolders: Collection[s
     findings = Findings(folder)
 
     def walk(name: str, parents: tuple[str, ...]) -> Iterator[str]:
-        """Yields the images in a subfolder. `parents` are the real paths of the folders that contain it."""
+        """Yields the images in a subfolder. `parents` are the folders that contain it."""
         place = join(folder, name) if name else folder
-        here = (*parents, os.path.realpath(place))
+        here = (*parents, place)
         for entry in list_folder(place):
             path = f"{name}/{entry}" if name else entry
             if has_suffix(entry, suffixes):
@@ -43,8 +43,7 @@ def find_images(folder: str, suffixes: tuple[str, ...], subfolders: Collection[s
                 else:
                     findings.warn("images that are in no class folder are left out", path)
             elif is_folder(join(folder, path)):
-                real = os.path.join(os.path.realpath(join(folder, path)), "")
-                if any(os.path.join(parent, "").startswith(real) for parent in here):
+                if contains_one_of(here, join(folder, path)):
                     findings.warn("links to a folder that contains them are left out", path)
                 elif name or subfolders is None or entry in subfolders:
                     yield from walk(path, here)
@@ -56,6 +55,12 @@ def find_images(folder: str, suffixes: tuple[str, ...], subfolders: Collection[s
     paths = list(walk("", ()))
     findings.report()
     return paths
+
+
+def contains_one_of(folders: Iterable[str], folder: str) -> bool:
+    """Checks whether a folder, after links are resolved, is or contains one of the `folders`."""
+    real, *others = (os.path.join(os.path.realpath(path), "") for path in (folder, *folders))
+    return any(other.startswith(real) for other in others)
 
 
 def check_images(images: Collection[object], ann_file: str, folder: str, suffixes: Iterable[str]) -> None:

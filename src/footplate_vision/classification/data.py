@@ -19,7 +19,15 @@ from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
 from footplate_vision.classification.batch_augment import RandomBatchAugment
 from footplate_vision.classification.class_folders import match_folders, warn_about_order
-from footplate_vision.image_files import IMAGE_SUFFIXES, check_images, find_images, has_suffix, is_folder, list_folder
+from footplate_vision.image_files import (
+    IMAGE_SUFFIXES,
+    check_images,
+    contains_one_of,
+    find_images,
+    has_suffix,
+    is_folder,
+    list_folder,
+)
 from footplate_vision.task_base import META_KEYS, PackSamples, check_classes, image_name, to_labels
 
 
@@ -110,6 +118,7 @@ class CustomDataset(BaseDataset):
         """Maps folder names to labels, and sets the classes in the metainfo."""
         names = [name for name in list_folder(folder) if not has_suffix(name, self.extensions)]
         folders = [name for name in names if is_folder(join(folder, name))]
+        folders = [name for name in folders if not contains_one_of([folder], join(folder, name))]
         if not folders:
             notes = ["Sort the images into one folder per class, or set ann_file or with_label=False."]
             raise DataError(f"there are no class folders in '{folder}'", key="data_prefix", notes=notes)

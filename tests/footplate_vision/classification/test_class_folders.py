@@ -64,7 +64,7 @@ def check_folders(root: Path, seed: int, caplog: Any) -> None:
         others += left_out
     links = []
     for _ in range(int(rng.integers(3))):
-        link = root / str(rng.choice(list(folders))) / f"link{len(links)}"
+        link = root / str(rng.choice(["", *folders])) / f"link{len(links)}"
         link.symlink_to(rng.choice((str(root), str(link.parent), "..", ".")))
         links.append(link)
     if rng.random() < 0.3:
@@ -80,6 +80,7 @@ def check_folders(root: Path, seed: int, caplog: Any) -> None:
         assert kind in ("ambiguous", "unequal", "renamed") or is_empty or len(folders) < len(classes), (kind, error)
         return
     assert kind != "unequal"
+    assert kind != "no classes" or found.metainfo["classes"] == tuple(sorted(folders))
     records = [found.get_data_info(index) for index in range(len(found))]
     text = "\n".join(record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING)
     labels = {Path(record["img_path"]): found.metainfo["classes"][record["gt_label"]] for record in records}
