@@ -2,7 +2,7 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -13,17 +13,14 @@ from torch import Tensor, nn
 
 from footplate.checks import check_choice
 from footplate.data import BaseTransform
-from footplate.data.annotations import explain_read_errors
 from footplate.data.data_element import BaseDataElement
 from footplate.error_context import at_key, with_defaults
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
-from footplate.storage import join, list_dir
 
 _logger = logging.getLogger("footplate.vision")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 META_KEYS = (
     "sample_idx",
     "img_id",
@@ -260,52 +257,3 @@ def to_labels(value: Any) -> Tensor:
     if labels.dim() > 1 or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ArgumentError("labels must be an integer or a list of integers", found=value)
     return labels.reshape(-1).long()
-
-
-def check_images(images: Collection[Any], ann_file: str, folder: str, suffixes: Iterable[str]) -> None:
-    """Raises a DataError if `images` is empty. The message names `ann_file` if it is set, otherwise `folder`."""
-    if not images:
-        if ann_file:
-            raise DataError(f"the file '{ann_file}' lists no images", key="ann_file")
-        notes = [f"Image files must end in {', '.join(suffixes)}."]
-        raise DataError(f"there are no images in '{folder}'", key="data_prefix", notes=notes)
-
-
-def find_files(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    """Yields the paths of all files in a folder and its subfolders that end with one of the suffixes.
-
-    The paths are relative to the folder.
-
-    Raises:
-        DataError: The folder does not exist or cannot be read.
-    """
-    for name in list_folder(folder):
-        if has_suffix(name, suffixes):
-            yield name
-        elif is_folder(join(folder, name)):
-            yield from (f"{name}/{path}" for path in find_files(join(folder, name), suffixes))
-
-
-def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
-    """Checks whether a name ends with one of the suffixes. A lowercase suffix also matches its uppercase form."""
-    return name.endswith(suffixes) or name.lower().endswith(suffixes)
-
-
-def list_folder(folder: str) -> list[str]:
-    """Returns the names in a folder, sorted and without hidden files.
-
-    Raises a DataError if the folder cannot be read.
-    """
-    with at_key("data_prefix"), explain_read_errors("folder", folder):
-        return [name for name in list_dir(folder) if not name.startswith(".")]
-
-
-def is_folder(path: str) -> bool:
-    """Checks whether a path is a folder that can be listed.
-
-    Returns False for a file, even if the storage lists it as a folder that contains only itself.
-    """
-    try:
-        return list_dir(path) != [path.rpartition("/")[2]]
-    except OSError:
-        return False

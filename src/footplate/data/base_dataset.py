@@ -150,6 +150,11 @@ class BaseDataset(Dataset[Any]):
         """The number of distinct unreadable samples that have been skipped across all workers."""
         return 0 if self._skipped is None else int(self._skipped.sum())
 
+    @property
+    def skips_errors(self) -> bool:
+        """Whether unreadable samples are skipped, rather than being errors."""
+        return self._skipped is not None and not self.test_mode
+
     def full_init(self) -> None:
         """Reads the annotation file, filters the records and stores them. Later calls have no effect."""
         if self._fully_initialized:
@@ -290,12 +295,13 @@ class BaseDataset(Dataset[Any]):
         except (StorageError, ConnectionError):  # the samples themselves may be fine
             raise
         except (DataError, OSError) as error:
-            if self._skipped is None or self.test_mode:
+            if self._skipped is None or self.test_mode:  # not `skips_errors`, for the type checker
                 raise
             errors.append(error)
             flag = idx % _MAX_FLAGS
             if not self._skipped[flag]:  # otherwise, a warning was logged in an earlier epoch
                 self._skipped[flag] = True
+                _warn_about_skipped(idx, error)
                 skipped = self.skipped
                 if skipped > max(_MIN_UNREADABLE, _MAX_UNREADABLE * len(self)):
                     raise UnusableDatasetError(
@@ -303,9 +309,21 @@ class BaseDataset(Dataset[Any]):
                         f"many to skip. The last one: {error}",
                         notes=["Repair the samples. on_error='skip' is meant for a few."],
                     ) from error
-                reason = getattr(error, "message", error)
-                _logger.warning("Skipping sample %d (%d skipped so far): %s", idx, skipped, reason)
             return None
+
+    def repeat_skip_warnings(self) -> None:
+        """Logs in this process the warnings about the samples that workers have skipped."""
+        for idx in () if self._skipped is None else self._skipped.nonzero().flatten().tolist():
+            try:
+                self.prepare_data(idx)
+            except (DataError, OSError) as error:
+                _warn_about_skipped(idx, error)
+            else:
+                _warn_about_skipped(idx, "it could not be read at the first attempt")
+
+
+def _warn_about_skipped(idx: int, error: object) -> None:
+    _logger.warning("Skipping sample %d: %s", idx, getattr(error, "message", error))
 
 
 def _shared_flags() -> Tensor:

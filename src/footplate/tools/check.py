@@ -13,7 +13,7 @@ import torch.distributed as dist
 from footplate import storage
 from footplate.config import Config
 from footplate.data import BaseDataset, dataset_of, length_of
-from footplate.data.dataset_wrappers import count_skipped, innermost_datasets
+from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import broadcast_object, gather_objects, get_world_size, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner
@@ -98,11 +98,9 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                 with _shared_folder(plan) as folder:
                     runner, largest, measured = _try(plan.cfg, folder)
                     _warn_about_labels(largest)
-                    skipped = count_skipped(dataset_of(runner.train_dataloader))
-                    if skipped:
-                        _logger.warning(
-                            "At least %s would be skipped.", pluralize(skipped, "unreadable training sample")
-                        )
+                    for dataset in innermost_datasets(dataset_of(runner.train_dataloader)):
+                        if isinstance(dataset, BaseDataset):
+                            dataset.repeat_skip_warnings()
                     hooks, epoch_length = runner.hooks, length_of(runner.train_dataloader)
                     loops = loops_as_data(plan, hooks=hooks, length_of_epoch=epoch_length)
                     lines = _describe_trial(runner, largest, measured, loops)

@@ -1,6 +1,5 @@
 """Defines the dataset, the data sample, the packing transform and the data preprocessor for image classification."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,26 +14,21 @@ from footplate.data.data_element import BaseDataElement
 from footplate.data.label_warnings import warn_about_missing_classes
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
-from footplate.messages import list_names, pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
 from footplate_vision.classification.batch_augment import RandomBatchAugment
-from footplate_vision.task_base import (
+from footplate_vision.classification.class_folders import match_folders, warn_about_order
+from footplate_vision.image_files import (
     IMAGE_SUFFIXES,
-    META_KEYS,
-    PackSamples,
-    check_classes,
     check_images,
-    find_files,
+    contains_one_of,
+    find_images,
     has_suffix,
-    image_name,
     is_folder,
     list_folder,
-    to_labels,
 )
-
-_logger = logging.getLogger("footplate.vision")
+from footplate_vision.task_base import META_KEYS, PackSamples, check_classes, image_name, to_labels
 
 
 @DATASETS.register_module()
@@ -53,8 +47,8 @@ class CustomDataset(BaseDataset):
             contain only paths; without `ann_file`, all images in the folder and its subfolders are used.
         extensions: The file extensions of images, case-insensitive.
         metainfo: A dict with `classes`, a list of names or the path of a text file with names. Folders and classes are
-            matched by name if all folders are classes, or all classes have a folder (other folders are ignored with a
-            warning). Otherwise, they are matched by order.
+            matched by name, regardless of case, spaces, "_" and "-", if all folders are classes, or all classes have a
+            folder (other folders are ignored with a warning). Otherwise, they are matched by order, with a warning.
         classes: An alternative to `metainfo["classes"]`, which it overrides.
         settings: Arguments for `BaseDataset`, such as `pipeline`, `indices`, `test_mode`, `lazy_init` and `on_error`.
 
@@ -96,17 +90,17 @@ class CustomDataset(BaseDataset):
                 lines = read_lines(self.ann_file)
                 records = [self._record(folder, line, number) for number, line in enumerate(lines, 1) if line.strip()]
         elif not self.with_label:
-            records = [{"img_path": join(folder, path)} for path in find_files(folder, self.extensions)]
+            records = [{"img_path": join(folder, path)} for path in find_images(folder, self.extensions)]
         else:
+            labels = self._labels(folder)
             records = [
-                {"img_path": join(folder, name, path), "gt_label": label}
-                for name, label in self._labels(folder).items()
-                for path in find_files(join(folder, name), self.extensions)
+                {"img_path": join(folder, path), "gt_label": labels[path.partition("/")[0]]}
+                for path in find_images(folder, self.extensions, labels)
             ]
         check_images(records, self.ann_file, folder, self.extensions)
         if self.with_label:
-            labels = {record["gt_label"] for record in records}
-            warn_about_missing_classes(self._metainfo.get("classes"), labels, self.ann_file or folder)
+            present = {record["gt_label"] for record in records}
+            warn_about_missing_classes(self._metainfo.get("classes"), present, self.ann_file or folder)
         return records
 
     def _record(self, folder: str, line: str, number: int) -> dict[str, Any]:
@@ -124,30 +118,16 @@ class CustomDataset(BaseDataset):
         """Maps folder names to labels, and sets the classes in the metainfo."""
         names = [name for name in list_folder(folder) if not has_suffix(name, self.extensions)]
         folders = [name for name in names if is_folder(join(folder, name))]
+        folders = [name for name in folders if not contains_one_of([folder], join(folder, name))]
         if not folders:
             notes = ["Sort the images into one folder per class, or set ann_file or with_label=False."]
             raise DataError(f"there are no class folders in '{folder}'", key="data_prefix", notes=notes)
         self.classes_are_folders = not self._metainfo.get("classes")
-        classes = self._metainfo["classes"] = tuple(self._metainfo.get("classes") or folders)
-        if set(folders) <= set(classes) or set(classes) <= set(folders):
-            if ignored := [name for name in folders if name not in classes]:
-                _logger.warning("Ignoring folders in '%s' that are not classes: %s", folder, ", ".join(ignored))
-            return {name: classes.index(name) for name in folders if name in classes}
-        moved = [a for a, b in zip(folders, classes, strict=False) if a != b and (a in classes or b in folders)]
-        if len(classes) != len(folders) or moved:
-            numbers = f"{pluralize(len(classes), 'name')}, {pluralize(len(folders), 'folder')}"
-            raise DataError(
-                f"the class names do not match the folders in '{folder}': {numbers}",
-                key="metainfo.classes",
-                found=list(classes),
-                notes=[
-                    f"The folders are {list_names(folders, 20)}.",
-                    "Name all classes after their folders, or list them in the order of the folders.",
-                ],
-            )
-        pairs = [f"{name} is '{class_name}'" for name, class_name in zip(folders, classes, strict=True)]
-        _logger.info("Folders of '%s' as classes, in order: %s", folder, list_names(pairs, 20))
-        return {name: label for label, name in enumerate(folders)}
+        if self.classes_are_folders:
+            self._metainfo["classes"] = tuple(folders)
+            if all(name.isdecimal() for name in folders):
+                warn_about_order(folders, [f"label {label}" for label in range(len(folders))], folder)
+        return match_folders(folders, self._metainfo["classes"], folder)
 
 
 Labels = int | Sequence[int] | Tensor | NDArray[Any]
@@ -238,10 +218,13 @@ class PackInputs(PackSamples):
 
     def annotate(self, sample: ClsDataSample, results: Mapping[str, Any]) -> None:
         """Adds the labels to a sample."""
-        if "gt_label" in results:
-            sample.set_gt_label(results["gt_label"])
-        if "gt_score" in results:
-            sample.set_gt_score(results["gt_score"])
+        try:
+            if "gt_label" in results:
+                sample.set_gt_label(results["gt_label"])
+            if "gt_score" in results:
+                sample.set_gt_score(results["gt_score"])
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"the label of {image_name(results)} cannot be used: {error}") from error
 
 
 @MODELS.register_module()

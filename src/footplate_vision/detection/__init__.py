@@ -5,6 +5,7 @@ from footplate_vision.detection.detector import TransformersDetector
 from footplate_vision.detection.metric import CocoMetric
 from footplate_vision.detection.small_detector import SmallDetector
 from footplate_vision.detection.visualizer import DetLocalVisualizer, DetVisualizationHook
+from footplate_vision.detection.yolo import YoloDataset
 
 __all__ = [
     "CocoDataset",
@@ -16,4 +17,5 @@ __all__ = [
     "PackDetInputs",
     "SmallDetector",
     "TransformersDetector",
+    "YoloDataset",
 ]

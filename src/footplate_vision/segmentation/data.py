@@ -23,19 +23,9 @@ from footplate.messages import list_names, pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
+from footplate_vision.image_files import IMAGE_SUFFIXES, check_images, find_images, has_suffix
 from footplate_vision.structures import PixelData
-from footplate_vision.task_base import (
-    IMAGE_SUFFIXES,
-    META_KEYS,
-    PackSamples,
-    check_classes,
-    check_images,
-    data_field,
-    find_files,
-    has_suffix,
-    image_name,
-    pad_to,
-)
+from footplate_vision.task_base import META_KEYS, PackSamples, check_classes, data_field, image_name, pad_to
 
 _logger = logging.getLogger("footplate.vision")
 _INSPECTED = 16  # label maps
@@ -101,12 +91,12 @@ class BaseSegDataset(BaseDataset):
                 lines = [line.strip() for line in read_lines(self.ann_file) if line.strip()]
             names = [line if has_suffix(line, suffixes) else line + suffixes[0] for line in lines]
         else:
-            names = list(find_files(folder, suffixes))
+            names = find_images(folder, suffixes)
         check_images(names, self.ann_file, folder, suffixes)
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
         truth = self.data_prefix["seg_map_path"]
-        files = list(find_files(truth, (self.seg_map_suffix, *IMAGE_SUFFIXES)))
+        files = find_images(truth, (self.seg_map_suffix, *IMAGE_SUFFIXES))
         length = len(self.seg_map_suffix)
         known = {file[:-length]: file for file in files if has_suffix(file, (self.seg_map_suffix,))}
         label_maps = {}
@@ -116,17 +106,24 @@ class BaseSegDataset(BaseDataset):
         if truth == folder:  # a label map is not an image
             of_others = {label_map for name, label_map in label_maps.items() if label_map != name}
             label_maps = {name: label_map for name, label_map in label_maps.items() if name not in of_others}
-        if missing := set(label_maps.values()).difference(known.values()):
-            first = min(missing)
-            files.sort(key=lambda file: not file.startswith(first[:-length]))  # first the likely label maps
-            raise DataError(
-                f"there is no label map in '{truth}' for {len(missing)} of {pluralize(len(label_maps), 'image')}",
-                key="data_prefix.seg_map_path",
-                notes=[
-                    f"The first missing file is '{first}'. The folder contains {list_names(files, 3) or 'no images'}.",
-                    "Set seg_map_suffix to the end of the file names, or list the images with label maps in ann_file.",
-                ],
-            )
+        present = set(known.values())
+        if missing := [label_map for label_map in label_maps.values() if label_map not in present]:
+            amount = f"{len(missing)} of {pluralize(len(label_maps), 'image')}"
+            problem = f"there is no label map in '{truth}' for {amount}: {list_names(missing, 3)}"
+            are_few = 2 * len(missing) <= len(label_maps)
+            if not (are_few and self.skips_errors):
+                advice = (
+                    "Add the missing files, list the other images in ann_file, or set on_error='skip' for training."
+                )
+                if not are_few:
+                    files.sort(
+                        key=lambda file: not file.startswith(missing[0][:-length])
+                    )  # first the likely label maps
+                    advice = "Set seg_map_suffix to the end of the file names, or list images in ann_file."
+                contents = f"The folder contains {list_names(files, 3) or 'no images'}."
+                raise DataError(problem, key="data_prefix.seg_map_path", notes=[contents, advice])
+            _logger.warning("Skipping images: %s.", problem)
+            label_maps = {name: label_map for name, label_map in label_maps.items() if label_map in present}
         return [
             {"img_path": join(folder, name), "seg_map_path": join(truth, label_map)}
             for name, label_map in label_maps.items()

@@ -66,6 +66,42 @@ def test_classes_may_be_named(folder: Path, classes: list[str], labels: list[int
         assert list(found.metainfo["classes"]) == classes
 
 
+def test_folders_matched_by_order_are_listed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = folder / "pictures"
+    dataset(data_prefix=str(place), classes=["Tasche", "Mantel", "Schuh"])
+    assert caplog.messages == [
+        f"The names of folders and classes differ, so the folders in '{place}' are classes in their order: "
+        "'bag' is 'Tasche', 'coat' is 'Mantel', 'shoe' is 'Schuh'."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "pairs"),
+    [
+        (["1", "2", "10"], ["a", "b", "c"], "b is '10' instead of '2', c is '2' instead of '10'"),
+        (["c1", "c2", "c10"], ["a", "b", "c"], "b is 'c10' instead of 'c2', c is 'c2' instead of 'c10'"),
+        (["1", "2", "10"], None, "label 1 is '10' instead of '2', label 2 is '2' instead of '10'"),
+        (["c1", "c2", "c10"], None, ""),  # the names of the folders are those of the classes
+        (["1", "2", "10"], [1, 2, 10], ""),
+        (["01", "02", "10"], ["a", "b", "c"], ""),
+    ],
+)
+def test_folders_with_numbers_keep_the_order_of_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: list[str], classes: Any, pairs: str
+) -> None:
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").touch()
+    found = dataset(data_prefix=str(tmp_path), classes=classes)
+    records = map(found.get_data_info, range(3))
+    labels = {Path(record["img_path"]).parent.name: record["gt_label"] for record in records}
+    are_classes = classes == [1, 2, 10]
+    assert labels == {name: label for label, name in enumerate(names if are_classes else sorted(names))}
+    advice = "To choose another order, list the names of the folders in `classes`."
+    numeric = f"The folders in '{tmp_path}' are sorted as text, not as numbers: {pairs}. {advice}"
+    assert caplog.messages[1 if classes and not are_classes else 0 :] == ([numeric] if pairs else [])
+
+
 def test_a_list_names_images_and_labels(folder: Path) -> None:
     found = dataset(data_root=str(folder), data_prefix="pictures", ann_file="list.txt", classes=["a", "b", "c"])
     assert read(found, folder) == [("shoe/4.png", 2), ("bag/1.png", 0)]
@@ -140,6 +176,12 @@ def test_images_become_planes_and_the_rest_a_sample(name: str) -> None:
     assert sample.gt_label.tolist() == [4]
     assert (sample.img_path, sample.img_shape, sample.weight) == ("a.png", (2, 4), 7)
     assert "more" not in sample
+
+
+@pytest.mark.parametrize("truth", [{"gt_label": 0.5}, {"gt_label": "cat"}, {"gt_score": [[1.0]]}])
+def test_an_unusable_label_is_reported_with_its_image(truth: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="the label of 'a.png' cannot be used: "):  # which on_error='skip' covers
+        TRANSFORMS.build({"type": "PackInputs"})({"img": np.zeros((2, 4, 3), np.uint8), "img_path": "a.png", **truth})
 
 
 def batch(labels: list[Any]) -> dict[str, Any]:

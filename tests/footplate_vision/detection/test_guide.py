@@ -1,6 +1,7 @@
 """The guide `docs/tasks/detection.md` is correct: its configs train on a COCO file."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from footplate.config import Config
+from footplate.registry import DATASETS
 from tests.footplate_vision.guides import TWO_EPOCHS, trained, write_configs
 
 SHORT = [
@@ -40,13 +43,47 @@ def write_data(folder: Path) -> None:
         path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
 
-@pytest.mark.parametrize("name", ["my-boxes.py", "my-detr.py"])
+def add_yolo(folder: Path) -> None:
+    """Adds a copy of the images, with YOLO labels; the last image has none."""
+    for split in ("train", "val"):
+        shutil.copytree(folder / split, folder / "images" / split)
+        content = json.loads((folder / f"annotations/{split}.json").read_text())
+        lines: dict[int, list[str]] = {}
+        for each in content["annotations"][:-2]:
+            (x, y, width, height), image = each["bbox"], content["images"][each["image_id"] - 1]
+            center = (x + width / 2) / image["width"], (y + height / 2) / image["height"]
+            sides = width / image["width"], height / image["height"]
+            label = {8: 0, 3: 1}[each["category_id"]]
+            lines.setdefault(image["id"], []).append(" ".join(map(str, (label, *center, *sides))))
+        (folder / "labels" / split).mkdir(parents=True)
+        for number, text in lines.items():
+            (folder / f"labels/{split}/{number}.txt").write_text("\n".join(text))
+
+
+def test_yolo_labels_are_those_of_the_coco_file(current_folder: Path) -> None:
+    write_data(current_folder / "data")
+    add_yolo(current_folder / "data")
+    write_configs("detection", current_folder)
+    sections = [Config.fromfile(name)["val_dataloader"]["dataset"] for name in ("my-boxes.py", "my-yolo.py")]
+    coco, yolo = ([dataset.get_data_info(at) for at in range(4)] for dataset in map(DATASETS.build, sections))
+    for expected, found in zip(coco[:3], yolo[:3], strict=True):
+        boxes, labels = (
+            [[each[key] for each in record["instances"]] for record in (expected, found)]
+            for key in ("bbox", "bbox_label")
+        )
+        np.testing.assert_allclose(*boxes, atol=1e-9)
+        assert labels[0] == labels[1]
+    assert yolo[3]["instances"] == []
+
+
+@pytest.mark.parametrize("name", ["my-boxes.py", "my-detr.py", "my-yolo.py"])
 @pytest.mark.filterwarnings("default:::transformers")
 def test_config_of_the_guide_trains(current_folder: Path, name: str) -> None:
     write_data(current_folder / "data")
+    add_yolo(current_folder / "data")
     write_configs("detection", current_folder)
     runner = trained(name, SHORT)
-    assert len(runner.train_dataloader.dataset) == 4
+    assert len(runner.train_dataloader.dataset) == (3 if name == "my-yolo.py" else 4)
     loop: Any = runner.val_loop
     assert {"coco/bbox_mAP", "coco/bolt_precision", "coco/nut_precision"} <= loop.metrics.keys()
     assert loop.metrics["coco/bbox_mAP"] >= 0

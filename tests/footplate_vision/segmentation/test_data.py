@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -105,6 +106,32 @@ def test_a_label_out_of_range_is_reported(root: Path) -> None:
 def test_data_that_does_not_fit_is_reported(root: Path, settings: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         made(root, **settings)
+
+
+@pytest.mark.parametrize(
+    ("missing", "settings", "advice"),
+    [
+        (1, {}, "Add the missing files, list the other images in ann_file, or set on_error='skip' for training."),
+        (2, {}, "Set seg_map_suffix to the end of the file names, or list images in ann_file."),
+        (1, {"on_error": "skip", "test_mode": True}, "Add the missing files, list the other images"),
+        (2, {"on_error": "skip"}, "Set seg_map_suffix"),
+        (1, {"on_error": "skip"}, None),
+    ],
+)
+def test_missing_label_maps_are_named(
+    root: Path, caplog: pytest.LogCaptureFixture, missing: int, settings: Any, advice: str | None
+) -> None:
+    names = ["a.png", "b.png"][:missing]
+    for name in names:
+        (root / "masks" / name).unlink()
+    problem = f"there is no label map in '{root}/masks' for {missing} of 3 images: {', '.join(names)}"
+    if advice is None:
+        assert labels(made(root, **settings)) == [1, 2]
+        assert caplog.messages == [f"Skipping images: {problem}."]
+        return
+    with pytest.raises(DataError, match=re.escape(problem)) as caught:
+        made(root, **settings)
+    assert advice in caught.value.notes[1]
 
 
 @pytest.mark.parametrize(

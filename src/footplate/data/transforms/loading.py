@@ -4,7 +4,9 @@ import functools
 import io
 import logging
 import os
-from typing import Any, Literal, get_args
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,8 @@ from footplate.checks import check_choice, check_count
 from footplate.data.annotations import read_record_file
 from footplate.data.coco_masks import decode_mask
 from footplate.data.transforms.pipeline import BaseTransform, Sample, set_image
-from footplate.errors import DataError
+from footplate.errors import DataError, FootplateError
+from footplate.messages import describe_exception
 from footplate.registry import TRANSFORMS
 
 _logger = logging.getLogger("footplate.data")
@@ -29,7 +32,44 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _PIXEL_ANNOTATIONS = ("instances", "ann_info", "seg_map_path", "gt_bboxes", "gt_masks", "gt_keypoints", "gt_seg_map")
 _WHITE = (1 << 16) - 1  # the largest value of 16 bits
 _DARK = 1 << 12  # a file with 12-bit values contains only smaller ones
-_DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # raised by Pillow
+if Image.MAX_IMAGE_PIXELS == 1024**3 // 12:  # Pillow's default, so the user has not chosen a limit
+    Image.MAX_IMAGE_PIXELS = 1 << 29  # Pillow refuses twice as many pixels; OpenCV refuses more than 2**30, too
+
+
+@contextmanager
+def open_image(file: IO[bytes], name: str) -> Iterator[Image.Image]:
+    """Opens an image file for the block, which may decode it.
+
+    Args:
+        file: The open file.
+        name: The kind and path of the file in errors, such as "image 'a.png'".
+
+    Raises:
+        DataError: The file cannot be decoded.
+    """
+    try:
+        with Image.open(file) as image:
+            yield image
+    except FootplateError:
+        raise
+    except Exception as error:  # damaged files can make Pillow raise any exception
+        reason = str(error) if isinstance(error, OSError) else describe_exception(error)
+        if isinstance(error, UnidentifiedImageError):  # whose message contains a memory address
+            reason = "its format is unknown"
+        is_huge = isinstance(error, (MemoryError, Image.DecompressionBombError))
+        notes = ["Cut it into tiles. PIL.Image.MAX_IMAGE_PIXELS sets half the limit."] if is_huge else []
+        raise DataError(f"the {name} cannot be read: {reason}", notes=notes) from error
+
+
+def _orientation_of(image: Image.Image) -> int:
+    with suppress(Exception):  # damaged metadata can raise any exception; the pixels may be intact
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return 1
+
+
+def oriented_size(image: Image.Image) -> tuple[int, int]:
+    """Returns the width and height of an image after its EXIF orientation is applied."""
+    return image.size[::-1] if _orientation_of(image) in _TURNED else image.size
 
 
 @TRANSFORMS.register_module()
@@ -81,11 +121,8 @@ class LoadImageFromFile(BaseTransform):
         path = results["img_path"]
         try:
             content = read_record_file(results, "img_path")
-            try:
-                with Image.open(io.BytesIO(content)) as image:
-                    return self.add_image(results, image)
-            except _DECODING_ERRORS as error:
-                raise DataError(f"the image '{path}' cannot be read: {_describe_error(error)}") from error
+            with open_image(io.BytesIO(content), f"image '{path}'") as image:
+                return self.add_image(results, image)
         except DataError:
             if self.ignore_empty:
                 return None
@@ -93,18 +130,15 @@ class LoadImageFromFile(BaseTransform):
 
     def add_image(self, results: Sample, image: Image.Image) -> Sample:
         """Adds an already opened image to the sample."""
-        width, height = image.size
+        is_oriented = not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged"
+        width, height = oriented_size(image) if is_oriented else image.size
         if self.draft is not None:
             annotation = next((key for key in _PIXEL_ANNOTATIONS if key in results), None)
             if annotation is not None:
                 problem = f"'draft' does not support images with annotations, but the image has '{annotation}'"
                 raise DataError(problem, key="draft", notes=["Remove `draft` from LoadImageFromFile."])
             image.draft(None, (self.draft, self.draft))
-        is_oriented = not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged"
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if is_oriented else 1
-        if orientation in _TURNED:
-            width, height = height, width
-        if orientation != 1:  # avoids a copy of other images
+        if is_oriented and _orientation_of(image) != 1:  # avoids a copy of other images
             image = ImageOps.exif_transpose(image)
         is_color = self.color_type.startswith("color")
         if self.color_type != "unchanged":
@@ -165,6 +199,24 @@ class LoadAnnotations(BaseTransform):
 
     def transform(self, results: Sample) -> Sample:
         """Adds the annotations to the sample."""
+        try:
+            self._add_instances(results)
+        except (LookupError, TypeError, ValueError) as error:
+            message = f"the annotations of the image '{results.get('img_path', '')}' cannot be used"
+            raise DataError(f"{message}: {describe_exception(error)}") from error
+        if _is_loaded(self.with_seg, results, "seg_map_path"):
+            labels = _load_label_map(results)
+            if self.reduce_zero_label is not None:
+                results["reduce_zero_label"] = self.reduce_zero_label
+            if results.get("reduce_zero_label"):
+                labels = np.array([_IGNORED, *range(_IGNORED - 1), _IGNORED], dtype=np.uint8)[labels]
+            new_labels = np.arange(_IGNORED + 1, dtype=np.uint8)
+            for before, after in (results.get("label_map") or {}).items():  # class indices of the dataset
+                new_labels[before] = after
+            results["gt_seg_map"] = new_labels[labels]
+        return results
+
+    def _add_instances(self, results: Sample) -> None:
         instances = results.get("instances") or ()
         if _is_loaded(self.with_bbox, results, "instances"):
             _check_size(results)
@@ -182,17 +234,6 @@ class LoadAnnotations(BaseTransform):
                 if instance.get("mask") is None:
                     raise DataError(f"an instance in the image '{results.get('img_path', '')}' has no mask")
                 results["gt_masks"][index] = decode_mask(instance["mask"], shape)
-        if _is_loaded(self.with_seg, results, "seg_map_path"):
-            labels = _load_label_map(results)
-            if self.reduce_zero_label is not None:
-                results["reduce_zero_label"] = self.reduce_zero_label
-            if results.get("reduce_zero_label"):
-                labels = np.array([_IGNORED, *range(_IGNORED - 1), _IGNORED], dtype=np.uint8)[labels]
-            new_labels = np.arange(_IGNORED + 1, dtype=np.uint8)
-            for before, after in (results.get("label_map") or {}).items():  # class indices of the dataset
-                new_labels[before] = after
-            results["gt_seg_map"] = new_labels[labels]
-        return results
 
 
 def _check_size(results: Sample) -> None:
@@ -222,11 +263,8 @@ def _load_label_map(results: Sample) -> NDArray[np.uint8]:
     """Loads a record's label map, an array of shape ``(H, W)``, and checks its shape and values."""
     path = results["seg_map_path"]
     content = read_record_file(results, "seg_map_path")
-    try:
-        with Image.open(io.BytesIO(content)) as opened:
-            labels = np.array(opened)
-    except _DECODING_ERRORS as error:
-        raise DataError(f"the label map '{path}' cannot be read: {_describe_error(error)}") from error
+    with open_image(io.BytesIO(content), f"label map '{path}'") as opened:
+        labels = np.array(opened)
     if labels.ndim != 2:
         raise DataError(
             f"the label map '{path}' must have one channel, not {labels.shape[-1]}",
@@ -243,10 +281,15 @@ def _load_label_map(results: Sample) -> NDArray[np.uint8]:
                 else "Use a label map of the same size as the image."
             ],
         )
-    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:
-        message = f"the label map '{path}' must contain only labels from 0 to {_IGNORED}"
-        raise DataError(message, found=f"labels from {labels.min()} to {labels.max()}")
-    return labels.astype(np.uint8)
+    with np.errstate(invalid="ignore"):  # casting NaN
+        indices = labels.astype(np.uint8)
+    wrong = labels[indices != labels]
+    if wrong.size:
+        raise DataError(
+            f"the label map '{path}' contains {wrong[0]}, but labels must be integers from 0 to {_IGNORED}",
+            notes=[f"Save class indices, with {_IGNORED} for pixels without a class."],
+        )
+    return indices
 
 
 def _as_8_bits(image: Image.Image, path: str) -> Image.Image:
@@ -273,8 +316,3 @@ def _warn_of_dark_images(folder: str) -> None:
         _DARK - 1,
         _WHITE,
     )
-
-
-def _describe_error(error: Exception) -> str:
-    """Describes why an image cannot be read. Omits the memory address that Pillow includes for unknown formats."""
-    return "its format is unknown" if isinstance(error, UnidentifiedImageError) else str(error)

@@ -1,11 +1,14 @@
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from footplate.data import LoadImageFromFile
+from footplate.data.transforms.loading import oriented_size
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import TRANSFORMS
 
@@ -71,6 +74,33 @@ def test_an_unreadable_image_is_reported_with_its_path(end: int | None, path: st
     with pytest.raises(DataError, match=r"broken.png' (cannot be read: (?!.*0x)|does not exist)"):
         load_image(str(broken))
     assert LoadImageFromFile(ignore_empty=True)({"img_path": str(broken)}) is None
+
+
+def test_an_image_may_have_2_to_the_30_pixels(tmp_path: Path) -> None:
+    Image.new("1", (16_000, 12_000)).save(tmp_path / "large.png")  # Pillow refuses more than 179 million by default
+    assert load_image(str(tmp_path / "large.png"), color_type="grayscale")["img"].shape == (12_000, 16_000)
+    header = struct.pack(">IIBBBBB", 40_000, 30_000, 8, 0, 0, 0, 0)
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"")))
+    ]
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    with pytest.raises(DataError, match=r"huge.png' cannot be read: .*1200000000 pixels\) exceeds") as caught:
+        load_image(str(tmp_path / "huge.png"))
+    assert caught.value.notes == ("Cut it into tiles. PIL.Image.MAX_IMAGE_PIXELS sets half the limit.",)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_orientations_are_those_of_pillow(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(PIXELS).save(tmp_path / "c.png", exif=exif)
+    with Image.open(tmp_path / "c.png") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+        assert oriented_size(image) == expected.shape[1::-1]
+    found = load_image(str(tmp_path / "c.png"), channel_order="rgb")
+    assert np.array_equal(found["img"], expected)
+    assert found["ori_shape"] == expected.shape[:2]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +174,9 @@ def test_disabled_annotations_are_not_read(tmp_path: Path) -> None:
         ({"img_path": "a.png"}, {"with_bbox": True}, "'a.png' has no 'instances', which LoadAnnotations requires"),
         ({"instances": [{"bbox": [0, 0, 1, 1], "bbox_label": 0}], "height": 2, "width": 2, "img_path": "a.png"},
          {"with_mask": True}, "'a.png' has no mask"),
+        ({"instances": [{"bbox": [0, 0, 1], "bbox_label": 0}], "img_path": "a.png"}, {},
+         "annotations of the image 'a.png' cannot be used: ValueError: cannot reshape"),
+        ({"instances": [{"bbox": [0, 0, 1, 1]}], "img_path": "a.png"}, {}, "cannot be used: KeyError: 'bbox_label'"),
     ],
 )  # fmt: skip
 def test_missing_annotations_are_reported(record: Any, arguments: Any, message: str) -> None:
@@ -155,7 +188,7 @@ def test_missing_annotations_are_reported(record: Any, arguments: Any, message: 
     ("labels", "message"),
     [
         (np.zeros((2, 3, 3), np.uint8), "must have one channel, not 3"),
-        (np.full((2, 3), 300, np.uint16), "must contain only labels from 0 to 255"),
+        (np.full((2, 3), 300, np.uint16), "contains 300, but labels must be integers from 0 to 255"),
     ],
 )
 def test_invalid_label_maps_are_refused(tmp_path: Path, labels: Any, message: str) -> None:
