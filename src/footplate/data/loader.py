@@ -170,7 +170,7 @@ class SampleLoader(DataLoader[Any]):
             self._batch_loader = self._build_batch_loader()
         if self.num_workers or self.pin_memory:
             self._key_sampler.keys = keys
-            iterator: Any = iter(self._batch_loader)
+            iterator: Any = data_wait.call(iter, self._batch_loader)  # which may wait for workers to start
             self._iterator = weakref.ref(iterator)
             if self.num_workers:
                 speed_up_queues(iterator, self.prefetch_factor or 2)
@@ -326,6 +326,8 @@ class BatchReader(Dataset[Any]):
         if seeding == "batch" and key.positions:
             seed_generators(next_seed(seed, key.positions[0]))
         for position, index in zip(key.positions, key.indices, strict=True):
+            if data_wait.raised is not None:
+                return None  # the dataset has swallowed an error, which `call` raises again
             if worker is not None and self._progress is not None:
                 self._progress.record(worker.id, index)
             if seeding == "sample":

@@ -43,10 +43,9 @@ def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0) -> Iterato
     dataset = dataset_of(loader)
     set_epoch([*samplers_of(loader), dataset if isinstance(dataset, IterableDataset) else None], epoch)
     end_outdated_workers(loader)
-    iterator = iter(loader)
-    if getattr(loader, "num_workers", 0):
-        iterator = data_wait.over(iterator)
-    return _skip(iterator, start)
+    if not getattr(loader, "num_workers", 0):
+        return _skip(iter(loader), start)
+    return _skip(data_wait.over(data_wait.call(iter, loader)), start)
 
 
 def endless_batches(loader: Iterable[Any], *, start: int = 0) -> Iterator[Any]:

@@ -10,7 +10,6 @@ from footplate.hooks.param_scheduler_hook import ParamSchedulerHook
 from footplate.hooks.prepare_tta_hook import PrepareTTAHook
 from footplate.hooks.profiler_hook import ProfilerHook
 from footplate.hooks.progress_hook import ProgressHook
-from footplate.hooks.request_exchange_hook import RequestExchangeHook
 from footplate.hooks.runtime_info_hook import IterTimerHook, RuntimeInfoHook
 from footplate.hooks.stopping_hooks import EarlyStoppingHook, TimeLimitHook
 
@@ -29,7 +28,6 @@ __all__ = [
     "ProfilerHook",
     "ProgressHook",
     "RecordHook",
-    "RequestExchangeHook",
     "RuntimeInfoHook",
     "ScheduleFreeHook",
     "SyncBuffersHook",

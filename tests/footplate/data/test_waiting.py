@@ -1,23 +1,88 @@
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
 import pytest
 
 from footplate.data.waiting import DataWait, InterruptedWaitError
+from footplate.interrupts import StopSignal, raising_stop_signals
+
+STOP, DEATH = InterruptedWaitError(), RuntimeError()
 
 
-@pytest.mark.parametrize("in_any_wait", [False, True])
-def test_a_death_ends_the_current_wait_unless_a_stop_does(in_any_wait: bool) -> None:
+@pytest.mark.parametrize(
+    ("work", "errors", "expected"),
+    [
+        ("batch", [STOP], STOP),
+        ("batch", [DEATH], DEATH),
+        ("batch", [STOP, DEATH], STOP),  # the run needs no more data
+        ("batch", [DEATH, STOP], STOP),
+        ("validation", [STOP], STOP),
+        ("validation", [DEATH], DEATH),
+        ("first step", [STOP], STOP),
+        ("first step", [DEATH], None),
+        ("", [STOP], None),
+        ("", [DEATH], None),
+    ],
+)
+@pytest.mark.parametrize("during", [False, True])
+@pytest.mark.parametrize("swallowed", [(), (Exception,), (BaseException,)])
+def test_handlers_end_work_that_a_run_repeats_even_if_its_code_swallows_the_error(
+    work: Any,
+    errors: list[BaseException],
+    expected: BaseException | None,
+    during: bool,
+    swallowed: tuple[type[BaseException], ...],
+) -> None:
     wait = DataWait()
-    wait.for_training_batch = not in_any_wait
-    for stop in (None, InterruptedWaitError()):
-        wait.pending = stop
-        with pytest.raises(InterruptedWaitError if stop and wait.for_training_batch else RuntimeError):
-            wait.call(lambda _: wait.interrupt(RuntimeError(), in_any_wait=in_any_wait), None)
+
+    def signals() -> None:
+        for error in errors[:-1]:
+            wait.pending = error
+        wait.interrupt(errors[-1])
+
+    def user_code() -> str:
+        with suppress(*swallowed):
+            if during:
+                signals()
+        return "done"
+
+    wait.work = work
+    if not during:
+        signals()
+    if expected is None:
+        assert wait.call(user_code) == "done"
+    else:
+        with pytest.raises(type(expected)):
+            wait.call(wait.call, user_code)
+    wait.cancel()
+    assert wait.call(len, "abc") == 3  # such as a hook that reads data while the run is saved
 
 
-def test_a_stop_between_two_waits_ends_the_next_wait_for_a_batch() -> None:
-    wait, seen = DataWait(), list[int]()
-    wait.interrupt(InterruptedWaitError())
-    wait.call(seen.append, 1)  # a hook reads data
-    wait.for_training_batch = True
-    with pytest.raises(InterruptedWaitError):
-        wait.call(seen.append, 2)
-    assert seen == [1]
+@pytest.mark.parametrize("reraised", [False, True])
+def test_error_of_code_that_was_interrupted_does_not_hide_the_interruption(reraised: bool) -> None:
+    wait = DataWait()
+    wait.work = "batch"
+
+    def user_code() -> None:
+        try:
+            wait.interrupt(DEATH)
+        except Exception as error:
+            raise ValueError("the sample is unreadable") from (error if reraised else None)
+
+    with pytest.raises(RuntimeError):
+        wait.call(user_code)
+
+
+@contextmanager
+def _default_handler() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_stop_signal_that_the_code_of_a_command_swallows_ends_the_command() -> None:
+    with _default_handler(), pytest.raises(StopSignal), raising_stop_signals(is_wanted=True), suppress(BaseException):
+        os.kill(os.getpid(), signal.SIGTERM)

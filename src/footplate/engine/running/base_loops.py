@@ -3,7 +3,7 @@
 import inspect
 import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -16,6 +16,7 @@ from footplate.distributed import compute_on_ranks
 from footplate.engine.running.overridden_loops import adapt_overridden
 from footplate.engine.running.process_setup import keep_freed_memory
 from footplate.engine.saving.module_state import plain_tensors
+from footplate.engine.saving.participants import RecordedState
 from footplate.engine.stopping.request_handling import handle_requests, save_after_data_error, start_saves
 from footplate.engine.stopping.requests import Stop
 from footplate.error_context import add_note
@@ -185,6 +186,7 @@ class BaseTrainLoop(BaseLoop):
         self._data_position = VirtualPosition(self.dataloader) if is_virtual else track_position(self.dataloader)
         self.batches_read = 0
         self._failed_in = ""  # a key of _REPEATED
+        self._is_first_step = True  # of this process: until it is complete, there is nothing to save
         self._random_at_start: dict[str, Any] | None = None
         self._is_overridden = self.overrides("run") or self.overrides("run_epoch")
         if self._is_overridden:
@@ -256,8 +258,9 @@ class BaseTrainLoop(BaseLoop):
         """Trains on one batch. Subclasses may override this method to customize the iteration."""
         runner = self.runner
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
+        take_step = self._take_first_step if self._is_first_step else runner.model.train_step
         try:
-            outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+            outputs = take_step(data_batch, optim_wrapper=runner.optim_wrapper)
         except BaseException as error:
             self._failed_in = "step"
             is_explained = isinstance(error, FootplateError) and not isinstance(error, NonFiniteError)
@@ -270,6 +273,19 @@ class BaseTrainLoop(BaseLoop):
             self._update_loss_counts()
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._counted_iter = self._completed_iter
+
+    def _take_first_step(self, data_batch: Any, optim_wrapper: Any) -> Any:
+        """Takes the first step of this process, which may compile the model. A stop request ends it without a save."""
+        random_state = capture_rng()
+        step = partial(self.runner.model.train_step, data_batch, optim_wrapper=optim_wrapper)
+        try:
+            with data_wait.during("first step"):
+                outputs = data_wait.call(step)
+        except InterruptedWaitError:  # another call of `train` repeats the step
+            restore_rng(random_state)
+            raise
+        self._is_first_step = False
+        return outputs
 
     def _update_loss_counts(self) -> None:
         """Counts the losses in this process's first iteration, from which each optimizer wrapper derives the total.
@@ -308,9 +324,11 @@ class BaseTrainLoop(BaseLoop):
                 del batch  # before the next one is requested (decision 025)
                 data_wait.begin()
         except InterruptedWaitError:
+            data_wait.cancel()
             self._return_to_last_iteration()
             handle_requests(self.runner)  # raises Interrupted, because a stop request ended the wait
         except Exception as error:
+            data_wait.cancel()
             self._return_to_last_iteration()
             if self.began_at is not None and self._iter > self.began_at:
                 save_after_data_error(self.runner, error)
@@ -323,10 +341,13 @@ class BaseTrainLoop(BaseLoop):
         if self._random_at_start is not None and self.at_start:
             restore_rng(self._random_at_start)
 
-    def _validate_if_due(self) -> None:
+    def _validate_if_due(self, *, leaves_for_save: bool = True) -> None:
         """Runs validation if it is due, then handles any requests that arrived in the meantime.
 
         Called at the start of training, between iterations, and after each epoch of epoch-based training.
+
+        A request to stop, or the first request to save, ends the validation before its `after_val_epoch` hooks. The
+        state from before the validation is then restored and saved, and a run that continues repeats the validation.
         """
         runner = self.runner
         if runner.val_loop is None or not self.validation_is_due():
@@ -341,12 +362,24 @@ class BaseTrainLoop(BaseLoop):
         self._validated_iter = self.completed.iter
         requests.agreed.validation = False
         start_saves(runner)  # of a loop that overrides `run_epoch`
+        requests.leaves_for_save = leaves_for_save
+        recorded = RecordedState(runner)
+        is_complete = False
         try:
-            with runner.phase("val"):
+            with data_wait.during("validation"), runner.phase("val"):
                 runner.val_loop.run()
-        except BaseException:  # another call of `train` repeats the validation
-            self._validated_at, self._validated_iter, requests.agreed.validation = before
-            raise
+            is_complete = True
+        except InterruptedWaitError:
+            pass
+        finally:
+            if not is_complete:  # another call of `train` repeats the validation
+                self._validated_at, self._validated_iter, requests.agreed.validation = before
+        if not is_complete:
+            with recorded.restored():
+                handle_requests(runner)
+            _logger.info("Repeating the validation, which was left to save the run.")
+            self._validate_if_due(leaves_for_save=False)
+            return
         requests.exchange()
         start_saves(runner)  # of the best checkpoint, before late hooks change the run
         runner.call_hook("after_validation")
@@ -449,6 +482,10 @@ class BaseTrainLoop(BaseLoop):
     def end_epoch(self) -> None:
         """Counts the current epoch in `completed`. In iteration-based training, the position in the data does that."""
         self._completed_epoch = self._counted_epoch + 1
+
+    def end_validation(self) -> None:
+        """Lets the current validation run end, because its hooks now act on the metrics."""
+        data_wait.cancel()
 
     def on_hook_error(self) -> None:
         """No longer counts an iteration or epoch, one of whose hooks has failed, in `completed`."""

@@ -19,6 +19,7 @@ from footplate.data import (
     dataset_of,
     length_of,
 )
+from footplate.data.waiting import data_wait
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
 from footplate.engine.running.base_loops import BaseLoop
 from footplate.engine.stopping.request_handling import start_saves
@@ -173,16 +174,20 @@ class _EvaluationLoop(BaseLoop):
         is_padding = getattr(self.dataloader, "is_padding", False)  # a rank that runs out of samples repeats one
         with predicting(runner.device, self.fp16, self.inference_mode):
             runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)
-            model = runner.model if self.predictor is None else self.predictor
-            outputs = getattr(model, f"{mode}_step")(data_batch)
-            if self._losses is not None:
-                # Also for a repeated sample, because the model may call collectives.
-                losses = loss_of(runner.model, data_batch, mode)
-                if not is_padding:
-                    self._losses.add(losses, count_samples(data_batch, outputs))
-            if not is_padding:
-                self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+            outputs = data_wait.call(self._predict, data_batch, is_padding)
             runner.call_hook(f"after_{mode}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+
+    def _predict(self, data_batch: Any, is_padding: bool) -> Any:
+        model = self.runner.model if self.predictor is None else self.predictor
+        outputs = getattr(model, f"{self.mode}_step")(data_batch)
+        if self._losses is not None:
+            # Also for a repeated sample, because the model may call collectives.
+            losses = loss_of(self.runner.model, data_batch, self.mode)
+            if not is_padding:
+                self._losses.add(losses, count_samples(data_batch, outputs))
+        if not is_padding:
+            self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        return outputs
 
     def _evaluate(self) -> dict[str, Any]:
         """Evaluates the selected dataset and returns its metrics."""
@@ -197,13 +202,15 @@ class _EvaluationLoop(BaseLoop):
                 if self.mode == "test" and isinstance(error, (AttributeError, TypeError)):  # such as from a loss
                     add_note(error, "If the test data has no labels, call runner.predict() instead of runner.test().")
                 raise
+            runner.requests.leave_validation()
+        runner.requests.leave_validation(is_last=True)
         # The metrics drop the results of repeated samples; see `build_loaders`. An overridden `run_iter` may evaluate
         # them also in batches that are padding.
         repeats_samples = not isinstance(self.dataloader, SampleLoader) or self.dataloader.plan.repeats_samples
         has_extra_results = runner.world_size > 1 and (repeats_samples or self.overrides("run_iter"))
         size = length_of(dataset_of(self.dataloader)) if has_extra_results else None
         # The results may differ between ranks if a metric does its own reduction.
-        metrics = broadcast_object(self.evaluator.evaluate(sys.maxsize if size is None else size))
+        metrics = broadcast_object(data_wait.call(self.evaluator.evaluate, sys.maxsize if size is None else size))
         losses = self._losses.result() if self._losses else {}
         if same := sorted(losses.keys() & metrics.keys()):
             raise ArgumentError(

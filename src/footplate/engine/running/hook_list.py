@@ -256,6 +256,4 @@ def implicit_hooks(runner: "Runner") -> list[Any]:
         hooks.append({"type": "TimeLimitHook", "max_hours": loop.max_hours})
     if any(is_schedule_free(part.optimizer) for part in runner.optim_wrapper.parts.values()):
         hooks.append({"type": "ScheduleFreeHook"})
-    if runner.world_size > 1:
-        hooks.append({"type": "RequestExchangeHook"})
     return hooks

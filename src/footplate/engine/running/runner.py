@@ -18,6 +18,7 @@ from footplate.checkpoint.loading import STRIP_WRAPPER
 from footplate.checks import check_keys
 from footplate.config import Config
 from footplate.data import build_dataloader, capture_rng, length_of, restore_rng
+from footplate.data.waiting import InterruptedWaitError
 from footplate.distributed import (
     broadcast_tensors,
     get_rank,
@@ -53,7 +54,7 @@ from footplate.engine.saving.checkpoint_io import CheckpointIO
 from footplate.engine.saving.module_state import ModuleAttributes
 from footplate.engine.saving.resume_plan import ResumePlan
 from footplate.engine.stopping.nonfinite import NonFiniteGuard
-from footplate.engine.stopping.request_handling import start_saves
+from footplate.engine.stopping.request_handling import end_run, start_saves
 from footplate.engine.stopping.requests import Interrupted, Requests
 from footplate.engine.stopping.signals import handling_signals
 from footplate.error_context import at_key, located, with_origins
@@ -76,8 +77,13 @@ from footplate.registry.scopes import set_default_scope
 from footplate.visualization import Visualizer, build_visualizer
 
 _logger = logging.getLogger("footplate.engine")
-_ENDS = {"after_train_iter": BaseTrainLoop.end_iteration, "after_train_epoch": BaseTrainLoop.end_epoch}
-"""The events before which the training loop counts an iteration or epoch as complete."""
+_ENDS = {
+    "after_train_iter": BaseTrainLoop.end_iteration,
+    "after_train_epoch": BaseTrainLoop.end_epoch,
+    "after_val_epoch": BaseTrainLoop.end_validation,
+}
+"""The events before which the training loop counts an iteration or epoch as complete, or no longer leaves a validation.
+"""
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
@@ -170,6 +176,8 @@ class Runner:
         training_random_state: The random state that training continues with, or None if that is the current one. Set
             after a resume or an interruption until the training loop begins, and during validation and test runs and
             predictions.
+        recorded_states: The states of hooks and records to save instead of the current ones, by their key path in the
+            checkpoint, while the run is saved because a validation run was left. Otherwise None.
         progress: The training loop. Before it is built, the `Progress` of the loaded checkpoint.
         resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
@@ -283,6 +291,7 @@ class Runner:
         self.known_metrics: set[str] = set()
         self._random = capture_rng()
         self.training_random_state: dict[str, Any] | None = None
+        self.recorded_states: Mapping[str, Mapping[str, Any]] | None = None
 
     @classmethod
     def from_cfg(cls, cfg: Config | Mapping[str, Any], **overrides: Any) -> "Runner":
@@ -347,7 +356,10 @@ class Runner:
             self._begin_training()
             with handling_signals(self.requests):
                 try:
-                    loop.run()
+                    try:
+                        loop.run()
+                    except InterruptedWaitError:  # in the first step of this process
+                        end_run(self)
                 except Interrupted:  # another call of `train` continues with this state
                     self.training_random_state = capture_rng()
                     raise

@@ -20,8 +20,8 @@ _CONTAINERS = (list, dict, set, deque)
 _MOST_BYTES = 64 * 2**20  # of a tensor that is saved; larger ones are likely caches or features
 
 
-def record_forward_state(model: nn.Module) -> Callable[[], None]:
-    """Records a model's gradients, buffers and plain attributes, and the random state.
+def record_forward_state(model: nn.Module, *, gradients: bool = True) -> Callable[[], None]:
+    """Records a model's buffers and plain attributes, its `gradients`, and the random state.
 
     Plain attributes are numbers, bools, strings, None, and tensors without gradients.
 
@@ -35,7 +35,8 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
         for module in modules
         for name, buffer in module._buffers.items()
     ]
-    gradients = [(weight, None if weight.grad is None else weight.grad.clone()) for weight in model.parameters()]
+    weights = model.parameters() if gradients else ()
+    recorded = [(weight, None if weight.grad is None else weight.grad.clone()) for weight in weights]
     attributes = [
         (module, name, value)
         for module in modules
@@ -54,7 +55,7 @@ def record_forward_state(model: nn.Module) -> Callable[[], None]:
             for tensor, content in tensors:
                 if 0 not in tensor.stride():  # an expanded tensor cannot be written to
                     tensor.copy_(content)
-        for weight, gradient in gradients:
+        for weight, gradient in recorded:
             weight.grad = gradient
         for module, name, value in attributes:
             if name in vars(module):  # otherwise, a submodule has replaced it

@@ -15,8 +15,9 @@ from footplate.distributed import gather_objects, is_distributed, unwrap_model
 from footplate.distributed.sharding import is_sharded, mean_gradients
 from footplate.engine.checking.plan import recordable
 from footplate.engine.running.hook import Hook
+from footplate.engine.saving.participants import checked_state, participants_of
 from footplate.error_context import WEIGHTS_ALONE, restoring
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.errors import CheckpointError
 from footplate.models import PlainModel
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer, single_or_by_name
 from footplate.optim.resumed_schedules import fast_forward, restore_schedules
@@ -53,8 +54,8 @@ def collect(
         "state_dict": checked_state(unwrap_model(runner.model)),
         "run": run,
     }
-    for path, participant in _participants(runner).items():
-        state = checked_state(participant)
+    for path, participant in participants_of(runner).items():
+        state = checked_state(participant) if runner.recorded_states is None else runner.recorded_states[path]
         if state or not isinstance(participant, Hook):  # most hooks have none
             *parents, key = path.split(".")
             target = checkpoint
@@ -183,7 +184,7 @@ def restore(
         for schedules in groups.values():
             fast_forward(schedules, runner.train_loop)
     runner.module_attributes.restores_tensors = _reads_same_batches(runner, loop_state)
-    participants = _participants(runner)
+    participants = participants_of(runner)
     ambiguous = _ambiguous_hooks(part_of(checkpoint, "run", "hooks"), participants)
     for path, participant in participants.items():
         if path in ambiguous:
@@ -211,25 +212,6 @@ def _warn_of_changes(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     changes = [f"{name} {new.get(name)!r} instead of {saved.get(name)!r}" for name in changed]
     if changes:
         _logger.warning("Resumed with different hparams (%s).", ", ".join(changes))
-
-
-def _participants(runner: "Runner") -> dict[str, Any]:
-    """Returns the additional objects to save, such as hooks, keyed by their key path in a checkpoint.
-
-    Hook paths are the same for all runs of a config.
-    """
-    hooks: dict[str, Hook] = {}
-    for hook in runner.hooks:
-        name = f"run.hooks.{type(hook).__name__}"
-        count = sum(key.partition("#")[0] == name for key in hooks)
-        hooks[f"{name}#{count + 1}" if count else name] = hook
-    return {
-        "message_hub": runner.message_hub,
-        "run.writers": runner.visualizer,
-        "run.history": runner.history,
-        **hooks,
-        **runner.participants,
-    }
 
 
 def _ambiguous_hooks(saved: Mapping[str, Any], participants: Mapping[str, Any]) -> set[str]:
@@ -288,20 +270,4 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
             state = states[rank % len(states)]
     if state is not None:
         check_rng(state, name)
-    return state
-
-
-def checked_state(owner: Any) -> Mapping[str, Any]:
-    """Returns the state of a hook or model after checking that it is a dict.
-
-    A hook may return None if it has no state.
-
-    Raises:
-        ArgumentError: The state is not a dict.
-    """
-    state = owner.state_dict()
-    if state is None and isinstance(owner, Hook):
-        return {}
-    if not isinstance(state, Mapping):
-        raise ArgumentError(f"{type(owner).__name__}.state_dict must return a dict", found=state)
     return state

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from footplate.checkpoint import SaveRequest
 from footplate.data import kill_workers
@@ -25,9 +25,9 @@ def handle_requests(runner: "Runner") -> None:
     The training loop calls this function after each iteration, epoch and validation run. While it trains, these are the
     points at which saves start that hooks or signals have requested.
 
-    In this order: raises the error of a dead worker, reports the save that has ended in the background, starts the
-    saves that hooks have requested, and saves or stops the run if a signal requested it. The loops themselves handle
-    requests to validate or to end training early.
+    In this order: exchanges requests with the other ranks when due, raises the error of a dead worker, reports the save
+    that has ended in the background, starts the saves that hooks have requested, and saves or stops the run if a signal
+    requested it. The loops themselves handle requests to validate or to end training early.
 
     Raises:
         Interrupted: A signal requested a stop. The run has been saved, unless saving failed (see the log).
@@ -36,6 +36,8 @@ def handle_requests(runner: "Runner") -> None:
     """
     requests = runner.requests
     agreed = requests.agreed
+    if not requests.is_single_process:
+        requests.exchange_if_due()
     # If the run is about to stop, it needs no more data, so the death of a worker does not matter.
     if not agreed.signal and (death := data_wait.pending):
         save_after_data_error(runner, death)
@@ -49,17 +51,26 @@ def handle_requests(runner: "Runner") -> None:
     agreed.save = False
     save_on_request(runner)
     if agreed.signal:
-        compute_on_ranks(runner.saver.wait)  # the launcher may kill all ranks as soon as one has exited
-        runner.visualizer.close()
-        kill_workers(runner.built_loaders())  # hung workers would keep the process from exiting
-        error = Interrupted(agreed.signal)
-        advice = f"Resume to continue from there: {runner.resume_plan.option}."
-        if runner.resume_plan.resume == "auto":
-            advice = "Start the same run again to continue from there."
-        if runner.saver.failure is not None:
-            advice = f"The run was NOT saved. The last checkpoint: {runner.saver.last or 'none'}."
-        _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)
-        raise error
+        end_run(runner)
+
+
+def end_run(runner: "Runner") -> NoReturn:
+    """Ends the run because of a signal, once the save in progress is complete.
+
+    Raises:
+        Interrupted: Always.
+    """
+    compute_on_ranks(runner.saver.wait)  # the launcher may kill all ranks as soon as one has exited
+    runner.visualizer.close()
+    kill_workers(runner.built_loaders())  # hung workers would keep the process from exiting
+    error = Interrupted(runner.requests.agreed.signal)
+    advice = f"Resume to continue from there: {runner.resume_plan.option}."
+    if runner.resume_plan.resume == "auto":
+        advice = "Start the same run again to continue from there."
+    if runner.saver.failure is not None:
+        advice = f"The run was NOT saved. The last checkpoint: {runner.saver.last or 'none'}."
+    _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)
+    raise error
 
 
 def start_saves(runner: "Runner") -> None:

@@ -21,21 +21,22 @@ A stop signal leads to these calls:
     _Handlers.on_stop                 when the signal arrives
       Requests.request_stop           sets `local.signal`, and in a single process:
         Requests.announce_stop        prints a message
-        DataWait.interrupt            raises InterruptedWaitError if the loop is waiting for a batch
+        DataWait.interrupt            raises InterruptedWaitError in work that the run repeats when it resumes
 
-    RequestExchangeHook               after an iteration, with several ranks
-      Requests.exchange               sets `agreed.signal`
-        Requests.announce_stop
+    Requests.leave_validation         after a batch of a validation: raises InterruptedWaitError
+      Requests.exchange_if_due        with several ranks: sets `agreed.signal`
 
-    handle_requests                   after an iteration, or from `BaseTrainLoop._read` after InterruptedWaitError
+    handle_requests                   after an iteration, or after InterruptedWaitError
+      Requests.exchange_if_due        with several ranks: sets `agreed.signal`
       save_on_request
-      raise Interrupted
+      end_run                         raises Interrupted
 """
 
 import enum
 import logging
 import os
 import signal
+import time
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +53,9 @@ from footplate.records.logger import print_urgent
 _logger = logging.getLogger("footplate.engine")
 ON_REQUEST = "on_signal.pth"
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SECONDS_BETWEEN_EXCHANGES = 1.0  # see `RequestExchangeHook`
+SECONDS_BETWEEN_EXCHANGES = 1.0
+_MAX_PAUSE = 10  # batches between two exchanges
+_NO_MORE = 1 << 30  # the pause that a rank without further batches proposes
 
 
 class EarlyExitError(Exception):
@@ -121,6 +124,7 @@ class Requests:
         local: The requests of this rank that have not been exchanged.
         is_single_process: Whether this is the only process, so that requests need no exchange.
         saves: The checkpoints to save after the current iteration, epoch or validation run, including its hooks.
+        leaves_for_save: Whether a request to save ends the current validation run of the training loop.
         saved_after_error: Whether reading data failed and the run has been saved.
         can_save_after_error: Whether to save the run if reading data fails. Trial runs set it to False.
     """
@@ -129,7 +133,10 @@ class Requests:
         self._device = device
         self._activity = activity
         self.can_save_after_error = True
+        self.leaves_for_save = False
         self.local = RequestFlags()
+        self._pause = self._left = 1  # batches between the latest exchange and the next one, and until the next one
+        self._since = time.monotonic()
         self.reset()
 
     def reset(self) -> None:
@@ -141,14 +148,20 @@ class Requests:
         self.saves: list[SaveRequest] = []
 
     def request_save(self) -> None:
-        """Requests a save. Called by a signal handler."""
+        """Requests a save. Called by a signal handler.
+
+        Raises:
+            InterruptedWaitError: The training loop of a single process is validating.
+        """
         self.local.save = True
+        if self.is_single_process and self.leaves_for_save and data_wait.work == "validation":
+            data_wait.leave(InterruptedWaitError())
 
     def request_stop(self, number: int) -> None:
         """Requests a save and the end of the process because of a signal. Called by a signal handler.
 
         Raises:
-            InterruptedWaitError: The loop of a single process is waiting for a batch.
+            InterruptedWaitError: A single process is doing work that it repeats when it resumes; see `DataWait`.
         """
         if self.local.signal:
             return
@@ -161,9 +174,9 @@ class Requests:
         """Makes the loop save the run and raise the error about a dead worker. Called by a signal handler.
 
         Raises:
-            RuntimeError: The loop is waiting for a batch, or validation is waiting for data.
+            RuntimeError: The loop is waiting for a batch or validating.
         """
-        data_wait.interrupt(error, in_any_wait=self._activity.is_validating)
+        data_wait.interrupt(error)
 
     def announce_stop(self, number: int) -> None:
         """Prints that the run ends after the current iteration or validation run."""
@@ -175,8 +188,52 @@ class Requests:
                 advice = "Interrupt again to raise KeyboardInterrupt at once."
             elif number == signal.SIGINT and os.isatty(2):  # the descriptor of stderr
                 advice = "Press Ctrl-C again to exit now."  # fits into 80 columns
-            work = "validation" if self._activity.is_validating else "iteration"
-            print_urgent(f"{name}: finishing the {work}, then saving. {advice}")
+            work = f"finishing the {'validation' if self._activity.is_validating else 'iteration'}, then saving"
+            left = {"validation": "leaving the validation, then saving", "first step": "leaving the first iteration"}
+            print_urgent(f"{name}: {left.get(data_wait.work, work)}. {advice}")
+
+    def exchange_if_due(self) -> None:
+        """Exchanges requests about once per second. All ranks must call this method after the same batches.
+
+        They exchange after at most 10 batches, or after each batch if one takes longer than a second.
+        """
+        self._left -= 1
+        if self._left <= 0:
+            now = time.monotonic()
+            batches_per_second = self._pause / max(now - self._since, 1e-3)
+            self._exchange_again(min(max(int(batches_per_second * SECONDS_BETWEEN_EXCHANGES), 1), _MAX_PAUSE))
+            self._since = now
+
+    def _exchange_again(self, pause: int) -> int:
+        self._pause = self._left = self.exchange(pause)
+        return self._pause
+
+    def leave_validation(self, *, is_last: bool = False) -> None:
+        """Leaves a validation run of the training loop if the ranks have agreed to save or stop.
+
+        All ranks must call this method, after each batch and then with `is_last`. They may have different numbers of
+        batches: a rank that has no more of them takes part in the exchanges of the others until they have none either.
+
+        Raises:
+            InterruptedWaitError: The ranks have agreed to save or stop.
+        """
+        if data_wait.work != "validation":
+            return
+        if not self.is_single_process:
+            if is_last:
+                while not self._is_left and self._exchange_again(_NO_MORE) != _NO_MORE:
+                    pass
+            else:
+                self.exchange_if_due()
+            if is_last or self._is_left:
+                self._pause = self._left = 1  # ranks with and without further batches count on from the same number
+        if self._is_left:
+            raise InterruptedWaitError
+
+    @property
+    def _is_left(self) -> bool:
+        """Whether all ranks leave the validation run."""
+        return bool(self.agreed.signal or (self.agreed.save and self.leaves_for_save))
 
     def exchange(self, pause: int = 1) -> int:
         """Combines the requests of all ranks. All ranks must call this method in the same iteration.

@@ -1,0 +1,96 @@
+"""The objects whose states a checkpoint contains next to model and optimizer, and a record of these states."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from footplate.checkpoint.serializable import to_serializable
+from footplate.distributed import unwrap_model
+from footplate.engine.running.hook import Hook
+from footplate.engine.saving.module_state import record_forward_state
+from footplate.errors import ArgumentError, CheckpointError
+from footplate.records import average_over_ranks
+
+if TYPE_CHECKING:
+    from footplate.engine.running.runner import Runner
+
+
+def participants_of(runner: "Runner") -> dict[str, Any]:
+    """Returns the additional objects to save, such as hooks, keyed by their key path in a checkpoint.
+
+    Hook paths are the same for all runs of a config.
+    """
+    hooks: dict[str, Hook] = {}
+    for hook in runner.hooks:
+        name = f"run.hooks.{type(hook).__name__}"
+        count = sum(key.partition("#")[0] == name for key in hooks)
+        hooks[f"{name}#{count + 1}" if count else name] = hook
+    return {
+        "message_hub": runner.message_hub,
+        "run.writers": runner.visualizer,
+        "run.history": runner.history,
+        **hooks,
+        **runner.participants,
+    }
+
+
+def checked_state(owner: Any) -> Mapping[str, Any]:
+    """Returns the state of a hook or model after checking that it is a dict.
+
+    A hook may return None if it has no state.
+
+    Raises:
+        ArgumentError: The state is not a dict.
+    """
+    state = owner.state_dict()
+    if state is None and isinstance(owner, Hook):
+        return {}
+    if not isinstance(state, Mapping):
+        raise ArgumentError(f"{type(owner).__name__}.state_dict must return a dict", found=state)
+    return state
+
+
+class RecordedState:
+    """What a validation may change, recorded before it: the states of hooks and records, and buffers.
+
+    Does not copy parameters and the optimizer, which a validation does not change. All ranks must create it.
+    """
+
+    def __init__(self, runner: "Runner") -> None:
+        self._runner = runner
+        average_over_ranks(runner.message_hub.log_scalars)  # as before a save
+        self._states = {path: _copied(checked_state(owner)) for path, owner in participants_of(runner).items()}
+        # Hooks may hold models: averages, whose buffers a validation of the averaged weights changes, or teachers.
+        held = [part for hook in runner.hooks for part in vars(hook).values() if isinstance(part, nn.Module)]
+        modules = dict.fromkeys([unwrap_model(runner.model), *map(unwrap_model, held)])
+        self._restore = [record_forward_state(module, gradients=False) for module in modules]
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Restores the recorded state. Checkpoints that are saved in the block contain it as it was recorded.
+
+        Participants get their states back at the end, so that a save does not depend on their `load_state_dict`.
+        """
+        for restore in self._restore:
+            restore()
+        runner = self._runner
+        runner.recorded_states = self._states
+        try:
+            yield
+        finally:
+            runner.recorded_states = None
+            for path, participant in participants_of(runner).items():
+                state = _copied(self._states[path])
+                if state and path != "run.writers":  # which restore their state only before they write anything
+                    participant.load_state_dict(state)
+
+
+def _copied(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Copies a state, unless it contains types that no checkpoint can contain."""
+    try:
+        return copy.deepcopy(to_serializable(state))
+    except CheckpointError:
+        return state
