@@ -546,7 +546,7 @@ def test_a_loss_module_receives_the_logits(tmp_path: Path) -> None:
         ({"loss": None}, "the forward method of 'Sequential' does not accept the batch"),
         (
             {"training_step": lambda model, batch: None},
-            r"`loss` in their names[^\0]* missing `return`\. .* return \(loss, 0\)",
+            r"`loss` in their names[^\0]* missing `return`\. .* return Weighted\(loss, 0\)",
         ),
         ({"train_dataloader": [X[:8]]}, "Pass training_step=.*instead of `loss`"),
         (
