@@ -169,8 +169,9 @@ class BatchPlan:
         if is_stateless:
             return {"last": [_plain(key) for number, key in self._drawn if number == batch - 1]}
         drawn = [_plain(key) for number, key in self._drawn if number >= batch]
-        states = {"start": self._states, "now": self._sampler_states()}
-        return {**states, "drawn": drawn, "is_exhausted": self._is_exhausted} if any(states.values()) else {}
+        start, now = self._states, self._sampler_states()
+        place = {"drawn": drawn, "is_exhausted": self._is_exhausted}
+        return {"start": start, "now": now, **place} if start or now else {}
 
     def load_state_dict(self, state: Mapping[str, Any], epoch: int) -> None:
         """Restores the state that `state_dict` returned. If the samplers do not match it, only logs a warning.

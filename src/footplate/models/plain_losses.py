@@ -36,7 +36,7 @@ def losses_in(output: Any, source: str, advise: Callable[[], str] | None = None)
     notes = [] if advise is None else [advise()]
     if output is None and source == "training_step":
         notes = [
-            "Check for a missing `return`. To skip a batch, return Weighted(loss, 0), and Weighted(loss, 1) for the others."
+            "Check for a missing `return`. To skip a batch, return Weighted(loss, 0), and Weighted(loss, 1) for others."
         ]
     if getattr(output, "loss", 0) is None:  # the model needs labels to compute a loss
         notes = ["Add the labels to the batch under the name that forward uses, such as `labels`."]

@@ -152,9 +152,9 @@ def test_resumed_run_has_the_same_plain_values(tmp_path: Path, by_epoch: bool) -
             if runner.iter == 9:
                 self.values = plain_values({name: runner.built[name] for name in PARTS} | {"": runner.requests})
 
-    train_cfg = {"max_epochs": 3} if by_epoch else {"max_iters": 12}
+    train_cfg: dict[str, Any] = {"max_epochs": 3} if by_epoch else {"max_iters": 12}
     train_cfg |= {"val_interval": 3 if by_epoch else 5, "dynamic_intervals": [(2, 1)] if by_epoch else [(7, 2)]}
-    noted = []
+    noted: list[dict[str, Any]] = []
     for changes in ({}, {"load_from": str(tmp_path / "0/iter_9.pth"), "resume": True}):
         notes = Notes()
         cfg = settings(tmp_path / str(len(noted)), by_epoch=by_epoch, custom_hooks=[notes], preflight=False, **changes)

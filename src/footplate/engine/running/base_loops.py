@@ -462,7 +462,7 @@ class BaseTrainLoop(BaseLoop):
 
     @property
     def has_stopped(self) -> bool:
-        """Whether a request to end training has been fulfilled. A time limit may end a run within an epoch."""
+        """Whether the run has ended, but not within an epoch, as the time limit does: no request to end it is left."""
         return self.ended and (self.at_start or not self.by_epoch)
 
     @property
