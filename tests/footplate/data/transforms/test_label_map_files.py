@@ -40,7 +40,11 @@ def write_label_map(folder: Path, rng: np.random.Generator) -> tuple[Path, NDArr
     if rng.random() < 0.5:
         dtype = np.dtype(rng.choice(("<", ">")) + rng.choice(_TIFF_DTYPES))
         limits = None if dtype.kind == "f" else np.iinfo(dtype)
-        values = np.nan_to_num(labels).clip(limits.min, limits.max).astype(dtype) if limits else labels.astype(dtype)
+        values = (
+            np.nan_to_num(labels).clip(limits.min, min(limits.max, 2**31 - 1)).astype(dtype)
+            if limits
+            else labels.astype(dtype)
+        )
         write_tiff(folder / "map.tif", values)
         return folder / "map.tif", values
     mode = str(rng.choice(_MODES))
