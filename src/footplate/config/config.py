@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from io import IOBase
-from itertools import zip_longest
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -435,7 +434,7 @@ class FileLoader:
         names = [names] if isinstance(names, str) else names
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
             raise ConfigError("`_base_` must be a path or a list of paths", origin=origin, key=BASE, found=names)
-        for name, line in zip_longest(names, tuple(lines)[: len(names)], fillvalue=origin.line):
+        for name, line in zip(names, [*lines, *[origin.line] * len(names)], strict=False):
             self._load_base(name, Origin(origin.file, line))
         self._base = self._joined_bases()
         self._is_in_base = False

@@ -107,7 +107,7 @@ def test_bases_are_those_of_pythons_evaluation(folder: Path, before: str, setter
     expected: dict[str, Any] = {}
     exec(text, expected)
     names = expected.get("_base_", ())
-    loaded = set()
+    loaded: set[str] = set()
     for name in [names] if isinstance(names, str) else names:
         stem = name.removesuffix(".py")
         loaded |= {"other"} if stem == "other" else {stem[: length + 1] for length in range(len(stem))}
