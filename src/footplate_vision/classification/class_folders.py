@@ -4,7 +4,8 @@ import logging
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from footplate.errors import DataError
 from footplate.messages import list_names, pluralize
@@ -28,7 +29,8 @@ def match_folders(folders: Sequence[str], classes: Sequence[str], where: str) ->
         DataError: Only some of the names match, and these have another order; or the numbers of names differ.
     """
     labels: dict[str, int] = {}
-    for key_of in (str, _normalize):
+    keys_of: tuple[Callable[[object], str], ...] = (str, _normalize)
+    for key_of in keys_of:
         by_key: dict[str, tuple[list[str], list[int]]] = defaultdict(lambda: ([], []))
         for name in [name for name in folders if name not in labels]:
             by_key[key_of(name)][0].append(name)
@@ -65,9 +67,7 @@ def match_folders(folders: Sequence[str], classes: Sequence[str], where: str) ->
 
 def warn_about_order(folders: Sequence[str], classes: Sequence[str], where: str) -> None:
     """Warns if the order of the names of folders, which is that of text, differs from the order of their numbers."""
-    numeric = sorted(
-        folders, key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
-    )
+    numeric = sorted(folders, key=_numbers_in)
     pairs = [
         f"{class_name} is '{name}' instead of '{other}'"
         for class_name, name, other in zip(classes, folders, numeric, strict=True)
@@ -80,6 +80,10 @@ def warn_about_order(folders: Sequence[str], classes: Sequence[str], where: str)
             where,
             list_names(pairs, _MAX_NAMES),
         )
+
+
+def _numbers_in(name: str) -> Any:
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _normalize(name: object) -> str:

@@ -26,7 +26,8 @@ def varied(name: str, rng: np.random.Generator) -> str:
 
 def write_images(folder: Path, rng: np.random.Generator) -> tuple[list[Path], list[Path]]:
     """Writes files to a class folder and its subfolders. Returns the images and the other files."""
-    images, others = [], []
+    images: list[Path] = []
+    others: list[Path] = []
     for number in range(int(rng.integers(1, 4))):
         place = folder / str(rng.choice(("", "deep", "deep/er")))
         place.mkdir(parents=True, exist_ok=True)
@@ -57,12 +58,13 @@ def check_folders(root: Path, seed: int, caplog: Any) -> None:
     elif kind == "unequal":
         folders |= {"n1": "", "n2": ""}
         folders.pop(next(iter(folders)))
-    expected, others = {}, []
+    expected: dict[Path, str] = {}
+    others: list[Path] = []
     for folder, name in folders.items():
         images, left_out = write_images(root / folder, rng)
         expected |= dict.fromkeys(images, name)
         others += left_out
-    links = []
+    links: list[Path] = []
     for _ in range(int(rng.integers(3))):
         link = root / str(rng.choice(["", *folders])) / f"link{len(links)}"
         link.symlink_to(rng.choice((str(root), str(link.parent), "..", ".")))

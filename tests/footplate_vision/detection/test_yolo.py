@@ -57,11 +57,12 @@ def write_labels(path: Path, lines: list[str], rng: np.random.Generator) -> None
     path.write_bytes((text + end * int(rng.integers(3))).encode(str(rng.choice(("utf-8", "utf-8-sig")))))
 
 
-def valid_line(
-    rng: np.random.Generator, size: tuple[int, int]
-) -> tuple[str, int, list[float], list[list[float]] | None]:
+def valid_line(rng: np.random.Generator, size: tuple[int, int]) -> tuple[str, int, Any, Any]:
     """Returns a line, its class, its box in pixels, and its polygon, if it has one."""
     label, (width, height) = int(rng.integers(3)), size
+    box: Any
+    mask: Any
+    numbers: Any
     start = str(rng.choice((f"{label}", f"{label}.0", f"{label}e0")))
     if rng.random() < 0.7:
         x, y, w, h = (round(float(at), 6) for at in rng.uniform((0, 0, 0.05, 0.05), (1, 1, 1, 1)))
@@ -77,14 +78,18 @@ def valid_line(
 
 def check_yolo(root: Path, seed: int, caplog: Any) -> None:
     rng = np.random.default_rng(seed)
-    skips, expected, findings, names = bool(rng.random() < 0.5), [], [], []
+    skips, names = bool(rng.random() < 0.5), []
+    expected: list[Any] = []
+    findings: list[tuple[str, str]] = []
     for number in range(int(rng.integers(1, 4))):
         name = f"{rng.choice(('', 'deep/er/'))}{rng.choice(('a', 'B b', 'c.d'))}{number}"
         orientation, shape = int(rng.integers(1, 9)), (int(rng.integers(8, 70)), int(rng.integers(8, 70)))
         path = root / "images" / (name + str(rng.choice(_SUFFIXES)))
         write_image(path, shape, orientation if path.suffix != ".bmp" else 1)
         size = shape[::-1] if orientation > 4 and path.suffix != ".bmp" else shape
-        objects, lines, is_valid = [], [], True
+        objects: list[Any] = []
+        lines: list[str] = []
+        is_valid = True
         for _ in range(int(rng.integers(0, 6))):
             kind = rng.random()
             where = f"{name}.txt:{len(lines) + 1}"
