@@ -140,7 +140,8 @@ class Evaluator:
         Raises:
             ArgumentError: `data_samples` and `data` differ in length.
         """
-        lengths = [len(items) for items in (data_samples, data) if isinstance(items, Sized)]
+        both: tuple[Any, Any] = (data_samples, data)
+        lengths = [len(items) for items in both if isinstance(items, Sized)]
         if len(set(lengths)) > 1:
             raise ArgumentError(f"data_samples and data have different lengths: {lengths[0]} and {lengths[1]}")
         samples, inputs = iter(data_samples), None if data is None else iter(data)

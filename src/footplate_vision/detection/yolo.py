@@ -62,7 +62,8 @@ class YoloDataset(CocoDataset):
         if not files and not self.test_mode:
             raise DataError(f"there are no label files in '{labels}'", key="data_prefix.labels")
         findings = Findings(labels)
-        records, users = [], dict[str, str]()
+        records = list[dict[str, Any]]()
+        users = dict[str, str]()
         for number, name in enumerate(names):
             path, stem, lines = join(folder, name), os.path.splitext(name)[0], list[str]()
             if users.setdefault(stem, name) != name:

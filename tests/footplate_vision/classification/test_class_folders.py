@@ -21,7 +21,8 @@ _SILENT = (".txt", ".json", ".db")  # documents and files of the system
 def varied(name: str, rng: np.random.Generator) -> str:
     """Returns a class name as people write it as the name of a folder."""
     name = "".join(str(rng.choice(("_", "-", " ", ""))) if letter in "_- " else letter for letter in name)
-    return unicodedata.normalize(str(rng.choice(("NFC", "NFD"))), str(rng.choice((name, name.upper(), name.lower()))))
+    name = str(rng.choice((name, name.upper(), name.lower())))
+    return unicodedata.normalize("NFC" if rng.random() < 0.5 else "NFD", name)
 
 
 def write_images(folder: Path, rng: np.random.Generator) -> tuple[list[Path], list[Path]]:

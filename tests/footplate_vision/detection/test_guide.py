@@ -71,7 +71,7 @@ def test_yolo_labels_are_those_of_the_coco_file(current_folder: Path) -> None:
             [[each[key] for each in record["instances"]] for record in (expected, found)]
             for key in ("bbox", "bbox_label")
         )
-        np.testing.assert_allclose(*boxes, atol=1e-9)
+        np.testing.assert_allclose(boxes[0], boxes[1], atol=1e-9)
         assert labels[0] == labels[1]
     assert yolo[3]["instances"] == []
 

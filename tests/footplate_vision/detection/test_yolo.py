@@ -129,8 +129,8 @@ def check_yolo(root: Path, seed: int, caplog: Any) -> None:
         with pytest.raises(DataError, match="is empty"):
             dataset(root, on_error="skip")
     else:
-        found = dataset(root, on_error="skip" if skips else "stop")
-        records = {record["img_path"]: record for record in map(found.get_data_info, range(len(found)))}
+        labels = dataset(root, on_error="skip" if skips else "stop")
+        records = {record["img_path"]: record for record in map(labels.get_data_info, range(len(labels)))}
         assert len(records) == len(expected)
         for path, size, objects in expected:
             record = records[path]

@@ -62,7 +62,8 @@ def write_label_map(folder: Path, rng: np.random.Generator) -> tuple[Path, NDArr
     else:
         image = Image.fromarray(values)
     path = folder / f"map.{'tif' if mode in ('LA', 'PA', 'CMYK', 'YCbCr', 'I', 'F') else 'png'}"
-    image.save(path, **({"transparency": int(rng.integers(256))} if mode == "P" and rng.random() < 0.5 else {}))
+    settings: dict[str, Any] = {"transparency": int(rng.integers(256))} if mode == "P" and rng.random() < 0.5 else {}
+    image.save(path, **settings)
     return path, values
 
 
