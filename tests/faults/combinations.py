@@ -28,6 +28,12 @@ class OddModel(ToyModel):
     """Has buffers of every type, and parts that two optimizers train, one of them only in every fifth iteration."""
 
     passes: Tensor
+    layers: nn.Module
+    norm: nn.Module
+    extra: nn.Module
+    scales: Tensor
+    seen: Tensor
+    phase: Tensor
 
     def __init__(self, several: bool = False, **settings: Any) -> None:
         super().__init__(**settings)
@@ -42,7 +48,8 @@ class OddModel(ToyModel):
 
     def score(self, inputs: Tensor) -> Tensor:
         scores: Tensor = self.layers(self.norm(inputs))
-        return scores + self.extra(inputs) + 0.01 * self.scales.mean() * self.seen.sum()
+        extra: Tensor = self.extra(inputs)
+        return scores + extra + 0.01 * self.scales.mean() * self.seen.sum()
 
     def train_step(self, data: Any, optim_wrapper: Any) -> Any:
         """Counts the iterations, and updates both parts separately if there are several optimizers."""
@@ -148,7 +155,7 @@ def combinations(work_dir: Path, number: int) -> dict[str, Any]:
     cfg["model"] |= {"type": "OddModel", "several": several}
     if several:
         wrapper = cfg["optim_wrapper"]
-        second = {"optimizer": {"type": "SGD", "lr": 0.05, "momentum": 0.9}}
+        second: dict[str, Any] = {"optimizer": {"type": "SGD", "lr": 0.05, "momentum": 0.9}}
         cfg["optim_wrapper"] = {"constructor": "MultiOptimWrapperConstructor", "layers": wrapper, "extra": second}
         second["accumulative_counts"] = wrapper["accumulative_counts"] = draw.choice((1, 1, 2))
     kind = draw.choice(("", "", "torch", "once", "one by one"))
@@ -177,7 +184,7 @@ def combinations(work_dir: Path, number: int) -> dict[str, Any]:
 
 def _without_stop() -> None:
     whole = BaseTrainLoop.state_dict
-    BaseTrainLoop.state_dict = lambda loop: {**whole(loop), "stop_requested": False}  # type: ignore[method-assign]
+    BaseTrainLoop.state_dict = lambda loop: {**whole(loop), "stop_requested": False}  # type: ignore[method-assign, assignment]
 
 
 def _without_content() -> None:
@@ -186,7 +193,7 @@ def _without_content() -> None:
     def part(self: Any, *place: int) -> dict[str, Any]:
         return {key: state for key, state in whole(self, *place).items() if key == "start"}
 
-    batch_plan.BatchPlan.state_dict = part  # type: ignore[method-assign]
+    batch_plan.BatchPlan.state_dict = part  # type: ignore[method-assign, assignment]
 
 
 def _first_interval() -> None:
