@@ -323,7 +323,8 @@ class BaseDataset(Dataset[Any]):
 
 
 def _warn_about_skipped(idx: int, error: object) -> None:
-    _logger.warning("Skipping sample %d: %s", idx, getattr(error, "message", error))
+    found = f", found: {error.found}" if isinstance(error, DataError) and error.has_found else ""
+    _logger.warning("Skipping sample %d: %s%.200s", idx, getattr(error, "message", error), found)
 
 
 def _shared_flags() -> Tensor:

@@ -43,7 +43,8 @@ def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0) -> Iterato
     dataset = dataset_of(loader)
     set_epoch([*samplers_of(loader), dataset if isinstance(dataset, IterableDataset) else None], epoch)
     end_outdated_workers(loader)
-    if not getattr(loader, "num_workers", 0):
+    # Reading a training batch in this process changes random states, so it is not interrupted.
+    if not getattr(loader, "num_workers", 0) and data_wait.work != "validation":
         return _skip(iter(loader), start)
     return _skip(data_wait.over(data_wait.call(iter, loader)), start)
 

@@ -52,7 +52,7 @@ def match_folders(folders: Sequence[str], classes: Sequence[str], where: str) ->
             found=list(classes),
             notes=[
                 f"The folders are {list_names(folders, _MAX_NAMES)}.",
-                "Name all classes after their folders, or list them in the order of the folders.",
+                "Name all classes after their folders. For a class without images, create an empty folder.",
             ],
         )
     pairs = [f"'{name}' is '{class_name}'" for name, class_name in zip(folders, classes, strict=True)]

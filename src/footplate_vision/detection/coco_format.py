@@ -103,7 +103,7 @@ def load_coco_file(findings: Findings, *, optional: Collection[str] = (), needs_
         findings.raise_errors()
         for category in content["categories"]:
             category["name"] = str(category["name"])
-        used = {annotation["category_id"] for annotation in content["annotations"]}
+        used = {str(annotation["category_id"]) for annotation in content["annotations"]}
         content["categories"] = [
             category for category in content["categories"] if not _is_placeholder(category, content["categories"], used)
         ]
@@ -121,11 +121,19 @@ def load_coco_file(findings: Findings, *, optional: Collection[str] = (), needs_
                 findings.warn("annotations have the same 'id', and all are used", f"{count} with the id {number}")
         images = {image["id"]: image for image in content["images"]}
         known = {category["id"] for category in content["categories"]}
+        for key, entries in (("image_id", images), ("category_id", known)):
+            by_text = {str(number): number for number in entries}
+            for annotation in content["annotations"]:  # VIA writes the ids of images as text in annotations only
+                if annotation[key] not in entries:
+                    annotation[key] = by_text.get(str(annotation[key]), annotation[key])
+        has_annotations = bool(content["annotations"])
         content["annotations"] = [
             annotation
             for annotation in content["annotations"]
             if _is_usable(annotation, images, known, findings, needs_masks=needs_masks)
         ]
+        if has_annotations and not content["annotations"]:
+            findings.error("no annotation is of an image in the file", "all of 'annotations'", found=list(images)[:3])
         findings.raise_errors()
     return content
 
@@ -134,7 +142,7 @@ def _is_placeholder(category: Entry, categories: Sequence[Entry], used: Collecti
     """Checks whether a category only groups all others, or stands for the background."""
     parents = (other.get("supercategory") for other in categories if other is not category)
     is_root = len(categories) > 1 and all(parent == category["name"] for parent in parents)
-    return category["id"] not in used and (is_root or category["name"] == _BACKGROUND)
+    return str(category["id"]) not in used and (is_root or category["name"] == _BACKGROUND)
 
 
 def _is_usable(

@@ -23,6 +23,7 @@ from footplate_vision.structures import InstanceData
 from footplate_vision.task_base import META_KEYS, PackSamples, data_field, pad_to
 
 _logger = logging.getLogger("footplate.vision")
+_USUAL_CROWDS = 0.1  # share of the boxes; 0.012 in COCO
 
 
 @DATASETS.register_module()
@@ -74,7 +75,7 @@ class CocoDataset(BaseDataset):
             for image in content["images"]
         }
         selected = [annotation for annotation in content["annotations"] if annotation["category_id"] in labels]
-        num_beyond = num_tiny = 0
+        num_beyond = num_tiny = num_crowds = 0
         labels_in_use = set[int]()
         for annotation in selected:
             record = records[annotation["image_id"]]
@@ -95,18 +96,21 @@ class CocoDataset(BaseDataset):
                 continue
             label, is_crowd = labels[annotation["category_id"]], int(bool(annotation.get("iscrowd")))
             record["instances"].append({"bbox": box, "bbox_label": label, "ignore_flag": is_crowd})
+            num_crowds += is_crowd
             if not is_crowd:
                 labels_in_use.add(label)
             if "segmentation" in annotation:
                 record["instances"][-1]["mask"] = annotation["segmentation"]
         findings.report()
         # Boxes at the edge often extend a little beyond their image. In a wrong format, most boxes do.
-        for count, share, problem in (
-            (num_beyond, 0.5, "extend beyond their image"),
-            (num_tiny, 0.9, "are at most one pixel wide and high"),
+        box_format = "`bbox` must be x and y of the top left corner, width and height, in pixels."
+        crowds = "CVAT writes masks that were drawn with a brush as crowds. If they are objects, set `iscrowd` to 0."
+        for count, share, problem, advice in (
+            (num_beyond, 0.5, "extend beyond their image", box_format),
+            (num_tiny, 0.9, "are at most one pixel wide and high", box_format),
+            (num_crowds, _USUAL_CROWDS, "are crowds (iscrowd=1), which training ignores", crowds),
         ):
             if count > share * len(selected):
-                advice = "`bbox` must be x and y of the top left corner, width and height, in pixels."
                 _logger.warning("%d of %d boxes in '%s' %s. %s", count, len(selected), self.ann_file, problem, advice)
         if selected and not labels_in_use and not self.test_mode:
             notes = ["All are left out, or crowds (iscrowd=1), which training ignores."]

@@ -15,7 +15,7 @@ from torch.optim import LBFGS, SGD, Adam, lr_scheduler
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from typing_extensions import assert_type
 
-from footplate import Config, Hook, Runner
+from footplate import Config, Hook, Runner, Weighted
 from footplate.checkpoint import load_checkpoint
 from footplate.config import read_recorded
 from footplate.engine import EVENTS, History
@@ -954,7 +954,7 @@ def test_batch_of_weight_0_is_skipped(tmp_path: Path, optimizer: Any) -> None:
 
     def step(model: nn.Module, batch: Any, step: Any) -> Any:
         loss = CROSS_ENTROPY(model(batch[0]), batch[1])
-        return (loss * float("nan"), 0) if step.iter == 0 else (loss, 1)
+        return Weighted(loss * float("nan"), 0) if step.iter == 0 else Weighted(loss, 1)
 
     made = runner(tmp_path, model, training_step=step, optim_wrapper=optimizer(model.parameters(), lr=0.1))
     made.on("before_train_iter", lambda runner: seen.append(weights(model)))

@@ -104,6 +104,10 @@ def test_hook_may_withdraw_a_saved_request(tmp_path: Path) -> None:
 DIFFERENT = {
     "began_at": "the iteration in which the process began",
     "batches_read": "counted by the process",
+    "_is_first_step": "of the process",
+    "_versions_at_start": "counted by torch in this process",
+    "_since": "the time of the latest exchange of requests",
+    "leaves_for_save": "set before each validation",
     "_validated_iter": "unknown after a resume",
     "_epoch_starts": "only those that the process knows",
     "_anchor": "the rest of a pass begins at the resume",

@@ -228,7 +228,7 @@ def exports() -> dict[str, dict[str, Any]]:
         "VGG Image Annotator": {
             "info": info,
             "images": images(1, license=0, flickr_url="", coco_url="", date_captured=""),
-            "annotations": annotations(1, 1, SQUARE),
+            "annotations": [{**each, "image_id": str(each["image_id"])} for each in annotations(1, 1, SQUARE)],
             "licenses": licenses,
             "categories": categories(1, "type"),
         },

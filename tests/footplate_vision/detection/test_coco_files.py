@@ -36,13 +36,16 @@ def expected(content: Any) -> dict[str, list[Any]]:
     """Returns what MMDetection reads from a file that has no problems; boxes are clipped as its transforms do."""
     labels = {each["id"]: "abc".index(each["name"]) for each in content["categories"] if each["name"] in "abc"}
     instances: dict[Any, list[Any]] = {each["id"]: [] for each in content["images"]}
+    texts = {str(number): number for number in (*labels, *instances)}  # ids may be text
     for each in content["annotations"]:
+        image, category = each["image_id"], each["category_id"]
+        image, category = texts.get(str(image), image), texts.get(str(category), category)
         x, y, width, height = each["bbox"]
         box = [max(x, 0), max(y, 0), min(x + width, WIDTH), min(y + height, HEIGHT)]
         mask = each.get("segmentation")
         # All masks without problems are rectangles of the generator, or the square and a triangle of half its size.
         area = int(decode_mask(mask, (HEIGHT, WIDTH)).sum()) if mask else None
-        instances[each["image_id"]].append([box, labels[each["category_id"]], int(each.get("iscrowd") or 0), area])
+        instances[image].append([box, labels[category], int(each.get("iscrowd") or 0), area])
     return {each["file_name"]: instances[each["id"]] for each in content["images"]}
 
 

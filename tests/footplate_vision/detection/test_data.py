@@ -92,7 +92,7 @@ def test_boxes_in_another_format_are_reported(
 ) -> None:
     given = content()
     for annotation in given["annotations"]:
-        annotation["bbox"] = box
+        annotation |= {"bbox": box, "iscrowd": 0}
     dataset(tmp_path, given)
     (warning,) = caplog.messages
     assert warning.startswith(message.format(tmp_path / "annotations/train.json"))
@@ -134,6 +134,13 @@ def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
     return given
 
 
+def of_other_images() -> dict[str, Any]:
+    given = content()
+    for annotation in given["annotations"]:
+        annotation["image_id"] = 99
+    return given
+
+
 def without_usable_annotations() -> dict[str, Any]:
     given = content()
     for annotation in given["annotations"]:
@@ -159,6 +166,7 @@ def without_usable_annotations() -> dict[str, Any]:
         ),
         (changed("categories", 1, name="cat"), "entries of 'categories' have the same 'name': entries 0, 1"),
         (without_usable_annotations(), "no annotation in .* can be used for training"),
+        (of_other_images(), "no annotation is of an image in the file: all of 'annotations'\n.*\n.*found: .1, 2, 5."),
         ({"images": [], "annotations": []}, "is not a COCO file: it must have the lists images, categories, anno"),
     ],
 )

@@ -178,17 +178,18 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
     earlier = losses[:first][weights[:first] > 0]
     details = [f"Before that, the loss was {earlier[-1]:g}." if len(earlier) else "No earlier loss was recorded."]
     loss = "loss" if name == "loss" else f"loss '{name}'"
-    problem = f"the {loss} was {losses[first]:g}"
-    if math.isfinite(losses[first]):
-        problem, details = f"the weight of the {loss} was {weights[first]:g}", ["It must be at least 0 and finite."]
+    value = losses[first]
+    if math.isfinite(value):
+        loss, value, details = f"weight of the {loss}", weights[first], ["It must be at least 0 and finite."]
     if name in in_each or len(iterations) == 1:
         index = max(first, -len(iterations))  # one iteration may have several values
         iteration = iterations[index]
         others = [other for other in in_each if other != name and scalars[other].invalid(-index)[0]]
-        problem += f" in iteration {iteration}" + (f" ({', '.join(others)})" if others else "")
+        names = f" ({', '.join(others)})" if others else ""
+        problem = f"the {loss} was {value:g} in iteration {iteration}{names}"
         details += runner.train_loop.describe_samples(iteration - 1)
     else:
-        problem += f" in one of iterations {iterations[0]} to {iterations[-1]}"
+        problem = f"the {loss} was {value:g} in one of iterations {iterations[0]} to {iterations[-1]}"
         details.append("Set on_nonfinite=dict(interval=1) to find the iteration.")
     stops = runner.nonfinite.loss_policy == "stop"
     advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if stops else []
