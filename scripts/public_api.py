@@ -67,7 +67,8 @@ def _is_own(value: Any) -> bool:
     """
     function = value.__init__ if inspect.isclass(value) else value
     module = getattr(function, "__module__", None) or ""
-    is_function = inspect.isfunction(function) or inspect.ismethod(function)
+    # Operators of torch are objects that wrap a function.
+    is_function = inspect.isfunction(function) or inspect.ismethod(function) or hasattr(function, "__wrapped__")
     return is_function and module.startswith("footplate") and "mmengine" not in module
 
 

@@ -20,8 +20,8 @@ def multi_scale_deformable_attn_pytorch(
     See `ms_deform_attn_forward`.
     """
     value_spatial_shapes = torch.as_tensor(value_spatial_shapes, device=value.device)
-    ends = value_spatial_shapes.prod(1).cumsum(0)
-    starts = torch.cat((ends.new_zeros(1), ends[:-1]))
+    sizes = value_spatial_shapes.prod(1)
+    starts = sizes.cumsum(0) - sizes
     return ms_deform_attn_forward(value, value_spatial_shapes, starts, sampling_locations, attention_weights, 1)
 
 

@@ -184,8 +184,12 @@ def deform_conv_backward_input(
     **settings: int,
 ) -> None:
     """Writes the gradients with respect to the input and the offset to `grad_input` and `grad_offset`."""
-    gradients: dict[str, Any] = {"grad_weight": None, "grad_features": grad_input, "grad_inputs": (grad_offset,)}
-    _convolve_backward(input, offset, weight, None, grad_output, settings, **gradients)
+    _convolve_backward(
+        *(input, offset, weight, None, grad_output, settings),
+        grad_weight=None,
+        grad_features=grad_input,
+        grad_inputs=(grad_offset,),
+    )
 
 
 def deform_conv_backward_parameters(
@@ -199,8 +203,7 @@ def deform_conv_backward_parameters(
     **settings: int,
 ) -> None:
     """Adds the gradient with respect to the weight, multiplied by `scale`, to `grad_weight`."""
-    gradients: dict[str, Any] = {"grad_weight": grad_weight, "scale": scale}
-    _convolve_backward(input, offset, grad_weight, None, grad_output, settings, **gradients)
+    _convolve_backward(input, offset, grad_weight, None, grad_output, settings, grad_weight=grad_weight, scale=scale)
 
 
 def modulated_deform_conv_forward(
@@ -209,14 +212,14 @@ def modulated_deform_conv_forward(
     bias: Tensor,
     ones: Tensor,
     offset: Tensor,
-    mask: Tensor,
+    mask: Tensor | None,
     output: Tensor,
     columns: Tensor,
     *,
     with_bias: bool,
     **settings: int,
 ) -> None:
-    """Writes the result of a modulated deformable convolution to `output`. Ignores `ones` and `columns`."""
+    """Writes the result of a modulated deformable convolution to `output`. Ignores `ones`, `columns`."""
     _convolve(input, offset, weight, mask, output, settings)
     if with_bias:
         output += bias[:, None, None]
@@ -228,22 +231,25 @@ def modulated_deform_conv_backward(
     bias: Tensor,
     ones: Tensor,
     offset: Tensor,
-    mask: Tensor,
+    mask: Tensor | None,
     columns: Tensor,
     grad_input: Tensor,
     grad_weight: Tensor,
     grad_bias: Tensor,
     grad_offset: Tensor,
-    grad_mask: Tensor,
+    grad_mask: Tensor | None,
     grad_output: Tensor,
     *,
     with_bias: bool,
     **settings: int,
 ) -> None:
     """Writes the gradients of a modulated deformable convolution. Ignores `ones` and `columns`."""
-    gradients: dict[str, Any] = {"grad_features": grad_input, "grad_weight": grad_weight.zero_()}
-    inputs = (grad_offset, grad_mask)
-    _convolve_backward(input, offset, weight, mask, grad_output, settings, **gradients, grad_inputs=inputs)
+    _convolve_backward(
+        *(input, offset, weight, mask, grad_output, settings),
+        grad_weight=grad_weight.zero_(),
+        grad_features=grad_input,
+        grad_inputs=(grad_offset,) if grad_mask is None else (grad_offset, grad_mask),
+    )
     if grad_bias.numel():
         grad_bias.copy_(grad_output.sum((0, 2, 3)) if with_bias else torch.zeros_like(grad_bias))
 

@@ -173,39 +173,18 @@ def carafe_naive_backward(
         grad_features[:, :, rows] += grad
 
 
-def carafe_backward(
-    grad_output: Tensor,
-    features: Tensor,
-    masks: Tensor,
-    top_buffer: Tensor,
-    hs_buffer: Tensor,
-    bottom_buffer: Tensor,
-    mask_buffer: Tensor,
-    grad_features: Tensor,
-    grad_masks: Tensor,
-    *settings: Any,
-    **named: Any,
-) -> None:
-    """Like `carafe_naive_backward`. Ignores the buffers."""
-    carafe_naive_backward(grad_output, features, masks, grad_features, grad_masks, *settings, **named)
+def carafe_backward(grad_output: Tensor, features: Tensor, masks: Tensor, *arguments: Any, **settings: Any) -> None:
+    """Like `carafe_naive_backward`. Ignores the four buffers before the gradients."""
+    carafe_naive_backward(grad_output, features, masks, *arguments[4:], **settings)
 
 
-def carafe_forward(
-    features: Tensor,
-    masks: Tensor,
-    rfeatures: Tensor,
-    routput: Tensor,
-    rmasks: Tensor,
-    output: Tensor,
-    *settings: Any,
-    **named: Any,
-) -> None:
-    """Writes the result of CARAFE to `output`. See `_carafe` for the settings.
+def carafe_forward(features: Tensor, masks: Tensor, rfeatures: Tensor, *arguments: Any, **settings: Any) -> None:
+    """Writes the result of CARAFE to the output. See `_carafe` for the settings.
 
-    Stores the features in `rfeatures` for `carafe_backward`. Ignores the other buffers.
+    Stores the features in `rfeatures` for `carafe_backward`. Ignores the two buffers before the output.
     """
     rfeatures.resize_(features.shape).copy_(features)
-    carafe_naive_forward(features, masks, output, *settings, **named)
+    carafe_naive_forward(features, masks, *arguments[2:], **settings)
 
 
 def _rows_of_masks(

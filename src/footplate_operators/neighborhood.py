@@ -33,9 +33,7 @@ def na2d_qk(
         NotImplementedError: `is_causal` is True.
         ValueError: A window does not fit into the map.
     """
-    if is_causal:
-        raise NotImplementedError("footplate's neighborhood attention in PyTorch does not support is_causal.")
-    (rows, y), (columns, x) = _windows(key, kernel_size, dilation)
+    (rows, y), (columns, x) = _windows(key, kernel_size, dilation, is_causal)
     scores = torch.einsum("bnhwc,bnhwkc->bnhwk", query, _gather(key, rows, columns))
     if rpb is not None:
         scores = scores + rpb[:, y[:, None, :, None], x[None, :, None, :]].flatten(3)
@@ -51,9 +49,7 @@ def na2d_av(
     is_causal: bool = False,
 ) -> Tensor:
     """Returns the sums of the values in each query's window, weighted by `attn`. See `na2d_qk`."""
-    if is_causal:
-        raise NotImplementedError("footplate's neighborhood attention in PyTorch does not support is_causal.")
-    (rows, _), (columns, _) = _windows(value, kernel_size, dilation)
+    (rows, _), (columns, _) = _windows(value, kernel_size, dilation, is_causal)
     return torch.einsum("bnhwk,bnhwkc->bnhwc", attn, _gather(value, rows, columns))
 
 
@@ -82,9 +78,11 @@ def na2d(
 
 
 def _windows(
-    keys: Tensor, kernel_size: int | tuple[int, int], dilation: int | tuple[int, int]
+    keys: Tensor, kernel_size: int | tuple[int, int], dilation: int | tuple[int, int], is_causal: bool
 ) -> list[tuple[Tensor, Tensor]]:
     """Returns the positions (length, kernel size) of each window along both axes, and their indices into a bias."""
+    if is_causal:
+        raise NotImplementedError("footplate's neighborhood attention in PyTorch does not support is_causal.")
     sizes, steps = ((each, each) if isinstance(each, int) else each for each in (kernel_size, dilation))
     windows = []
     for length, size, step in zip(keys.shape[2:4], sizes, steps, strict=True):

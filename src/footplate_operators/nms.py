@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from footplate_operators.compiled import compiled_operators, compute_type
-from footplate_operators.polygons import overlaps, quadrilateral_overlaps, rotated_box_corners
+from footplate_operators.polygons import overlaps, rotated_box_corners
 from footplate_operators.sampling import blocks
 
 _Array = npt.NDArray[Any]
@@ -42,23 +42,6 @@ def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
     area, other_area = (width * height for width, height in sides)
     ratios: _Array = shared / (area + other_area - shared)
     return ratios
-
-
-def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> list[_Array]:
-    """Runs NMS. Returns a group for each kept box: its index, followed by the indices of the boxes that it suppresses.
-
-    Args:
-        order: The indices of the boxes, sorted by descending score.
-        suppressed: A function that takes the index of a box and the indices of other boxes, and returns a mask of the
-            other boxes that the box suppresses.
-    """
-    groups = []
-    while len(order):
-        best, order = order[0], order[1:]
-        hit = suppressed(best, order)
-        groups.append(np.concatenate(([best], order[hit])))
-        order = order[~hit]
-    return groups
 
 
 def _kept(count: int, overlapping: Callable[[_Array, _Array], _Array]) -> _Array:
@@ -111,8 +94,13 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     """
     corners = _array(dets).T
     order = dets.detach()[:, 4].sort(descending=True, stable=True)[1].cpu().numpy()
-    groups = _suppress(order, lambda best, rest: _ious(corners[:, [best]], corners[:, rest], 0) >= iou_threshold)
-    return [group.tolist() for group in groups]
+    groups = []
+    while len(order):
+        hits = _ious(corners[:, order[:1]], corners[:, order], 0) >= iou_threshold
+        hits[0] = True  # an empty box
+        groups.append(order[hits].tolist())
+        order = order[~hits]
+    return groups
 
 
 def softnms(
@@ -158,7 +146,7 @@ def softnms(
 
 
 def _polygon_nms(
-    corners: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float, overlap: Callable[..., Tensor]
+    corners: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float, *, exact: bool = True
 ) -> Tensor:
     """Runs NMS on polygons of shape (N, 4, 2) and returns the kept indices, sorted by descending score.
 
@@ -170,7 +158,7 @@ def _polygon_nms(
 
     def overlapping(first: _Array, second: _Array) -> _Array:
         hits = np.ones((len(first), len(second)), dtype=bool)
-        if overlap is not quadrilateral_overlaps:  # it may be positive for quadrilaterals that are apart
+        if exact:  # otherwise, the overlap may be positive for quadrilaterals that are apart
             for axis in range(2):
                 hits &= low[axis, second] < high[axis, first, None]
                 hits &= high[axis, second] > low[axis, first, None]
@@ -182,7 +170,7 @@ def _polygon_nms(
         for start in range(0, len(rows), _PAIRS):
             row, column = rows[start : start + _PAIRS], columns[start : start + _PAIRS]
             pairs = corners[first[row]], corners[second[column]]
-            hits[row, column] = overlap(*pairs, of_first=False, aligned=True).numpy() > iou_threshold
+            hits[row, column] = overlaps(*pairs, of_first=False, aligned=True, exact=exact).numpy() > iou_threshold
         return hits
 
     return order[torch.from_numpy(_kept(len(order), overlapping)).to(order.device)].long()
@@ -203,7 +191,7 @@ def nms_rotated(
     sorted by descending score. Ignores `scores`, `dets_sorted` and `labels`.
     """
     classes = dets[:, -1] if multi_label else None
-    return _polygon_nms(rotated_box_corners(dets[:, :5]), order, classes, iou_threshold, overlaps)
+    return _polygon_nms(rotated_box_corners(dets[:, :5]), order, classes, iou_threshold)
 
 
 def nms_quadri(
@@ -214,7 +202,7 @@ def nms_quadri(
     As in mmcv, which passes labels as an additional column, boxes of different labels suppress each other. Ignores the
     other arguments.
     """
-    return _polygon_nms(dets[:, :8].reshape(-1, 4, 2), order, None, iou_threshold, quadrilateral_overlaps)
+    return _polygon_nms(dets[:, :8].reshape(-1, 4, 2), order, None, iou_threshold, exact=False)
 
 
 def iou3d_nms3d_forward(boxes: Tensor, keep: Tensor, num_out: Tensor, nms_overlap_thresh: float) -> None:
@@ -230,7 +218,7 @@ def iou3d_nms3d_forward(boxes: Tensor, keep: Tensor, num_out: Tensor, nms_overla
     """
     order = torch.arange(len(boxes), device=boxes.device)
     corners = rotated_box_corners(boxes[:, [0, 1, 3, 4, 6]])
-    kept = _polygon_nms(corners, order, None, nms_overlap_thresh, overlaps)
+    kept = _polygon_nms(corners, order, None, nms_overlap_thresh)
     keep[: len(kept)] = kept.to(keep.device)
     num_out.fill_(len(kept))
 

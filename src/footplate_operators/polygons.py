@@ -97,7 +97,7 @@ def intersection_areas(first: Tensor, second: Tensor) -> Tensor:
     return area.clamp(min=0)
 
 
-def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) -> Tensor:
+def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool, exact: bool = True) -> Tensor:
     """Returns the IoU of polygons, or the intersection over the first polygon's area if `of_first` is set.
 
     Args:
@@ -105,30 +105,17 @@ def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) ->
         second: Polygons of shape (M, b, 2).
         of_first: Whether to divide by the area of the first polygon.
         aligned: Whether to compare the polygons pair by pair, which requires N = M.
+        exact: Whether the areas are exact. Otherwise, they are those that mmcv computes for quadrilaterals, which are
+            exact for rectangles; see `_loose_intersection_areas`.
 
     Returns:
         The overlaps, of shape (N, M), or (N,) if `aligned` is set. The overlap with a zero-area polygon is 0.
     """
-    first, second = counterclockwise(first.double()), counterclockwise(second.double())
-    return _shares(intersection_areas, signed_areas, first, second, of_first, aligned)
-
-
-def quadrilateral_overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) -> Tensor:
-    """Returns the overlaps of quadrilaterals of shapes (N, 4, 2) and (M, 4, 2) as mmcv defines them; see `overlaps`.
-
-    They are exact for rectangles; see `_loose_intersection_areas`.
-    """
-    return _shares(_loose_intersection_areas, _fan_areas, first.double(), second.double(), of_first, aligned)
-
-
-def _shares(
-    intersect: Callable[[Tensor, Tensor], Tensor],
-    area: Callable[[Tensor], Tensor],
-    first: Tensor,
-    second: Tensor,
-    of_first: bool,
-    aligned: bool,
-) -> Tensor:
+    first, second = first.double(), second.double()
+    intersect, area = _loose_intersection_areas, _fan_areas
+    if exact:
+        intersect, area = intersection_areas, signed_areas
+        first, second = counterclockwise(first), counterclockwise(second)
     if not aligned:
         first, second = first[:, None], second[None]
     own, others, shared = area(first), area(second), intersect(first, second)
@@ -276,7 +263,7 @@ def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: in
     The quadrilaterals have shapes (N, 8) and (M, 8).
     """
     first, second = bboxes1.reshape(-1, 4, 2), bboxes2.reshape(-1, 4, 2)
-    compare = partial(quadrilateral_overlaps, of_first=mode_flag == 1, aligned=aligned)
+    compare = partial(overlaps, of_first=mode_flag == 1, aligned=aligned, exact=False)
     _write_in_blocks(compare, first, second, ious, aligned=aligned)
 
 

@@ -322,19 +322,22 @@ def _rotated_points(
     return _Points(samples, rois[:, 0].long()[roi], y, x)
 
 
-def roi_align_rotated_forward(input: Tensor, rois: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
-    """Applies RoIAlign to rotated RoIs. See `_rotated_points` for the settings.
+def _pooling(points_of: Callable[..., _Points]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Returns a forward and a backward operator that pool the features at sampling points.
 
-    Writes the result to `output`, of shape (K, C, rows, columns).
+    `points_of` takes the RoIs and the settings of the operators.
     """
-    _pool(input, _rotated_points(rois, *settings, **named), output)
+
+    def forward(input: Tensor, rois: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
+        _pool(input, points_of(rois, *settings, **named), output)
+
+    def backward(grad_output: Tensor, rois: Tensor, grad_input: Tensor, *settings: Any, **named: Any) -> None:
+        _pool_backward(grad_output, points_of(rois, *settings, **named), grad_input)
+
+    return forward, backward
 
 
-def roi_align_rotated_backward(
-    grad_output: Tensor, rois: Tensor, grad_input: Tensor, *settings: Any, **named: Any
-) -> None:
-    """Writes the gradient of `roi_align_rotated_forward` with respect to its input to `grad_input`."""
-    _pool_backward(grad_output, _rotated_points(rois, *settings, **named), grad_input)
+roi_align_rotated_forward, roi_align_rotated_backward = _pooling(_rotated_points)
 
 
 def _bezier_points(
@@ -369,19 +372,7 @@ def _bezier_points(
     return _Points(samples, beziers[:, 0].long()[roi], y, x)
 
 
-def bezier_align_forward(input: Tensor, beziers: Tensor, output: Tensor, *settings: Any, **named: Any) -> None:
-    """Applies RoIAlign between two Bezier curves. See `_bezier_points` for the settings.
-
-    Writes the result to `output`, of shape (K, C, rows, columns).
-    """
-    _pool(input, _bezier_points(beziers, *settings, **named), output)
-
-
-def bezier_align_backward(
-    grad_output: Tensor, beziers: Tensor, grad_input: Tensor, *settings: Any, **named: Any
-) -> None:
-    """Writes the gradient of `bezier_align_forward` with respect to its input to `grad_input`."""
-    _pool_backward(grad_output, _bezier_points(beziers, *settings, **named), grad_input)
+bezier_align_forward, bezier_align_backward = _pooling(_bezier_points)
 
 
 def _turned(pooled: Tensor, rois: Tensor, num_orientations: int, *, back: bool) -> Tensor:

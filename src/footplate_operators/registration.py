@@ -5,12 +5,13 @@ results. Its body may therefore read the values of tensors.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
-from functools import wraps
-from typing import Any, Generic, ParamSpec, TypeVar, get_args
+from collections.abc import Callable
+from functools import partial, update_wrapper, wraps
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -22,12 +23,14 @@ class Operator(Generic[_P, _T]):
 
     Attributes:
         name: The name of the operator.
-        parameters: The names of its parameters.
+        parameters: Its parameters, by name.
         dynamic: Whether the size of a result depends on values.
         autocast: The dtype to which autocast casts the inputs, or None if the inputs keep their dtypes.
         batched: The names of the tensors that `torch.vmap` passes to a single call.
         has_gradient: Whether it can be differentiated.
     """
+
+    __name__: str
 
     def __init__(
         self,
@@ -40,9 +43,11 @@ class Operator(Generic[_P, _T]):
         batched: str,
     ) -> None:
         self.name = function.__name__.removeprefix("_")
-        self.parameters = tuple(inspect.signature(function).parameters)
+        self.parameters = inspect.signature(function).parameters
         self.dynamic, self.autocast, self.batched = dynamic, autocast, batched.split()
         self.has_gradient = False
+        OPERATORS[self.name] = self
+        update_wrapper(self, function)
 
         @wraps(function)
         def run(*arguments: _P.args, **named: _P.kwargs) -> _T:
@@ -63,6 +68,9 @@ class Operator(Generic[_P, _T]):
                 self._definition.register_autocast(device_type, autocast)
         self._overload = getattr(torch.ops.footplate_operators, self.name).default
 
+    def __reduce__(self) -> str:
+        return self.__name__  # copies and pickles refer to the operator, like those of a function
+
     def __call__(self, *arguments: _P.args, **named: _P.kwargs) -> _T:
         result: _T = self._overload(*arguments, **named)
         return result
@@ -80,17 +88,16 @@ class Operator(Generic[_P, _T]):
             for name in self.batched:
                 value = mapped[name] if name in mapped else values[name].expand(size, *values[name].shape)
                 values[name] = value.flatten(0, 1)
+            for name in self.parameters:
+                if name.endswith("_shape"):
+                    values[name] = [size * values[name][0], *values[name][1:]]
             results = self._overload(*values.values())
-            if not isinstance(results, tuple):
-                return results.unflatten(0, (size, -1)), 0
-            return tuple(result.unflatten(0, (size, -1)) for result in results), (0,) * len(results)
+            return tree_map(lambda result: result.unflatten(0, (size, -1)), results), tree_map(lambda _: 0, results)
         samples = [
             self._overload(*(values | {name: value[index] for name, value in mapped.items()}).values())
             for index in range(size)
         ]
-        if not isinstance(samples[0], tuple):
-            return torch.stack(samples), 0
-        return tuple(map(torch.stack, zip(*samples, strict=True))), (0,) * len(samples[0])
+        return tree_map(lambda *results: torch.stack(results), *samples), tree_map(lambda _: 0, samples[0])
 
     def differentiate(self, gradient: "Operator[..., Any]", outputs: str, inputs: str) -> None:
         """Registers another operator as the gradient. Second derivatives raise an error.
@@ -124,6 +131,43 @@ class Operator(Generic[_P, _T]):
             return tuple(of_input.get(name) for name in self.parameters)
 
         self.register_autograd(backward, setup_context)
+
+    def fill_gradients(self, fill: Callable[..., None], tensors: str, outputs: str) -> None:
+        """Registers a function that writes gradients as the operator `<name>_backward`; see `differentiate`.
+
+        Args:
+            fill: The function. It takes `tensors`, followed by the settings of this operator.
+            tensors: The names of inputs and outputs of this operator, `grad_y` for the gradient with respect to an
+                output `y`, and `grad_x` for the tensor of zeros to which the gradient with respect to an input `x` is
+                written, separated by spaces.
+            outputs: The names of the results of this operator, separated by spaces.
+        """
+        names, results = tensors.split(), outputs.split()
+        wanted = [name for name in self.parameters if f"grad_{name}" in names]
+        grads = [f"grad_{name}" for name in results if f"grad_{name}" in names]
+        saved = [name for name in (*self.parameters, *results) if name in names]
+        shapes = [f"{name}_shape" for name in wanted if name not in names]
+        annotations = dict.fromkeys((*grads, *saved), Tensor) | dict.fromkeys(shapes, list[int])
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters = [inspect.Parameter(name, kind, annotation=annotations[name]) for name in annotations]
+        parameters += [parameter for parameter in self.parameters.values() if parameter.annotation is not Tensor]
+
+        def allocate(*arguments: Any) -> Any:
+            values = dict(zip(annotations, arguments, strict=False))
+            found = tuple(
+                torch.zeros_like(values[name]) if name in values else arguments[0].new_zeros(values[f"{name}_shape"])
+                for name in wanted
+            )
+            return found if len(found) > 1 else found[0]
+
+        allocate.__name__ = f"{self.name}_backward"
+        annotation = tuple[(Tensor,) * len(wanted)] if len(wanted) > 1 else Tensor  # type: ignore[misc]
+        allocate.__signature__ = inspect.Signature(parameters, return_annotation=annotation)  # type: ignore[attr-defined]
+        known = {*self.batched, *grads, *results}
+        batched = [name for name in (*grads, *saved) if name in known] if {*wanted} <= {*self.batched} else ()
+        names = [f"grad_{name}" for name in wanted]
+        gradient = filling_operator(fill, tensors, batched=" ".join(batched), outputs=" ".join(names))(allocate)
+        self.differentiate(gradient, outputs, " ".join(wanted))
 
     def register_autograd(
         self, backward: Callable[..., tuple[Tensor | None, ...]], setup_context: Callable[..., None]
@@ -168,30 +212,60 @@ def operator(
     """
 
     def register(function: Callable[_P, _T]) -> Operator[_P, _T]:
-        registered = Operator(function, outputs, dynamic=dynamic, constant=constant, autocast=autocast, batched=batched)
-        OPERATORS[registered.name] = registered
-        return registered
+        return Operator(function, outputs, dynamic=dynamic, constant=constant, autocast=autocast, batched=batched)
 
     return register
 
 
 def filling_operator(
-    *, constant: bool = False, autocast: torch.dtype | None = None, batched: str = ""
-) -> Callable[[Callable[_P, Iterator[_T]]], Operator[_P, _T]]:
-    """Like `operator`, but the function is a generator that yields the allocated results and then fills them."""
+    fill: Callable[..., None],
+    tensors: str,
+    fill_gradients: Callable[..., None] | None = None,
+    gradient_tensors: str = "",
+    *,
+    outputs: str = "",
+    constant: bool = False,
+    autocast: torch.dtype | None = None,
+    batched: str = "",
+) -> Callable[[Callable[_P, _T]], Operator[_P, _T]]:
+    """Like `operator`, but the decorated function allocates the results, and another function writes them.
 
-    def register(function: Callable[_P, Iterator[_T]]) -> Operator[_P, _T]:
-        def outputs(*arguments: _P.args, **named: _P.kwargs) -> _T:
-            return next(function(*arguments, **named))
+    Args:
+        fill: The function that writes the results. It takes `tensors`, followed by the settings of the operator.
+        tensors: The names of inputs and results, separated by spaces.
+        fill_gradients: The function that writes the gradients, if any; see `Operator.fill_gradients`.
+        gradient_tensors: The names of its tensors.
+        outputs: The names of the results. By default, the names in `tensors` that are not inputs.
+        constant: See `operator`.
+        autocast: See `operator`.
+        batched: See `operator`.
+    """
 
-        @wraps(function)
+    def register(allocate: Callable[_P, _T]) -> Operator[_P, _T]:
+        parameters, names = inspect.signature(allocate).parameters, tensors.split()
+        results = outputs.split() or [name for name in names if name not in parameters]
+        names += [
+            name for name, each in parameters.items() if each.annotation is not Tensor and not name.endswith("_shape")
+        ]
+
+        @wraps(allocate)
         def run(*arguments: _P.args, **named: _P.kwargs) -> _T:
-            (results,) = function(*arguments, **named)
-            return results
+            allocated = allocate(*arguments, **named)
+            values = dict(zip(parameters, arguments, strict=False)) | named
+            values |= dict(zip(results, allocated if isinstance(allocated, tuple) else (allocated,), strict=True))
+            fill(*(values[name] for name in names))
+            return allocated
 
-        signature = inspect.signature(function)
-        (result,) = get_args(signature.return_annotation)
-        run.__signature__ = signature.replace(return_annotation=result)  # type: ignore[attr-defined]
-        return operator(outputs, constant=constant, autocast=autocast, batched=batched)(run)
+        registered = operator(allocate, constant=constant, autocast=autocast, batched=batched)(run)
+        if fill_gradients is not None:
+            registered.fill_gradients(fill_gradients, gradient_tensors, " ".join(results))
+        return registered
 
     return register
+
+
+coordinates_operator = partial(filling_operator, constant=True, autocast=torch.float32)
+"""Like `filling_operator`, for functions of coordinates: autograd treats their results as constants."""
+
+selecting_operator = partial(operator, dynamic=True, constant=True, autocast=torch.float32)
+"""Like `operator`, for functions of coordinates whose number of results depends on values."""

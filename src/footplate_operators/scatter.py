@@ -5,6 +5,8 @@ dimension. `dim_size` is the number of groups, by default the largest index plus
 with one entry per group along `dim`, and is 0 for a group without elements.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -44,39 +46,14 @@ def _size(index: Tensor, dim_size: int | None) -> int:
     return dim_size if dim_size is not None else int(index.max()) + 1 if index.numel() else 0
 
 
-def scatter_sum(
-    src: Tensor, index: Tensor, dim: int = -1, out: Tensor | None = None, dim_size: int | None = None
-) -> Tensor:
-    """Sums the elements of each group."""
-    return scatter(src, index, dim, out, dim_size)
-
-
-scatter_add = scatter_sum
-
-
-def scatter_mean(
-    src: Tensor, index: Tensor, dim: int = -1, out: Tensor | None = None, dim_size: int | None = None
-) -> Tensor:
-    """Averages the elements of each group. Rounds down if they are integers."""
-    return scatter(src, index, dim, out, dim_size, "mean")
-
-
-def scatter_max(
-    src: Tensor, index: Tensor, dim: int = -1, out: Tensor | None = None, dim_size: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Returns the largest element of each group, and its position along `dim`; see `_extreme`."""
-    return _extreme(src, index, dim, out, dim_size, "amax")
-
-
-def scatter_min(
-    src: Tensor, index: Tensor, dim: int = -1, out: Tensor | None = None, dim_size: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Returns the smallest element of each group, and its position along `dim`; see `_extreme`."""
-    return _extreme(src, index, dim, out, dim_size, "amin")
-
-
 def _extreme(
-    src: Tensor, index: Tensor, dim: int, out: Tensor | None, dim_size: int | None, reduce: str
+    src: Tensor,
+    index: Tensor,
+    dim: int = -1,
+    out: Tensor | None = None,
+    dim_size: int | None = None,
+    *,
+    reduce: str,
 ) -> tuple[Tensor, Tensor]:
     """Returns the extreme element of each group, and its position along `dim`.
 
@@ -95,6 +72,11 @@ def _extreme(
     first = torch.full(shape, count, device=src.device).scatter_reduce(dim, index, candidates, "amin")
     shape[dim] = 1
     return torch.cat((src, src.new_zeros(shape)), dim).gather(dim, first), first
+
+
+scatter_sum = scatter_add = partial(scatter, reduce="sum")
+scatter_mean = partial(scatter, reduce="mean")
+scatter_max, scatter_min = partial(_extreme, reduce="amax"), partial(_extreme, reduce="amin")
 
 
 def segment_csr(src: Tensor, indptr: Tensor, out: Tensor | None = None, reduce: str = "sum") -> Tensor:

@@ -1,5 +1,7 @@
 """Tests the operators of `torch.ops.footplate_operators`. Runs without footplate."""
 
+import copy
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -265,11 +267,16 @@ def test_all_operators_are_tested() -> None:
     assert names == set(OPERATORS)
 
 
+def test_operators_are_copied_and_pickled_by_name() -> None:
+    assert copy.deepcopy(functional.convex_iou) is functional.convex_iou
+    assert pickle.loads(pickle.dumps(functional.convex_iou)) is functional.convex_iou  # noqa: S301
+
+
 @pytest.mark.parametrize("name", _SAMPLES)
 def test_vmap_is_a_loop_over_samples(name: str) -> None:
     function, arguments = _SAMPLES[name]
-    with _recorded() as calls, torch.no_grad():
-        function(*arguments)
+    with _recorded() as calls:
+        _gradients(function(*arguments), arguments)
     for called, values in calls:
         if called.dynamic:
             continue

@@ -7,7 +7,7 @@ the three sizes, and the angle around the z axis.
 Autocast computes all of them in float32.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from footplate_operators import nms as suppression
 from footplate_operators import polygons as shapes
-from footplate_operators.registration import filling_operator, operator
+from footplate_operators.registration import coordinates_operator, selecting_operator
 
 _Array = npt.NDArray[Any]
 _ArrayOrTensor = TypeVar("_ArrayOrTensor", Tensor, _Array)
@@ -33,7 +33,7 @@ def _with_scores(boxes: Tensor, scores: Tensor, indices: Tensor) -> Tensor:
     return torch.cat((boxes[indices], scores[indices][:, None]), 1)
 
 
-@operator(kept_indices, dynamic=True, constant=True, autocast=torch.float32)
+@selecting_operator(kept_indices)
 def _nms(
     boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int, score_threshold: float, max_num: int
 ) -> Tensor:
@@ -79,7 +79,7 @@ def _soft_kept(boxes: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return boxes.new_empty(kept.size(0), 5), kept
 
 
-@operator(_soft_kept, dynamic=True, constant=True, autocast=torch.float32)
+@selecting_operator(_soft_kept)
 def _soft_nms(
     boxes: Tensor, scores: Tensor, iou_threshold: float, sigma: float, min_score: float, method: int, offset: int
 ) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ def soft_nms(
     return _soft_nms(boxes, scores, float(iou_threshold), float(sigma), float(min_score), number, offset)
 
 
-@operator(kept_indices, dynamic=True, constant=True, autocast=torch.float32)
+@selecting_operator(kept_indices)
 def _nms_rotated(dets: Tensor, scores: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
     order = scores.sort(descending=True, stable=True)[1]
     boxes = dets if labels is None else torch.cat((dets, labels[:, None].to(dets)), 1)
@@ -149,7 +149,7 @@ def _turned(boxes: Tensor, clockwise: bool) -> Tensor:
     return boxes if clockwise else torch.cat((boxes[:, :4], -boxes[:, 4:]), 1)
 
 
-@operator(kept_indices, dynamic=True, constant=True, autocast=torch.float32)
+@selecting_operator(kept_indices)
 def _nms_quadri(dets: Tensor, scores: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
     order = scores.sort(descending=True, stable=True)[1]
     return suppression.nms_quadri(dets, scores, order, dets, iou_threshold, int(labels is not None))
@@ -224,11 +224,9 @@ def _overlaps(boxes: Tensor, others: Tensor, mode: int, aligned: bool) -> Tensor
     return boxes.new_zeros((boxes.size(0),) if aligned else (boxes.size(0), others.size(0)))
 
 
-@filling_operator(constant=True, autocast=torch.float32)
-def _bbox_overlaps(bboxes1: Tensor, bboxes2: Tensor, mode: int, aligned: bool, offset: int) -> Iterator[Tensor]:
-    overlaps = _overlaps(bboxes1, bboxes2, mode, aligned)
-    yield overlaps
-    suppression.bbox_overlaps(bboxes1, bboxes2, overlaps, mode, aligned, offset)
+@coordinates_operator(suppression.bbox_overlaps, "bboxes1 bboxes2 overlaps")
+def _bbox_overlaps(bboxes1: Tensor, bboxes2: Tensor, mode: int, aligned: bool, offset: int) -> Tensor:
+    return _overlaps(bboxes1, bboxes2, mode, aligned)
 
 
 def bbox_overlaps(
@@ -249,11 +247,9 @@ def bbox_overlaps(
     return _bbox_overlaps(bboxes1, bboxes2, _MODES[mode], aligned, offset)
 
 
-@filling_operator(constant=True, autocast=torch.float32)
-def _box_iou_rotated(bboxes1: Tensor, bboxes2: Tensor, mode: int, aligned: bool) -> Iterator[Tensor]:
-    overlaps = _overlaps(bboxes1, bboxes2, mode, aligned)
-    yield overlaps
-    shapes.box_iou_rotated(bboxes1, bboxes2, overlaps, mode, aligned)
+@coordinates_operator(shapes.box_iou_rotated, "bboxes1 bboxes2 overlaps")
+def _box_iou_rotated(bboxes1: Tensor, bboxes2: Tensor, mode: int, aligned: bool) -> Tensor:
+    return _overlaps(bboxes1, bboxes2, mode, aligned)
 
 
 def box_iou_rotated(
@@ -266,11 +262,9 @@ def box_iou_rotated(
     return _box_iou_rotated(_turned(bboxes1, clockwise), _turned(bboxes2, clockwise), _MODES[mode], aligned)
 
 
-@filling_operator(constant=True, autocast=torch.float32)
-def _box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, mode: int, aligned: bool) -> Iterator[Tensor]:
-    overlaps = _overlaps(bboxes1, bboxes2, mode, aligned)
-    yield overlaps
-    shapes.box_iou_quadri(bboxes1, bboxes2, overlaps, mode, aligned)
+@coordinates_operator(shapes.box_iou_quadri, "bboxes1 bboxes2 overlaps")
+def _box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, mode: int, aligned: bool) -> Tensor:
+    return _overlaps(bboxes1, bboxes2, mode, aligned)
 
 
 def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, mode: str = "iou", aligned: bool = False) -> Tensor:
@@ -282,7 +276,7 @@ def _group_sizes(dets: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
     return dets.new_empty(dets.size(0), dtype=torch.long), kept_indices(dets)
 
 
-@operator(_group_sizes, dynamic=True, constant=True, autocast=torch.float32)
+@selecting_operator(_group_sizes)
 def _nms_match(dets: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
     groups = suppression.nms_match(dets, iou_threshold)
     members = [member for group in groups for member in group]

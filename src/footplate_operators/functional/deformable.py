@@ -1,9 +1,8 @@
 """Deformable convolution and attention. See `footplate_operators.deformable`."""
 
-from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from footplate_operators import deformable
@@ -11,9 +10,7 @@ from footplate_operators.registration import filling_operator, operator
 from footplate_operators.sizes import pair
 
 
-def _convolved(
-    input: Tensor, offset: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]
-) -> Tensor:
+def _convolved(input: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]) -> Tensor:
     """Returns an output for a convolution, of shape (N, O, rows, columns)."""
     sizes = [
         (size + 2 * pad - gap * (kernel - 1) - 1) // step + 1
@@ -24,16 +21,44 @@ def _convolved(
     return input.new_empty(input.size(0), weight.size(0), *sizes)
 
 
-def _settings(
-    weight: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int, deform_groups: int
-) -> dict[str, Any]:
-    """Returns the keyword arguments of mmcv's deformable convolution."""
-    values = {"k": weight.shape[2:], "d": stride, "pad": padding, "dilation": dilation}
-    sides = {name + side: value[axis] for name, value in values.items() for axis, side in enumerate("HW")}
-    return {**sides, "group": groups, "deformable_group": deform_groups, "im2col_step": 1}
+def _settings(weight: Tensor, bias: Tensor, *settings: Any) -> dict[str, Any]:
+    """Returns the keyword arguments of mmcv's modulated deformable convolution."""
+    *sizes, groups, deform_groups = settings
+    values = zip(("kernel", "stride", "pad", "dilation"), (weight.shape[2:], *sizes), strict=True)
+    sides = {f"{name}_{side}": length for name, value in values for side, length in zip("hw", value, strict=True)}
+    return {**sides, "group": groups, "deformable_group": deform_groups, "with_bias": bias.numel() > 0}
 
 
-@filling_operator(batched="input offset")
+def _convolve(
+    input: Tensor, weight: Tensor, bias: Tensor, offset: Tensor, mask: Tensor | None, output: Tensor, *settings: Any
+) -> None:
+    empty, named = input.new_empty(0), _settings(weight, bias, *settings)
+    deformable.modulated_deform_conv_forward(input, weight, bias, empty, offset, mask, output, empty, **named)
+
+
+def _convolve_backward(input: Tensor, weight: Tensor, bias: Tensor, *arguments: Any) -> None:
+    offset, mask, *grads = arguments[:8]
+    empty, named = input.new_empty(0), _settings(weight, bias, *arguments[8:])
+    deformable.modulated_deform_conv_backward(input, weight, bias, empty, offset, mask, empty, *grads, **named)
+
+
+def _deform_conv2d_forward(input: Tensor, weight: Tensor, offset: Tensor, *arguments: Any) -> None:
+    _convolve(input, weight, input.new_empty(0), offset, None, *arguments)
+
+
+def _deform_conv2d_backward(input: Tensor, weight: Tensor, offset: Tensor, *arguments: Any) -> None:
+    empty, (grad_input, grad_weight, grad_offset, *others) = input.new_empty(0), arguments
+    grads = grad_input, grad_weight, empty, grad_offset, None
+    _convolve_backward(input, weight, empty, offset, None, *grads, *others)
+
+
+@filling_operator(
+    _deform_conv2d_forward,
+    "input weight offset output",
+    _deform_conv2d_backward,
+    "input weight offset grad_input grad_weight grad_offset grad_output",
+    batched="input offset",
+)
 def _deform_conv2d(
     input: Tensor,
     offset: Tensor,
@@ -43,35 +68,8 @@ def _deform_conv2d(
     dilation: list[int],
     groups: int,
     deform_groups: int,
-) -> Iterator[Tensor]:
-    output = _convolved(input, offset, weight, stride, padding, dilation)
-    yield output
-    settings = _settings(weight, stride, padding, dilation, groups, deform_groups)
-    empty = input.new_empty(0)
-    deformable.deform_conv_forward(input, weight, offset, output, empty, empty, **settings)
-
-
-@filling_operator()
-def _deform_conv2d_backward(
-    grad_output: Tensor,
-    input: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    deform_groups: int,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    grads = torch.zeros_like(input), torch.zeros_like(offset), torch.zeros_like(weight)
-    yield grads
-    settings = _settings(weight, stride, padding, dilation, groups, deform_groups)
-    empty = input.new_empty(0)
-    deformable.deform_conv_backward_input(input, offset, grad_output, grads[0], grads[1], weight, empty, **settings)
-    deformable.deform_conv_backward_parameters(input, offset, grad_output, grads[2], empty, empty, 1.0, **settings)
-
-
-_deform_conv2d.differentiate(_deform_conv2d_backward, outputs="output", inputs="input offset weight")
+) -> Tensor:
+    return _convolved(input, weight, stride, padding, dilation)
 
 
 def deform_conv2d(
@@ -112,22 +110,13 @@ def deform_conv2d(
     return _deform_conv2d(input.type_as(offset), offset, weight.type_as(offset), *sizes, groups, deform_groups)
 
 
-def _modulated_settings(
-    weight: Tensor,
-    bias: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    deform_groups: int,
-) -> dict[str, Any]:
-    """Returns the keyword arguments of mmcv's modulated deformable convolution."""
-    values = {"kernel": weight.shape[2:], "stride": stride, "pad": padding, "dilation": dilation}
-    sides = {f"{name}_{side}": value[axis] for name, value in values.items() for axis, side in enumerate("hw")}
-    return {**sides, "group": groups, "deformable_group": deform_groups, "with_bias": bias.numel() > 0}
-
-
-@filling_operator(batched="input offset mask")
+@filling_operator(
+    _convolve,
+    "input weight bias offset mask output",
+    _convolve_backward,
+    "input weight bias offset mask grad_input grad_weight grad_bias grad_offset grad_mask grad_output",
+    batched="input offset mask",
+)
 def _modulated_deform_conv2d(
     input: Tensor,
     offset: Tensor,
@@ -139,49 +128,8 @@ def _modulated_deform_conv2d(
     dilation: list[int],
     groups: int,
     deform_groups: int,
-) -> Iterator[Tensor]:
-    output = _convolved(input, offset, weight, stride, padding, dilation)
-    yield output
-    settings = _modulated_settings(weight, bias, stride, padding, dilation, groups, deform_groups)
-    empty = input.new_empty(0)
-    deformable.modulated_deform_conv_forward(input, weight, bias, empty, offset, mask, output, empty, **settings)
-
-
-@filling_operator()
-def _modulated_deform_conv2d_backward(
-    grad_output: Tensor,
-    input: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    deform_groups: int,
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
-    grads = (
-        torch.zeros_like(input),
-        torch.zeros_like(offset),
-        torch.zeros_like(mask),
-        torch.zeros_like(weight),
-        torch.zeros_like(bias),
-    )
-    yield grads
-    settings = _modulated_settings(weight, bias, stride, padding, dilation, groups, deform_groups)
-    empty = input.new_empty(0)
-    grad_input, grad_offset, grad_mask, grad_weight, grad_bias = grads
-    deformable.modulated_deform_conv_backward(
-        *(input, weight, bias, empty, offset, mask, empty),
-        *(grad_input, grad_weight, grad_bias, grad_offset, grad_mask, grad_output),
-        **settings,
-    )
-
-
-_modulated_deform_conv2d.differentiate(
-    _modulated_deform_conv2d_backward, outputs="output", inputs="input offset mask weight bias"
-)
+) -> Tensor:
+    return _convolved(input, weight, stride, padding, dilation)
 
 
 def modulated_deform_conv2d(
@@ -236,25 +184,11 @@ def _ms_deform_attn(
     )
 
 
-@filling_operator(batched="grad_output value sampling_locations attention_weights")
-def _ms_deform_attn_backward(
-    grad_output: Tensor,
-    value: Tensor,
-    value_spatial_shapes: Tensor,
-    value_level_start_index: Tensor,
-    sampling_locations: Tensor,
-    attention_weights: Tensor,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    grads = torch.zeros_like(value), torch.zeros_like(sampling_locations), torch.zeros_like(attention_weights)
-    yield grads
-    levels = value_spatial_shapes, value_level_start_index
-    deformable.ms_deform_attn_backward(
-        value, *levels, sampling_locations, attention_weights, grad_output, *grads, im2col_step=1
-    )
-
-
-_ms_deform_attn.differentiate(
-    _ms_deform_attn_backward, outputs="output", inputs="value sampling_locations attention_weights"
+_ms_deform_attn.fill_gradients(
+    partial(deformable.ms_deform_attn_backward, im2col_step=1),
+    "value value_spatial_shapes value_level_start_index sampling_locations attention_weights "
+    "grad_output grad_value grad_sampling_locations grad_attention_weights",
+    outputs="output",
 )
 
 
@@ -294,6 +228,6 @@ def multi_scale_deformable_attn_pytorch(
     value: Tensor, value_spatial_shapes: Tensor, sampling_locations: Tensor, attention_weights: Tensor
 ) -> Tensor:
     """Like `multi_scale_deformable_attn`, but computes the index of each level's first pixel."""
-    ends = value_spatial_shapes.prod(1).cumsum(0)
-    starts = torch.cat((ends.new_zeros(1), ends[:-1]))
+    sizes = value_spatial_shapes.prod(1)
+    starts = sizes.cumsum(0) - sizes
     return multi_scale_deformable_attn(value, value_spatial_shapes, starts, sampling_locations, attention_weights)

@@ -1,6 +1,6 @@
 """Functions of losses and layers: focal loss, CARAFE, PSA masks and others. See `footplate_operators.layers`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,28 +9,25 @@ import torch
 from torch import Tensor
 
 from footplate_operators import layers
-from footplate_operators.registration import filling_operator, operator
+from footplate_operators.registration import filling_operator, operator, selecting_operator
 from footplate_operators.sizes import pair
 
 
-@filling_operator(autocast=torch.float32, batched="input target")
-def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Iterator[Tensor]:
-    output = torch.empty_like(input)
-    yield output
-    layers.sigmoid_focal_loss_forward(input, target, weight, output, gamma, alpha)
+def _sigmoid_focal_loss_backward(grad_output: Tensor, *arguments: Any) -> None:
+    layers.sigmoid_focal_loss_backward(*arguments)
+    arguments[3].mul_(grad_output)
 
 
-@filling_operator(batched="grad_output input target")
-def _sigmoid_focal_loss_backward(
-    grad_output: Tensor, input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float
-) -> Iterator[Tensor]:
-    grad = torch.zeros_like(input)
-    yield grad
-    layers.sigmoid_focal_loss_backward(input, target, weight, grad, gamma, alpha)
-    grad.mul_(grad_output)
-
-
-_sigmoid_focal_loss.differentiate(_sigmoid_focal_loss_backward, outputs="output", inputs="input")
+@filling_operator(
+    layers.sigmoid_focal_loss_forward,
+    "input target weight output",
+    _sigmoid_focal_loss_backward,
+    "grad_output input target weight grad_input",
+    autocast=torch.float32,
+    batched="input target",
+)
+def _sigmoid_focal_loss(input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
+    return torch.empty_like(input)
 
 
 def _reduced(loss: Tensor, reduction: str) -> Tensor:
@@ -62,27 +59,30 @@ def sigmoid_focal_loss(
     return _reduced(_sigmoid_focal_loss(input, target, weight, float(gamma), float(alpha)), reduction)
 
 
-@filling_operator(autocast=torch.float32, batched="input target")
+def _softmax_focal_loss_forward(input: Tensor, probabilities: Tensor, *arguments: Any) -> None:
+    torch.softmax(input, 1, out=probabilities)
+    layers.softmax_focal_loss_forward(probabilities, *arguments)
+
+
+def _softmax_focal_loss_backward(*arguments: Any) -> None:
+    layers.softmax_focal_loss_backward(*arguments)
+    *_, grad_output, grad_input, _, _ = arguments
+    grad_input.mul_(grad_output[:, None])
+
+
+@filling_operator(
+    _softmax_focal_loss_forward,
+    "input probabilities target weight output",
+    _softmax_focal_loss_backward,
+    "probabilities target weight grad_output grad_input",
+    outputs="output probabilities",
+    autocast=torch.float32,
+    batched="input target",
+)
 def _softmax_focal_loss(
     input: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float
-) -> Iterator[tuple[Tensor, Tensor]]:
-    output, probabilities = input.new_empty(input.size(0)), torch.empty_like(input)
-    yield output, probabilities
-    torch.softmax(input, 1, out=probabilities)
-    layers.softmax_focal_loss_forward(probabilities, target, weight, output, gamma, alpha)
-
-
-@filling_operator(batched="grad_output probabilities target")
-def _softmax_focal_loss_backward(
-    grad_output: Tensor, probabilities: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float
-) -> Iterator[Tensor]:
-    grad = torch.zeros_like(probabilities)
-    yield grad
-    layers.softmax_focal_loss_backward(probabilities, target, weight, grad_output, grad, gamma, alpha)
-    grad.mul_(grad_output[:, None])
-
-
-_softmax_focal_loss.differentiate(_softmax_focal_loss_backward, outputs="output probabilities", inputs="input")
+) -> tuple[Tensor, Tensor]:
+    return input.new_empty(input.size(0)), torch.empty_like(input)
 
 
 def softmax_focal_loss(
@@ -111,24 +111,16 @@ def softmax_focal_loss(
     return _reduced(loss, reduction)
 
 
-@filling_operator(batched="features masks")
-def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Iterator[Tensor]:
+@filling_operator(
+    layers.carafe_naive_forward,
+    "features masks output",
+    layers.carafe_naive_backward,
+    "grad_output features masks grad_features grad_masks",
+    batched="features masks",
+)
+def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
     count, channels, height, width = features.shape
-    output = features.new_empty(count, channels, height * scale_factor, width * scale_factor)
-    yield output
-    layers.carafe_naive_forward(features, masks, output, kernel_size, group_size, scale_factor)
-
-
-@filling_operator(batched="grad_output features masks")
-def _carafe_backward(
-    grad_output: Tensor, features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    grads = torch.zeros_like(features), torch.zeros_like(masks)
-    yield grads
-    layers.carafe_naive_backward(grad_output, features, masks, *grads, kernel_size, group_size, scale_factor)
-
-
-_carafe.differentiate(_carafe_backward, outputs="output", inputs="features masks")
+    return features.new_empty(count, channels, height * scale_factor, width * scale_factor)
 
 
 def carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
@@ -151,23 +143,19 @@ def carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, s
 carafe_naive = carafe
 
 
-@filling_operator(batched="input")
-def _psa_mask(input: Tensor, psa_type: int, height: int, width: int) -> Iterator[Tensor]:
-    output = input.new_empty(input.size(0), input.size(2) * input.size(3), *input.shape[2:])
-    yield output
-    layers.psamask_forward(input, output, psa_type, input.size(0), *input.shape[2:], height, width)
+def _of_masks(run: Callable[..., None]) -> Callable[..., None]:
+    return lambda first, second, psa_type, *mask_size: run(first, second, psa_type, 0, 0, 0, *mask_size)
 
 
-@filling_operator()
-def _psa_mask_backward(
-    grad_output: Tensor, input_shape: list[int], psa_type: int, height: int, width: int
-) -> Iterator[Tensor]:
-    grad = grad_output.new_zeros(input_shape)
-    yield grad
-    layers.psamask_backward(grad_output, grad, psa_type, input_shape[0], *input_shape[2:], height, width)
-
-
-_psa_mask.differentiate(_psa_mask_backward, outputs="output", inputs="input")
+@filling_operator(
+    _of_masks(layers.psamask_forward),
+    "input output",
+    _of_masks(layers.psamask_backward),
+    "grad_output grad_input",
+    batched="input",
+)
+def _psa_mask(input: Tensor, psa_type: int, height: int, width: int) -> Tensor:
+    return input.new_empty(input.size(0), input.size(2) * input.size(3), *input.shape[2:])
 
 
 def psa_mask(input: Tensor, psa_type: str | int, mask_size: int | tuple[int, int]) -> Tensor:
@@ -185,19 +173,23 @@ def psa_mask(input: Tensor, psa_type: str | int, mask_size: int | tuple[int, int
     return _psa_mask(input, number, *pair(mask_size))
 
 
-@filling_operator()
-def _masked_conv2d(
-    features: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, y_padding: int, x_padding: int
-) -> Iterator[Tensor]:
-    height = features.size(2) + 2 * y_padding - weight.size(2) + 1
-    width = features.size(3) + 2 * x_padding - weight.size(3) + 1
-    output = features.new_zeros(1, weight.size(0), height, width)
-    yield output
+def _masked_convolution(
+    features: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, output: Tensor, *padding: int
+) -> None:
     y, x = (mask[0] > 0).nonzero(as_tuple=True)
     columns = features.new_empty(weight[0].numel(), y.size(0))
-    layers.masked_im2col_forward(features, y, x, columns, weight.size(2), weight.size(3), y_padding, x_padding)
+    layers.masked_im2col_forward(features, y, x, columns, *weight.shape[2:], *padding)
     values = torch.addmm(bias[:, None], weight.flatten(1), columns)
-    layers.masked_col2im_forward(values, y, x, output, height, width, weight.size(0))
+    layers.masked_col2im_forward(values, y, x, output, 0, 0, weight.size(0))
+
+
+@filling_operator(_masked_convolution, "features mask weight bias output")
+def _masked_conv2d(
+    features: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, y_padding: int, x_padding: int
+) -> Tensor:
+    height = features.size(2) + 2 * y_padding - weight.size(2) + 1
+    width = features.size(3) + 2 * x_padding - weight.size(3) + 1
+    return features.new_zeros(1, weight.size(0), height, width)
 
 
 def masked_conv2d(
@@ -230,24 +222,12 @@ def masked_conv2d(
     return _masked_conv2d(features, mask, weight, bias, *pair(padding))
 
 
-@filling_operator()
-def _active_rotated_filter(input: Tensor, indices: Tensor) -> Iterator[Tensor]:
-    count, channels, orientations, height, width = input.shape
-    output = input.new_empty(count * indices.size(3), channels * orientations, height, width)
-    yield output
-    layers.active_rotated_filter_forward(input, indices, output)
-
-
-@filling_operator()
-def _active_rotated_filter_backward(grad_output: Tensor, indices: Tensor, input_shape: list[int]) -> Iterator[Tensor]:
-    grad = grad_output.new_zeros(input_shape)
-    yield grad
-    layers.active_rotated_filter_backward(grad_output, indices, grad)
-
-
-_active_rotated_filter.differentiate(_active_rotated_filter_backward, outputs="output", inputs="input")
-
-
+@filling_operator(
+    layers.active_rotated_filter_forward,
+    "input indices output",
+    layers.active_rotated_filter_backward,
+    "grad_output indices grad_input",
+)
 def active_rotated_filter(input: Tensor, indices: Tensor) -> Tensor:
     """Rotates the filters of a convolution.
 
@@ -259,7 +239,8 @@ def active_rotated_filter(input: Tensor, indices: Tensor) -> Tensor:
     Returns:
         The filters, of shape (O * rotations, I * orientations, kernel height, kernel width).
     """
-    return _active_rotated_filter(input, indices)
+    count, channels, orientations, height, width = input.shape
+    return input.new_empty(count * indices.size(3), channels * orientations, height, width)
 
 
 def _filtered(input: Tensor, filter: Tensor, up: list[int], down: list[int], padding: list[int], *_: Any) -> Tensor:
@@ -272,8 +253,8 @@ def _filtered(input: Tensor, filter: Tensor, up: list[int], down: list[int], pad
 def _upfirdn2d(
     input: Tensor, filter: Tensor, up: list[int], down: list[int], padding: list[int], flip: bool, gain: float
 ) -> Tensor:
-    sizes = up[0], up[1], down[0], down[1], padding[0], padding[1], padding[2], padding[3]
-    return layers.upfirdn2d(input, filter, *sizes, flip, gain).contiguous()
+    settings: list[Any] = [*up, *down, *padding, flip, gain]
+    return layers.upfirdn2d(input, filter, *settings).contiguous()
 
 
 def _save_filter(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -362,21 +343,15 @@ def fused_bias_leakyrelu(input: Tensor, bias: Tensor, negative_slope: float = 0.
     )
 
 
-@filling_operator(batched="input shift")
-def _tin_shift(input: Tensor, shift: Tensor) -> Iterator[Tensor]:
-    output = input.new_empty(input.shape)
-    yield output
-    layers.tin_shift_forward(input, shift, output)
-
-
-@filling_operator(batched="grad_output shift")
-def _tin_shift_backward(grad_output: Tensor, shift: Tensor) -> Iterator[Tensor]:
-    grad = grad_output.new_empty(grad_output.shape)
-    yield grad
-    layers.tin_shift_backward(grad_output, shift, grad)
-
-
-_tin_shift.differentiate(_tin_shift_backward, outputs="output", inputs="input")
+@filling_operator(
+    layers.tin_shift_forward,
+    "input shift output",
+    layers.tin_shift_backward,
+    "grad_output shift grad_input",
+    batched="input shift",
+)
+def _tin_shift(input: Tensor, shift: Tensor) -> Tensor:
+    return input.new_empty(input.shape)
 
 
 def tin_shift(input: Tensor, shift: Tensor) -> Tensor:
@@ -433,7 +408,7 @@ def _region_sizes(score: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     return score.new_empty(number, dtype=torch.double), score.new_empty(arguments[4], dtype=torch.long)
 
 
-@operator(_region_sizes, dynamic=True, constant=True, autocast=torch.float32)
+@selecting_operator(_region_sizes)
 def _pixel_group(
     score: Tensor,
     mask: Tensor,

@@ -3,34 +3,31 @@
 Autocast computes coordinates in float32. Features keep their dtype.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from footplate_operators import points as clouds
-from footplate_operators.registration import filling_operator, operator
+from footplate_operators.registration import coordinates_operator, filling_operator, operator, selecting_operator
 
 
-@filling_operator(constant=True, autocast=torch.float32)
-def _dynamic_voxelize(points: Tensor, voxel_size: list[float], coors_range: list[float]) -> Iterator[Tensor]:
-    coors = points.new_zeros(points.size(0), 3, dtype=torch.int)
-    yield coors
+def _write_voxels(points: Tensor, coors: Tensor, voxel_size: list[float], coors_range: list[float]) -> None:
     clouds.dynamic_voxelize_forward(points, points.new_tensor(voxel_size), points.new_tensor(coors_range), coors)
 
 
-def _voxels(
-    points: Tensor, voxel_size: list[float], coors_range: list[float], max_points: int, max_voxels: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    number = torch.library.get_ctx().new_dynamic_size()
-    return (
-        points.new_empty(number, max_points, points.size(1)),
-        points.new_empty(number, 3, dtype=torch.int),
-        points.new_empty(number, dtype=torch.int),
-    )
+@coordinates_operator(_write_voxels, "points coors")
+def _dynamic_voxelize(points: Tensor, voxel_size: list[float], coors_range: list[float]) -> Tensor:
+    return points.new_zeros(points.size(0), 3, dtype=torch.int)
 
 
-@operator(_voxels, dynamic=True, constant=True, autocast=torch.float32)
+def _voxels(points: Tensor, *settings: Any) -> tuple[Tensor, Tensor, Tensor]:
+    number, coors = torch.library.get_ctx().new_dynamic_size(), points.new_empty(0, dtype=torch.int)
+    return points.new_empty(number, settings[2], points.size(1)), coors.new_empty(number, 3), coors.new_empty(number)
+
+
+@selecting_operator(_voxels)
 def _hard_voxelize(
     points: Tensor, voxel_size: list[float], coors_range: list[float], max_points: int, max_voxels: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,13 +69,7 @@ def voxelization(
     return _hard_voxelize(points, size, bounds, max_points, max_voxels)
 
 
-@filling_operator(constant=True, autocast=torch.float32, batched="points boxes")
-def _points_in_boxes_part(points: Tensor, boxes: Tensor) -> Iterator[Tensor]:
-    output = points.new_zeros(points.shape[:2], dtype=torch.int)
-    yield output
-    clouds.points_in_boxes_part_forward(boxes, points, output)
-
-
+@coordinates_operator(clouds.points_in_boxes_part_forward, "boxes points output", batched="points boxes")
 def points_in_boxes_part(points: Tensor, boxes: Tensor) -> Tensor:
     """Returns the index of the first box that contains each point, or -1.
 
@@ -89,68 +80,53 @@ def points_in_boxes_part(points: Tensor, boxes: Tensor) -> Tensor:
     Returns:
         An int32 tensor of shape (B, M).
     """
-    return _points_in_boxes_part(points, boxes)
+    return points.new_zeros(points.shape[:2], dtype=torch.int)
 
 
-@filling_operator(constant=True, autocast=torch.float32, batched="points boxes")
-def _points_in_boxes_all(points: Tensor, boxes: Tensor) -> Iterator[Tensor]:
-    output = points.new_zeros(*points.shape[:2], boxes.size(1), dtype=torch.int)
-    yield output
-    clouds.points_in_boxes_all_forward(boxes, points, output)
-
-
+@coordinates_operator(clouds.points_in_boxes_all_forward, "boxes points output", batched="points boxes")
 def points_in_boxes_all(points: Tensor, boxes: Tensor) -> Tensor:
     """Returns 1 where a point is in a box and 0 elsewhere, as an int32 tensor of shape (B, M, T).
 
     See `points_in_boxes_part` for the arguments.
     """
-    return _points_in_boxes_all(points, boxes)
+    return points.new_zeros(*points.shape[:2], boxes.size(1), dtype=torch.int)
 
 
 points_in_boxes_cpu = points_in_boxes_all
 
 
-@filling_operator(constant=True, autocast=torch.float32, batched="points_xyz")
-def _furthest_point_sample(points_xyz: Tensor, num_points: int) -> Iterator[Tensor]:
-    indices = points_xyz.new_zeros(points_xyz.size(0), num_points, dtype=torch.int)
-    yield indices
-    nearest = points_xyz.new_full(points_xyz.shape[:2], 1e10)
-    clouds.furthest_point_sampling_forward(points_xyz, nearest, indices)
+def _sampling(sample: Callable[..., None]) -> Callable[..., None]:
+    return lambda points, indices, _: sample(points, points.new_full(points.shape[:2], 1e10), indices)
 
 
+@coordinates_operator(_sampling(clouds.furthest_point_sampling_forward), "points_xyz indices", batched="points_xyz")
 def furthest_point_sample(points_xyz: Tensor, num_points: int) -> Tensor:
     """Samples points of shape (B, N, 3): starts with the first, then adds the point farthest from all others.
 
     Returns:
         The indices of the sampled points, as an int32 tensor of shape (B, num_points).
     """
-    return _furthest_point_sample(points_xyz, num_points)
+    return points_xyz.new_zeros(points_xyz.size(0), num_points, dtype=torch.int)
 
 
-@filling_operator(constant=True, autocast=torch.float32, batched="points_dist")
-def _furthest_point_sample_with_dist(points_dist: Tensor, num_points: int) -> Iterator[Tensor]:
-    indices = points_dist.new_zeros(points_dist.size(0), num_points, dtype=torch.int)
-    yield indices
-    nearest = points_dist.new_full(points_dist.shape[:2], 1e10)
-    clouds.furthest_point_sampling_with_dist_forward(points_dist, nearest, indices)
-
-
+@coordinates_operator(
+    _sampling(clouds.furthest_point_sampling_with_dist_forward), "points_dist indices", batched="points_dist"
+)
 def furthest_point_sample_with_dist(points_dist: Tensor, num_points: int) -> Tensor:
     """Like `furthest_point_sample`, but takes the pairwise distances of the points, of shape (B, N, N)."""
-    return _furthest_point_sample_with_dist(points_dist, num_points)
+    return points_dist.new_zeros(points_dist.size(0), num_points, dtype=torch.int)
 
 
-@filling_operator(constant=True, autocast=torch.float32, batched="xyz center_xyz")
-def _ball_query(
-    xyz: Tensor, center_xyz: Tensor, min_radius: float, max_radius: float, sample_num: int
-) -> Iterator[Tensor]:
-    indices = xyz.new_zeros(*center_xyz.shape[:2], sample_num, dtype=torch.int)
-    yield indices
-    sizes = xyz.size(0), xyz.size(1), center_xyz.size(1)
-    clouds.ball_query_forward(center_xyz, xyz, indices, *sizes, min_radius, max_radius, sample_num)
+@coordinates_operator(
+    lambda centers, xyz, indices, *settings: clouds.ball_query_forward(centers, xyz, indices, 0, 0, 0, *settings),
+    "center_xyz xyz indices",
+    batched="xyz center_xyz",
+)
+def _ball_query(xyz: Tensor, center_xyz: Tensor, min_radius: float, max_radius: float, sample_num: int) -> Tensor:
+    return xyz.new_zeros(*center_xyz.shape[:2], sample_num, dtype=torch.int)
 
 
-@filling_operator(constant=True, autocast=torch.float32)
+@coordinates_operator(clouds.stack_ball_query_forward, "center_xyz center_xyz_batch_cnt xyz xyz_batch_cnt indices")
 def _stack_ball_query(
     xyz: Tensor,
     center_xyz: Tensor,
@@ -158,12 +134,8 @@ def _stack_ball_query(
     center_xyz_batch_cnt: Tensor,
     max_radius: float,
     sample_num: int,
-) -> Iterator[Tensor]:
-    indices = xyz.new_zeros(center_xyz.size(0), sample_num, dtype=torch.int)
-    yield indices
-    clouds.stack_ball_query_forward(
-        center_xyz, center_xyz_batch_cnt, xyz, xyz_batch_cnt, indices, max_radius, sample_num
-    )
+) -> Tensor:
+    return xyz.new_zeros(center_xyz.size(0), sample_num, dtype=torch.int)
 
 
 def ball_query(
@@ -196,12 +168,15 @@ def ball_query(
     return _ball_query(xyz, center_xyz, float(min_radius), float(max_radius), sample_num)
 
 
-@filling_operator(constant=True, autocast=torch.float32, batched="xyz center_xyz")
-def _knn(xyz: Tensor, center_xyz: Tensor, k: int) -> Iterator[tuple[Tensor, Tensor]]:
+@coordinates_operator(
+    lambda xyz, centers, indices, squared, k: clouds.knn_forward(xyz, centers, indices, squared, 0, 0, 0, k),
+    "xyz center_xyz indices squared",
+    outputs="squared indices",
+    batched="xyz center_xyz",
+)
+def _knn(xyz: Tensor, center_xyz: Tensor, k: int) -> tuple[Tensor, Tensor]:
     squared = xyz.new_zeros(*center_xyz.shape[:2], k)
-    indices = torch.zeros_like(squared, dtype=torch.int)
-    yield squared, indices
-    clouds.knn_forward(xyz, center_xyz, indices, squared, xyz.size(0), xyz.size(1), center_xyz.size(1), k)
+    return squared, torch.zeros_like(squared, dtype=torch.int)
 
 
 def knn(k: int, xyz: Tensor, center_xyz: Tensor | None = None, transposed: bool = False) -> Tensor:
@@ -237,23 +212,13 @@ def three_nn(target: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
     return squared.sqrt(), indices
 
 
-@filling_operator(batched="features indices")
-def _gather_points(features: Tensor, indices: Tensor) -> Iterator[Tensor]:
-    output = features.new_empty(*features.shape[:2], *indices.shape[1:])
-    yield output
-    clouds.gather_points_forward(features, indices, output)
-
-
-@filling_operator()
-def _gather_points_backward(grad_output: Tensor, indices: Tensor, features_shape: list[int]) -> Iterator[Tensor]:
-    grad = grad_output.new_zeros(features_shape)
-    yield grad
-    clouds.gather_points_backward(grad_output, indices, grad)
-
-
-_gather_points.differentiate(_gather_points_backward, outputs="output", inputs="features")
-
-
+@filling_operator(
+    clouds.gather_points_forward,
+    "features indices output",
+    clouds.gather_points_backward,
+    "grad_output indices grad_features",
+    batched="features indices",
+)
 def gather_points(features: Tensor, indices: Tensor) -> Tensor:
     """Returns the features of selected points.
 
@@ -264,32 +229,19 @@ def gather_points(features: Tensor, indices: Tensor) -> Tensor:
     Returns:
         A tensor of shape (B, C, M).
     """
-    return _gather_points(features, indices)
+    return features.new_empty(*features.shape[:2], *indices.shape[1:])
 
 
-@filling_operator()
+@filling_operator(
+    clouds.stack_group_points_forward,
+    "features features_batch_cnt indices indices_batch_cnt output",
+    clouds.stack_group_points_backward,
+    "grad_output indices indices_batch_cnt features_batch_cnt grad_features",
+)
 def _stack_group_points(
     features: Tensor, indices: Tensor, features_batch_cnt: Tensor, indices_batch_cnt: Tensor
-) -> Iterator[Tensor]:
-    output = features.new_empty(indices.size(0), features.size(1), indices.size(1))
-    yield output
-    clouds.stack_group_points_forward(features, features_batch_cnt, indices, indices_batch_cnt, output)
-
-
-@filling_operator()
-def _stack_group_points_backward(
-    grad_output: Tensor,
-    indices: Tensor,
-    features_batch_cnt: Tensor,
-    indices_batch_cnt: Tensor,
-    features_shape: list[int],
-) -> Iterator[Tensor]:
-    grad = grad_output.new_zeros(features_shape)
-    yield grad
-    clouds.stack_group_points_backward(grad_output, indices, indices_batch_cnt, features_batch_cnt, grad)
-
-
-_stack_group_points.differentiate(_stack_group_points_backward, outputs="output", inputs="features")
+) -> Tensor:
+    return features.new_empty(indices.size(0), features.size(1), indices.size(1))
 
 
 def grouping_operation(
@@ -311,28 +263,16 @@ def grouping_operation(
     """
     if features_batch_cnt is not None and indices_batch_cnt is not None:
         return _stack_group_points(features, indices, features_batch_cnt, indices_batch_cnt)
-    return _gather_points(features, indices)
+    return gather_points(features, indices)
 
 
-@filling_operator(batched="features indices weight")
-def _three_interpolate(features: Tensor, indices: Tensor, weight: Tensor) -> Iterator[Tensor]:
-    output = features.new_empty(*features.shape[:2], indices.size(1))
-    yield output
-    clouds.three_interpolate_forward(features, indices, weight, output)
-
-
-@filling_operator()
-def _three_interpolate_backward(
-    grad_output: Tensor, indices: Tensor, weight: Tensor, features_shape: list[int]
-) -> Iterator[Tensor]:
-    grad = grad_output.new_zeros(features_shape)
-    yield grad
-    clouds.three_interpolate_backward(grad_output, indices, weight, grad)
-
-
-_three_interpolate.differentiate(_three_interpolate_backward, outputs="output", inputs="features")
-
-
+@filling_operator(
+    clouds.three_interpolate_forward,
+    "features indices weight output",
+    clouds.three_interpolate_backward,
+    "grad_output indices weight grad_features",
+    batched="features indices weight",
+)
 def three_interpolate(features: Tensor, indices: Tensor, weight: Tensor) -> Tensor:
     """Returns weighted sums of the features of three points.
 
@@ -344,31 +284,18 @@ def three_interpolate(features: Tensor, indices: Tensor, weight: Tensor) -> Tens
     Returns:
         A tensor of shape (B, C, N).
     """
-    return _three_interpolate(features, indices, weight)
+    return features.new_empty(*features.shape[:2], indices.size(1))
 
 
-@filling_operator(batched="scores point_features center_features knn_idx")
-def _assign_score_withk(
-    scores: Tensor, point_features: Tensor, center_features: Tensor, knn_idx: Tensor
-) -> Iterator[Tensor]:
-    output = point_features.new_empty(scores.size(0), point_features.size(3), *scores.shape[1:3])
-    yield output
-    clouds.assign_score_withk_forward(point_features, center_features, scores, knn_idx, output)
-
-
-@filling_operator(batched="grad_output scores point_features center_features knn_idx")
-def _assign_score_withk_backward(
-    grad_output: Tensor, scores: Tensor, point_features: Tensor, center_features: Tensor, knn_idx: Tensor
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    grads = torch.zeros_like(scores), torch.zeros_like(point_features), torch.zeros_like(center_features)
-    yield grads
-    tensors = grad_output, point_features, center_features, scores, knn_idx
-    clouds.assign_score_withk_backward(*tensors, grads[1], grads[2], grads[0])
-
-
-_assign_score_withk.differentiate(
-    _assign_score_withk_backward, outputs="output", inputs="scores point_features center_features"
+@filling_operator(
+    clouds.assign_score_withk_forward,
+    "point_features center_features scores knn_idx output",
+    clouds.assign_score_withk_backward,
+    "grad_output point_features center_features scores knn_idx grad_point_features grad_center_features grad_scores",
+    batched="scores point_features center_features knn_idx",
 )
+def _assign_score_withk(scores: Tensor, point_features: Tensor, center_features: Tensor, knn_idx: Tensor) -> Tensor:
+    return point_features.new_empty(scores.size(0), point_features.size(3), *scores.shape[1:3])
 
 
 def assign_score_withk(
@@ -389,26 +316,14 @@ def assign_score_withk(
     return _assign_score_withk(scores, point_features, center_features, knn_idx)
 
 
-@filling_operator(autocast=torch.float32, batched="xyz1 xyz2")
-def _chamfer_distance(xyz1: Tensor, xyz2: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    dist1, dist2 = xyz1.new_zeros(xyz1.shape[:2]), xyz2.new_zeros(xyz2.shape[:2])
-    idx1, idx2 = torch.zeros_like(dist1, dtype=torch.int), torch.zeros_like(dist2, dtype=torch.int)
-    yield dist1, dist2, idx1, idx2
-    clouds.chamfer_distance_forward(xyz1, xyz2, dist1, dist2, idx1, idx2)
-
-
-@filling_operator(batched="grad_dist1 grad_dist2 xyz1 xyz2 idx1 idx2")
-def _chamfer_distance_backward(
-    grad_dist1: Tensor, grad_dist2: Tensor, xyz1: Tensor, xyz2: Tensor, idx1: Tensor, idx2: Tensor
-) -> Iterator[tuple[Tensor, Tensor]]:
-    grads = torch.zeros_like(xyz1), torch.zeros_like(xyz2)
-    yield grads
-    clouds.chamfer_distance_backward(xyz1, xyz2, idx1, idx2, grad_dist1, grad_dist2, *grads)
-
-
-_chamfer_distance.differentiate(_chamfer_distance_backward, outputs="dist1 dist2 idx1 idx2", inputs="xyz1 xyz2")
-
-
+@filling_operator(
+    clouds.chamfer_distance_forward,
+    "xyz1 xyz2 dist1 dist2 idx1 idx2",
+    clouds.chamfer_distance_backward,
+    "xyz1 xyz2 idx1 idx2 grad_dist1 grad_dist2 grad_xyz1 grad_xyz2",
+    autocast=torch.float32,
+    batched="xyz1 xyz2",
+)
 def chamfer_distance(xyz1: Tensor, xyz2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """For each point, finds the nearest point in the other set.
 
@@ -420,7 +335,8 @@ def chamfer_distance(xyz1: Tensor, xyz2: Tensor) -> tuple[Tensor, Tensor, Tensor
         The squared distances of both sets, of shapes (B, N) and (B, M), and the int32 indices of the nearest points, of
         the same shapes.
     """
-    return _chamfer_distance(xyz1, xyz2)
+    dist1, dist2 = xyz1.new_zeros(xyz1.shape[:2]), xyz2.new_zeros(xyz2.shape[:2])
+    return dist1, dist2, torch.zeros_like(dist1, dtype=torch.int), torch.zeros_like(dist2, dtype=torch.int)
 
 
 def _reduced(feats: Tensor, coors: Tensor, reduce_type: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -435,17 +351,10 @@ def _dynamic_point_to_voxel(feats: Tensor, coors: Tensor, reduce_type: str) -> t
     return reduced, voxels, indices, counts
 
 
-@filling_operator()
-def _dynamic_point_to_voxel_backward(
-    grad_reduced: Tensor, feats: Tensor, reduced: Tensor, indices: Tensor, counts: Tensor, reduce_type: str
-) -> Iterator[Tensor]:
-    grad = torch.zeros_like(feats)
-    yield grad
-    clouds.dynamic_point_to_voxel_backward(grad, grad_reduced, feats, reduced, indices, counts, reduce_type)
-
-
-_dynamic_point_to_voxel.differentiate(
-    _dynamic_point_to_voxel_backward, outputs="reduced voxels indices counts", inputs="feats"
+_dynamic_point_to_voxel.fill_gradients(
+    clouds.dynamic_point_to_voxel_backward,
+    "grad_feats grad_reduced feats reduced indices counts",
+    outputs="reduced voxels indices counts",
 )
 
 
@@ -464,27 +373,23 @@ def dynamic_scatter(feats: Tensor, coors: Tensor, reduce_type: str = "max") -> t
     return reduced, voxels
 
 
-@filling_operator()
+def _without_sizes(pool: Callable[..., None]) -> Callable[..., None]:
+    return lambda *arguments: pool(*arguments[:-3], arguments[-1])
+
+
+@filling_operator(
+    _without_sizes(clouds.roiaware_pool3d_forward),
+    "rois pts pts_feature argmax indices pooled",
+    _without_sizes(clouds.roiaware_pool3d_backward),
+    "indices argmax grad_pooled grad_pts_feature",
+    outputs="pooled argmax indices",
+)
 def _roiaware_pool3d(
     rois: Tensor, pts: Tensor, pts_feature: Tensor, out_size: list[int], max_pts_per_voxel: int, mode: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+) -> tuple[Tensor, Tensor, Tensor]:
     pooled = pts_feature.new_zeros(rois.size(0), *out_size, pts_feature.size(1))
-    argmax = torch.zeros_like(pooled, dtype=torch.int)
     indices = pts_feature.new_zeros(rois.size(0), *out_size, max_pts_per_voxel, dtype=torch.int)
-    yield pooled, argmax, indices
-    clouds.roiaware_pool3d_forward(rois, pts, pts_feature, argmax, indices, pooled, mode)
-
-
-@filling_operator()
-def _roiaware_pool3d_backward(
-    grad_pooled: Tensor, argmax: Tensor, indices: Tensor, pts_feature_shape: list[int], mode: int
-) -> Iterator[Tensor]:
-    grad = grad_pooled.new_zeros(pts_feature_shape)
-    yield grad
-    clouds.roiaware_pool3d_backward(indices, argmax, grad_pooled, grad, mode)
-
-
-_roiaware_pool3d.differentiate(_roiaware_pool3d_backward, outputs="pooled argmax indices", inputs="pts_feature")
+    return pooled, torch.zeros_like(pooled, dtype=torch.int), indices
 
 
 def roiaware_pool3d(
@@ -515,14 +420,16 @@ def roiaware_pool3d(
     return pooled
 
 
-@filling_operator(batched="points point_features boxes3d")
+@filling_operator(
+    lambda *arguments: clouds.roipoint_pool3d_forward(*arguments[:5]),
+    "points boxes3d point_features pooled empty",
+    batched="points point_features boxes3d",
+)
 def _roipoint_pool3d(
     points: Tensor, point_features: Tensor, boxes3d: Tensor, num_sampled_points: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> tuple[Tensor, Tensor]:
     pooled = point_features.new_zeros(*boxes3d.shape[:2], num_sampled_points, 3 + point_features.size(2))
-    empty = point_features.new_zeros(boxes3d.shape[:2], dtype=torch.int)
-    yield pooled, empty
-    clouds.roipoint_pool3d_forward(points, boxes3d, point_features, pooled, empty)
+    return pooled, point_features.new_zeros(boxes3d.shape[:2], dtype=torch.int)
 
 
 def roipoint_pool3d(

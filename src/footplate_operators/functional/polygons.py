@@ -4,8 +4,6 @@ Quadrilaterals have shape (N, 8): x and y of each corner. 3D boxes have shape (N
 sizes, and the angle around the z axis. Autocast computes all functions in float32.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -13,29 +11,21 @@ from footplate_operators import nms as suppression
 from footplate_operators import points as clouds
 from footplate_operators import polygons as shapes
 from footplate_operators.functional.boxes import box_iou_rotated, kept_indices, nms, nms_rotated
-from footplate_operators.registration import filling_operator, operator
+from footplate_operators.registration import coordinates_operator, selecting_operator
 
 
-@filling_operator(constant=True, autocast=torch.float32)
-def _convex_iou(pointsets: Tensor, polygons: Tensor) -> Iterator[Tensor]:
-    overlaps = pointsets.new_zeros(pointsets.size(0), polygons.size(0))
-    yield overlaps
-    shapes.convex_iou(pointsets, polygons, overlaps)
-
-
+@coordinates_operator(shapes.convex_iou, "pointsets polygons overlaps")
 def convex_iou(pointsets: Tensor, polygons: Tensor) -> Tensor:
     """Returns the IoU of the convex hulls of N sets of nine points and M quadrilaterals.
 
     The point sets have shape (N, 18), and the quadrilaterals have shape (M, 8). The result has shape (N, M).
     """
-    return _convex_iou(pointsets, polygons)
+    return pointsets.new_zeros(pointsets.size(0), polygons.size(0))
 
 
-@filling_operator(constant=True, autocast=torch.float32)
-def _convex_giou(pointsets: Tensor, polygons: Tensor) -> Iterator[Tensor]:
-    output = pointsets.new_zeros(pointsets.size(0), 19)
-    yield output
-    shapes.convex_giou(pointsets, polygons, output)
+@coordinates_operator(shapes.convex_giou, "pointsets polygons output")
+def _convex_giou(pointsets: Tensor, polygons: Tensor) -> Tensor:
+    return pointsets.new_zeros(pointsets.size(0), 19)
 
 
 def convex_giou(pointsets: Tensor, polygons: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,34 +40,22 @@ def convex_giou(pointsets: Tensor, polygons: Tensor) -> tuple[Tensor, Tensor]:
     return output[:, -1], output[:, :-1]
 
 
-@filling_operator(constant=True, autocast=torch.float32)
-def _min_area_polygons(pointsets: Tensor) -> Iterator[Tensor]:
-    polygons = pointsets.new_zeros(pointsets.size(0), 8)
-    yield polygons
-    shapes.min_area_polygons(pointsets, polygons)
-
-
+@coordinates_operator(shapes.min_area_polygons, "pointsets polygons")
 def min_area_polygons(pointsets: Tensor) -> Tensor:
     """Returns the corners of the smallest rectangle around each set of nine points, of shape (N, 8).
 
     The point sets have shape (N, 18).
     """
-    return _min_area_polygons(pointsets)
+    return pointsets.new_zeros(pointsets.size(0), 8)
 
 
-@filling_operator(constant=True, autocast=torch.float32)
-def _points_in_polygons(points: Tensor, polygons: Tensor) -> Iterator[Tensor]:
-    output = points.new_zeros(points.size(0), polygons.size(0))
-    yield output
-    clouds.points_in_polygons_forward(points, polygons, output)
-
-
+@coordinates_operator(clouds.points_in_polygons_forward, "points polygons output")
 def points_in_polygons(points: Tensor, polygons: Tensor) -> Tensor:
     """Returns 1 where a point is in a quadrilateral and 0 elsewhere, of shape (N, M).
 
     The points have shape (N, 2), and the quadrilaterals have shape (M, 8).
     """
-    return _points_in_polygons(points, polygons)
+    return points.new_zeros(points.size(0), polygons.size(0))
 
 
 def diff_iou_rotated_2d(box1: Tensor, box2: Tensor) -> Tensor:
@@ -100,6 +78,11 @@ def _shared_areas(box1: Tensor, box2: Tensor) -> Tensor:
     return shapes.intersection_areas(first, second).view(box1.shape[:2]).to(box1.dtype)
 
 
+def _shared_heights(first: Tensor, second: Tensor) -> Tensor:
+    tops, bottoms = ([boxes[..., 2] + side * boxes[..., 5] / 2 for boxes in (first, second)] for side in (1, -1))
+    return (torch.minimum(*tops) - torch.maximum(*bottoms)).clamp(min=0)
+
+
 def diff_iou_rotated_3d(box3d1: Tensor, box3d2: Tensor) -> Tensor:
     """Returns the IoU of 3D boxes, with a gradient.
 
@@ -111,36 +94,25 @@ def diff_iou_rotated_3d(box3d1: Tensor, box3d2: Tensor) -> Tensor:
         The IoU, of shape (B, N).
     """
     columns = [0, 1, 3, 4, 6]
-    tops = [boxes[..., 2] + boxes[..., 5] / 2 for boxes in (box3d1, box3d2)]
-    bottoms = [boxes[..., 2] - boxes[..., 5] / 2 for boxes in (box3d1, box3d2)]
-    height = (torch.minimum(*tops) - torch.maximum(*bottoms)).clamp(min=0)
-    shared = _shared_areas(box3d1[..., columns], box3d2[..., columns]) * height
+    shared = _shared_areas(box3d1[..., columns], box3d2[..., columns]) * _shared_heights(box3d1, box3d2)
     return shared / (box3d1[..., 3:6].prod(-1) + box3d2[..., 3:6].prod(-1) - shared)
 
 
-@filling_operator(constant=True, autocast=torch.float32)
-def _boxes_overlap_bev(boxes_a: Tensor, boxes_b: Tensor) -> Iterator[Tensor]:
-    areas = boxes_a.new_zeros(boxes_a.size(0), boxes_b.size(0))
-    yield areas
-    shapes.iou3d_boxes_overlap_bev_forward(boxes_a, boxes_b, areas)
-
-
+@coordinates_operator(shapes.iou3d_boxes_overlap_bev_forward, "boxes_a boxes_b areas")
 def boxes_overlap_bev(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     """Returns the areas that 3D boxes of shapes (N, 7) and (M, 7) share, seen from above, of shape (N, M)."""
-    return _boxes_overlap_bev(boxes_a, boxes_b)
+    return boxes_a.new_zeros(boxes_a.size(0), boxes_b.size(0))
 
 
 def boxes_iou3d(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     """Returns the IoU of 3D boxes of shapes (N, 7) and (M, 7), of shape (N, M)."""
     first, second = boxes_a[:, None], boxes_b[None]
-    top = torch.minimum(first[..., 2] + first[..., 5] / 2, second[..., 2] + second[..., 5] / 2)
-    bottom = torch.maximum(first[..., 2] - first[..., 5] / 2, second[..., 2] - second[..., 5] / 2)
-    shared = boxes_overlap_bev(boxes_a, boxes_b) * (top - bottom).clamp(min=0)
+    shared = boxes_overlap_bev(boxes_a, boxes_b) * _shared_heights(first, second)
     whole = first[..., 3:6].prod(-1) + second[..., 3:6].prod(-1) - shared
     return shared / whole.clamp(min=1e-6)
 
 
-@operator(kept_indices, dynamic=True, constant=True, autocast=torch.float32)
+@selecting_operator(kept_indices)
 def _nms3d(boxes: Tensor, scores: Tensor, iou_threshold: float, is_rotated: bool) -> Tensor:
     order = scores.sort(descending=True)[1]
     kept, number = torch.zeros_like(order), torch.zeros((), dtype=torch.long)

@@ -1,7 +1,5 @@
 """Functions that pool regions of interest (RoIs) from feature maps. See `footplate_operators.regions`."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -15,7 +13,12 @@ def _pooled(input: Tensor, rois: Tensor, height: int, width: int) -> Tensor:
     return input.new_zeros(rois.size(0), input.size(1), height, width)
 
 
-@filling_operator()
+@filling_operator(
+    regions.roi_align_forward,
+    "input rois output argmax_y argmax_x",
+    regions.roi_align_backward,
+    "grad_output rois argmax_y argmax_x grad_input",
+)
 def _roi_align(
     input: Tensor,
     rois: Tensor,
@@ -25,36 +28,10 @@ def _roi_align(
     sampling_ratio: int,
     pool_mode: int,
     aligned: bool,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+) -> tuple[Tensor, Tensor, Tensor]:
     output = _pooled(input, rois, height, width)
     y, x = (torch.zeros_like(output) if pool_mode == 0 else input.new_zeros(0) for _ in range(2))
-    yield output, y, x
-    regions.roi_align_forward(
-        input, rois, output, y, x, height, width, spatial_scale, sampling_ratio, pool_mode, aligned
-    )
-
-
-@filling_operator()
-def _roi_align_backward(
-    grad_output: Tensor,
-    rois: Tensor,
-    argmax_y: Tensor,
-    argmax_x: Tensor,
-    input_shape: list[int],
-    height: int,
-    width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
-) -> Iterator[Tensor]:
-    grad = grad_output.new_zeros(input_shape)
-    yield grad
-    settings = height, width, spatial_scale, sampling_ratio, pool_mode, aligned
-    regions.roi_align_backward(grad_output, rois, argmax_y, argmax_x, grad, *settings)
-
-
-_roi_align.differentiate(_roi_align_backward, outputs="output argmax_y argmax_x", inputs="input")
+    return output, y, x
 
 
 def roi_align(
@@ -85,32 +62,15 @@ def roi_align(
     return output
 
 
-@filling_operator()
-def _roi_pool(
-    input: Tensor, rois: Tensor, height: int, width: int, spatial_scale: float
-) -> Iterator[tuple[Tensor, Tensor]]:
+@filling_operator(
+    regions.roi_pool_forward,
+    "input rois output argmax",
+    regions.roi_pool_backward,
+    "grad_output rois argmax grad_input",
+)
+def _roi_pool(input: Tensor, rois: Tensor, height: int, width: int, spatial_scale: float) -> tuple[Tensor, Tensor]:
     output = _pooled(input, rois, height, width)
-    argmax = torch.zeros_like(output, dtype=torch.int)
-    yield output, argmax
-    regions.roi_pool_forward(input, rois, output, argmax, height, width, spatial_scale)
-
-
-@filling_operator()
-def _roi_pool_backward(
-    grad_output: Tensor,
-    rois: Tensor,
-    argmax: Tensor,
-    input_shape: list[int],
-    height: int,
-    width: int,
-    spatial_scale: float,
-) -> Iterator[Tensor]:
-    grad = grad_output.new_zeros(input_shape)
-    yield grad
-    regions.roi_pool_backward(grad_output, rois, argmax, grad, height, width, spatial_scale)
-
-
-_roi_pool.differentiate(_roi_pool_backward, outputs="output argmax", inputs="input")
+    return output, torch.zeros_like(output, dtype=torch.int)
 
 
 def roi_pool(input: Tensor, rois: Tensor, output_size: int | tuple[int, int], spatial_scale: float = 1.0) -> Tensor:
@@ -119,7 +79,12 @@ def roi_pool(input: Tensor, rois: Tensor, output_size: int | tuple[int, int], sp
     return output
 
 
-@filling_operator()
+@filling_operator(
+    regions.roi_align_rotated_forward,
+    "input rois output",
+    regions.roi_align_rotated_backward,
+    "grad_output rois grad_input",
+)
 def _roi_align_rotated(
     input: Tensor,
     rois: Tensor,
@@ -129,32 +94,8 @@ def _roi_align_rotated(
     sampling_ratio: int,
     aligned: bool,
     clockwise: bool,
-) -> Iterator[Tensor]:
-    output = _pooled(input, rois, height, width)
-    yield output
-    settings = height, width, spatial_scale, sampling_ratio, aligned, clockwise
-    regions.roi_align_rotated_forward(input, rois, output, *settings)
-
-
-@filling_operator()
-def _roi_align_rotated_backward(
-    grad_output: Tensor,
-    rois: Tensor,
-    input_shape: list[int],
-    height: int,
-    width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: bool,
-    clockwise: bool,
-) -> Iterator[Tensor]:
-    grad = grad_output.new_zeros(input_shape)
-    yield grad
-    settings = height, width, spatial_scale, sampling_ratio, aligned, clockwise
-    regions.roi_align_rotated_backward(grad_output, rois, grad, *settings)
-
-
-_roi_align_rotated.differentiate(_roi_align_rotated_backward, outputs="output", inputs="input")
+) -> Tensor:
+    return _pooled(input, rois, height, width)
 
 
 def roi_align_rotated(
@@ -174,7 +115,12 @@ def roi_align_rotated(
     return _roi_align_rotated(input, rois, *pair(output_size), float(spatial_scale), sampling_ratio, aligned, clockwise)
 
 
-@filling_operator()
+@filling_operator(
+    regions.riroi_align_rotated_forward,
+    "features rois output",
+    regions.riroi_align_rotated_backward,
+    "grad_output rois grad_features",
+)
 def _riroi_align_rotated(
     features: Tensor,
     rois: Tensor,
@@ -184,32 +130,8 @@ def _riroi_align_rotated(
     num_samples: int,
     num_orientations: int,
     clockwise: bool,
-) -> Iterator[Tensor]:
-    output = _pooled(features, rois, height, width)
-    yield output
-    settings = height, width, spatial_scale, num_samples, num_orientations, clockwise
-    regions.riroi_align_rotated_forward(features, rois, output, *settings)
-
-
-@filling_operator()
-def _riroi_align_rotated_backward(
-    grad_output: Tensor,
-    rois: Tensor,
-    features_shape: list[int],
-    height: int,
-    width: int,
-    spatial_scale: float,
-    num_samples: int,
-    num_orientations: int,
-    clockwise: bool,
-) -> Iterator[Tensor]:
-    grad = grad_output.new_zeros(features_shape)
-    yield grad
-    settings = height, width, spatial_scale, num_samples, num_orientations, clockwise
-    regions.riroi_align_rotated_backward(grad_output, rois, grad, *settings)
-
-
-_riroi_align_rotated.differentiate(_riroi_align_rotated_backward, outputs="output", inputs="features")
+) -> Tensor:
+    return _pooled(features, rois, height, width)
 
 
 def riroi_align_rotated(
@@ -241,38 +163,16 @@ def riroi_align_rotated(
     )
 
 
-@filling_operator()
+@filling_operator(
+    regions.bezier_align_forward,
+    "input beziers output",
+    regions.bezier_align_backward,
+    "grad_output beziers grad_input",
+)
 def _bezier_align(
-    input: Tensor,
-    beziers: Tensor,
-    height: int,
-    width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: bool,
-) -> Iterator[Tensor]:
-    output = _pooled(input, beziers, height, width)
-    yield output
-    regions.bezier_align_forward(input, beziers, output, height, width, spatial_scale, sampling_ratio, aligned)
-
-
-@filling_operator()
-def _bezier_align_backward(
-    grad_output: Tensor,
-    beziers: Tensor,
-    input_shape: list[int],
-    height: int,
-    width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: bool,
-) -> Iterator[Tensor]:
-    grad = grad_output.new_zeros(input_shape)
-    yield grad
-    regions.bezier_align_backward(grad_output, beziers, grad, height, width, spatial_scale, sampling_ratio, aligned)
-
-
-_bezier_align.differentiate(_bezier_align_backward, outputs="output", inputs="input")
+    input: Tensor, beziers: Tensor, height: int, width: int, spatial_scale: float, sampling_ratio: int, aligned: bool
+) -> Tensor:
+    return _pooled(input, beziers, height, width)
 
 
 def bezier_align(
@@ -291,7 +191,12 @@ def bezier_align(
     return _bezier_align(input, beziers, *pair(output_size), float(spatial_scale), sampling_ratio, aligned)
 
 
-@filling_operator()
+@filling_operator(
+    regions.deform_roi_pool_forward,
+    "input rois offset output",
+    regions.deform_roi_pool_backward,
+    "grad_output input rois offset grad_input grad_offset",
+)
 def _deform_roi_pool(
     input: Tensor,
     rois: Tensor,
@@ -301,31 +206,8 @@ def _deform_roi_pool(
     spatial_scale: float,
     sampling_ratio: int,
     gamma: float,
-) -> Iterator[Tensor]:
-    output = _pooled(input, rois, height, width)
-    yield output
-    regions.deform_roi_pool_forward(input, rois, offset, output, height, width, spatial_scale, sampling_ratio, gamma)
-
-
-@filling_operator()
-def _deform_roi_pool_backward(
-    grad_output: Tensor,
-    input: Tensor,
-    rois: Tensor,
-    offset: Tensor,
-    height: int,
-    width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    gamma: float,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    grads = torch.zeros_like(input), torch.zeros_like(offset)
-    yield grads
-    settings = height, width, spatial_scale, sampling_ratio, gamma
-    regions.deform_roi_pool_backward(grad_output, input, rois, offset, *grads, *settings)
-
-
-_deform_roi_pool.differentiate(_deform_roi_pool_backward, outputs="output", inputs="input offset")
+) -> Tensor:
+    return _pooled(input, rois, height, width)
 
 
 def deform_roi_pool(
@@ -346,23 +228,15 @@ def deform_roi_pool(
     return _deform_roi_pool(input, rois, offset, *pair(output_size), float(spatial_scale), sampling_ratio, float(gamma))
 
 
-@filling_operator(batched="features boxes")
-def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Iterator[Tensor]:
-    output = features.new_empty(features.shape)
-    yield output
-    regions.rotated_feature_align_forward(features, boxes, output, spatial_scale, points)
-
-
-@filling_operator(batched="grad_output boxes")
-def _rotated_feature_align_backward(
-    grad_output: Tensor, boxes: Tensor, spatial_scale: float, points: int
-) -> Iterator[Tensor]:
-    grad = torch.zeros_like(grad_output)
-    yield grad
-    regions.rotated_feature_align_backward(grad_output, boxes, grad, spatial_scale, points)
-
-
-_rotated_feature_align.differentiate(_rotated_feature_align_backward, outputs="output", inputs="features")
+@filling_operator(
+    regions.rotated_feature_align_forward,
+    "features boxes output",
+    regions.rotated_feature_align_backward,
+    "grad_output boxes grad_features",
+    batched="features boxes",
+)
+def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
+    return features.new_empty(features.shape)
 
 
 def rotated_feature_align(

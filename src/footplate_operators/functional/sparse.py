@@ -4,7 +4,9 @@ Only occupied cells are stored: features of shape (N, C), and positions of shape
 sample index and one coordinate per dimension.
 """
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,29 +15,11 @@ from footplate_operators import sparse
 from footplate_operators.registration import operator
 
 
-def _cells_and_pairs(
-    indices: Tensor,
-    batch_size: int,
-    out_shape: list[int],
-    spatial_shape: list[int],
-    ksize: list[int],
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    out_padding: list[int],
-    subm: bool,
-    transpose: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _cells_and_pairs(indices: Tensor, *settings: Any) -> tuple[Tensor, Tensor, Tensor]:
+    _, _, _, ksize, *_, subm, _ = settings
     number = indices.size(0) if subm else torch.library.get_ctx().new_dynamic_size()
-    positions = 1
-    for size in ksize:
-        positions *= size
-    cells = indices.new_empty(number, indices.size(1))
-    return (
-        cells,
-        indices.new_empty(positions, 2, indices.size(0), dtype=torch.int),
-        indices.new_empty(positions, dtype=torch.int),
-    )
+    counts = indices.new_empty(math.prod(ksize), dtype=torch.int)
+    return indices.new_empty(number, indices.size(1)), counts.new_empty(len(counts), 2, indices.size(0)), counts
 
 
 @operator(_cells_and_pairs, dynamic=True)
@@ -168,24 +152,24 @@ def indice_conv(
     Returns:
         The features of the output cells, of shape (M, O).
     """
-    pairs = indice_pairs, indice_pair_num
-    return _indice_conv(features, filters.type_as(features), *pairs, num_activate_out, False, False)
+    filters = filters.type_as(features)
+    return _indice_conv(features, filters, indice_pairs, indice_pair_num, num_activate_out, False, False)
 
 
 def indice_inverse_conv(
     features: Tensor, filters: Tensor, indice_pairs: Tensor, indice_pair_num: Tensor, num_activate_out: int
 ) -> Tensor:
     """Like `indice_conv`, but exchanges input and output, to undo a strided convolution."""
-    pairs = indice_pairs, indice_pair_num
-    return _indice_conv(features, filters.type_as(features), *pairs, num_activate_out, True, False)
+    filters = filters.type_as(features)
+    return _indice_conv(features, filters, indice_pairs, indice_pair_num, num_activate_out, True, False)
 
 
 def indice_subm_conv(
     features: Tensor, filters: Tensor, indice_pairs: Tensor, indice_pair_num: Tensor, num_activate_out: int
 ) -> Tensor:
     """Like `indice_conv`, for a submanifold convolution."""
-    pairs = indice_pairs, indice_pair_num
-    return _indice_conv(features, filters.type_as(features), *pairs, num_activate_out, False, True)
+    filters = filters.type_as(features)
+    return _indice_conv(features, filters, indice_pairs, indice_pair_num, num_activate_out, False, True)
 
 
 @operator(lambda features, pairs, counts, number: features.new_empty(number, features.size(1)))

@@ -50,9 +50,8 @@ class _DeformableConvolution(nn.Module):
         layer = nn.Conv2d(
             self.in_channels, channels, self.kernel_size, self.stride, self.padding, self.dilation, bias=True
         )
-        nn.init.zeros_(layer.weight)
-        assert layer.bias is not None
-        nn.init.zeros_(layer.bias)
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
         return layer
 
     def extra_repr(self) -> str:
@@ -63,13 +62,21 @@ class _DeformableConvolution(nn.Module):
         )
 
 
-def _rename_offset_layer(state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:
-    """Renames the keys of MMDetection 1.x, where the layer is `NAME_offset` instead of `NAME.conv_offset`."""
-    if local_metadata.get("version") is None or local_metadata["version"] < 2:
-        for name in ("weight", "bias"):
-            old, new = f"{prefix[:-1]}_offset.{name}", f"{prefix}conv_offset.{name}"
-            if old in state_dict and new not in state_dict:
-                state_dict[new] = state_dict.pop(old)
+class _Pack(nn.Module):
+    """A convolution that predicts its offsets with the layer `conv_offset`."""
+
+    _version = 2
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
+    ) -> None:
+        """Renames the keys of MMDetection 1.x, where the layer is `NAME_offset` instead of `NAME.conv_offset`."""
+        if local_metadata.get("version") is None or local_metadata["version"] < 2:
+            for name in ("weight", "bias"):
+                old, new = f"{prefix[:-1]}_offset.{name}", f"{prefix}conv_offset.{name}"
+                if old in state_dict and new not in state_dict:
+                    state_dict[new] = state_dict.pop(old)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
 
 class DeformConv2d(_DeformableConvolution):
@@ -126,10 +133,8 @@ class DeformConv2d(_DeformableConvolution):
         return output[:, :, : output.size(2) - missing[0], : output.size(3) - missing[1]] if any(missing) else output
 
 
-class DeformConv2dPack(DeformConv2d):
+class DeformConv2dPack(_Pack, DeformConv2d):
     """Predicts the offsets of a deformable convolution with another convolution. See `DeformConv2d`."""
-
-    _version = 2
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -137,12 +142,6 @@ class DeformConv2dPack(DeformConv2d):
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(x, self.conv_offset(x))
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
-    ) -> None:
-        _rename_offset_layer(state_dict, prefix, local_metadata)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
 
 class ModulatedDeformConv2d(_DeformableConvolution):
@@ -181,10 +180,8 @@ class ModulatedDeformConv2d(_DeformableConvolution):
         return modulated_deform_conv2d(x, offset, mask, self.weight, self.bias, *settings)
 
 
-class ModulatedDeformConv2dPack(ModulatedDeformConv2d):
+class ModulatedDeformConv2dPack(_Pack, ModulatedDeformConv2d):
     """Predicts the offsets and the mask with another convolution. See `ModulatedDeformConv2d`."""
-
-    _version = 2
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -200,12 +197,6 @@ class ModulatedDeformConv2dPack(ModulatedDeformConv2d):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         first, second, mask = self.conv_offset(x).chunk(3, 1)
         return super().forward(x, torch.cat((first, second), 1), mask.sigmoid())
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
-    ) -> None:
-        _rename_offset_layer(state_dict, prefix, local_metadata)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
 
 class MaskedConv2d(nn.Conv2d):
@@ -273,14 +264,17 @@ class SAConv2d(nn.Conv2d):
         x = x + self.pre_context(F.adaptive_avg_pool2d(x, 1))
         nearby = F.avg_pool2d(F.pad(x, (2, 2, 2, 2), "reflect"), 5, stride=1)
         switch = self.switch(nearby)
-        rows = self.weight.flatten(1)
-        mean, deviation = rows.mean(1)[:, None, None, None], (rows.var(1) + 1e-5).sqrt()[:, None, None, None]
+        mean, deviation = self._statistics()
         weight = self.weight_gamma * (self.weight - mean) / deviation + self.weight_beta
         small = self._convolve(x, nearby, "offset_s", weight, 1)
         large = self._convolve(x, nearby, "offset_l", weight + self.weight_diff, 3)
         output: Tensor = switch * small + (1 - switch) * large
         context: Tensor = self.post_context(F.adaptive_avg_pool2d(output, 1))
         return output + context
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        rows = self.weight.flatten(1)
+        return rows.mean(1)[:, None, None, None], (rows.var(1) + 1e-5).sqrt()[:, None, None, None]
 
     def _convolve(self, x: Tensor, nearby: Tensor, offset_layer: str, weight: Tensor, factor: int) -> Tensor:
         assert not isinstance(self.padding, str)
@@ -295,6 +289,6 @@ class SAConv2d(nn.Conv2d):
         """Sets the mean and the deviation to those of the weight if it comes from an ordinary convolution."""
         super()._load_from_state_dict(state_dict, prefix, *args)
         if f"{prefix}weight_gamma" not in state_dict and f"{prefix}weight" in state_dict:
-            rows = self.weight.detach().flatten(1)
-            self.weight_gamma.copy_((rows.var(1) + 1e-5).sqrt()[:, None, None, None])
-            self.weight_beta.copy_(rows.mean(1)[:, None, None, None])
+            mean, deviation = self._statistics()
+            self.weight_gamma.copy_(deviation.detach())
+            self.weight_beta.copy_(mean.detach())

@@ -172,21 +172,16 @@ class PointsSampler(nn.Module):
         for end, kind, count in zip(self.fps_sample_range_list, self.fps_mod_list, self.num_point, strict=True):
             stop = points_xyz.size(1) if end == -1 else end
             points = points_xyz[:, start:stop]
-            part = None if features is None else features[:, :, start:stop]
-            indices += [found + start for found in self._sample(kind, points.contiguous(), part, count)]
+            if kind in ("F-FPS", "FS"):
+                if features is None:
+                    raise ValueError(f"The sampler {kind!r} needs features.")
+                values = torch.cat((points, features[:, :, start:stop].transpose(1, 2)), 2)
+                distances = calc_square_dist(values, values, norm=False)
+                indices.append(furthest_point_sample_with_dist(distances, count) + start)
+            if kind in ("D-FPS", "FS"):
+                indices.append(furthest_point_sample(points.contiguous(), count) + start)
             start = stop
         return torch.cat(indices, 1)
-
-    def _sample(self, kind: str, points: Tensor, features: Tensor | None, count: int) -> list[Tensor]:
-        found = []
-        if kind in ("F-FPS", "FS"):
-            if features is None:
-                raise ValueError(f"The sampler {kind!r} needs features.")
-            values = torch.cat((points, features.transpose(1, 2)), 2)
-            found.append(furthest_point_sample_with_dist(calc_square_dist(values, values, norm=False), count))
-        if kind in ("D-FPS", "FS"):
-            found.append(furthest_point_sample(points, count))
-        return found
 
 
 class Voxelization(nn.Module):

@@ -232,7 +232,8 @@ class SparseConvolution(SparseModule):
 class _Convolution(SparseConvolution):
     """A `SparseConvolution` with the arguments of mmcv's layers. Its kind is given by class attributes."""
 
-    _kind: dict[str, Any]
+    _ndim: int
+    _subm = _transposed = False
 
     def __init__(
         self,
@@ -246,54 +247,45 @@ class _Convolution(SparseConvolution):
         bias: bool = True,
         indice_key: str | None = None,
     ) -> None:
-        super().__init__(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            kernel_size=kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-            indice_key=indice_key,
-            **self._kind,
-        )
+        sizes = (kernel_size, stride, padding, dilation)
+        kind = {"subm": self._subm, "transposed": self._transposed}
+        super().__init__(self._ndim, in_channels, out_channels, *sizes, groups, bias, indice_key=indice_key, **kind)
 
 
 class SparseConv2d(_Convolution):
     """A sparse convolution in two dimensions. See `SparseConvolution`."""
 
-    _kind = {"ndim": 2}
+    _ndim = 2
 
 
 class SparseConv3d(_Convolution):
     """A sparse convolution in three dimensions. See `SparseConvolution`."""
 
-    _kind = {"ndim": 3}
+    _ndim = 3
 
 
 class SubMConv2d(_Convolution):
     """A convolution in two dimensions whose output cells are the input cells. See `SparseConvolution`."""
 
-    _kind = {"ndim": 2, "subm": True}
+    _ndim, _subm = 2, True
 
 
 class SubMConv3d(_Convolution):
     """A convolution in three dimensions whose output cells are the input cells. See `SparseConvolution`."""
 
-    _kind = {"ndim": 3, "subm": True}
+    _ndim, _subm = 3, True
 
 
 class SparseConvTranspose2d(_Convolution):
     """A transposed convolution in two dimensions. See `SparseConvolution`."""
 
-    _kind = {"ndim": 2, "transposed": True}
+    _ndim, _transposed = 2, True
 
 
 class SparseConvTranspose3d(_Convolution):
     """A transposed convolution in three dimensions. See `SparseConvolution`."""
 
-    _kind = {"ndim": 3, "transposed": True}
+    _ndim, _transposed = 3, True
 
 
 class _InverseConvolution(SparseConvolution):
