@@ -432,23 +432,3 @@ def _training_data(files: Sequence[Path]) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         _logger.warning("The training data in '%s' cannot be read.", files[-1])
         return {}
-
-
-def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[str, str]:
-    """Returns a dict that maps each duplicate curve to the earlier curve that it repeats.
-
-    For example, if a loss has only one term, that term is a duplicate of the loss. Constant curves are ignored, because
-    they may be equal by chance. Values are compared with 9 significant digits, because equal metrics, such as Dice and
-    Fscore, may differ by rounding errors.
-
-    Args:
-        curves: The points of each curve, keyed by name. The last coordinate of a point is its value.
-
-    >>> find_duplicates({"loss": [(1, 0.5), (2, 0.4)], "loss_ce": [(1, 0.5), (2, 0.4)], "acc": [(1, 0.4), (2, 0.5)]})
-    {'loss_ce': 'loss'}
-    """
-    varying = {name: points for name, points in curves.items() if len({point[-1] for point in points}) > 1}
-    originals: dict[tuple[tuple[float, ...], ...], str] = {}
-    rounded = {name: tuple((*at, float(f"{value:.9g}")) for *at, value in points) for name, points in varying.items()}
-    firsts = {name: originals.setdefault(points, name) for name, points in rounded.items()}
-    return {name: first for name, first in firsts.items() if name != first}

@@ -212,8 +212,7 @@ const lossChart = () => {
     });
   }
   const marks = bestMarks(validations.filter((curve) => headline?.name === [setOf(curve), "loss"].filter(Boolean).join("/")));
-  const equal = chart.equal.length ? `; same as ${chart.equal.join(", ")}` : "";
-  const built = new LineChart({ title: "Loss", subtitle: `training${curves.some(({ role }) => role === "mean") ? " (mean since the previous validation)" : ""}${validated ? " and validation" : ""}${equal}`, curves, marks, height: 250, legend: curves.length > 1 && (!several || data.variants.length > 1) });
+  const built = new LineChart({ title: "Loss", subtitle: `training${curves.some(({ role }) => role === "mean") ? " (mean since the previous validation)" : ""}${validated ? " and validation" : ""}`, curves, marks, height: 250, legend: curves.length > 1 && (!several || data.variants.length > 1) });
   if (validated && several) built.element.querySelector(".head").after(make("ul", { class: "legend" },
     ...[["training", null], ["validation", "6 4"]].map(([name, dash]) => make("li", {}, lineKey("var(--quiet)", dash), name))));
   if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded. To add it, set ", make("code", {}, "val_cfg = dict(loss=True)"), " or, if the run has a ", make("code", {}, "training_step"), ", pass ", make("code", {}, "loss=..."), " to the Runner."));
