@@ -78,12 +78,11 @@ def arrange_charts(
 def _with_means(curves: Sequence[ReportCurve]) -> list[ReportCurve]:
     """Replaces training losses by their means between validation runs, so that both losses cover the same window."""
     shown: list[ReportCurve] = []
-    is_single = len({curve.run for curve in curves}) == 1
     for curve in curves:
         others = [other.series for other in curves if other.run == curve.run and other.series.mode == "val"]
         ends = sorted({at for series in others for at, _ in series.points})
         means = means_between(curve.series.points, ends) if curve.series.mode == "train" else []
-        if means and is_single:
+        if means and len({curve.run for curve in curves}) == 1:
             shown.append(curve._replace(role="raw"))
         shown.append(curve._replace(series=curve.series._replace(points=means), role="mean") if means else curve)
     return shown

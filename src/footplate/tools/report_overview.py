@@ -55,8 +55,7 @@ def order_variants(runs: Sequence[Run], headline: Headline | None) -> list[list[
     groups = []
     for group in group_by_variant(runs):
         counted = counted_runs(group)
-        others = [run for run in group if not any(run is each for each in counted)]
-        groups.append([*sorted(counted, key=lambda run: rank([run])), *sorted(others, key=lambda run: rank([run]))])
+        groups.append(sorted(group, key=lambda run: (run not in counted, rank([run]))))
     return sorted(groups, key=lambda group: rank(counted_runs(group)))
 
 
@@ -74,17 +73,17 @@ def describe_variants(variants: Sequence[Sequence[Run]], headline: Headline | No
         - `clear`: whether the data show a difference from the best variant or, for the best variant, from the second
           best: each variant has at least three seeds, and every seed of one is better than every seed of the other.
     """
-    values = [_best_values(counted_runs(variant), headline) for variant in variants]
-    seeds = [_count_seeds(counted_runs(variant)) for variant in variants]
+    counted = [*map(counted_runs, variants)]
+    values = [_best_values(runs, headline) for runs in counted]
+    seeds = [*map(_count_seeds, counted)]
     described, start = [], 0
     for place, (variant, own) in enumerate(zip(variants, values, strict=True)):
-        counted = {id(run) for run in counted_runs(variant)}
-        has_enough = min(seeds[place], seeds[0 if place else 1] if len(variants) > 1 else 0) >= _MIN_SEEDS
-        other = values[0] if place else values[1] if len(values) > 1 else []
+        rival = 0 if place else min(1, len(variants) - 1)  # the variant itself, from which no value differs
+        other, has_enough = values[rival], min(seeds[place], seeds[rival]) >= _MIN_SEEDS
         described.append(
             {
                 "runs": [start + number for number in range(len(variant))],
-                "counted": [start + number for number, run in enumerate(variant) if id(run) in counted],
+                "counted": [start + number for number, run in enumerate(variant) if run in counted[place]],
                 "mean": fmean(own) if own else None,
                 "deviation": stdev(own) if len(own) > 1 else None,
                 "lowest": min(own, default=None),

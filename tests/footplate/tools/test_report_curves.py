@@ -14,7 +14,7 @@ def run_of(**points: list[tuple[float, float]]) -> Run:
     for key, each in points.items():
         mode, _, name = key.partition("__")
         series.append(Series(name.replace("__", "/"), mode, each))
-    return Run(Path("run"), series, None, [], None, "", [], {}, {}, [], [], {})
+    return Run(Path("run"), series, None, [], None, "", [], {}, {}, [], {})
 
 
 def names(charts: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -71,7 +71,7 @@ def test_clock_adds_up_the_training_time() -> None:
 
 
 def run_with(*tables: PerClassResults) -> Run:
-    return Run(Path("run"), [], None, [], None, "", list(tables), {}, {}, [], [], {})
+    return Run(Path("run"), [], None, [], None, "", list(tables), {}, {}, [], {})
 
 
 def table(step: int, *values: float | None, dataset: str = "", column: str = "IoU") -> PerClassResults:
