@@ -115,46 +115,26 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
 
         - `metric`: the first, best and last value of the headline metric with their iterations. If the rule of the
           metric is unknown, see `find_best`. None if the run does not have the metric.
-        - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
         - `fit`: whether the run overfits; see `judge_fit`.
         - `use`: the checkpoint to use and a command that predicts with it, or None.
         - `device`: the accelerator, or "CPU", or "" if unknown.
         - `config_name`: the name of the config in the run folder, without its suffix, or "".
         - `launches`: the folder names of the training launches, sorted by time.
     """
+    series, metric = headline_series(run, headline), None
+    if headline and series:
+        first, last = ({"value": value, "iteration": at} for at, value in (series.points[0], series.points[-1]))
+        metric = {**find_best(series, headline[1]), "first": first, "last": last, "count": len(series.points)}
     device = run.environment.get("accelerator")
     configs = sorted(run.folder.glob("*.py"), key=modification_time)
     return {
         **summarize(run),
-        **_headline_facts(run, headline),
+        "metric": metric,
         "fit": judge_fit(run, headline),
         "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
         "device": {"none": "CPU"}.get(device, device) if isinstance(device, str) else "",
         "config_name": configs[-1].stem if configs else "",
         "launches": [start.folder.name for start in run.launches if start.trains],
-    }
-
-
-def _headline_facts(run: Run, headline: Headline | None) -> Data:
-    """Returns the entries `metric` and `sets` of `describe_run`."""
-    series = headline_series(run, headline)
-    if headline is None or series is None:
-        return {"metric": None, "sets": []}
-    points, best = series.points, find_best(series, headline[1])
-    dataset, name = split_dataset(series.name)
-    sets = []
-    for label, other in run.scalars(series.mode).items():
-        other_set, other_name = split_dataset(label)
-        if other_name == name and other_set:
-            sets.append({"name": other_set, "value": dict(other.points).get(best["iteration"])})
-    return {
-        "metric": {
-            **best,
-            "first": {"value": points[0][1], "iteration": points[0][0]},
-            "last": {"value": points[-1][1], "iteration": points[-1][0]},
-            "count": len(points),
-        },
-        "sets": sets if dataset and len(sets) > 1 else [],
     }
 
 

@@ -133,11 +133,6 @@ const leaderboard = () => {
   second ? note(`${data.variants.some(({ deviation }) => deviation != null) ? "± is the standard deviation over seeds (n − 1). " : ""}A difference is clear if both variants have at least three seeds, and every seed of one variant is better than every seed of the other. Other differences are gray. If two equal variants have three seeds each, chance alone makes their difference clear in one of ten cases.`) : null);
 };
 
-/** The headline metric on every validation set, at the best checkpoint of the best run. */
-const sets = () => (leader.sets.length
-  ? make("p", { class: "sets" }, `At iteration ${whole(leader.metric.iteration)}: `, ...leader.sets.map(({ name, value }) => make("span", {}, `${name} `, make("b", {}, figure(value)))))
-  : null);
-
 /** The command that uses the checkpoint of the best run of the best variant, with a button that copies it. */
 const command = () => {
   const { use } = leader;
@@ -231,6 +226,6 @@ const overview = () => {
   find("overview").append(
     make("div", { class: "title" }, make("h1", {}, several ? `${pluralized(data.variants.length, "variant")}, ${seedText()}` : data.title), ...chips, several ? null : make("p", { class: "quiet" }, originOf(leader))),
     make("div", { class: !several && leader.fit.kind === "bad" ? "hero card failed" : "hero card" }, lead(), several ? leaderboard() : facts(leader)),
-    ...[sets(), command()].filter(Boolean),
+    ...[command()].filter(Boolean),
     make("div", { class: "main-charts" }, headlineChart(), lossChart()), chartControls());
 };
