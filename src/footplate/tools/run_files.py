@@ -132,6 +132,10 @@ def divide_launches(folder: Path) -> tuple[list[Start], list[Start]]:
         by `Start.order`. The first list is empty if there are only evaluations that do not belong together.
     """
     home = folder.resolve()
+
+    def is_in_home(parent: Path) -> bool:  # the work_dir may have been moved since
+        return parent == home or (parent.name == home.name and not parent.exists())
+
     starts = [
         start
         for start in starts_of(folder)
@@ -146,19 +150,13 @@ def divide_launches(folder: Path) -> tuple[list[Start], list[Start]]:
             key = settings, start.checkpoint, start.kind, 0 if start.checkpoint else start.iteration
             evaluated.pop(key, None)  # the newest one comes last
             evaluated[key] = start
-    of_home = [key for key in evaluated if not trained or not key[1] or _is_in(Path(key[1]), home)]
+    of_home = [key for key in evaluated if not trained or not key[1] or is_in_home(Path(key[1]).parent)]
     shared = 1 if trained else 2  # those that belong together share the settings and, without training, the checkpoint
     own = [evaluated[key] for key in of_home if key[:shared] == of_home[0][:shared]]
     apart = [start for start in evaluated.values() if start not in own]
     if apart and not trained:
         return [], [*evaluated.values()]
     return [*own, *trained], apart
-
-
-def _is_in(checkpoint: Path, home: Path) -> bool:
-    """Checks whether a checkpoint is in a work_dir, which may have been moved since."""
-    parent = checkpoint.parent
-    return parent == home or (parent.name == home.name and not parent.exists())
 
 
 def environment_of(folder: Path) -> dict[str, Any]:
