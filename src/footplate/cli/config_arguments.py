@@ -2,7 +2,7 @@
 
 import re
 from argparse import Namespace
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from footplate.config import Config, ConfigDict, imports
@@ -69,13 +69,9 @@ def apply_override_arguments(cfg: Config, arguments: Namespace, *, import_custom
         if import_custom_modules:
             imports.import_modules(cfg)
 
-    if arguments.cfg_options or arguments.set:
-        _apply_overrides(cfg, arguments, import_modules)
-    import_modules()
-    return cfg
-
-
-def _apply_overrides(cfg: Config, arguments: Namespace, import_modules: Callable[[], None]) -> None:
+    if not (arguments.cfg_options or arguments.set):
+        import_modules()
+        return cfg
     from footplate.errors import OverrideError
     from footplate.records import buffer_log
     from footplate.tools.key_equivalents import accepted_in_either_generation, suggest_equivalent
@@ -95,3 +91,5 @@ def _apply_overrides(cfg: Config, arguments: Namespace, import_modules: Callable
         except OverrideError as error:
             suggest_equivalent(error, cfg, text.partition("=")[0].strip())
             raise
+    import_modules()
+    return cfg

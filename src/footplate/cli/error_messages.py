@@ -48,7 +48,11 @@ def describe_error(error: Exception, progress: str = "", *, option: str = "--deb
         hint = f"  {place}{option} shows the traceback\n" if frames or error.shows_cause else ""
         return "\n".join([f"error: {error}", *(f"  {line}" for line in advice), hint]), error.exit_code
     is_of_system = isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS)
-    frames = user_frames(error) or ([] if is_of_system else _package_frames(error))
+    frames = user_frames(error)
+    if not frames and not is_of_system:  # an error in an installed package that footplate has not called
+        inner = itertools.takewhile(lambda frame: not frame.filename.startswith(PACKAGES), _frames(error))
+        # footplate may have called torch and NumPy with wrong arguments.
+        frames = [frame for frame in inner if _INSTALLED.search(frame.filename)]
     if frames or advice_about(error):
         lines = [f"error: {_summarize(error)}"]
         for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
@@ -119,16 +123,6 @@ def user_frames(error: BaseException) -> list[FrameSummary]:
         and not any(part in frame.filename for part in _NOT_WRITTEN)
         and not os.path.abspath(frame.filename).startswith(_LIBRARIES)
     ]
-
-
-def _package_frames(error: BaseException) -> list[FrameSummary]:
-    """Returns the frames of installed packages in an error's traceback, innermost first.
-
-    Skips frames of torch and NumPy, because footplate may have called them with wrong arguments. Stops at the first
-    frame of footplate.
-    """
-    frames = itertools.takewhile(lambda frame: not frame.filename.startswith(PACKAGES), _frames(error))
-    return [frame for frame in frames if _INSTALLED.search(frame.filename)]
 
 
 def _frames(error: BaseException) -> list[FrameSummary]:

@@ -146,11 +146,8 @@ def explain_config(arguments: Namespace) -> None:
         cfg = config_with_key(cfg, key)
         is_changed = arguments.set or arguments.cfg_options  # checking the changes has already imported torch
         with _showing_warnings(cfg) if is_changed else nullcontext():
-            if arguments.json:
-                print_json(arguments, explain_keys.keys_as_data(cfg, key))
-            else:
-                text = explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg)
-                print_text(text, ("(^|  )# .*", DIM))
+            text = explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg)
+            print_result(arguments, explain_keys.keys_as_data(cfg, key), text, ("(^|  )# .*", DIM))
     except ConfigKeyError as error:
         section, _, name = key.rpartition(".")
         keys = accepted_in_either_generation(cfg._cfg_dict, section.split("."))
@@ -176,7 +173,13 @@ def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
         plan = RunPlan.from_config(cfg)
         if topic == "hooks":
             hooks = explain_loops.order_of_hooks(plan)
-            data, text = explain_loops.hooks_as_data(hooks), f"{hooks.describe()}\n"
+            data, text = (
+                {
+                    event: [{"hook": name, "priority": priority} for name, priority in acting]
+                    for event, acting in hooks.order()
+                },
+                f"{hooks.describe()}\n",
+            )
         elif topic == "loops":
             data = explain_loops.loops_as_data(plan, length_of_epoch=arguments.epoch_length)
             text = explain_loops.explain_loops(data)

@@ -1,6 +1,5 @@
 """Defines the entry point of the `footplate` command."""
 
-import errno
 import os
 import signal
 import sys
@@ -160,10 +159,6 @@ def _report(arguments: Namespace, error: Exception) -> int:
         error.notes = ("To run a script that builds a Runner, use `footplate run`.", *error.notes)
     described = describe_error(error, arguments.progress, option=arguments.debug_option)
     message, code = described or ("", 1)
-    outputs = [option for option in ("--output", "--out") if option in arguments.command._option_string_actions]
-    is_refused = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS)
-    if outputs and is_refused and not os.path.isfile(getattr(error, "filename", None) or ""):  # it may be an input
-        message += f"  To write to another location, use {outputs[0]}.\n"
     _print_document(arguments, error, code, message)
     if described is None or (arguments.debug and not arguments.json):
         raise error

@@ -169,7 +169,11 @@ def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
         values = {
             path: pair for path, pair in values.items() if pair != length or not path.startswith("param_scheduler")
         }
-    paths = [path for path in values if path not in START_KEYS and not _is_seed(path, values[path])]
+    # A resumed run uses the checkpoint's seed.
+    ignored = {*START_KEYS, "randomness.seed"}
+    if all(set(side or ()) <= {"seed"} for side in values.get("randomness", ())):
+        ignored.add("randomness")
+    paths = [path for path in values if path not in ignored]
     changed = list(dict.fromkeys(original_key(cfg, path) for path in paths))
     if changed:
         with runner.folder.buffered_log():
@@ -178,11 +182,6 @@ def _warn_of_changes(runner: "Runner", cfg: "Config") -> None:
                 "To keep the original values, restore the config and repeat the original options.",
                 list_names(changed, _MAX_KEYS),
             )
-
-
-def _is_seed(path: str, sides: Sequence[Any]) -> bool:
-    """Checks whether a change affects only the seed. A resumed run uses the checkpoint's seed."""
-    return path == "randomness.seed" or (path == "randomness" and all(set(side or ()) <= {"seed"} for side in sides))
 
 
 def print_resume_command(runner: "Runner", arguments: Namespace) -> None:

@@ -40,33 +40,25 @@ def split_path(path: str) -> list[str]:
             raise ConfigError("the key path has an unmatched bracket, or parts without dots between them", key=path)
 
 
-def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
-    """Splits a path into its first key in `holder` and the remaining parts.
-
-    A key may contain dots. If several keys match, returns the longest. A number becomes an int if `holder` has it only
-    as an int key. If no key matches, returns the first part unchanged.
-    """
-    for count in range(len(parts), 1, -1):
-        key = ".".join(map(str, parts[:count]))
-        if key in holder:
-            return key, parts[count:]
-    first = parts[0]
-    if first not in holder and isinstance(first, str) and first.lstrip("-").isdigit() and int(first) in holder:
-        first = int(first)
-    return first, parts[1:]
-
-
 def next_step(holder: Any, parts: list[Any], prefix: list[Any]) -> tuple[Any, list[Any]]:
     """Splits a path into its first key or index in `holder` and the remaining parts.
 
-    `prefix` is the path to `holder`, for error messages.
+    A key may contain dots; if several keys match, the longest is used. A number becomes an int if a dict has it only as
+    an int key. If no key matches, the first part is used. `prefix` is the path to `holder`, for error messages.
 
     Raises:
         ConfigError: `holder` is neither a dict nor a list.
         ConfigIndexError: The path goes past the end of a list.
     """
     if isinstance(holder, ConfigDict):
-        return next_key(holder, parts)
+        for count in range(len(parts), 1, -1):
+            key = ".".join(map(str, parts[:count]))
+            if key in holder:
+                return key, parts[count:]
+        first = parts[0]
+        if first not in holder and isinstance(first, str) and first.lstrip("-").isdigit() and int(first) in holder:
+            first = int(first)
+        return first, parts[1:]
     if not isinstance(holder, (list, tuple)):
         type_name = type(holder).__name__
         raise ConfigError(

@@ -80,7 +80,9 @@ class ScreenHandler(logging.Handler):
                 if re.search(r" - (Iter|Epoch)\(.*\Z", line):
                     line = _lay_out(line, width)
                 elif "\nclass " in line:
-                    line = _cut_table(line, width)
+                    line = re.sub(
+                        rf"(?m)^(.{{,{width}}})(?<=\S)(?!\S).*", r"\1", line
+                    )  # after the last column that fits
                 line = wrap_log(line, width)
             if record.levelno >= logging.WARNING:
                 line = styled(line, RED if record.levelno >= logging.ERROR else YELLOW, sys.stdout)
@@ -106,11 +108,6 @@ def _lay_out(line: str, width: int) -> str:
         if len(line) > width:
             line = re.sub(rf"  (?:{names}): (?:\d+ days?, )?\S+", "", line)
     return re.sub(r"(?<=\S:) +", "\xa0", line)  # non-breaking, so that lines wrap only between values
-
-
-def _cut_table(text: str, width: int) -> str:
-    """Cuts each line after the last column that fits into `width`."""
-    return re.sub(rf"(?m)^(.{{,{width}}})(?<=\S)(?!\S).*", r"\1", text)
 
 
 class _FileHandler(logging.FileHandler):

@@ -7,7 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import chain, zip_longest
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,8 +51,6 @@ def summarize(run: Run) -> dict[str, Any]:
         - `tests`: the values of each test that was a launch of its own, and its `iteration`, keyed by checkpoint.
         - `hparams`: the hyperparameters of a run from Python, or {}.
         - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
-        - `derived`: the names of facts, such as the epoch length, that were derived from the log because the run does
-          not record them.
     """
     ranked = ranked_metrics(run)
     trained = run.scalars("train")
@@ -94,7 +92,6 @@ def summarize(run: Run) -> dict[str, Any]:
         },
         "hparams": hparams if isinstance(hparams, Mapping) else {},
         "checkpoints": {file.name: size for file, size in run.checkpoints.items()},
-        "derived": run.derived,
     }
 
 
@@ -119,13 +116,16 @@ def run_state(run: Run) -> dict[str, Any]:
     as "SIGTERM", or "an error: " and its message. It is "" if the run is finished or running, or if its process was
     killed.
     """
-    done = count_iterations(run)
-    cfg, planned = run.settings, None  # of either generation
-    for section in (cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}):
-        for key, unit in (("max_iters", 1), ("max_epochs", run.epoch_length or 0)):
-            total = section.get(key) if isinstance(section, Mapping) else None
-            if isinstance(total, int) and total * unit > 0:
-                planned = planned or total * unit
+    done, cfg = count_iterations(run), run.settings  # of either generation
+    sections = cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}
+    lengths = [
+        total * unit
+        for section in sections
+        if isinstance(section, Mapping)
+        for key, unit in (("max_iters", 1), ("max_epochs", run.epoch_length or 0))
+        if isinstance(total := section.get(key), int)
+    ]
+    planned = next((length for length in lengths if length > 0), None)
     finished = planned is not None and done >= planned and not run.stopped_by.startswith("an error")
     running = is_locked(str(run.folder / RUN_LOCK))
     stopped_by = "" if finished or running else run.stopped_by
@@ -149,11 +149,18 @@ def ranked_metrics(run: Run) -> list[tuple[Series, Rule | None]]:
 def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
     """Returns the `save_best` metrics in a run's config, and the rules that the config sets for metrics."""
     with suppress(Exception):  # the config of another engine may contain anything here
-        names = [series.name for series in run.series]
-        best = {find_metric(name, names): rule for name, rule in best_metrics(run.settings).items()}
-        hooks = [hook for hook in run.settings.get("custom_hooks") or () if isinstance(hook, Mapping)]
-        monitored = {hook["monitor"]: hook["rule"] for hook in hooks if hook.get("monitor") and hook.get("rule")}
-        return list(best), monitored | {name: rule for name, rule in best.items() if rule}
+        cfg, names = run.settings, [series.name for series in run.series]
+        hooks = (
+            (cfg.get("default_hooks") or {}).get("checkpoint"),
+            cfg.get("checkpoint_config"),
+            cfg.get("evaluation"),
+        )
+        values = [next((hook[key] for hook in hooks if hook and hook.get(key)), ()) for key in ("save_best", "rule")]
+        metrics, rules = ([value] if isinstance(value, str) else list(value) for value in values)
+        best = [find_metric(name, names) for name in metrics]
+        custom = [hook for hook in cfg.get("custom_hooks") or () if isinstance(hook, Mapping)]
+        known = {hook["monitor"]: hook["rule"] for hook in custom if hook.get("monitor") and hook.get("rule")}
+        return best, known | dict(zip(best, expand_rules(metrics, rules), strict=False))  # there may be no rules
     return [], {}
 
 
@@ -217,17 +224,16 @@ def explain_runs(runs: Sequence[Run]) -> str:
     ]
     texts = [_text(run, summary, differing) for run, summary in zip(runs, summaries, strict=True)]
     lines, headline = "", choose_headline(runs)
-    found = [(run, headline_series(run, headline)) for run in runs]
-    first, reference = next(((run, series) for run, series in found if series), (None, None))
-    for run, series in found:
-        if headline is None or first is None or reference is None or run is first:
-            continue
-        name = name_in_log(first, reference)
-        if series:
-            value, base = (find_best(each, headline[1])["value"] for each in (series, reference))
+    found = [(run, series) for run in runs if (series := headline_series(run, headline))]
+    rule = headline and headline[1]
+    for run in runs if found else ():
+        first, reference = found[0]
+        name, series = name_in_log(first, reference), headline_series(run, headline)
+        if series and run is not first:
+            value, base = (find_best(each, rule)["value"] for each in (series, reference))
             sides = f"{name}: {run.folder} {value:.6g}, {first.folder} {base:.6g}"
             lines += f"{sides}, difference {_visible(value - base, base):+.4g}\n"
-        elif not run.evaluated:
+        elif not (series or run.evaluated):
             lines += f"{name}: {run.folder} has no value\n"
     return "\n".join(filter(None, [*texts, lines, _variant_table(variants_of(runs))]))
 
@@ -268,8 +274,6 @@ def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
     if summary["last"]:
         values = ", ".join(f"{name} {value:.4g}" for name, value in summary["last"].items())
         rows.append(("last", values if whole else f"at iteration {logged}: {values}"))
-    if summary["derived"]:
-        rows.append(("note", f"derived from the log, not recorded by the run: {', '.join(summary['derived'])}"))
     rows += [("checkpoint", f"{name}, {format_bytes(size)}") for name, size in summary["checkpoints"].items()]
     state = summary["state"]
     of = f" of {state['planned']}" if state["planned"] else ""
@@ -331,29 +335,26 @@ def group_by_variant(runs: Sequence[Run]) -> list[list[Run]]:
     return [*groups.values()]
 
 
-def is_complete(run: Run) -> bool:
-    """Checks whether a run evaluates only, or has ended and was not stopped early, except by a hook."""
-    state = run_state(run)
-    is_whole = run.evaluated or state["finished"] or state["planned"] is None or state["stopped_by"] == "a hook"
-    return bool(is_whole) and not state["running"]
-
-
 def counted_runs(variant: Sequence[Run]) -> list[Run]:
     """Returns the runs that the mean of a variant covers: the complete ones, or all runs if none is complete.
 
-    Of several runs with the same config and seed, only the latest counts.
+    A run is complete if it evaluates only, or has ended and was not stopped early, except by a hook. Of several runs
+    with the same config and seed, only the latest counts.
     """
+    complete = []
+    for run in variant:
+        state = run_state(run)
+        is_whole = run.evaluated or state["finished"] or state["planned"] is None or state["stopped_by"] == "a hook"
+        if is_whole and not state["running"]:
+            complete.append(run)
     seeds: dict[Any, Run] = {}
-    runs = sorted([run for run in variant if is_complete(run)] or variant, key=_launch_of)
-    for place, run in enumerate(runs):
+    times = [
+        (run.launches[-1].folder.name if run.launches else "", str(run.folder), run) for run in complete or variant
+    ]
+    for *place, run in sorted(times, key=lambda item: item[:2]):
         seed = seed_of(run)  # a fold with the same seed has a different config
-        seeds[(comparable(run.config), seed) if seed else place] = run
-    return [run for run in variant if any(run is each for each in seeds.values())]
-
-
-def _launch_of(run: Run) -> tuple[str, str]:
-    """Returns the time of a run's last launch, or "" if it is unknown, and its folder."""
-    return run.launches[-1].folder.name if run.launches else "", str(run.folder)
+        seeds[(comparable(run.config), seed) if seed else tuple(place)] = run
+    return [run for run in variant if run in seeds.values()]
 
 
 def seed_of(run: Run) -> str:
@@ -390,14 +391,3 @@ def _variant_table(variants: Sequence[Variant]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
     return "".join(f"| {' | '.join(map(str.ljust, row, widths))} |\n" for row in rows) if variants else ""
-
-
-def best_metrics(cfg: Mapping[str, Any]) -> dict[str, Rule | None]:
-    """Returns the `save_best` metrics in a config of either generation, with the rules that the config sets for them.
-
-    One of the metrics may be "auto". A rule is None if the config does not set it.
-    """
-    hooks = ((cfg.get("default_hooks") or {}).get("checkpoint"), cfg.get("checkpoint_config"), cfg.get("evaluation"))
-    values = [next((hook[key] for hook in hooks if hook and hook.get(key)), ()) for key in ("save_best", "rule")]
-    metrics, rules = ([value] if isinstance(value, str) else list(value) for value in values)
-    return dict(zip_longest(metrics, expand_rules(metrics, rules)))  # without rules, each is None

@@ -56,7 +56,7 @@ def choose_batch_size(cfg: Config, **start: Any) -> tuple[Config, str]:
         The second-generation config and a sentence for the log.
 
     Raises:
-        ArgumentError: A trial with the smallest batch fails, or the batch size of the run to resume is unknown.
+        ArgumentError: A trial with the smallest batch fails.
         FootplateError: The run cannot be built.
     """
     cfg = second_generation(cfg)
@@ -81,22 +81,14 @@ def _with_size(cfg: Config, size: int) -> Config:
 def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
     """Returns the batch size recorded in the work_dir if a run is resumed.
 
-    Returns None for a new run, or if nothing is recorded and the run resumes only if there is a checkpoint.
-
-    Raises:
-        ArgumentError: The run resumes from a specific checkpoint, but no batch size is recorded.
+    Returns None for a new run, or if nothing is recorded.
     """
     if not cfg.get("resume") and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None
     recorded = config_of(Path(cfg["work_dir"]))
     loader = None if recorded is None else recorded.get("train_dataloader")
     size = loader.get("batch_size") if isinstance(loader, Mapping) else None
-    if isinstance(size, int):
-        return size
-    if cfg.get("resume") == "auto" or cfg.get("load_from") is None:  # there may be nothing to resume
-        return None
-    message = f"the batch size of the run to resume is not recorded in '{cfg['work_dir']}'"
-    raise ArgumentError(message, key=_SIZE, found=_AUTO, notes=["Set the batch size that the run started with."])
+    return size if isinstance(size, int) else None
 
 
 def _try_in_process(cfg: Config) -> tuple[int, str]:

@@ -97,7 +97,9 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                     _check_packages_of_writers(plan["visualizer"])
                 with _shared_folder(plan) as folder:
                     runner, largest, measured = _try(plan.cfg, folder)
-                    _warn_about_labels(largest)
+                    for data in largest.values():
+                        if data.labels is not None:
+                            data.labels.warn()
                     for dataset in innermost_datasets(dataset_of(runner.train_dataloader)):
                         if isinstance(dataset, BaseDataset):
                             dataset.repeat_skip_warnings()
@@ -201,12 +203,6 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
             "metrics": metrics,
         },
     )
-
-
-def _warn_about_labels(largest: Mapping[str, Largest]) -> None:
-    for data in largest.values():
-        if data.labels is not None:
-            data.labels.warn()
 
 
 def _warn_about_missing_files(runner: Runner) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from footplate.checkpoint_names import is_sharded_path
 from footplate.config import Config, as_plain, read_recorded
 from footplate.config.sources import find_config
 from footplate.error_context import join_path, origin_of
@@ -42,11 +41,6 @@ def read_either(name: str) -> Config:
     Raises:
         ConfigError: There is no such config, or it cannot be read.
     """
-    if is_sharded_path(name) or (os.path.isfile(name) and name.endswith((".pth", ".pt", ".safetensors"))):
-        raise ConfigError(
-            f"'{name}' is a checkpoint, not a config, a recipe or a work_dir",
-            notes=["Run `footplate checkpoint show` to show its contents."],
-        )
     if not os.path.isdir(name):
         file = find_config(name)
         return read_recorded(file) if _is_recorded(file) else Config.fromfile(file, import_custom_modules=False)
@@ -106,7 +100,11 @@ def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference
             elif key != _SCOPE:  # a base from a package adds its scope, which does not change the names
                 yield Difference(join_path([*place, key]), old, new)
     elif _holds_dicts(one) and _holds_dicts(two):
-        matcher = difflib.SequenceMatcher(None, [_label(item) for item in one], [_label(item) for item in two], False)
+        labels, others = (
+            [str(as_plain(item.get("type", ""))) if isinstance(item, dict) else repr(item) for item in items]
+            for items in (one, two)
+        )
+        matcher = difflib.SequenceMatcher(None, labels, others, False)
         for kind, start, end, other_start, other_end in matcher.get_opcodes():
             for index, other in itertools.zip_longest(range(start, end), range(other_start, other_end)):
                 old, new = _below(first, index), _below(second, other)
@@ -138,9 +136,3 @@ def _is_recorded(file: str) -> bool:
 
 def _holds_dicts(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value)
-
-
-def _label(item: Any) -> str:
-    if isinstance(item, dict):
-        return str(as_plain(item.get("type", "")))
-    return repr(item)

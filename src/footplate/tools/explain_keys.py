@@ -60,30 +60,30 @@ def explain_config(cfg: Config) -> str:
         for line in lines
     ]
     shown = [f"# files below {folder}"] if folder else []
-    column = _column([(line.text, f"# {own[0]}") for line, own in zip(lines, notes, strict=True) if line.origin], 4)
-    for line, own in zip(lines, notes, strict=True):
-        shown += _noted(line.text, own if any(own) else [], column)
+    shown += _annotated([(line.text, own if any(own) else []) for line, own in zip(lines, notes, strict=True)], 4)
     return "\n".join(shown) + "\n"
 
 
-def _column(lines: Iterable[tuple[str, str]], gap: int) -> int:
-    """Returns the column of the notes, `gap` columns after the longest text that fits on a line with its note."""
-    fitting = [(len(text) + gap, len(note)) for text, note in lines if len(f"{text}{note}") + gap <= _WIDTH]
-    texts, notes = (max(lengths) for lengths in zip(*fitting, strict=True)) if fitting else (0, 0)
-    return min(texts, _WIDTH - notes)
+def _annotated(lines: Sequence[tuple[str, Sequence[str]]], gap: int) -> list[str]:
+    """Adds notes to lines, in a column `gap` columns after the longest text that fits on a line with its first note.
 
-
-def _noted(text: str, notes: Sequence[str], column: int) -> list[str]:
-    """Adds notes to a line, or puts each note on lines of its own if the line would be too wide."""
-    if not notes:
-        return [text]
-    note = f"# {'  '.join(notes)}"
-    for line in (f"{text}  ".ljust(column) + note, f"{text}  {note}"):
-        if len(line) <= _WIDTH:
-            return [line]
-    indent = " " * (indentation(text) + len(_INDENT)) + "# "
-    wrapped = chain(*(wrap_line(indent + note, _WIDTH, indent, len(indent) + 2).split("\n") for note in notes))
-    return [text, *(indent + part[len(indent) :] for part in wrapped)]  # each line is a comment
+    If a line would be too wide, each of its notes is on lines of its own.
+    """
+    sizes = [(len(text) + gap, len(notes[0]) + 2) for text, notes in lines if notes]
+    fitting = [size for size in sizes if sum(size) <= _WIDTH]
+    texts, firsts = (max(lengths) for lengths in zip(*fitting, strict=True)) if fitting else (0, 0)
+    column = min(texts, _WIDTH - firsts)
+    shown = []
+    for text, notes in lines:
+        note = f"# {'  '.join(notes)}"
+        written = [f"{text}  ".ljust(column) + note, f"{text}  {note}"] if notes else [text]
+        if short := [line for line in written if len(line) <= _WIDTH or not notes]:
+            shown.append(short[0])
+            continue
+        indent = " " * (indentation(text) + len(_INDENT)) + "# "
+        wrapped = chain(*(wrap_line(indent + note, _WIDTH, indent, len(indent) + 2).split("\n") for note in notes))
+        shown += [text, *(indent + part[len(indent) :] for part in wrapped)]  # each line is a comment
+    return shown
 
 
 def explain_key(cfg: Config, path: str) -> str:
@@ -105,12 +105,7 @@ def explain_key(cfg: Config, path: str) -> str:
         texts = [
             wrap_line(mark + write_value(step.value), _WIDTH, mark, 5) for mark, step in zip(marks, steps, strict=True)
         ]
-        column = _column([(text, f"# {note}") for text, note in zip(texts, notes, strict=True)], 2)
-        lines = [
-            line
-            for text, note in zip(texts, notes, strict=True)
-            for line in _noted(text, [note] if note else [], column)
-        ]
+        lines = _annotated([(text, [note] if note else []) for text, note in zip(texts, notes, strict=True)], 2)
     nested = [line.origin for line in _lines(value, "", "", None)]
     if overrides := {origin.file for origin in nested if isinstance(origin, KeyOrigin) and origin.is_override}:
         lines.append(f"  # items changed by {' and '.join(sorted(overrides))}")
@@ -127,16 +122,18 @@ def keys_as_data(cfg: Config, path: str = "") -> dict[str, Any]:
     """
     value = find_value(cfg._cfg_dict, path)[2] if path else cfg._cfg_dict
     if not isinstance(value, ConfigDict) or not value:
-        steps = [{"value": step.value, **_place(step.origin)} for step in history(cfg, path)]
-        return {path: {"value": value, "history": steps[::-1]}}
+        steps = [
+            {
+                "value": step.value,
+                **({"file": step.origin.file, "line": step.origin.line or None} if step.origin else {}),
+            }
+            for step in reversed(history(cfg, path))
+        ]
+        return {path: {"value": value, "history": steps}}
     keys: dict[str, Any] = {}
     for key in value:
         keys |= keys_as_data(cfg, join_path([*(split_path(path) if path else ()), key]))
     return keys
-
-
-def _place(origin: Origin | None) -> dict[str, Any]:
-    return {} if origin is None else {"file": origin.file, "line": origin.line or None}
 
 
 def history(cfg: Config, path: str) -> list[Replaced]:

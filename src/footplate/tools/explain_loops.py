@@ -33,13 +33,6 @@ def order_of_hooks(plan: RunPlan) -> HookList:
     return hooks
 
 
-def hooks_as_data(hooks: HookList) -> dict[str, Any]:
-    """Returns the hooks and their priorities for each event."""
-    return {
-        event: [{"hook": name, "priority": priority} for name, priority in acting] for event, acting in hooks.order()
-    }
-
-
 def loops_as_data(
     plan: RunPlan, *, hooks: HookList | None = None, length_of_epoch: int | None = None
 ) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from torch import nn
 
 from footplate.engine.checking.plan import RunPlan
 from footplate.error_context import located
-from footplate.errors import ArgumentError
 from footplate.messages import list_names, pluralize
 from footplate.optim import build_optim_wrapper
 from footplate.optim.constructors import merge_groups
@@ -21,12 +20,10 @@ from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 _GROUP_FIELDS = ("lr", "momentum", "betas", "weight_decay")
 _MAX_NAMES = 3  # parameters to list
 _POINTS = 512
-_MAX_LENGTH = 100_000_000  # iterations; simulating this many takes one to two minutes
 _ROWS = 12
 _MAX_TRACKS = 3  # in a plot and a table
 _DIGITS = len("1.23456e-05")
-_WIDTH, _HEIGHT = 48, 12  # of a plot, in characters
-_BLANK = "\N{BRAILLE PATTERN BLANK}"
+_WIDTH, _HEIGHT = 44, 12  # of a plot, in characters
 
 
 class GroupInfo(NamedTuple):
@@ -164,10 +161,6 @@ class Schedule(NamedTuple):
         tracks = [track for track in self.tracks if track.field == field]
         return [track for track in tracks if track.moves], [track for track in tracks if not track.moves]
 
-    def points(self, track: Track) -> list[tuple[float, float]]:
-        """Returns the points of a track as (iteration, value) pairs."""
-        return list(zip(map(float, self.iters), track.values, strict=True))
-
 
 def schedule_of(plan: RunPlan, *, length_of_epoch: int | None = None) -> Schedule:
     """Simulates the schedules of a run and returns the optimizer settings.
@@ -180,18 +173,13 @@ def schedule_of(plan: RunPlan, *, length_of_epoch: int | None = None) -> Schedul
         length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Raises:
-        FootplateError: A component cannot be built, the run is epoch-based and the epoch length is unknown, or the run
-            has more than 100 million iterations.
+        FootplateError: A component cannot be built, or the run is epoch-based and the epoch length is unknown.
     """
     with located(plan.cfg):
         model = build_alone(plan)
         per_epoch, why = find_epoch_length(plan, length_of_epoch)
         hints = [*([why] if why else []), "Set the iterations per epoch with --epoch-length N."]
         _, total = run_length(plan["train_cfg"] or {}, per_epoch, hints)
-        if total > _MAX_LENGTH:
-            raise ArgumentError(
-                f"the run has {total:,} iterations, but at most {_MAX_LENGTH:,} can be simulated", key="train_cfg"
-            )
         step = max(1, -(-total // _POINTS))
         iters = sorted({*range(0, total, step), *_round_iterations(total)})
         tracks, ignored = _tracks(plan, model, per_epoch, iters)
@@ -205,7 +193,7 @@ def schedule_of(plan: RunPlan, *, length_of_epoch: int | None = None) -> Schedul
 
 
 def explain_schedule(schedule: Schedule) -> str:
-    """Formats a plot and a table of each optimizer setting that changes, as text about 60 characters wide."""
+    """Formats a plot and a table of each optimizer setting that changes, as text of at most 72 columns."""
     lines = [f"schedule of {schedule.length} iterations, counted from 0; {schedule.model}", ""]
     for field in FIELDS:
         moving, constant = schedule.shown(field)
@@ -214,7 +202,19 @@ def explain_schedule(schedule: Schedule) -> str:
             hidden = len(moving) - len(shown)
             lines += [f"{name}: {_describe_parameters(track)}" for name, track in zip(names, shown, strict=True)]
             lines += [f"and {hidden} more; --json shows them"] if hidden else []
-            lines += ["", *terminal_plot([schedule.points(track) for track in shown])]
+            figure = plotille.Figure()
+            figure.width, figure.height, figure.with_colors = _WIDTH, _HEIGHT, False
+            figure.x_label, figure.y_label = "iteration", field
+            figure.register_label_formatter(
+                float, lambda value, chars, delta, left=False: f"{value:{'<' if left else '>'}{chars}.4g}"
+            )
+            figure.origin = False
+            values = [value for track in shown for value in track.values]
+            figure.set_x_limits(0, schedule.length)
+            figure.set_y_limits(min(values), max(values))
+            for track in shown:
+                figure.plot(schedule.iters, track.values)
+            lines += ["", *figure.show().splitlines()]
             lines += ["", *_table(schedule, names, shown), ""]
         span = "at the start" if schedule.not_simulated else "throughout"
         lines += [f"{field} {track.values[0]:g} {span}: {_describe_parameters(track)}" for track in constant]
@@ -229,7 +229,7 @@ def plot_schedule(schedule: Schedule) -> Image.Image:
         moving, constant = schedule.shown(field)
         shown = moving[:_MAX_TRACKS] or (constant[:1] if field == "lr" else [])
         curves = [
-            PlottedCurve(name, schedule.points(track))
+            PlottedCurve(name, [*zip(map(float, schedule.iters), track.values, strict=True)])
             for name, track in zip(_names_of(field, shown), shown, strict=True)
         ]
         panels += [Panel(field.replace("_", " "), curves)] if curves else []
@@ -290,30 +290,3 @@ def _names_of(field: str, tracks: Sequence[Track]) -> list[str]:
 def _describe_parameters(track: Track) -> str:
     count = len(track.parameters)
     return f"{pluralize(count, 'tensor')}, {track.parameters[0]}{' ...' if count > 1 else ''}"
-
-
-def terminal_plot(curves: Sequence[Sequence[tuple[float, float]]]) -> list[str]:
-    """Plots curves as lines of text, without colors and with a fixed width.
-
-    Args:
-        curves: The points of each curve in ascending order of x; x starts at 0.
-    """
-    last = max(x for curve in curves for x, _ in curve)
-    values = [y for curve in curves for _, y in curve]
-    low, high = min(values), max(values)
-    if 0 <= low <= high / 2:  # close to 0
-        low = 0.0
-    # A character has 2 x 4 dots. The last point lies on the last dot rather than at the edge of the canvas.
-    right = (last or 1.0) * 2 * _WIDTH / (2 * _WIDTH - 1)
-    top = low + (high - low or 1.0) * 4 * _HEIGHT / (4 * _HEIGHT - 1)
-    canvas = plotille.Canvas(_WIDTH, _HEIGHT, xmin=0, ymin=low, xmax=right, ymax=top)
-    for curve in curves:
-        for (x, y), (next_x, next_y) in zip(curve, [*curve[1:], curve[-1]], strict=True):
-            canvas.line(x, y, next_x, next_y)
-    labels = {0: f"{high:.6g}", _HEIGHT - 1: f"{low:.6g}"}
-    margin = max(map(len, labels.values()))
-    lines = [
-        f"{labels.get(number, ''):>{margin}} {'┤' if number in labels else '│'}{row.rstrip(_BLANK)}"
-        for number, row in enumerate(canvas.plot("\n").split("\n"))
-    ]
-    return [*lines, f"{'':{margin}} └{'─' * _WIDTH}", f"{'':{margin}}  0{f'iteration {last:.0f}':>{_WIDTH - 1}}"]

@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from footplate.config import Config, ConfigDict
-from footplate.config.config_dict import is_index
-from footplate.config.formats import write_value
 from footplate.config.key_paths import merge_options, split_path
 from footplate.config.literals import parse_value
 from footplate.error_context import join_path, origin_of
@@ -55,7 +53,7 @@ def apply_overrides(
                     _logger.warning("--cfg-options sets '%s', but %s%s", path, error.message, advice)
             merge_options(mapping, {path: value}, origin=origin)
         except ConfigError as error:
-            notes = [_advice_to_add(path, value, error.key)] if isinstance(error, ConfigKeyError) else []
+            notes = [f"Write +{path}=... to add the key."] if isinstance(error, ConfigKeyError) else []
             suggestion = error.suggestion
             if suggestion:  # the whole key path, to be pasted
                 fixed = split_path(suggestion)
@@ -68,17 +66,6 @@ def apply_overrides(
                 suggestion=suggestion,
                 notes=[*error.notes, *notes],
             ) from error
-
-
-def _advice_to_add(path: str, value: Any, missing: str) -> str:
-    """Returns how to add a key. An index into a missing list would create a dict, so the advice sets the list."""
-    parts = split_path(path)
-    start = len(split_path(missing)) if missing else len(parts)
-    if not any(map(is_index, parts[start : start + 1])):
-        return f"Write +{path}=... to add the key."
-    for part in reversed(parts[start + 1 :]):
-        value = {part: value}
-    return f'Write +{missing}="{write_value([value])}" to add the list.'
 
 
 def _split_override(text: str) -> tuple[str, Any, bool]:

@@ -116,11 +116,7 @@ def _distinct_names(runs: Sequence[Run]) -> list[str]:
 
 def _variant_names(variants: Sequence[Sequence[str]]) -> list[str]:
     """Returns a name for each variant, such as `base-s*` for the runs `base-s0` and `base-s1`."""
-    patterns = []
-    for names in variants:
-        start = os.path.commonprefix([*names])
-        end = os.path.commonprefix([name[len(start) :][::-1] for name in names])[::-1]
-        patterns.append(names[0] if len(names) == 1 else f"{start}*{end}")
+    patterns = [names[0] if len(names) == 1 else f"{os.path.commonprefix([*names])}*" for names in variants]
     return [
         name if patterns.count(name) == 1 else " + ".join(names) for name, names in zip(patterns, variants, strict=True)
     ]
@@ -135,7 +131,7 @@ def embed_images(runs: Sequence[Run], maximum: int) -> tuple[Data, list[list[str
 
     Each kind of image, such as `val`, gets the same maximum number of evenly spaced steps, including the last one. All
     images of a step are embedded, so that a report can show what a validation drew. Of the worst images, those of the
-    last step are embedded, for as many runs as half of the images allow.
+    last step are embedded.
 
     Returns:
         The messages, and before them a dict with these keys:
@@ -146,28 +142,29 @@ def embed_images(runs: Sequence[Run], maximum: int) -> tuple[Data, list[list[str
         - `sources`: the data URIs. Identical panels share one.
         - `imagesLeftOut`: the number of images omitted to limit the size of the page.
     """
-    images = [((number, _kind_of(image)), image) for number, run in enumerate(runs) for image in run.images]
-    last = dict(sorted((group, image.step) for group, image in images))
-    worst = [(group, image) for group, image in images if group[1].startswith(_WORST) and image.step == last[group]]
-    images = [(group, image) for group, image in images if not group[1].startswith(_WORST)]
-    left_out = len(worst[maximum // 2 :])
-    worst = worst[: maximum // 2]
-    steps: dict[tuple[int, str], list[int]] = {}
-    for group, step in sorted({(group, image.step) for group, image in images}):
-        steps.setdefault(group, []).append(step)
-    shown = images
+    groups: dict[tuple[int, str], dict[int, list[RunImage]]] = {}
+    for number, run in enumerate(runs):
+        for image in run.images:
+            is_worst = image.name.startswith(_WORST)
+            kind = image.name.rpartition("_")[0] if is_worst else image.name.partition("_")[0]
+            groups.setdefault((number, kind), {}).setdefault(image.step, []).append(image)
+    for (_, kind), steps in groups.items():
+        for step in sorted(steps)[:-1] if kind.startswith(_WORST) else ():
+            del steps[step]
     for count in range(_MAX_FRAMES, 0, -1):
-        parts = [part / max(count - 1, 1) for part in range(count)]
-        chosen = {(group, own[-1 - int(part * (len(own) - 1))]) for group, own in steps.items() for part in parts}
-        shown = [(group, image) for group, image in images if (group, image.step) in chosen]
-        if len(shown) <= maximum - len(worst):
+        shown = []
+        for group, steps in groups.items():
+            places = (-1 - part * (len(steps) - 1) // max(count - 1, 1) for part in range(count))
+            shown += [
+                (group, image) for step in sorted({sorted(steps)[place] for place in places}) for image in steps[step]
+            ]
+        if len(shown) <= maximum:
             break
-    shown = shown[: maximum - len(worst)]
-    left_out += len(images) - len(shown)
+    left_out = sum(len(images) for steps in groups.values() for images in steps.values()) - len(shown[:maximum])
     entries: dict[tuple[int, str], dict[str, Any]] = {}
     unread = list[list[str]]([] for _ in runs)
     sources: dict[str, int] = {}  # maps each data URI to its index
-    for (number, kind), image in worst + shown:
+    for (number, kind), image in shown[:maximum]:
         try:
             frame = {"step": image.step, **_read(image, sources)}
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # raised by Pillow
@@ -176,11 +173,6 @@ def embed_images(runs: Sequence[Run], maximum: int) -> tuple[Data, list[list[str
         entry = {"run": number, "kind": kind, "name": image.name, "frames": []}
         entries.setdefault((number, image.name), entry)["frames"].append(frame)
     return {"images": list(entries.values()), "sources": list(sources), "imagesLeftOut": left_out}, unread
-
-
-def _kind_of(image: RunImage) -> str:
-    """Returns the part of an image's name before "_" or, for one of the worst images, its name without the rank."""
-    return image.name.rpartition("_")[0] if image.name.startswith(_WORST) else image.name.partition("_")[0]
 
 
 def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:

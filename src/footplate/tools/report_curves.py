@@ -7,8 +7,8 @@ from itertools import product
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from footplate.metric_names import is_of_class, split_dataset
-from footplate.tools.runs import PerClassResults, Point, Run, Series, find_duplicates
+from footplate.metric_names import is_of_class, only_term, split_dataset
+from footplate.tools.runs import PerClassResults, Point, Run, Series
 
 _MAX_POINTS = 1000  # in a curve
 _MAX_CLOCK = 200  # points
@@ -32,8 +32,7 @@ def arrange_charts(
 ) -> dict[str, Any]:
     """Groups the scalars of runs into charts. The curves of several seeds become their mean with a band.
 
-    A scalar that duplicates an earlier one, such as the only term of a loss, does not get a separate chart. Its name is
-    added to the title of the earlier scalar's chart. Per-class results are omitted; see `class_history`.
+    The only term of a loss does not get a separate chart. Per-class results are omitted; see `class_history`.
 
     Args:
         runs: The runs.
@@ -58,7 +57,8 @@ def arrange_charts(
                 if mode == "train" or not is_of_class(name, scalars):
                     label = "training" if (mode, name) == loss_key else ""
                     curves.setdefault((mode, name), []).append(ReportCurve(number, series, label))
-    repeated = _repeated(curves)
+    terms = {name: [each.series.points for each in drawn] for (mode, name), drawn in curves.items() if mode == "train"}
+    curves.pop(("train", only_term(terms) or ""), None)
     for mode, name in list(curves) if loss_key in curves else ():  # the chart of the loss shows the validation losses
         dataset, metric = split_dataset(name)
         if mode == "val" and metric == "loss":
@@ -66,15 +66,7 @@ def arrange_charts(
             curves[loss_key] += [curve._replace(label=label) for curve in curves.pop((mode, name))]
     if loss_key in curves:
         curves[loss_key] = _with_means(curves[loss_key])
-    charts = {
-        key: _chart(
-            key,
-            _with_bands(drawn, variants),
-            [name for (mode, name), first in repeated.items() if (mode, first) == key],
-        )
-        for key, drawn in curves.items()
-        if key not in repeated
-    }
+    charts = {key: _chart(key, _with_bands(drawn, variants)) for key, drawn in curves.items()}
     return {
         "headline": headline and charts.get((headline.mode, headline.name)),
         "loss": charts.pop(loss_key, None),
@@ -86,12 +78,11 @@ def arrange_charts(
 def _with_means(curves: Sequence[ReportCurve]) -> list[ReportCurve]:
     """Replaces training losses by their means between validation runs, so that both losses cover the same window."""
     shown: list[ReportCurve] = []
-    is_single = len({curve.run for curve in curves}) == 1
     for curve in curves:
         others = [other.series for other in curves if other.run == curve.run and other.series.mode == "val"]
         ends = sorted({at for series in others for at, _ in series.points})
         means = means_between(curve.series.points, ends) if curve.series.mode == "train" else []
-        if means and is_single:
+        if means and len({curve.run for curve in curves}) == 1:
             shown.append(curve._replace(role="raw"))
         shown.append(curve._replace(series=curve.series._replace(points=means), role="mean") if means else curve)
     return shown
@@ -121,28 +112,13 @@ def _by_mode(run: Run) -> dict[str, dict[str, Series]]:
     return {series.mode: run.scalars(series.mode) for series in run.series}
 
 
-def _repeated(curves: Mapping[ScalarKey, list[ReportCurve]]) -> dict[ScalarKey, str]:
-    """Returns a dict that maps duplicated scalars to the name of the earlier scalar with the same values.
-
-    Duplicates have the same mode and validation set, and the same values in all runs.
-    """
-    groups: dict[tuple[str, str], dict[str, list[tuple[float, float, float]]]] = {}
-    for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # equal terms duplicate the total
-        if name.endswith("lr") or not _is_detail((mode, name)):  # other details may be equal by chance
-            points = [(float(curve.run), *point) for curve in curves[mode, name] for point in curve.series.points]
-            groups.setdefault((mode, split_dataset(name)[0]), {})[name] = points
-    return {
-        (mode, name): first for (mode, _), group in groups.items() for name, first in find_duplicates(group).items()
-    }
-
-
 def _is_detail(key: ScalarKey) -> bool:
     mode, name = key
     parts = name.replace(".", "/").split("/")  # as in "critic.lr"
     return mode == "train" and any(part in _DETAILS or part.startswith("lr_") for part in parts)
 
 
-def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) -> dict[str, Any]:
+def _chart(key: ScalarKey, curves: Sequence[ReportCurve]) -> dict[str, Any]:
     mode, name = key
     of_test = "test/" if mode == "test" else ""
     dataset, metric = split_dataset(name.removeprefix(of_test)) if mode != "train" else ("", name)
@@ -155,13 +131,7 @@ def _chart(key: ScalarKey, curves: Sequence[ReportCurve], equal: Sequence[str]) 
         if band:
             curve["low"], curve["high"] = ([short(band[at][side]) for at, _ in points] for side in (0, 1))
         encoded.append(curve)
-    return {
-        "name": metric,
-        "set": dataset,
-        "mode": mode,
-        "equal": sorted(other if mode == "train" else split_dataset(other)[1] for other in equal),
-        "curves": encoded,
-    }
+    return {"name": metric, "set": dataset, "mode": mode, "curves": encoded}
 
 
 def clock_of(run: Run) -> list[Point]:

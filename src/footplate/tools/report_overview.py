@@ -55,8 +55,7 @@ def order_variants(runs: Sequence[Run], headline: Headline | None) -> list[list[
     groups = []
     for group in group_by_variant(runs):
         counted = counted_runs(group)
-        others = [run for run in group if not any(run is each for each in counted)]
-        groups.append([*sorted(counted, key=lambda run: rank([run])), *sorted(others, key=lambda run: rank([run]))])
+        groups.append(sorted(group, key=lambda run: (run not in counted, rank([run]))))
     return sorted(groups, key=lambda group: rank(counted_runs(group)))
 
 
@@ -74,17 +73,17 @@ def describe_variants(variants: Sequence[Sequence[Run]], headline: Headline | No
         - `clear`: whether the data show a difference from the best variant or, for the best variant, from the second
           best: each variant has at least three seeds, and every seed of one is better than every seed of the other.
     """
-    values = [_best_values(counted_runs(variant), headline) for variant in variants]
-    seeds = [_count_seeds(counted_runs(variant)) for variant in variants]
+    counted = [*map(counted_runs, variants)]
+    values = [_best_values(runs, headline) for runs in counted]
+    seeds = [*map(_count_seeds, counted)]
     described, start = [], 0
     for place, (variant, own) in enumerate(zip(variants, values, strict=True)):
-        counted = {id(run) for run in counted_runs(variant)}
-        has_enough = min(seeds[place], seeds[0 if place else 1] if len(variants) > 1 else 0) >= _MIN_SEEDS
-        other = values[0] if place else values[1] if len(values) > 1 else []
+        rival = 0 if place else min(1, len(variants) - 1)  # the variant itself, from which no value differs
+        other, has_enough = values[rival], min(seeds[place], seeds[rival]) >= _MIN_SEEDS
         described.append(
             {
                 "runs": [start + number for number in range(len(variant))],
-                "counted": [start + number for number, run in enumerate(variant) if id(run) in counted],
+                "counted": [start + number for number, run in enumerate(variant) if run in counted[place]],
                 "mean": fmean(own) if own else None,
                 "deviation": stdev(own) if len(own) > 1 else None,
                 "lowest": min(own, default=None),
@@ -116,46 +115,26 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
 
         - `metric`: the first, best and last value of the headline metric with their iterations. If the rule of the
           metric is unknown, see `find_best`. None if the run does not have the metric.
-        - `sets`: the headline metric on each validation set at the best iteration. Empty if there is only one set.
         - `fit`: whether the run overfits; see `judge_fit`.
         - `use`: the checkpoint to use and a command that predicts with it, or None.
         - `device`: the accelerator, or "CPU", or "" if unknown.
         - `config_name`: the name of the config in the run folder, without its suffix, or "".
         - `launches`: the folder names of the training launches, sorted by time.
     """
+    series, metric = headline_series(run, headline), None
+    if headline and series:
+        first, last = ({"value": value, "iteration": at} for at, value in (series.points[0], series.points[-1]))
+        metric = {**find_best(series, headline[1]), "first": first, "last": last, "count": len(series.points)}
     device = run.environment.get("accelerator")
     configs = sorted(run.folder.glob("*.py"), key=modification_time)
     return {
         **summarize(run),
-        **_headline_facts(run, headline),
+        "metric": metric,
         "fit": judge_fit(run, headline),
         "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
         "device": {"none": "CPU"}.get(device, device) if isinstance(device, str) else "",
         "config_name": configs[-1].stem if configs else "",
         "launches": [start.folder.name for start in run.launches if start.trains],
-    }
-
-
-def _headline_facts(run: Run, headline: Headline | None) -> Data:
-    """Returns the entries `metric` and `sets` of `describe_run`."""
-    series = headline_series(run, headline)
-    if headline is None or series is None:
-        return {"metric": None, "sets": []}
-    points, best = series.points, find_best(series, headline[1])
-    dataset, name = split_dataset(series.name)
-    sets = []
-    for label, other in run.scalars(series.mode).items():
-        other_set, other_name = split_dataset(label)
-        if other_name == name and other_set:
-            sets.append({"name": other_set, "value": dict(other.points).get(best["iteration"])})
-    return {
-        "metric": {
-            **best,
-            "first": {"value": points[0][1], "iteration": points[0][0]},
-            "last": {"value": points[-1][1], "iteration": points[-1][0]},
-            "count": len(points),
-        },
-        "sets": sets if dataset and len(sets) > 1 else [],
     }
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import DataError
-from footplate.metric_names import is_of_class, metric_of_label
+from footplate.metric_names import is_of_class, metric_of_label, only_term
 from footplate.records import NOT_SHOWN
 from footplate.storage import commit_image
-from footplate.tools.runs import Point, Series, find_duplicates, read_series
+from footplate.tools.runs import Point, Series, read_series
 from footplate.visualization import skipping_failed_image
 from footplate.visualization.curve_plots import Panel, PlottedCurve, panel_title, plot
 
@@ -53,6 +53,6 @@ def draw_curves(run: Sequence[Series], path: str) -> None:
         raise DataError("there are no scalars to plot")
     shown = []
     for title in sorted(panels, key=lambda title: (title in ("gradient norm", "learning rate"), title)):
-        curves, repeated = panels[title], find_duplicates(panels[title])
-        shown.append(Panel(title, [PlottedCurve(label, curves[label]) for label in curves if label not in repeated]))
+        curves, repeated = panels[title], only_term(panels[title])
+        shown.append(Panel(title, [PlottedCurve(label, curves[label]) for label in curves if label != repeated]))
     commit_image(path, plot(shown, "iteration"))

@@ -3,16 +3,17 @@
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from footplate.config import Config, read_recorded
 from footplate.errors import ConfigError
 from footplate.messages import one_line
 
 _logger = logging.getLogger("footplate.tools")
+Converted = TypeVar("Converted")
 # Keys that set where a run is stored and how it starts.
 START_KEYS = ("work_dir", "resume", "load_from", "resume_settings", "preflight")
 
@@ -45,15 +46,16 @@ def read_text(file: Path) -> str:
     return file.read_text(encoding="utf-8", errors="replace")
 
 
-def read_logs(files: Iterable[Path]) -> list[str]:
-    """Returns the lines of several logs. Logs a warning for each log that cannot be read."""
-    lines: list[str] = []
+def read_json_lines(files: Iterable[Path], convert: Callable[[Any], Converted]) -> list[Converted]:
+    """Returns the converted lines of several JSON Lines files. Skips damaged lines with a warning."""
+    converted: list[Converted] = []
     for file in files:
-        try:
-            lines += read_text(file).splitlines()
-        except OSError as error:
-            _logger.warning("Cannot read '%s': %s", file, error.strerror)
-    return lines
+        for line in read_text(file).splitlines():
+            try:
+                converted.append(convert(json.loads(line)))
+            except (ValueError, KeyError, TypeError, RecursionError):
+                _logger.warning("Skipped an unreadable line of '%s'.", file)
+    return converted
 
 
 def read_record(file: Path, folder: Path) -> dict[str, Any]:
@@ -130,6 +132,10 @@ def divide_launches(folder: Path) -> tuple[list[Start], list[Start]]:
         by `Start.order`. The first list is empty if there are only evaluations that do not belong together.
     """
     home = folder.resolve()
+
+    def is_in_home(parent: Path) -> bool:  # the work_dir may have been moved since
+        return parent == home or (parent.name == home.name and not parent.exists())
+
     starts = [
         start
         for start in starts_of(folder)
@@ -144,19 +150,13 @@ def divide_launches(folder: Path) -> tuple[list[Start], list[Start]]:
             key = settings, start.checkpoint, start.kind, 0 if start.checkpoint else start.iteration
             evaluated.pop(key, None)  # the newest one comes last
             evaluated[key] = start
-    of_home = [key for key in evaluated if not trained or not key[1] or _is_in(Path(key[1]), home)]
+    of_home = [key for key in evaluated if not trained or not key[1] or is_in_home(Path(key[1]).parent)]
     shared = 1 if trained else 2  # those that belong together share the settings and, without training, the checkpoint
     own = [evaluated[key] for key in of_home if key[:shared] == of_home[0][:shared]]
     apart = [start for start in evaluated.values() if start not in own]
     if apart and not trained:
         return [], [*evaluated.values()]
     return [*own, *trained], apart
-
-
-def _is_in(checkpoint: Path, home: Path) -> bool:
-    """Checks whether a checkpoint is in a work_dir, which may have been moved since."""
-    parent = checkpoint.parent
-    return parent == home or (parent.name == home.name and not parent.exists())
 
 
 def environment_of(folder: Path) -> dict[str, Any]:
@@ -177,8 +177,7 @@ def environment_of(folder: Path) -> dict[str, Any]:
 
 def comparable(cfg: Config | None) -> str:
     """Returns the settings of a config as text, without seeds, the work_dir and how the run was started."""
-    cfg = cfg or Config()
-    settings = cfg.to_dict()
+    settings = cfg.to_dict() if cfg else {}
     compared = {key: settings[key] for key in sorted(settings) if key not in START_KEYS}
     return re.sub("'seed': [^,}]*", "", repr(compared))
 

@@ -20,7 +20,8 @@ from footplate.tools.run_files import (
     divide_launches,
     environment_of,
     modification_time,
-    read_logs,
+    read_json_lines,
+    read_record,
     read_start,
     read_text,
     safe_files,
@@ -91,7 +92,6 @@ class Run(NamedTuple):
     training_data: dict[str, Any]  # the labels and image sizes of training samples; see `_training_data`
     environment: dict[str, Any]  # the environment of the last launch, or {}
     warnings: list[str]  # logged warnings and errors with their times, and warnings about the records themselves
-    derived: list[str]  # the facts that were derived from the log because the run does not record them
     checkpoints: dict[Path, int]  # the bytes of files and of sharded checkpoints, sorted from oldest to newest
     stopped_by: str = ""  # what ended training early; see `run_state`
     never_finite: Sequence[str] = ()  # the names of training scalars that were never finite
@@ -126,26 +126,22 @@ def read_run(path: str | Path) -> Run:
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     recorded = divide_launches(path)[0] if path.is_dir() else [Start(folder)]
-    lines, length, derived = _joined_lines(path, recorded)
-    series = _series(lines)
+    lines, length = _joined_lines(path, recorded)
+    scalars = _series(lines)
+    series = [each for each in scalars if each.points]
     if not series:
         raise DataError(f"there are no finite scalars in '{path}'")
-    warnings = _warnings(_own_files(folder, recorded, "**/*.warnings*.jsonl"))
+    warnings = read_json_lines(
+        _own_files(folder, recorded, "**/*.warnings*.jsonl"),
+        lambda line: " - ".join(str(line[key]) for key in ("time", "logger", "level", "message")),
+    )
     diverged = [
         f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in series if each.ends_nonfinite
     ]
-    nonfinite = {
-        label.removeprefix("train/")
-        for line in lines
-        for label, value in line.items()
-        if line["mode"] == "train" and isinstance(value, float) and not math.isfinite(value)
-    }
-    never_finite = sorted(nonfinite - {each.name for each in series if each.mode == "train"})
+    never_finite = [each.name for each in scalars if each.mode == "train" and not each.points]
     diverged += [f"{name} (train) from the start" for name in never_finite]
     if diverged:
         warnings.append(f"Scalars that stay non-finite until the end of the run: {list_names(diverged, _MAX_NAMES)}.")
-    if derived:
-        warnings.append(f"Derived from the log, not recorded by the run: {', '.join(derived)}.")
     explained = _own_files(folder, recorded, "explained.txt")
     return Run(
         folder=path,
@@ -158,10 +154,9 @@ def read_run(path: str | Path) -> Run:
         config=config_of(folder),
         explained=read_text(explained[-1]) if explained else "",
         per_class=_per_class_results(_own_files(folder, recorded, "**/per_class.jsonl")),
-        training_data=_training_data(_own_files(folder, recorded, "vis_data/training_data.json")),
+        training_data=_training_data(folder, _own_files(folder, recorded, "vis_data/training_data.json")),
         environment=environment_of(folder),
         warnings=warnings,
-        derived=derived,
         checkpoints=_checkpoints(folder),
         stopped_by=recorded[-1].stopped_by if recorded else "",
         never_finite=never_finite,
@@ -268,18 +263,18 @@ def read_series(work_dir: str | Path) -> list[Series]:
         DataError: There is no file of scalars, or a file is invalid.
     """
     path = Path(work_dir)
-    return _series(_joined_lines(path, divide_launches(path)[0])[0])
+    return [series for series in _series(_joined_lines(path, divide_launches(path)[0])[0]) if series.points]
 
 
-def _joined_lines(path: Path, launches: Sequence[Start]) -> tuple[list[LogLine], int | None, list[str]]:
+def _joined_lines(path: Path, launches: Sequence[Start]) -> tuple[list[LogLine], int | None]:
     """Joins the scalars of the launches of a run, or reads a single file.
 
-    Returns the log lines, with the training iteration of each line as `at`; the epoch length in iterations, or None if
-    unknown; and the names of the facts that the run does not record, so that they were derived.
+    Returns the log lines, with the training iteration of each line as `at`, and the epoch length in iterations, or None
+    if unknown.
     """
     trained: list[LogLine] = []
     evaluated: list[LogLine] = []  # from launches that did not train
-    length, derived = None, []
+    length = None
     files = [path] if path.is_file() else []
     for pattern in _SCALAR_FILES:
         files = files or _own_files(path, launches, pattern)
@@ -303,12 +298,11 @@ def _joined_lines(path: Path, launches: Sequence[Start]) -> tuple[list[LogLine],
         else:
             length = _derive_epoch_length(lines) or length
             position = _place_derived(lines, length)
-            derived = ["the epoch length"] * (length is not None) + ["the order of its launches"] * (len(files) > 1)
         if lines:  # replace later lines of earlier launches, and a repeated validation
             repeated = [line["mode"] for line in lines if line["at"] == position]
             kept = [line for line in trained if line["at"] <= position]
             trained = [line for line in kept if line["at"] < position or line["mode"] not in repeated] + lines
-    return sorted([*trained, *evaluated], key=lambda line: line["at"]) if evaluated else trained, length, derived
+    return sorted([*trained, *evaluated], key=lambda line: line["at"]) if evaluated else trained, length
 
 
 def _place_derived(lines: Sequence[LogLine], epoch_length: int | None) -> float:
@@ -352,6 +346,7 @@ def _derive_epoch_length(lines: Iterable[LogLine]) -> int | None:
 
 
 def _series(lines: Sequence[LogLine]) -> list[Series]:
+    """Returns the scalars of log lines, including those without a finite value, which have no points."""
     # If another validation set has the same metric, "val/acc" belongs to a set with the name "val".
     labels = ((line, *label.partition("/")) for line in lines for label in line)
     of_val_set = {f"val/{rest}" for line, name, _, rest in labels if name != "val" and f"val/{rest}" in line}
@@ -365,8 +360,9 @@ def _series(lines: Sequence[LogLine]) -> list[Series]:
             if name in _POSITION or (line["mode"] != "train" and (name in _TIMES or is_undefined)):
                 continue
             key = "test" if label.startswith("test/") else line["mode"], name
+            finite = points.setdefault(key, [])
             if math.isfinite(value):
-                points.setdefault(key, []).append((line["at"], value))
+                finite.append((line["at"], value))
             else:
                 last_nonfinite[key] = line["at"]
     return [Series(name, mode, values, last_nonfinite.get((mode, name))) for (mode, name), values in points.items()]
@@ -384,71 +380,31 @@ def _checkpoints(folder: Path) -> dict[Path, int]:
     return sizes
 
 
-def _warnings(files: Iterable[Path]) -> list[str]:
-    """Returns the warnings and errors of a run."""
-    lines = []
-    for line in read_logs(files):
-        with suppress(ValueError, KeyError, TypeError, RecursionError):  # damaged
-            record = json.loads(line)
-            lines.append(" - ".join(str(record[key]) for key in ("time", "logger", "level", "message")))
-    return lines
-
-
 def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     """Reads the per-class results of all validation and test runs. `files` are sorted from oldest to newest.
 
     If there are several tables for the same step, the last one wins.
     """
     tables: dict[tuple[str, str, str], dict[int, PerClassResults]] = {}
-    invalid = 0
-    for line in read_logs(files):
-        try:
-            table = PerClassResults(**json.loads(line))
-        except (ValueError, TypeError, RecursionError):
-            invalid += 1
-            continue
+    for table in read_json_lines(files, lambda line: PerClassResults(**line)):
         name = table.dataset, table.metric, table.mode
         tables[name] = {**tables.pop(name, {}), table.step: table}  # the latest name comes last
-    if invalid:
-        _logger.warning("Skipped %s in the per-class results.", pluralize(invalid, "unreadable line"))
     return [steps[step] for steps in tables.values() for step in sorted(steps)]
 
 
-def _training_data(files: Sequence[Path]) -> dict[str, Any]:
+def _training_data(folder: Path, files: Sequence[Path]) -> dict[str, Any]:
     """Reads the labels and image sizes of the training samples that the last launch counted.
 
     Returns:
         A dict with the number of `samples`, the `unit` of the labels ("pixels", "boxes" or "images"), the `labels` with
         their amounts, and the `sizes` with the width, the height and the number of images. {} without a valid file.
     """
-    try:
-        content = json.loads(read_text(files[-1])) if files else {}
-        return content and {
+    content = read_record(files[-1], folder) if files else {}
+    with suppress(ValueError, TypeError, KeyError, OverflowError):
+        return {
             "samples": int(content["samples"]),
             "unit": str(content["unit"]),
             "labels": [[str(name), int(amount)] for name, amount in content["labels"]],
             "sizes": [[int(width), int(height), int(number)] for width, height, number in content["sizes"]],
         }
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        _logger.warning("The training data in '%s' cannot be read.", files[-1])
-        return {}
-
-
-def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[str, str]:
-    """Returns a dict that maps each duplicate curve to the earlier curve that it repeats.
-
-    For example, if a loss has only one term, that term is a duplicate of the loss. Constant curves are ignored, because
-    they may be equal by chance. Values are compared with 9 significant digits, because equal metrics, such as Dice and
-    Fscore, may differ by rounding errors.
-
-    Args:
-        curves: The points of each curve, keyed by name. The last coordinate of a point is its value.
-
-    >>> find_duplicates({"loss": [(1, 0.5), (2, 0.4)], "loss_ce": [(1, 0.5), (2, 0.4)], "acc": [(1, 0.4), (2, 0.5)]})
-    {'loss_ce': 'loss'}
-    """
-    varying = {name: points for name, points in curves.items() if len({point[-1] for point in points}) > 1}
-    originals: dict[tuple[tuple[float, ...], ...], str] = {}
-    rounded = {name: tuple((*at, float(f"{value:.9g}")) for *at, value in points) for name, points in varying.items()}
-    firsts = {name: originals.setdefault(points, name) for name, points in rounded.items()}
-    return {name: first for name, first in firsts.items() if name != first}
+    return {}

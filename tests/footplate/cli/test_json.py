@@ -177,7 +177,7 @@ def test_schema_is_printed_and_written(tiny: Path, footplate: Command, monkeypat
     assert Path("schema.json").read_text() == output
     monkeypatch.setattr(os, "replace", Mock(side_effect=PermissionError(errno.EACCES, "Permission denied")))
     errors = footplate("schema", "-o", "other.json")[2]
-    assert errors.endswith("other.json': Permission denied\n  To write to another location, use --output.\n")
+    assert errors.endswith("other.json': Permission denied\n")
 
 
 def test_error_of_the_whole_command_line_is_a_document(

@@ -1,7 +1,7 @@
 import pytest
 
 from footplate.errors import ArgumentError, UnknownNameError
-from footplate.tools.explain_loops import explain_loops, hooks_as_data, loops_as_data, order_of_hooks
+from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
 from tests.footplate.tools.conftest import Plan
 
 
@@ -44,8 +44,7 @@ def test_hooks_are_in_the_order_of_their_priorities(plan: Plan) -> None:
     assert line.split(maxsplit=1)[1] == (
         "RuntimeInfoHook (VERY_HIGH), ParamSchedulerHook (LOW), EmptyCacheHook (77), CheckpointHook (last)"
     )
-    acting = hooks_as_data(order_of_hooks(run))["after_train_epoch"]
-    assert acting[2] == {"hook": "EmptyCacheHook", "priority": "77"}
+    assert dict(order_of_hooks(run).order())["after_train_epoch"][2] == ("EmptyCacheHook", "77")
 
 
 def test_likely_typo_in_a_hook_name_is_an_error(plan: Plan) -> None:

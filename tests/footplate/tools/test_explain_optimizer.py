@@ -28,7 +28,7 @@ def test_text_has_plot_and_table_of_changing_fields_and_lines_for_constant_ones(
     assert f"         29  {0.001:>11}  {0.0001:>11}\n" in text
     assert "weight_decay 0 throughout: " in text
     assert "\n\n\n" not in text
-    assert max(len(line) for line in text.splitlines()[1:] if "tensor" not in line) <= 60
+    assert max(len(line) for line in text.splitlines()[1:] if "tensor" not in line) <= 72
 
 
 OWN_POLICY = """

@@ -14,18 +14,19 @@ def run_of(**points: list[tuple[float, float]]) -> Run:
     for key, each in points.items():
         mode, _, name = key.partition("__")
         series.append(Series(name.replace("__", "/"), mode, each))
-    return Run(Path("run"), series, None, [], None, "", [], {}, {}, [], [], {})
+    return Run(Path("run"), series, None, [], None, "", [], {}, {}, [], {})
 
 
 def names(charts: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(chart["set"], chart["name"]) for chart in charts]
 
 
-def test_scalar_that_equals_another_is_drawn_once_and_named() -> None:
+def test_only_term_of_a_loss_has_no_chart_of_its_own() -> None:
     run = run_of(train__loss_ce=POINTS, train__loss=POINTS, train__acc=OTHERS)
     charts = arrange_charts([run], None)
-    assert (charts["loss"]["name"], charts["loss"]["equal"]) == ("loss", ["loss_ce"])
-    assert names(charts["metrics"]) == [("", "acc")]
+    assert (charts["loss"]["name"], names(charts["metrics"])) == ("loss", [("", "acc")])
+    other = run_of(train__loss_ce=OTHERS, train__loss=POINTS)
+    assert names(arrange_charts([run, other], None)["metrics"]) == [("", "loss_ce"), ("", "acc")]
 
 
 def test_training_and_validation_loss_share_a_chart_and_its_windows() -> None:
@@ -70,7 +71,7 @@ def test_clock_adds_up_the_training_time() -> None:
 
 
 def run_with(*tables: PerClassResults) -> Run:
-    return Run(Path("run"), [], None, [], None, "", list(tables), {}, {}, [], [], {})
+    return Run(Path("run"), [], None, [], None, "", list(tables), {}, {}, [], {})
 
 
 def table(step: int, *values: float | None, dataset: str = "", column: str = "IoU") -> PerClassResults:

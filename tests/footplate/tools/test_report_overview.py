@@ -25,7 +25,7 @@ def run_of(
 ) -> Run:
     config = None if cfg is None else Config(cfg)
     sizes = {file: _size(file) for file in checkpoints}
-    return Run(Path("run"), list(series), length, [], config, "", [], {}, {}, [], [], sizes)
+    return Run(Path("run"), list(series), length, [], config, "", [], {}, {}, [], sizes)
 
 
 def _size(path: Path) -> int:

@@ -42,7 +42,7 @@ def panels_of(folder: Path, lines: list[dict[str, Any]], monkeypatch: pytest.Mon
 def test_losses_metrics_and_rates_have_separate_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     validation = {**VAL[0], "val/loss": 2.0, "night/mIoU": 30.0, "IoU.bag": 3.0, "bbox_mAP": 0.4, "bag_precision": 0.3}
     more = {"flag": True, "mode": "train", "noise": float("nan")}
-    lines = [{**line, "loss_again": line["loss"], **more} for line in TRAIN]
+    lines = [{**line, **more} for line in TRAIN]
     assert panels_of(tmp_path, [lines[0], validation, lines[1]], monkeypatch) == {
         "loss: loss": [(10, 2.0), (20, 1.0)],
         "loss: loss_ce": [(10, 1.5), (20, 0.5)],
@@ -55,6 +55,11 @@ def test_losses_metrics_and_rates_have_separate_panels(tmp_path: Path, monkeypat
         "gradient norm: grad_norm": [(10, 3.0), (20, 1.0)],
         "learning rate: lr": [(10, 0.1), (20, 0.0)],
     }
+
+
+def test_only_term_of_a_loss_is_not_plotted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [{"lr": 0.1, "loss": 2.0 / step, "loss_ce": 2.0 / step, "step": step} for step in (1, 2)]
+    assert [*panels_of(tmp_path, lines, monkeypatch)] == ["loss: loss", "learning rate: lr"]
 
 
 @pytest.mark.parametrize("name", ["loss\n\x1b[31m\ud800", "$loss_{$", "_损失loss"])

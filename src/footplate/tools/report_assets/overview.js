@@ -133,11 +133,6 @@ const leaderboard = () => {
   second ? note(`${data.variants.some(({ deviation }) => deviation != null) ? "± is the standard deviation over seeds (n − 1). " : ""}A difference is clear if both variants have at least three seeds, and every seed of one variant is better than every seed of the other. Other differences are gray. If two equal variants have three seeds each, chance alone makes their difference clear in one of ten cases.`) : null);
 };
 
-/** The headline metric on every validation set, at the best checkpoint of the best run. */
-const sets = () => (leader.sets.length
-  ? make("p", { class: "sets" }, `At iteration ${whole(leader.metric.iteration)}: `, ...leader.sets.map(({ name, value }) => make("span", {}, `${name} `, make("b", {}, figure(value)))))
-  : null);
-
 /** The command that uses the checkpoint of the best run of the best variant, with a button that copies it. */
 const command = () => {
   const { use } = leader;
@@ -212,8 +207,7 @@ const lossChart = () => {
     });
   }
   const marks = bestMarks(validations.filter((curve) => headline?.name === [setOf(curve), "loss"].filter(Boolean).join("/")));
-  const equal = chart.equal.length ? `; same as ${chart.equal.join(", ")}` : "";
-  const built = new LineChart({ title: "Loss", subtitle: `training${curves.some(({ role }) => role === "mean") ? " (mean since the previous validation)" : ""}${validated ? " and validation" : ""}${equal}`, curves, marks, height: 250, legend: curves.length > 1 && (!several || data.variants.length > 1) });
+  const built = new LineChart({ title: "Loss", subtitle: `training${curves.some(({ role }) => role === "mean") ? " (mean since the previous validation)" : ""}${validated ? " and validation" : ""}`, curves, marks, height: 250, legend: curves.length > 1 && (!several || data.variants.length > 1) });
   if (validated && several) built.element.querySelector(".head").after(make("ul", { class: "legend" },
     ...[["training", null], ["validation", "6 4"]].map(([name, dash]) => make("li", {}, lineKey("var(--quiet)", dash), name))));
   if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded. To add it, set ", make("code", {}, "val_cfg = dict(loss=True)"), " or, if the run has a ", make("code", {}, "training_step"), ", pass ", make("code", {}, "loss=..."), " to the Runner."));
@@ -232,6 +226,6 @@ const overview = () => {
   find("overview").append(
     make("div", { class: "title" }, make("h1", {}, several ? `${pluralized(data.variants.length, "variant")}, ${seedText()}` : data.title), ...chips, several ? null : make("p", { class: "quiet" }, originOf(leader))),
     make("div", { class: !several && leader.fit.kind === "bad" ? "hero card failed" : "hero card" }, lead(), several ? leaderboard() : facts(leader)),
-    ...[sets(), command()].filter(Boolean),
+    ...[command()].filter(Boolean),
     make("div", { class: "main-charts" }, headlineChart(), lossChart()), chartControls());
 };

@@ -153,9 +153,8 @@ const classCurves = (chart, run) => {
 const UNITS = { time: "s per iteration", data_time: "s per iteration", memory: "MiB" };
 
 const chartOf = (chart, { unit, ...options } = {}) => {
-  const equal = chart.equal.length ? `= ${chart.equal.join(" = ")}` : "";
   const mode = chart.mode === "train" ? "training" : chart.mode === "test" ? "test" : "";
-  const subtitle = [options.height ? "" : mode, unit, equal].filter(Boolean).join(" ");
+  const subtitle = [options.height ? "" : mode, unit].filter(Boolean).join(" ");
   return new LineChart({ title: chart.name, subtitle, curves: styled(chart), legend: false, span: leastSpan(chart), ...options });
 };
 
