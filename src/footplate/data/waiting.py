@@ -61,7 +61,7 @@ class DataWait:
         self.raised = None
 
     @contextmanager
-    def during(self, work: Literal["validation", "first step"]) -> Iterator[None]:
+    def during(self, work: Literal["validation", "first step", ""]) -> Iterator[None]:
         """Sets `work` for the duration of the block."""
         self.work = work
         try:

@@ -19,7 +19,7 @@ from footplate.engine.saving.module_state import plain_tensors
 from footplate.engine.saving.participants import RecordedState
 from footplate.engine.stopping.request_handling import handle_requests, save_after_data_error, start_saves
 from footplate.error_context import add_note
-from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
+from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError, is_own_module
 from footplate.evaluation.evaluation_sets import EvaluationSet
 from footplate.evaluation.validation_schedule import (
     checked_intervals,
@@ -383,7 +383,7 @@ class BaseTrainLoop(BaseLoop):
         recorded = RecordedState(runner)
         is_complete = False
         try:
-            with data_wait.during("validation"), runner.phase("val"):
+            with data_wait.during("validation" if self._can_leave_validation() else ""), runner.phase("val"):
                 runner.val_loop.run()
             is_complete = True
         except InterruptedWaitError:
@@ -401,6 +401,11 @@ class BaseTrainLoop(BaseLoop):
         start_saves(runner)  # of the best checkpoint, before late hooks change the run
         runner.call_hook("after_validation")
         handle_requests(runner)
+
+    def _can_leave_validation(self) -> bool:
+        """Checks that no hook of a user may have to undo at the end of a validation what it changes at its start."""
+        hooks = [hook for event in ("before_val", "before_val_epoch") for hook, _ in self.runner.hooks.at(event)]
+        return all(is_own_module(type(hook).__module__) and not hook.is_of_user for hook in hooks)
 
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, after the hooks of the current iteration or epoch.
