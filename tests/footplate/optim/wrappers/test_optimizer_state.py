@@ -86,7 +86,7 @@ def test_state_is_loaded_by_a_plain_torch_optimizer() -> None:
     wrapper = build_optim_wrapper(model, {"optimizer": SECTION["optimizer"]})
     train(model, wrapper)
     state = wrapper.state_dict()
-    assert set(state) == {"state", "param_groups", "optimizer_type"}
+    assert set(state) == {"state", "param_groups", "optimizer_type", "called_zero_grad"}
     plain = AdamW(model.parameters())
     plain.load_state_dict(state)
     assert plain.param_groups[0]["lr"] == 0.1
