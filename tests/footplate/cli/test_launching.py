@@ -150,7 +150,7 @@ def test_error_of_a_rank_is_printed_once_and_is_one_document(tmp_path: Path) -> 
     ]
     error = json.loads(done.stdout)["error"]
     assert (done.returncode, error["rank"], error["message"], error["notes"]) == (1, 1, lines[0], lines[1:])
-    assert [line for line in done.stderr.splitlines() if not line.startswith("[")] == [
+    assert [line for line in done.stderr.splitlines() if line and not line.startswith("[")] == [
         f"error: rank 1: {lines[0]}",
         *lines[1:],
     ]
