@@ -96,7 +96,8 @@ def refuse_pair(value: Any, source: str) -> None:
 
     A second number could be a weight, another loss or a value to log, and no type tells them apart.
     """
-    if isinstance(value, (tuple, list)) and not isinstance(value, Weighted | Sum) and all(map(is_scalar, value)):
+    is_list = isinstance(value, (tuple, list)) and len(value) > 1
+    if is_list and not isinstance(value, Weighted | Sum) and all(map(is_scalar, value)):
         raise ArgumentError(
             f"{source} returned several numbers without saying what they are",
             found=value,

@@ -468,7 +468,7 @@ def returned_numbers(output: Any, batch: Any, *, required: bool) -> dict[str, An
     Raises:
         ArgumentError: `output` is not a dict of numbers, although they are `required`, or a value is a pair of numbers.
     """
-    if isinstance(output, tuple):
+    if isinstance(output, tuple) and required:
         refuse_pair(output, "validation_step")
     # The prediction for a batch of one sample may have the shape (1,).
     shapes = ((), (1,)) if required or count_samples(batch, None) != 1 else ((),)

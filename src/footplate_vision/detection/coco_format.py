@@ -141,7 +141,7 @@ def load_coco_file(findings: Findings, *, optional: Collection[str] = (), needs_
 def _is_placeholder(category: Entry, categories: Sequence[Entry], used: Collection[Any]) -> bool:
     """Checks whether a category only groups all others, or stands for the background."""
     parents = (other.get("supercategory") for other in categories if other is not category)
-    is_root = len(categories) > 1 and all(parent == category["name"] for parent in parents)
+    is_root = bool(used) and len(categories) > 1 and all(parent == category["name"] for parent in parents)
     return str(category["id"]) not in used and (is_root or category["name"] == _BACKGROUND)
 
 
@@ -150,6 +150,7 @@ def _is_usable(
 ) -> bool:
     """Checks the references, the area and the mask of an annotation, and completes it."""
     image = images.get(annotation["image_id"])
+    annotation["iscrowd"] = int(annotation.get("iscrowd") or 0)
     if image is None:
         problem = "annotations of images that are not in the file are left out"
         findings.warn(problem, name_of(annotation, annotation["image_id"]))

@@ -94,7 +94,7 @@ class CocoDataset(BaseDataset):
                 advice = "With `ann_file`, CocoMetric still counts them as undetected." if self.test_mode else ""
                 findings.warn(problem, name_of(annotation, record["img_path"]), advice=advice)
                 continue
-            label, is_crowd = labels[annotation["category_id"]], int(bool(annotation.get("iscrowd")))
+            label, is_crowd = labels[annotation["category_id"]], annotation["iscrowd"]
             record["instances"].append({"bbox": box, "bbox_label": label, "ignore_flag": is_crowd})
             num_crowds += is_crowd
             if not is_crowd:

@@ -62,6 +62,8 @@ def open_image(file: IO[bytes], name: str) -> Iterator[Image.Image]:
 
 
 def _orientation_of(image: Image.Image) -> int:
+    if image.format == "PNG" and "exif" not in image.info:  # `getexif` would decode the image
+        return 1
     with suppress(Exception):  # damaged metadata can raise any exception; the pixels may be intact
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     return 1

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
-from footplate.data import dataset_of, length_of, metainfo_of
+from footplate.data import dataset_of, metainfo_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
@@ -259,7 +259,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
     key = f"val_dataloader.{chosen.name}".rstrip(".")
     with at_key(key):
         check_has_batches(loader, "validation")
-    if not length_of(loader) or not (hasattr(loader, "peek") or isinstance(loader, (list, tuple))):
+    if not (hasattr(loader, "peek") or isinstance(loader, (list, tuple))):
         return []
     batch = loader.peek() if hasattr(loader, "peek") else loader[0]
     runner.model.eval()

@@ -12,7 +12,7 @@ from footplate.data import build_dataloader, capture_rng, dataset_of, length_of,
 from footplate.data.position import track_position
 from footplate.data.virtual_epochs import VirtualEpochs, VirtualPosition
 from footplate.data.waiting import InterruptedWaitError, data_wait
-from footplate.distributed import compute_on_ranks
+from footplate.distributed import compute_on_ranks, gather_objects
 from footplate.engine.running.overridden_loops import adapt_overridden
 from footplate.engine.running.process_setup import keep_freed_memory
 from footplate.engine.saving.module_state import plain_tensors
@@ -380,18 +380,19 @@ class BaseTrainLoop(BaseLoop):
         requests.agreed.validation = False
         start_saves(runner)  # of a loop that overrides `run_epoch`
         requests.leaves_for_save = leaves_for_save
-        recorded = RecordedState(runner)
+        recorded = RecordedState(runner) if self._can_leave_validation() else None
         is_complete = False
         try:
-            with data_wait.during("validation" if self._can_leave_validation() else ""), runner.phase("val"):
+            with data_wait.during("" if recorded is None else "validation"), runner.phase("val"):
                 runner.val_loop.run()
             is_complete = True
         except InterruptedWaitError:
-            pass
+            if recorded is None:
+                raise
         finally:
             if not is_complete:  # another call of `train` repeats the validation
                 self._validated_at, self._validated_iter, requests.agreed.validation = before
-        if not is_complete:
+        if not is_complete and recorded is not None:
             with recorded.restored():
                 handle_requests(runner)
             _logger.info("Repeating the validation, which was left to save the run.")
@@ -403,9 +404,14 @@ class BaseTrainLoop(BaseLoop):
         handle_requests(runner)
 
     def _can_leave_validation(self) -> bool:
-        """Checks that no hook of a user may have to undo at the end of a validation what it changes at its start."""
+        """Checks whether the state from before a validation can be recorded and restored, on all ranks.
+
+        Hooks of users may have to undo at the end of a validation what they change at its start. Participants of users
+        may be large, and are not copied.
+        """
         hooks = [hook for event in ("before_val", "before_val_epoch") for hook, _ in self.runner.hooks.at(event)]
-        return all(is_own_module(type(hook).__module__) and not hook.is_of_user for hook in hooks)
+        can_leave = all(is_own_module(type(hook).__module__) and not hook.is_of_user for hook in hooks)
+        return all(gather_objects(can_leave and self.runner.participants.keys() <= {"run.module_attributes"}))
 
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, after the hooks of the current iteration or epoch.

@@ -158,11 +158,13 @@ class _EvaluationLoop(BaseLoop):
             runner.model.eval()
             broadcast_tensors(runner.model.buffers())  # so that all ranks evaluate the same model, namely the saved one
             metrics: dict[str, float] = {}
-            for dataset in self.sets:
-                self.choose(dataset)
-                metrics.update(dataset.named(self._evaluate()))
+            try:
+                for dataset in self.sets:
+                    self.choose(dataset)
+                    metrics.update(dataset.named(self._evaluate()))
+            finally:
+                self.choose(self.sets[0])
             self.metrics = metrics
-            self.choose(self.sets[0])
             runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
             runner.call_hook(f"after_{mode}")
         return metrics

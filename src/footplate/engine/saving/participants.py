@@ -83,7 +83,7 @@ class RecordedState:
         finally:
             runner.recorded_states = None
             for path, participant in participants_of(runner).items():
-                state = _copied(self._states[path])
+                state = _copied(self._states.get(path, {}))  # of a hook that was added in the meantime
                 if state and path != "run.writers":  # which restore their state only before they write anything
                     participant.load_state_dict(state)
 

@@ -56,7 +56,8 @@ def collect(
         "run": run,
     }
     for path, participant in participants_of(runner).items():
-        state = checked_state(participant) if runner.recorded_states is None else runner.recorded_states[path]
+        recorded = runner.recorded_states or {}
+        state = recorded[path] if path in recorded else checked_state(participant)
         if state or not isinstance(participant, Hook):  # most hooks have none
             *parents, key = path.split(".")
             target = checkpoint

@@ -67,6 +67,8 @@ def end_run(runner: "Runner") -> NoReturn:
     advice = f"Resume to continue from there: {runner.resume_plan.option}."
     if runner.resume_plan.resume == "auto":
         advice = "Start the same run again to continue from there."
+    if runner.iter == 0:
+        advice = "Nothing was saved yet: start the run again."
     if runner.saver.failure is not None:
         advice = f"The run was NOT saved. The last checkpoint: {runner.saver.last or 'none'}."
     _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)

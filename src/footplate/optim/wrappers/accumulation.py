@@ -129,7 +129,8 @@ class Accumulation:
         The result is empty if the state contains no gradients. If `accumulative_counts` has changed since the state was
         saved, the gradients are discarded with a warning.
         """
-        self._inner_count, self._losses_per_iteration, self._further_losses = state.get("loss_counts", (0, None, 0))
+        counts = (*state.get("loss_counts", (0, None)), 0)  # earlier versions saved two
+        self._inner_count, self._losses_per_iteration, self._further_losses = counts[:3]
         gradients = state.get("accumulated_gradients")
         if gradients is not None and (losses_per_step := state["accumulative_counts"]) != self._accumulative_counts:
             _logger.warning(
