@@ -71,7 +71,9 @@ class ExportedDetector(ExportedModel):
         inputs = self.preprocess(images)
         size, padded = tuple(images.shape[-2:]), tuple(inputs.shape[-2:])
         meta = {"ori_shape": size, "img_shape": size, "pad_shape": padded, "batch_input_shape": padded}
-        sample = DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
+        sample = DetDataSample(metainfo={"scale_factor": (1.0, 1.0)})
+        for name, shape in meta.items():  # `metainfo` would be copied, and the copy of a traced size is a constant
+            sample.set_field(shape, name, field_type="metainfo")
         (prediction,) = self.model.predict(inputs, [sample], rescale=False)
         if "pred_instances" not in prediction:
             raise ExportError(
