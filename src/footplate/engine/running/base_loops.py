@@ -16,10 +16,10 @@ from footplate.distributed import compute_on_ranks, gather_objects
 from footplate.engine.running.overridden_loops import adapt_overridden
 from footplate.engine.running.process_setup import keep_freed_memory
 from footplate.engine.saving.module_state import plain_tensors
-from footplate.engine.saving.participants import RecordedState
+from footplate.engine.saving.participants import RecordedState, weight_norms
 from footplate.engine.stopping.request_handling import handle_requests, save_after_data_error, start_saves
 from footplate.error_context import add_note
-from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError, is_own_module
+from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
 from footplate.evaluation.evaluation_sets import EvaluationSet
 from footplate.evaluation.validation_schedule import (
     checked_intervals,
@@ -186,6 +186,7 @@ class BaseTrainLoop(BaseLoop):
         self._data_position = VirtualPosition(self.dataloader) if is_virtual else track_position(self.dataloader)
         self.batches_read = 0
         self._failed_in = ""  # a key of _REPEATED
+        self.recorded: RecordedState | None = None  # the state from before the current validation, if it can be left
         self._is_first_step = True  # of this process: until it is complete, there is nothing to save
         self._random_at_start: dict[str, Any] | None = None
         self._is_overridden = self.overrides("run") or self.overrides("run_epoch")
@@ -380,7 +381,9 @@ class BaseTrainLoop(BaseLoop):
         requests.agreed.validation = False
         start_saves(runner)  # of a loop that overrides `run_epoch`
         requests.leaves_for_save = leaves_for_save
-        recorded = RecordedState(runner) if self._can_leave_validation() else None
+        # Participants of users may be large, so they are not copied.
+        own = runner.participants.keys() <= {"run.module_attributes"}
+        self.recorded = recorded = RecordedState(runner) if all(gather_objects(own)) else None
         is_complete = False
         try:
             with data_wait.during("" if recorded is None else "validation"), runner.phase("val"):
@@ -390,6 +393,7 @@ class BaseTrainLoop(BaseLoop):
             if recorded is None:
                 raise
         finally:
+            self.recorded = None
             if not is_complete:  # another call of `train` repeats the validation
                 self._validated_at, self._validated_iter, requests.agreed.validation = before
         if not is_complete and recorded is not None:
@@ -403,15 +407,9 @@ class BaseTrainLoop(BaseLoop):
         runner.call_hook("after_validation")
         handle_requests(runner)
 
-    def _can_leave_validation(self) -> bool:
-        """Checks whether the state from before a validation can be recorded and restored, on all ranks.
-
-        Hooks of users may have to undo at the end of a validation what they change at its start. Participants of users
-        may be large, and are not copied.
-        """
-        hooks = [hook for event in ("before_val", "before_val_epoch") for hook, _ in self.runner.hooks.at(event)]
-        can_leave = all(is_own_module(type(hook).__module__) and not hook.is_of_user for hook in hooks)
-        return all(gather_objects(can_leave and self.runner.participants.keys() <= {"run.module_attributes"}))
+    def has_training_weights(self) -> bool:
+        """Checks that no hook but a `SwappingHook` has changed weights since the current validation began."""
+        return self.recorded is not None and self.recorded.norms == weight_norms(self.runner)
 
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, after the hooks of the current iteration or epoch.

@@ -155,6 +155,8 @@ class _EvaluationLoop(BaseLoop):
         with runner.beside_training():  # a hook may call this method without `Runner.phase`
             runner.call_hook(f"before_{mode}")
             runner.call_hook(f"before_{mode}_epoch")
+            if data_wait.work == "validation" and not all(gather_objects(runner.train_loop.has_training_weights())):
+                data_wait.work = ""  # hooks have to restore the weights at the end
             runner.model.eval()
             broadcast_tensors(runner.model.buffers())  # so that all ranks evaluate the same model, namely the saved one
             metrics: dict[str, float] = {}

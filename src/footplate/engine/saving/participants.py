@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from footplate.checkpoint.serializable import to_serializable
 from footplate.distributed import unwrap_model
+from footplate.distributed.sharding import local_tensor
 from footplate.engine.running.hook import Hook
 from footplate.engine.saving.module_state import record_forward_state
 from footplate.errors import ArgumentError, CheckpointError
@@ -53,14 +55,29 @@ def checked_state(owner: Any) -> Mapping[str, Any]:
     return state
 
 
+def weight_norms(runner: "Runner") -> list[float]:
+    """Returns the norms of this rank's weights and of the averaged ones, ascending: swapping them does not matter."""
+    average = getattr(runner.hooks.swapping, "average", None)
+    norms = []
+    for model in (unwrap_model(runner.model), average):
+        weights = [] if model is None else [local_tensor(weight).detach() for weight in model.parameters()]
+        by_weight = [weight.norm(dtype=torch.float32).cpu() for weight in weights if weight.is_floating_point()]
+        norms.append(float(torch.stack(by_weight).double().sum()) if by_weight else 0.0)
+    return sorted(norms)
+
+
 class RecordedState:
     """What a validation may change, recorded before it: the states of hooks and records, and buffers.
 
     Does not copy parameters and the optimizer, which a validation does not change. All ranks must create it.
+
+    Attributes:
+        norms: The result of `weight_norms`.
     """
 
     def __init__(self, runner: "Runner") -> None:
         self._runner = runner
+        self.norms = weight_norms(runner)
         average_over_ranks(runner.message_hub.log_scalars)  # as before a save
         self._states = {path: _copied(checked_state(owner)) for path, owner in participants_of(runner).items()}
         # Hooks may hold models: averages, whose buffers a validation of the averaged weights changes, or teachers.
