@@ -96,7 +96,7 @@ def refuse_pair(value: Any, source: str) -> None:
 
     A second number could be a weight, another loss or a value to log, and no type tells them apart.
     """
-    is_list = isinstance(value, (tuple, list)) and len(value) > 1
+    is_list = isinstance(value, tuple) and bool(value) or (isinstance(value, list) and len(value) > 1)
     if is_list and not isinstance(value, Weighted | Sum) and all(map(is_scalar, value)):
         raise ArgumentError(
             f"{source} returned several numbers without saying what they are",

@@ -468,10 +468,11 @@ def returned_numbers(output: Any, batch: Any, *, required: bool) -> dict[str, An
     Raises:
         ArgumentError: `output` is not a dict of numbers, although they are `required`, or a value is a pair of numbers.
     """
-    if isinstance(output, tuple) and required:
-        refuse_pair(output, "validation_step")
     # The prediction for a batch of one sample may have the shape (1,).
-    shapes = ((), (1,)) if required or count_samples(batch, None) != 1 else ((),)
+    are_numbers = required or count_samples(batch, None) != 1
+    if isinstance(output, tuple) and are_numbers:
+        refuse_pair(output, "validation_step")
+    shapes = ((), (1,)) if are_numbers else ((),)
 
     def is_number(value: Any) -> bool:
         return isinstance(value, numbers.Real | Weighted | Sum) or getattr(value, "shape", None) in shapes
