@@ -47,14 +47,17 @@ def read_text(file: Path) -> str:
 
 
 def read_json_lines(files: Iterable[Path], convert: Callable[[Any], Converted]) -> list[Converted]:
-    """Returns the converted lines of several JSON Lines files. Skips damaged lines with a warning."""
+    """Returns the converted lines of several JSON Lines files. Skips damaged lines and files with a warning."""
     converted: list[Converted] = []
     for file in files:
-        for line in read_text(file).splitlines():
-            try:
-                converted.append(convert(json.loads(line)))
-            except (ValueError, KeyError, TypeError, RecursionError):
-                _logger.warning("Skipped an unreadable line of '%s'.", file)
+        try:
+            for line in read_text(file).splitlines():
+                try:
+                    converted.append(convert(json.loads(line)))
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    _logger.warning("Skipped an unreadable line of '%s'.", file)
+        except OSError as error:
+            _logger.warning("Cannot read '%s': %s.", file, error)
     return converted
 
 

@@ -147,9 +147,14 @@ class CocoMetric(BaseMetric[ImageResult]):
         ]
         if self.outfile_prefix is not None:
             prefix = self._output_path(self.outfile_prefix)
+            known = {category["id"] for category in truth["categories"]}  # the file may lack classes
             for kind in {kind.replace("proposal", "bbox") for kind in self.metrics}:
                 other = "bbox" if kind == "segm" else "segmentation"
-                entries = [{key: value for key, value in entry.items() if key != other} for entry in found]
+                entries = [
+                    {key: value for key, value in entry.items() if key != other}
+                    for entry in found
+                    if entry["category_id"] in known
+                ]
                 commit_bytes(f"{prefix}.{kind}.json", json.dumps(entries).encode())
             if self.ann_file is None and not self.format_only:
                 commit_bytes(f"{prefix}.gt.json", json.dumps(truth).encode())
