@@ -8,6 +8,7 @@ import operator
 import os
 import sys
 from collections.abc import Mapping
+from types import FunctionType
 from typing import Any
 
 from footplate.checks import is_integer, is_number
@@ -43,8 +44,14 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
             raise ConfigError(
                 f"'{key}' is a reserved top-level key in {suffix} configs", origin=origin_of(mapping, key)
             )
+    # Functions that a config defines for its own use are no settings. YAML and JSON only name them.
+    helpers = (
+        {}
+        if suffix == ".py"
+        else {key: item for key, item in mapping.items() if isinstance(item, FunctionType) and item.__module__ is None}
+    )
     with located(mapping):
-        value = _converted(mapping, suffix)
+        value = _converted(dict(mapping.items()) | {key: dotted_name(item) for key, item in helpers.items()}, suffix)
     if tuple not in _TYPES[suffix] and any(type(item) is tuple for _, item in walk_paths(mapping)):
         _logger.warning("%s does not support tuples. They were written as lists.", suffix[1:].upper())
     if suffix == ".py":
