@@ -76,8 +76,8 @@ _OF_FILES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.sy
 
 
 # Processes that runs start themselves, to record the state of the code and to locate libraries.
-_SETTINGS = ("core.fsmonitor=false", "core.quotePath=false", "diff.noprefix=false")
-_GIT = ["git", "--no-optional-locks", *(word for setting in _SETTINGS for word in ("-c", setting))]
+_GIT = ["git", "--no-optional-locks"]
+_GIT_COMMANDS = ("rev-parse", "config", "--git-dir=")  # the last one names a repository of footplate's own
 _LDCONFIG = ["/sbin/ldconfig", "-p"]
 _OWN_LIBRARIES = ("libpthread.so.0",)
 
@@ -105,7 +105,8 @@ class Watch:
         elif event == "ctypes.dlopen":
             harm = args[0] not in _OWN_LIBRARIES
         elif event == "subprocess.Popen":
-            harm = args[1][: len(_GIT)] != _GIT and args[1] != _LDCONFIG
+            is_git = args[1][:2] == _GIT and str(args[1][2]).startswith(_GIT_COMMANDS)
+            harm = not is_git and args[1] != _LDCONFIG
         elif event == "exec":
             harm = self._is_foreign(args[0])
         if harm:
