@@ -159,7 +159,7 @@ def _safe_repository(top: str) -> Iterator[Callable[..., bytes]]:
     """
     paths = _lines(_git(top, "rev-parse", "HEAD", "--git-path", "index", "--git-path", "objects"))
     commit, index, objects = paths[0], *(os.path.join(top, path) for path in paths[1:])
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="footplate-git-") as folder:
         settings = [f"--git-dir={folder}", f"--work-tree={top}", "-c", "core.quotePath=false"]
         for setting in _lines(_git(top, "config", "--list", "--includes")):
             if setting.partition("=")[0] in _SAFE_SETTINGS:
