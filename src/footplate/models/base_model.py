@@ -233,7 +233,7 @@ def parse_losses(losses: Mapping[str, Any]) -> tuple[Tensor | Weighted, dict[str
             "the model's losses have different weights, so they cannot be added",
             found={name: value.weight if isinstance(value, Weighted) else None for name, value in losses.items()},
             notes=[
-                "If one loss has no items in some batches, return the sum as 'loss', and log the parts beside it: "
+                "If one loss has no items in some batches, return the sum as 'loss', and log the parts next to it: "
                 "{'loss': total, 'sup': Weighted(sup, count)}.",
                 "Or give all losses the same weight, as in Weighted(value, other.weight).",
             ],

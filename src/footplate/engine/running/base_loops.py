@@ -514,7 +514,7 @@ class BaseTrainLoop(BaseLoop):
         self._completed_epoch = self._counted_epoch + 1
 
     def end_validation(self) -> None:
-        """Lets the current validation run end, because its hooks now act on the metrics."""
+        """Marks the current validation as complete: it can no longer be left, because hooks now act on the metrics."""
         data_wait.cancel()
 
     def on_hook_error(self) -> None:
