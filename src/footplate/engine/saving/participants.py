@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from footplate.checkpoint.serializable import to_serializable
 from footplate.distributed import unwrap_model
@@ -61,9 +61,16 @@ def weight_norms(runner: "Runner") -> list[float]:
     norms = []
     for model in (unwrap_model(runner.model), average):
         weights = [] if model is None else [local_tensor(weight).detach() for weight in model.parameters()]
-        by_weight = [weight.norm(dtype=torch.float32).cpu() for weight in weights if weight.is_floating_point()]
-        norms.append(float(torch.stack(by_weight).double().sum()) if by_weight else 0.0)
+        by_weight = [_norm(weight) for weight in weights if weight.is_floating_point() or weight.is_complex()]
+        norms.append(float(torch.stack(by_weight).sum()) if by_weight else 0.0)
     return sorted(norms)
+
+
+def _norm(weight: Tensor) -> Tensor:
+    """Returns the norm of a weight as a float64 scalar on the CPU, computed in at least single precision."""
+    if weight.itemsize < 4:  # half precision, whose sums may overflow, and float8, of which torch computes no norms
+        weight = weight.float()
+    return torch.linalg.vector_norm(weight).cpu().double()
 
 
 class RecordedState:
