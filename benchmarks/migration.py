@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from footplate.config import Config
-from footplate.engine.running.hook_list import build_hooks
+from footplate.engine.control.hook_list import build_hooks
 from footplate.errors import BuildError, FootplateError
 from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, OPTIMIZERS

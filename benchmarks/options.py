@@ -20,7 +20,7 @@ import torch
 
 from footplate import Config, Hook, Runner
 from footplate.config.sources import find_config
-from footplate.engine.checking.plan import check_config
+from footplate.engine.plan.plan import check_config
 
 _EPOCH = {"dataset.length": 128, "sampler": {"type": "DefaultSampler", "shuffle": True}}
 # By name: the changes to the config, and the changes to the run to compare with.

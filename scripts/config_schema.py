@@ -11,9 +11,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from footplate.engine.checking.arguments import ARGUMENTS, OTHER_KEYS
-from footplate.engine.running.hook_list import DEFAULT_HOOKS
-from footplate.engine.running.runner import Runner
+from footplate.engine.control.hook_list import DEFAULT_HOOKS
+from footplate.engine.plan.arguments import ARGUMENTS, OTHER_KEYS
+from footplate.engine.run.runner import Runner
 from footplate.errors import is_own_module
 from footplate.registry import Registry
 from footplate.registry.arguments import arguments_of

@@ -19,7 +19,7 @@ import griffe
 from footplate.cli.main import build_parser
 from footplate.data import SampleLoader
 from footplate.engine import Runner
-from footplate.engine.checking.arguments import ARGUMENTS, OTHER_KEYS
+from footplate.engine.plan.arguments import ARGUMENTS, OTHER_KEYS
 from footplate.registry import (
     DATA_SAMPLERS,
     DATASETS,

@@ -32,7 +32,7 @@ sys.modules.update(dict.fromkeys(modules))
 sys.platform = platform
 
 from footplate import Hook, Runner
-from footplate.engine.stopping.requests import Interrupted
+from footplate.engine.control.requests import Interrupted
 from footplate.errors import DataError
 from tests.support import Points, loader, settings, weights
 

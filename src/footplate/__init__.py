@@ -6,6 +6,8 @@ Names are imported on first use, so that importing the package does not import t
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from footplate.version import __version__
+
 if TYPE_CHECKING:
     from footplate.config import Config
     from footplate.engine import Hook, Runner
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from footplate.registry.root import *
     from footplate.tools.simulation import simulate
     from footplate.weighted import Sum, Weighted
-
-__version__ = "0.1.0"
 
 __all__ = [
     "__version__",

@@ -1,6 +1,6 @@
 """Raises an exception when a command receives a stop signal.
 
-During training, `footplate.engine.stopping.signals` handles signals instead.
+During training, `footplate.engine.control.signals` handles signals instead.
 """
 
 import contextlib

@@ -8,8 +8,8 @@ each iteration. All of them are names of torch, except `_start_method`, which be
 
 | name | file | use |
 |---|---|---|
-| `Module._call_impl` | `engine/running/model_setup.py` | compiles calls of modules |
-| `Module._compiled_call_impl` (1) | `engine/running/model_setup.py`, `models/plain_model.py` | the same |
+| `Module._call_impl` | `engine/plan/model_setup.py` | compiles calls of modules |
+| `Module._compiled_call_impl` (1) | `engine/plan/model_setup.py`, `models/plain_model.py` | the same |
 | `_orig_mod` of compiled modules (2) | `distributed/wrappers.py` | returns the original module |
 | `Module._parameters`, `Module._buffers` | `models/averaged_models.py` | finds tensors, which modules may replace |
 | `torch._foreach_lerp_`, `torch._foreach_copy_` | `models/averaged_models.py` | averages all weights at once |

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy
 import torch
 
-from footplate import __version__
 from footplate.advice import advise
 from footplate.registry import MODELS
 from footplate.registry.dotted_paths import find_spec, is_user_module
 from footplate.registry.root import PackageModels
+from footplate.version import __version__
 from footplate_openmmlab.code_bases import named_code_bases, plugin_folder, use_code_bases
 from footplate_openmmlab.extension import CODE_BASES
 from footplate_openmmlab.first_generation.translation.config_translation import is_first_generation

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from footplate.engine.checking.top_level_keys import keys_of_both_generations
+from footplate.engine.plan.top_level_keys import keys_of_both_generations
 
 # Titles of code blocks for other engines, which tests/docs/test_coming_from.py runs in their own environments.
 OTHER_ENGINES = ("Lightning", "Trainer")

@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from footplate.config import Config
 from footplate.config.sources import Recipe, recipes
-from footplate.engine.checking.arguments import RUNNER_KEYS
+from footplate.engine.plan.arguments import RUNNER_KEYS
 from footplate.extensions import translate
 from footplate.registry import HOOKS
 from scripts.config_schema import BUILT_IN_NAMES, FILE, built_in_names, config_schema, describe_arguments

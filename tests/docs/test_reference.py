@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from footplate.engine.checking.top_level_keys import keys_of_both_generations
+from footplate.engine.plan.top_level_keys import keys_of_both_generations
 from footplate_openmmlab.first_generation.translation.config_translation import RULES
 from tests.docs.pages import ROOT
 

@@ -11,7 +11,7 @@ import pytest
 
 from footplate import Config, Runner
 from footplate.cli.main import build_parser, main
-from footplate.engine.checking.plan import RunPlan
+from footplate.engine.plan.plan import RunPlan
 from footplate.errors import MissingExtraError
 from tests.docs.pages import ROOT, Block
 from tests.footplate_vision.inference.models import recipe, save_pictures, save_untrained

@@ -12,7 +12,7 @@ from torch.utils.data import Sampler, WeightedRandomSampler
 from footplate.checkpoint import SaveRequest
 from footplate.data import batch_plan
 from footplate.engine import Hook
-from footplate.engine.running.base_loops import BaseTrainLoop
+from footplate.engine.loops.base_loops import BaseTrainLoop
 from footplate.registry import DATA_SAMPLERS, HOOKS, MODELS
 from tests.faults.processes import nothing
 from tests.faults.row import Fault

@@ -7,9 +7,10 @@ from typing import Any
 
 from footplate.checkpoint import saver, unpickler
 from footplate.data import position
-from footplate.engine.running import runner
-from footplate.engine.running.base_loops import BaseTrainLoop
-from footplate.engine.stopping import request_handling, signals
+from footplate.engine.control import signals
+from footplate.engine.loops.base_loops import BaseTrainLoop
+from footplate.engine.run import runner
+from footplate.engine.saving.boundary import Boundary
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule
 from tests.faults.processes import nothing, replace_in
@@ -82,7 +83,7 @@ def _deaf() -> None:
 
 
 def _forgetful() -> None:
-    replace_in(request_handling, "save_on_request", lambda runner: "")
+    replace_in(Boundary, "save_on_request", lambda boundary: "")
 
 
 def _without_rename() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate import Config, Runner
-from footplate.engine.checking.plan import RunPlan
+from footplate.engine.plan.plan import RunPlan
 from footplate.errors import FootplateError
 from footplate.registry import Registry, dotted_paths, registry
 from tests.faults.malice import FORMS, PLACES, fill, plain_config, put, watched_trials, write_config

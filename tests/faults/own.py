@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from footplate.data import batch_plan
 from footplate.engine import Hook
-from footplate.engine.checking import preflight
-from footplate.engine.running.hook import EVENTS
-from footplate.engine.running.hook_list import HookList
-from footplate.engine.stopping.request_handling import start_saves
+from footplate.engine.control.hook_list import HookList
+from footplate.engine.run import preflight
+from footplate.engine.values.hook import EVENTS
 from footplate.hooks import CheckpointHook
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, MODELS
@@ -210,7 +209,7 @@ def _saving_at_once(method: Any) -> Any:
     @functools.wraps(method)
     def save(self: CheckpointHook, runner: Any, *args: Any, **arguments: Any) -> None:
         method(self, runner, *args, **arguments)
-        start_saves(runner)
+        runner.boundary.start_saves()
 
     return save
 

@@ -94,9 +94,9 @@ def _read_all(descriptor: int, patience: float) -> bytes:
 
 
 def replace_in(owner: Any, name: str, value: Any) -> None:
-    """Plants a fault: replaces a function or class in a module. Raises a KeyError if the module has no such name."""
+    """Plants a fault: replaces a function or class in a module or class. Raises a KeyError if it has no such name."""
     vars(owner)[name]  # otherwise, the fault would have no effect
-    vars(owner)[name] = value
+    setattr(owner, name, value)
 
 
 def nothing(*args: Any, **kwargs: Any) -> None:

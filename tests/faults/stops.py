@@ -23,7 +23,7 @@ from torch import Tensor
 
 from footplate import DATASETS, METRICS, MODELS, Hook, Runner
 from footplate.checkpoint import saver
-from footplate.engine.stopping.requests import ON_REQUEST
+from footplate.engine.control.requests import ON_REQUEST
 from footplate.interrupts import StopSignal
 from tests.faults.processes import end, fork
 from tests.faults.runs import first_difference, outcome

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import torch
 
 from footplate.checkpoint import find_newest
-from footplate.engine.stopping.requests import ON_REQUEST
+from footplate.engine.control.requests import ON_REQUEST
 from tests.faults.processes import end
 from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import all_settings, config, first_difference, start

@@ -182,7 +182,7 @@ def test_processes_that_a_code_base_spawns_find_the_import_names(package: WriteP
     openmmlab.install()
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         function: Any = imported("research_code.part", "name_of")
-        assert pool.map_async(function, [0]).get(timeout=60) == ["footplate.engine.running.hook"]
+        assert pool.map_async(function, [0]).get(timeout=60) == ["footplate.engine.values.hook"]
 
 
 def test_a_first_generation_code_base_that_registers_its_classes_in_another_one(

@@ -189,7 +189,7 @@ def _key_ending_in(name: str, arguments: Namespace) -> str:
     """Returns the path of a config key called `name`, or "" if none exists. Prefers keys that footplate reads."""
     from footplate.config import Config
     from footplate.config.key_paths import split_path
-    from footplate.engine.checking.top_level_keys import keys_with_effect
+    from footplate.engine.plan.top_level_keys import keys_with_effect
     from footplate.tools.key_lookup import paths_ending
 
     try:

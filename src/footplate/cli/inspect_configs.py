@@ -164,7 +164,7 @@ def explain_config(arguments: Namespace) -> None:
 
 def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
     """Prints the explanation of a topic, and any warnings. With `--json`, warnings go to standard error."""
-    from footplate.engine.checking.plan import RunPlan
+    from footplate.engine.plan.plan import RunPlan
     from footplate.tools import explain_loops, explain_optimizer
 
     data: Any
@@ -197,7 +197,7 @@ def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
 @contextmanager
 def _showing_warnings(cfg: Config) -> Iterator[None]:
     """Prints the warnings of the block, and warnings about variables of the config, after the block."""
-    from footplate.engine.checking.idle_settings import warn_about_variables
+    from footplate.engine.plan.idle_settings import warn_about_variables
     from footplate.tools.collected_warnings import collect_warnings
 
     with collect_warnings() as warnings:

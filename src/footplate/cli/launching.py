@@ -67,9 +67,9 @@ def start_processes(arguments: Namespace) -> int | None:
         FootplateError: The config is invalid.
         ArgumentError: `--nproc` or `--max-restarts` is invalid.
     """
-    from footplate.engine.checking.plan import RunPlan
-    from footplate.engine.running.hook_list import build_hooks
-    from footplate.engine.running.run_folder import folders_of
+    from footplate.engine.control.hook_list import build_hooks
+    from footplate.engine.control.run_folder import folders_of
+    from footplate.engine.plan.plan import RunPlan
     from footplate.tools.collected_warnings import collect_warnings
 
     if arguments.local_rank is not None:

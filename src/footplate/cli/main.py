@@ -8,7 +8,6 @@ from argparse import SUPPRESS, Namespace, _SubParsersAction
 from collections.abc import Sequence
 from importlib import import_module
 
-from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
 from footplate.cli.launching import end_rank, is_first_rank
 from footplate.cli.output import (
@@ -22,6 +21,7 @@ from footplate.cli.output import (
 from footplate.extensions import cloned_folders, command_modules
 from footplate.interrupts import SIGNALED, raising_stop_signals
 from footplate.launchers import is_launched
+from footplate.version import __version__
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
 # function that takes the parsed arguments and returns the exit code. Heavy imports are in these functions.

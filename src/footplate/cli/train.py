@@ -218,7 +218,7 @@ def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook"
         ComponentError: A torch operation failed in a module of the model or in the optimizer.
     """
     from footplate.cli.error_messages import raise_module_error
-    from footplate.engine.stopping.requests import Interrupted
+    from footplate.engine.control.requests import Interrupted
     from footplate.records import surviving_streams
 
     progress.after_train(runner)

@@ -1,13 +1,13 @@
 """The training engine: the runner, the loops and the hooks."""
 
-from footplate.engine.running.base_loops import BaseLoop, BaseTrainLoop
-from footplate.engine.running.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.running.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
-from footplate.engine.running.hook_list import HookList
-from footplate.engine.running.run_history import History
-from footplate.engine.running.runner import Runner
-from footplate.engine.running.train_loops import EpochBasedTrainLoop, IterBasedTrainLoop
+from footplate.engine.control.hook_list import HookList
+from footplate.engine.control.run_history import History
+from footplate.engine.loops.base_loops import BaseLoop, BaseTrainLoop
+from footplate.engine.loops.evaluation_loops import TestLoop, ValLoop
+from footplate.engine.loops.train_loops import EpochBasedTrainLoop, IterBasedTrainLoop
+from footplate.engine.run.runner import Runner
 from footplate.engine.saving.resume_plan import ResumedCheckpoint
+from footplate.engine.values.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
 
 __all__ = [
     "EVENTS",

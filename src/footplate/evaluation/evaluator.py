@@ -194,7 +194,7 @@ def build_evaluator(cfg: Any) -> Evaluator:
     | an Evaluator | the object itself |
 
     For several datasets, a section may also be a dict of such sections, keyed by dataset name; see `map_evaluators`.
-    `check_evaluator` in `engine/checking/arguments.py` checks a section without building it.
+    `check_evaluator` in `engine/plan/arguments.py` checks a section without building it.
 
     Raises:
         ArgumentError: `cfg` has another form.

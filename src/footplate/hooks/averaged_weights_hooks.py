@@ -12,7 +12,7 @@ from footplate.data import length_of
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import ResumedCheckpoint, Runner, SwappingHook
-from footplate.engine.running.base_loops import check_epochs_end
+from footplate.engine.loops.base_loops import check_epochs_end
 from footplate.errors import ArgumentError, CheckpointError, UnknownNameError
 from footplate.models import BaseAveragedModel, ExponentialMovingAverage
 from footplate.module_selection import BATCH_NORMS

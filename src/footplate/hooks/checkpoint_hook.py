@@ -26,7 +26,6 @@ from footplate.checks import check_count, check_folder, check_names, is_number
 from footplate.distributed import compute_on_main, compute_on_ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner, SavingHook
-from footplate.engine.stopping.request_handling import save_on_request, start_save, start_saves
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks.best_checkpoints import BestCheckpoints
 from footplate.hooks.monitored_metrics import MonitoredMetric
@@ -244,9 +243,9 @@ class CheckpointHook(SavingHook):
            last iteration.
 
         If `by_epoch` is True, but training ends within an epoch, this checkpoint would have the number of an earlier
-        epoch. With `save_last`, `save_on_request` then saves the run instead.
+        epoch. With `save_last`, `Boundary.save_on_request` then saves the run instead.
         """
-        start_saves(runner)  # those that a custom loop has not started
+        runner.boundary.start_saves()  # those that a custom loop has not started
         compute_on_ranks(runner.saver.wait)
         loop = runner.train_loop
         path = self._path_to_write(runner)
@@ -255,13 +254,13 @@ class CheckpointHook(SavingHook):
         saves_final = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
         if self.published_keys:
             if saves_final:
-                start_save(runner, self._regular(runner))
+                runner.boundary.start_save(self._regular(runner))
             compute_on_main(lambda: self._publish(runner, path))
         if saves_final:
             loop.ended = True
-            start_save(runner, self._regular(runner))
+            runner.boundary.start_save(self._regular(runner))
         elif self.save_last:
-            save_on_request(runner)
+            runner.boundary.save_on_request()
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the paths and scores of the best checkpoints."""

@@ -8,7 +8,7 @@ from torch import nn
 from footplate.checks import check_names, check_pattern
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
-from footplate.engine.running.base_loops import check_epochs_end
+from footplate.engine.loops.base_loops import check_epochs_end
 from footplate.errors import ArgumentError
 from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS, matching_names
 from footplate.registry import HOOKS

@@ -12,7 +12,6 @@ from footplate.data import dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.engine.checking.plan import recordable
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.messages import printable
 from footplate.metric_names import validation_label
@@ -109,7 +108,7 @@ class LoggerHook(Hook):
         Also determines whether to log at the end of an epoch or run.
         """
         if is_main_process():
-            runner.folder.write_config(recordable(runner.cfg))
+            runner.folder.write_config(runner.plan.recordable_cfg)
         self._record_start(runner, "resume" if runner.iter else "train")
         window = getattr(runner.log_processor, "window_size", 1)  # a custom log processor may not have one
         if window > 1:

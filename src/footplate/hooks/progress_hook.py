@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.data import length_of
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.engine.running.process_setup import is_interactive, is_notebook
+from footplate.engine.control.process_setup import is_interactive, is_notebook
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.metric_names import find_rule, is_better, only_term, order_metrics, validation_label

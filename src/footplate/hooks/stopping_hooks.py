@@ -10,7 +10,7 @@ from typing_extensions import Never
 from footplate.checks import check_count, check_keys, check_number
 from footplate.data import length_of
 from footplate.engine import Hook, Runner
-from footplate.engine.stopping.requests import SECONDS_BETWEEN_EXCHANGES
+from footplate.engine.control.requests import SECONDS_BETWEEN_EXCHANGES
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks.monitored_metrics import MonitoredMetric

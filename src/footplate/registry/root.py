@@ -105,10 +105,10 @@ def build_runner(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any
     return runner.from_cfg(cfg)
 
 
-RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.running.runner:Runner", build_func=build_runner)
+RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.run.runner:Runner", build_func=build_runner)
 RUNNER_CONSTRUCTORS = _root("runner constructor")
-LOOPS = _root("loop", "footplate.engine", base="footplate.engine.running.base_loops:BaseLoop")
-HOOKS = _root("hook", "footplate.hooks", base="footplate.engine.running.hook:Hook")
+LOOPS = _root("loop", "footplate.engine", base="footplate.engine.loops.base_loops:BaseLoop")
+HOOKS = _root("hook", "footplate.hooks", base="footplate.engine.values.hook:Hook")
 STRATEGIES = _root("strategy")  # kept from MMEngine
 
 

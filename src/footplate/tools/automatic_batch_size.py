@@ -20,8 +20,8 @@ from footplate.data import length_of
 from footplate.distributed import gather_objects
 from footplate.distributed.process_group import find_rank_info
 from footplate.engine import Runner
-from footplate.engine.checking.plan import second_generation
-from footplate.engine.running import process_setup
+from footplate.engine.control import process_setup
+from footplate.engine.plan.plan import second_generation
 from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.interrupts import temporary_folder

@@ -17,19 +17,19 @@ from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import broadcast_object, gather_objects, get_world_size, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Runner
-from footplate.engine.checking.idle_settings import warn_about_idle_settings, warn_about_variables
-from footplate.engine.checking.plan import RunPlan
-from footplate.engine.checking.preflight import (
+from footplate.engine.control import process_setup
+from footplate.engine.control.requests import EarlyExitError
+from footplate.engine.loops.evaluation_loops import ValLoop, predicting
+from footplate.engine.plan.idle_settings import warn_about_idle_settings, warn_about_variables
+from footplate.engine.plan.plan import RunPlan
+from footplate.engine.run.components import build_log_processor
+from footplate.engine.run.preflight import (
     check_free_space,
     checkpoint_size,
     evaluate_quietly,
     predict_batch,
     trial_evaluator,
 )
-from footplate.engine.running import process_setup
-from footplate.engine.running.components import build_log_processor
-from footplate.engine.running.evaluation_loops import ValLoop, predicting
-from footplate.engine.stopping.requests import EarlyExitError
 from footplate.error_context import at_key, located
 from footplate.errors import CheckpointError, FootplateError, StorageError, is_own_module, shown_path
 from footplate.evaluation.evaluation_sets import sets_of

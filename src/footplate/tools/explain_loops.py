@@ -6,9 +6,9 @@ from typing import Any
 from footplate.checks import check_count
 from footplate.data import build_dataloader, length_of
 from footplate.engine import EpochBasedTrainLoop, HookList, IterBasedTrainLoop
-from footplate.engine.checking.arguments import loop_settings
-from footplate.engine.checking.plan import RunPlan
-from footplate.engine.running.hook_list import build_hooks
+from footplate.engine.control.hook_list import build_hooks
+from footplate.engine.plan.arguments import loop_settings
+from footplate.engine.plan.plan import RunPlan
 from footplate.error_context import located
 from footplate.errors import FootplateError
 from footplate.evaluation.validation_schedule import validation_points

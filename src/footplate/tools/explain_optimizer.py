@@ -7,7 +7,7 @@ import plotille  # type: ignore[import-untyped, unused-ignore]
 from PIL import Image
 from torch import nn
 
-from footplate.engine.checking.plan import RunPlan
+from footplate.engine.plan.plan import RunPlan
 from footplate.error_context import located
 from footplate.messages import list_names, pluralize
 from footplate.optim import build_optim_wrapper

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from footplate.advice import OUT_OF_MEMORY, advice_about
 from footplate.distributed import unwrap_model
-from footplate.engine.checking.invalid_labels import MODULE_CALL, inputs_of, label_advice
+from footplate.engine.plan.invalid_labels import MODULE_CALL, inputs_of, label_advice
 from footplate.error_context import describe_changes, join_path, origin_at, walk_paths
 from footplate.errors import FootplateError
 from footplate.messages import describe_exception

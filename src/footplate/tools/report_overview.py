@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from footplate.checkpoint_names import BEST, best_prefix
-from footplate.engine.checking.arguments import PYTHON_ARGUMENTS
+from footplate.engine.plan.arguments import PYTHON_ARGUMENTS
 from footplate.messages import format_bytes, one_line
 from footplate.metric_names import split_dataset
 from footplate.tools.analysis import (

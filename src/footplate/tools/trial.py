@@ -10,8 +10,8 @@ from torch import nn
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.engine import Hook, Runner
-from footplate.engine.checking.plan import RunPlan
-from footplate.engine.stopping.requests import EarlyExitError
+from footplate.engine.control.requests import EarlyExitError
+from footplate.engine.plan.plan import RunPlan
 from footplate.error_context import at_key, located, with_defaults
 from footplate.errors import ArgumentError
 from footplate.registry import MODELS

@@ -20,7 +20,7 @@ from footplate.checkpoint import load_checkpoint as _read
 from footplate.checkpoint import save_checkpoint as _save
 from footplate.distributed import get_rank, is_model_wrapper, unwrap_model
 from footplate.engine import Runner
-from footplate.engine.running.process_setup import seed_everything
+from footplate.engine.control.process_setup import seed_everything
 from footplate.models import trained_model
 from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate_openmmlab.extension import refuse_unsupported

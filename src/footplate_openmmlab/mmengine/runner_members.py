@@ -6,8 +6,8 @@ from typing import Any
 
 from footplate.distributed import active_launcher, is_distributed
 from footplate.engine import Runner
-from footplate.engine.running import process_setup
-from footplate.engine.running.hook_list import build_hooks
+from footplate.engine.control import process_setup
+from footplate.engine.control.hook_list import build_hooks
 from footplate.hooks.runtime_info_hook import RuntimeInfoHook
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from footplate.checks import check_count
 from footplate.config import Config
 from footplate.data import LoadImageFromFile
-from footplate.engine.running.evaluation_loops import predicting
+from footplate.engine.loops.evaluation_loops import predicting
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.registry import VISUALIZERS, using_scope

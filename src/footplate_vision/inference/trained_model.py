@@ -22,8 +22,8 @@ from footplate.config import Config, import_modules, parse_recorded
 from footplate.data import Compose, LoadImageFromFile, build_collate
 from footplate.data.data_container import DataContainer
 from footplate.engine import Runner
-from footplate.engine.running import process_setup
-from footplate.engine.running.model_setup import build_model
+from footplate.engine.control import process_setup
+from footplate.engine.plan.model_setup import build_model
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, ConfigError, DataError, FootplateError
 from footplate.evaluation.evaluation_sets import has_several_loaders

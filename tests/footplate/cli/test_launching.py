@@ -19,7 +19,7 @@ from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import DOCUMENT_FILE
 from footplate.config import Config
-from footplate.engine.checking.plan import RunPlan
+from footplate.engine.plan.plan import RunPlan
 from footplate.errors import ArgumentError
 from tests.footplate.cli.conftest import environment
 from tests.support import TINY

@@ -72,7 +72,7 @@ def test_scripts_use_the_copy_of_a_code_base_in_the_current_folder(tmp_path: Pat
 
 def test_imports_of_mmengine_resolve_to_footplate(tmp_path: Path, footplate: Command) -> None:
     (tmp_path / "script.py").write_text("from mmengine.runner import Runner\nprint(Runner.__module__)\n")
-    assert footplate("run", "script.py") == (0, "footplate.engine.running.runner\n", "")
+    assert footplate("run", "script.py") == (0, "footplate.engine.run.runner\n", "")
 
 
 WORKERS = """

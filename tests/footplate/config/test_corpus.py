@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.engine.checking.top_level_keys import check_top_level_keys
+from footplate.engine.plan.top_level_keys import check_top_level_keys
 from footplate.errors import ConfigError
 from tests.modules import ROOT, load_benchmark
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config
-from footplate.engine.checking.top_level_keys import check_top_level_keys
+from footplate.engine.plan.top_level_keys import check_top_level_keys
 from footplate.errors import ConfigError, ConfigKeyError
 from tests.footplate.config.conftest import Write
 

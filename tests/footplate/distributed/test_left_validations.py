@@ -11,7 +11,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.distributed import get_rank
-from footplate.engine.stopping.requests import Interrupted
+from footplate.engine.control.requests import Interrupted
 from tests.footplate.distributed.conftest import OnRanks
 from tests.footplate.engine.resumed_runs import assert_same
 from tests.support import Counter, Witness, settings

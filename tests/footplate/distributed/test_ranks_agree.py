@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, saver
 from footplate.distributed import compute_on_main, get_rank
-from footplate.engine.running.run_folder import locked
+from footplate.engine.control.run_folder import locked
 from footplate.errors import ArgumentError, CheckpointError, NonFiniteError, RankError
 from footplate.registry import MODELS
 from tests.footplate.distributed.conftest import OnRanks

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from footplate import Hook
-from footplate.engine.running.activity import Activity
-from footplate.engine.stopping.requests import Requests
+from footplate.engine.control.requests import Requests
+from footplate.engine.values.activity import Activity
 
 
 class Send(Hook):

@@ -7,8 +7,8 @@ import pytest
 from footplate import Hook, Runner
 from footplate.distributed import unwrap_model
 from footplate.engine import IterBasedTrainLoop
-from footplate.engine.running import hook_list
-from footplate.engine.running.hook_list import DEFAULT_HOOKS, build_hooks
+from footplate.engine.control import hook_list
+from footplate.engine.control.hook_list import DEFAULT_HOOKS, build_hooks
 from footplate.errors import ArgumentError, BuildError, UnknownNameError
 from footplate.hooks import CheckpointHook, LoggerHook
 from tests.footplate.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
@@ -107,7 +107,7 @@ def test_an_assigned_training_loop_is_the_progress_of_the_run(tmp_path: Path) ->
 def test_visualizer_writes_to_the_log_folder(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, visualizer={"vis_backends": [{"type": "LocalVisBackend"}]}))
     runner.visualizer.add_scalar("loss", 1.0)
-    runner.folder.create(runner)
+    runner.folder.create()
     assert Path(runner.log_dir, "vis_data/scalars.json").exists()
     elsewhere = {"type": "Visualizer", "name": "own", "save_dir": "elsewhere"}
     runner = Runner(**settings(tmp_path, visualizer={**elsewhere, "vis_backends": [{"type": "LocalVisBackend"}]}))

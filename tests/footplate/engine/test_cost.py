@@ -121,7 +121,7 @@ def test_calls_of_our_functions_in_an_iteration(tmp_path: Path, changes: dict[st
 
 def test_iteration_copies_nothing_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors on the "meta" device have no values, so any read raises an error."""
-    monkeypatch.setattr("footplate.engine.running.process_setup.pick_device", lambda: torch.device("meta"))
+    monkeypatch.setattr("footplate.engine.control.process_setup.pick_device", lambda: torch.device("meta"))
     passed: list[int] = []
     hook = At({30: lambda: passed.append(30), 90: leave})
     runner = quiet(

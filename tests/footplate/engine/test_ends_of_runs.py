@@ -8,7 +8,7 @@ import pytest
 
 from footplate import Hook
 from footplate.checkpoint import load_checkpoint
-from footplate.engine.stopping.requests import Interrupted
+from footplate.engine.control.requests import Interrupted
 from tests.faults.runs import first_difference, outcome
 from tests.footplate.engine.killed_runs import KilledError, ask, kill
 from tests.footplate.engine.resumed_runs import assert_same, config, run, state

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from footplate import Hook, Runner
-from footplate.engine.running import evaluation_loops
+from footplate.engine.loops import evaluation_loops
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric, build_evaluator
 from footplate.evaluation.evaluation_sets import map_evaluators

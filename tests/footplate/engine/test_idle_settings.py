@@ -8,9 +8,9 @@ import pytest
 
 from footplate import Config
 from footplate.engine import Runner
-from footplate.engine.checking.idle_settings import warn_about_variables
-from footplate.engine.checking.plan import second_generation
-from footplate.engine.running.hook import Hook
+from footplate.engine.plan.idle_settings import warn_about_variables
+from footplate.engine.plan.plan import second_generation
+from footplate.engine.values.hook import Hook
 from footplate.registry import HOOKS
 from footplate.tools.overrides import apply_overrides
 from tests.support import settings

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from footplate.data.data_element import BaseDataElement
-from footplate.engine.checking.invalid_labels import label_advice
+from footplate.engine.plan.invalid_labels import label_advice
 from footplate_vision.structures import PixelData
 
 

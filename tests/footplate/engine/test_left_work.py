@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, METRICS, MODELS, Hook, Runner
-from footplate.engine.stopping.requests import Interrupted
+from footplate.engine.control.requests import Interrupted
 from tests.footplate.engine.resumed_runs import assert_same, config, run, state
 from tests.footplate.engine.signaled_runs import in_process
 from tests.support import Counter, PointAccuracy, Points, ToyModel, Witness, loader

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate import Runner
-from footplate.engine.running.model_setup import speed_up
+from footplate.engine.plan.model_setup import speed_up
 from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 from tests.support import PointModel, assert_same_gradients, loader, settings

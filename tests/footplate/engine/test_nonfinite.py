@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from footplate import Hook, Runner
 from footplate.cli.main import main
-from footplate.engine.stopping.nonfinite import nonfinite_weights
+from footplate.engine.saving.nonfinite import nonfinite_weights
 from footplate.errors import NonFiniteError
 from footplate.messages import pluralize
 from tests.support import ToyModel, settings

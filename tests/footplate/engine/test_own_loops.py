@@ -12,7 +12,7 @@ import torch
 
 from footplate import LOOPS, Hook, Runner
 from footplate.engine import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
-from footplate.engine.stopping.requests import Interrupted
+from footplate.engine.control.requests import Interrupted
 from footplate.errors import ArgumentError, BuildError
 from tests.footplate.engine.own_loops import (
     BY_EPOCH,

@@ -7,8 +7,8 @@ import torch
 
 from footplate import Runner
 from footplate.config import Config
-from footplate.engine.checking.arguments import ARGUMENTS
-from footplate.engine.checking.plan import RunPlan
+from footplate.engine.plan.arguments import ARGUMENTS
+from footplate.engine.plan.plan import RunPlan
 from footplate.errors import FootplateError, UnknownNameError
 from footplate.hooks import CheckpointHook
 from footplate.optim.schedules import LinearLR

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from footplate import Runner
-from footplate.engine.running.process_setup import (
+from footplate.engine.control.process_setup import (
     check_environment,
     prepare,
     seed_everything,
@@ -43,7 +43,7 @@ def test_without_a_seed_the_one_of_the_script_is_used_or_one_is_drawn(monkeypatc
     for seed in (7, 2**40 + 7):
         torch.manual_seed(seed)
         assert [seed_everything({}) for _ in range(2)] == [7, 7]
-    monkeypatch.setattr("footplate.engine.running.script_seed._script_seed", None)
+    monkeypatch.setattr("footplate.engine.control.script_seed._script_seed", None)
     seeds = {seed_everything({}) for _ in range(4)} | {seed_everything({"seed": None})}
     assert len(seeds) == 5
     assert all(0 <= seed < 1 << 31 for seed in seeds)
@@ -52,7 +52,7 @@ def test_without_a_seed_the_one_of_the_script_is_used_or_one_is_drawn(monkeypatc
 def test_diff_rank_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     seed_everything({"seed": 8})
     eight = draws()
-    monkeypatch.setattr("footplate.engine.running.process_setup.get_rank", lambda: 3)
+    monkeypatch.setattr("footplate.engine.control.process_setup.get_rank", lambda: 3)
     assert seed_everything({"seed": 5, "diff_rank_seed": True}) == 5
     assert draws() == eight
     seed_everything({"seed": 8, "diff_rank_seed": False})
@@ -86,7 +86,7 @@ def test_invalid_seed_raises(seed: Any) -> None:
 def test_prepare_applies_env_cfg(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(multiprocessing, "set_start_method", lambda method, force: calls.append((method, force)))
-    monkeypatch.setattr("footplate.engine.running.process_setup.initialize", lambda *given: calls.append(given))
+    monkeypatch.setattr("footplate.engine.control.process_setup.initialize", lambda *given: calls.append(given))
     workers = {"mp_start_method": "fork", "opencv_num_threads": 0}
     prepare({"cudnn_benchmark": True, "mp_cfg": workers, "dist_cfg": {"backend": "nccl"}}, launcher="none")
     assert torch.backends.cudnn.benchmark

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config
-from footplate.engine.checking.plan import RunPlan
+from footplate.engine.plan.plan import RunPlan
 from footplate.errors import ArgumentError
 
 FLAG = "must be True or False|must be True, False"

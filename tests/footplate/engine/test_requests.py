@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from footplate import Hook, Runner
-from footplate.engine.stopping.requests import Interrupted
+from footplate.engine.control.requests import Interrupted
 from tests.support import settings
 
 

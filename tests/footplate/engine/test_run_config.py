@@ -9,8 +9,8 @@ import pytest
 
 from footplate.config import Config, read_recorded
 from footplate.engine import Runner
-from footplate.engine.checking.arguments import SECOND_GENERATION_KEYS
-from footplate.engine.checking.plan import RunPlan
+from footplate.engine.plan.arguments import SECOND_GENERATION_KEYS
+from footplate.engine.plan.plan import RunPlan
 from footplate.errors import FootplateError
 from footplate.tools.check import check
 from footplate_vision.inference.trained_model import open_trained

@@ -11,9 +11,9 @@ import pytest
 
 from footplate import Runner
 from footplate.distributed import failures
-from footplate.engine.running import run_folder
-from footplate.engine.running.run_folder import locked
-from footplate.engine.running.run_scope import running
+from footplate.engine.control.run_folder import locked
+from footplate.engine.run import folder_opening
+from footplate.engine.run.run_scope import running
 from footplate.errors import ArgumentError, StorageError
 from tests.support import settings
 
@@ -147,7 +147,7 @@ def test_error_that_ended_the_run_is_logged_to_the_file_only(
 def test_other_rank_writes_only_its_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
     runner.rank = 3
-    monkeypatch.setattr(run_folder, "is_main_process", lambda: False)
+    monkeypatch.setattr(folder_opening, "is_main_process", lambda: False)
     open_and_say(runner, "said before")
     assert sorted(each.name for each in Path(runner.log_dir).iterdir())[1:] == ["rank_3.log", "rank_3.warnings.jsonl"]
     text = Path(runner.log_dir, "rank_3.log").read_text()

@@ -4,15 +4,15 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from footplate import DATASETS, Hook
-from footplate.engine.stopping.request_handling import save_after_data_error
+from footplate.engine.saving.boundary import Boundary
 from footplate.errors import DataError
 from tests.footplate.engine.resumed_runs import assert_same, config, run, state
 from tests.footplate.engine.signaled_runs import IDLE, Draw
@@ -109,8 +109,8 @@ def test_run_is_saved_when_a_sample_cannot_be_read(
 
 
 def test_error_in_one_of_several_processes_says_that_the_run_was_not_saved() -> None:
-    runner: Any = SimpleNamespace(requests=IDLE, saver=None, world_size=2)
-    save_after_data_error(runner, error := DataError("a sample"))
+    runner = Mock(requests=IDLE, world_size=2)
+    Boundary(runner).save_after_data_error(error := DataError("a sample"))
     assert error.notes == ("The run was NOT saved, because it has several processes.",)
 
 

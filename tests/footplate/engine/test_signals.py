@@ -15,10 +15,10 @@ import torch.distributed as dist
 from torch.utils.data import get_worker_info
 
 from footplate import DATASETS
-from footplate.engine.running import base_loops
-from footplate.engine.running.activity import Activity
-from footplate.engine.stopping.requests import RequestFlags, Requests
-from footplate.engine.stopping.signals import handling_signals
+from footplate.engine.control.requests import RequestFlags, Requests
+from footplate.engine.control.signals import handling_signals
+from footplate.engine.loops import base_loops
+from footplate.engine.values.activity import Activity
 from tests.footplate.engine.resumed_runs import assert_same, config, run, state
 from tests.footplate.engine.signaled_runs import IDLE, Draw, Send, in_process
 from tests.support import Points, Witness
@@ -88,7 +88,7 @@ def test_second_interrupt_of_a_notebook_keeps_the_kernel(
     shell = SimpleNamespace(kernel=object())
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     monkeypatch.setattr(
-        "footplate.engine.stopping.signals.REPEAT_INTERVAL", 0
+        "footplate.engine.control.signals.REPEAT_INTERVAL", 0
     )  # the signals follow each other immediately
     with pytest.raises(KeyboardInterrupt):
         run(config(tmp_path, by_epoch=True), Send(signal.SIGINT, "before_val_iter", 4, signal.SIGINT))
@@ -108,7 +108,7 @@ def test_simultaneous_signals_are_one_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: tuple[int, ...], pause: float, code: int
 ) -> None:
     monkeypatch.setattr(
-        "footplate.engine.stopping.signals.REPEAT_INTERVAL", 30
+        "footplate.engine.control.signals.REPEAT_INTERVAL", 30
     )  # a busy machine may delay the second signal
     cfg = config(tmp_path, by_epoch=True, workers=1)
     assert in_process(run, cfg, Send(signals[0], "after_train_iter", 5, *signals[1:], pause=pause)) == code

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint
-from footplate.engine.running.hook import FunctionHook
+from footplate.engine.values.hook import FunctionHook
 from footplate.errors import CheckpointError
 from footplate.optim import OptimWrapper
 from tests.footplate.engine.resumed_runs import assert_same, config, run, run_until_killed, state

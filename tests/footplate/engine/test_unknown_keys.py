@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config
-from footplate.engine.checking.top_level_keys import check_top_level_keys, misspelled_key
+from footplate.engine.plan.top_level_keys import check_top_level_keys, misspelled_key
 from footplate.errors import ConfigKeyError, Origin
 
 NAMES = """

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from footplate import Runner
-from footplate.engine.running.hook import EventName
+from footplate.engine.values.hook import EventName
 from footplate.hooks import EarlyStoppingHook
 from tests.support import settings
 

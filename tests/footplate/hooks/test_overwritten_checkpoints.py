@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from footplate.engine.stopping.request_handling import save_on_request
 from footplate.errors import ArgumentError
 from tests.footplate.hooks.runs import saving_runner
 
@@ -41,7 +40,7 @@ def test_second_run_in_a_folder_is_refused(tmp_path: Path, suffix: str) -> None:
 def test_stop_position_of_an_earlier_run_is_not_overwritten(tmp_path: Path) -> None:
     runner = saving_runner(tmp_path, 1, {"interval": -1, "save_last": False, "save_best": None})
     runner.train()
-    save_on_request(runner)
+    runner.boundary.save_on_request()
     runner.saver.wait()
     (tmp_path / "last_checkpoint").unlink()  # as in a folder to which only the checkpoint was copied
     with pytest.raises(ArgumentError, match="contains checkpoints from another run: on_signal.pth"):

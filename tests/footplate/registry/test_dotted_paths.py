@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate import Config, Runner
-from footplate.engine.checking.plan import RunPlan
+from footplate.engine.plan.plan import RunPlan
 from footplate.errors import BuildError
 from footplate.registry import DATA_SAMPLERS, DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS, Registry
 from tests.docs.pages import DOCS

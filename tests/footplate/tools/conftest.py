@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from footplate.config import Config
-from footplate.engine.checking.plan import RunPlan
+from footplate.engine.plan.plan import RunPlan
 from footplate.tools.report import write_report
 from footplate.tools.runs import Run, read_run
 from tests.browser import open_browser

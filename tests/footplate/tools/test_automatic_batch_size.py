@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from footplate.cli.config_arguments import has_automatic_batch_size
 from footplate.config import Config
 from footplate.engine import Runner
-from footplate.engine.checking.plan import RunPlan
+from footplate.engine.plan.plan import RunPlan
 from footplate.errors import ArgumentError, FootplateError
 from footplate.registry import MODELS
 from footplate.tools import automatic_batch_size

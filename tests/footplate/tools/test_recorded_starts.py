@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from footplate import Runner
-from footplate.engine.running.run_folder import locked
+from footplate.engine.control.run_folder import locked
 from footplate.tools.analysis import explain_runs, run_state, summarize
 from footplate.tools.report_curves import arrange_charts
 from footplate.tools.runs import read_run, read_runs

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from footplate import BaseModel, Runner
 from footplate.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from footplate.config import Config
-from footplate.engine.running.model_setup import describe_builder
+from footplate.engine.plan.model_setup import describe_builder
 from footplate.errors import ArgumentError, FootplateError
 from footplate_vision.inference import Predictor, describe_export, export_model, export_module, export_run, open_trained
 

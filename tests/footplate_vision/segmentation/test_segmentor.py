@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.engine.running.evaluation_loops import MeanLosses
+from footplate.engine.loops.evaluation_loops import MeanLosses
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS
 from footplate.weighted import LoggedValues, Weighted

@@ -24,11 +24,11 @@ from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
 from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process
 from footplate.distributed.sharding import is_sharded, reshard
-from footplate.engine.running.base_loops import Progress
+from footplate.engine.loops.base_loops import Progress
 from footplate.engine.saving import state
-from footplate.engine.saving.module_state import warn_of_lost_tensors
+from footplate.engine.saving.module_state import plain_tensors, warn_of_lost_tensors
+from footplate.engine.saving.nonfinite import check_before_save
 from footplate.engine.saving.resume_plan import Prepared, ResumedCheckpoint, StartingPoint
-from footplate.engine.stopping.nonfinite import check_before_save
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes, sets_of
@@ -36,7 +36,7 @@ from footplate.messages import first_line
 from footplate.models import trained_model
 
 if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
+    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 
@@ -76,6 +76,7 @@ class CheckpointIO:
         self._reference = weakref.ref(runner)
         self.report: LoadReport | None = None
         self.prepared: Prepared = "nothing"
+        self._tensors_at_start: dict[str, tuple[int, int]] | None = None  # see `warn_of_lost_tensors`
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
 
     @property
@@ -142,9 +143,13 @@ class CheckpointIO:
     def _warn_of_lost_tensors(self) -> None:
         """Logs a warning about tensors that the checkpoint will not contain, once in a run."""
         runner = self._runner
-        before = runner.train_loop.plain_tensors
+        before = self._tensors_at_start
         if before is not None and warn_of_lost_tensors(before, runner.model, runner.module_attributes.state_dict()):
-            runner.train_loop.plain_tensors = None
+            self._tensors_at_start = None
+
+    def remember_tensors(self) -> None:
+        """Remembers the tensors that are plain attributes of modules when training begins, to warn of lost ones."""
+        self._tensors_at_start = plain_tensors(self._runner.model)
 
     def report_save(self, saved: Saved) -> None:
         """Calls the hooks for the event `after_save_checkpoint`."""

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from footplate.checkpoint.serializable import to_serializable
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import local_tensor
-from footplate.engine.running.hook import Hook
 from footplate.engine.saving.module_state import record_forward_state
+from footplate.engine.values.hook import Hook
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.records import average_over_ranks
 
 if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
+    from footplate.engine.run.runner import Runner
 
 
 def participants_of(runner: "Runner") -> dict[str, Any]:
@@ -55,7 +55,7 @@ def checked_state(owner: Any) -> Mapping[str, Any]:
     return state
 
 
-def weight_norms(runner: "Runner") -> list[float]:
+def _weight_norms(runner: "Runner") -> list[float]:
     """Returns the norms of this rank's weights and of the averaged ones, ascending: swapping them does not matter."""
     average = getattr(runner.hooks.swapping, "average", None)
     norms = []
@@ -70,27 +70,29 @@ def _norm(weight: Tensor) -> Tensor:
     """Returns the norm of a weight as a float64 scalar on the CPU, computed in at least single precision."""
     if weight.itemsize < 4:  # half precision, whose sums may overflow, and float8, of which torch computes no norms
         weight = weight.float()
-    return torch.linalg.vector_norm(weight).cpu().double()
+    norm: Tensor = torch.linalg.vector_norm(weight)
+    return norm.cpu().double()
 
 
 class RecordedState:
     """What a validation may change, recorded before it: the states of hooks and records, and buffers.
 
     Does not copy parameters and the optimizer, which a validation does not change. All ranks must create it.
-
-    Attributes:
-        norms: The result of `weight_norms`.
     """
 
     def __init__(self, runner: "Runner") -> None:
         self._runner = runner
-        self.norms = weight_norms(runner)
+        self._norms = _weight_norms(runner)
         average_over_ranks(runner.message_hub.log_scalars)  # as before a save
         self._states = {path: _copied(checked_state(owner)) for path, owner in participants_of(runner).items()}
         # Hooks may hold models: averages, whose buffers a validation of the averaged weights changes, or teachers.
         held = [part for hook in runner.hooks for part in vars(hook).values() if isinstance(part, nn.Module)]
         modules = dict.fromkeys([unwrap_model(runner.model), *map(unwrap_model, held)])
         self._restore = [record_forward_state(module, gradients=False) for module in modules]
+
+    def has_same_weights(self) -> bool:
+        """Checks that no hook but a `SwappingHook` has changed this rank's weights since."""
+        return self._norms == _weight_norms(self._runner)
 
     @contextmanager
     def restored(self) -> Iterator[None]:

@@ -6,15 +6,13 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import footplate
 from footplate.checkpoint import OpaqueObject
 from footplate.checkpoint.serializable import walk
 from footplate.data import capture_rng, check_rng, metainfo_of
 from footplate.distributed import gather_objects, is_distributed, unwrap_model
 from footplate.distributed.sharding import is_sharded, mean_gradients
-from footplate.engine.checking.plan import recordable
-from footplate.engine.running.hook import Hook
 from footplate.engine.saving.participants import checked_state, participants_of
+from footplate.engine.values.hook import Hook
 from footplate.error_context import WEIGHTS_ALONE, restoring
 from footplate.errors import CheckpointError
 from footplate.models import PlainModel
@@ -22,9 +20,10 @@ from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer, s
 from footplate.optim.resumed_schedules import fast_forward, restore_schedules
 from footplate.optim.resumed_settings import choose_settings, settings_of
 from footplate.records import average_over_ranks
+from footplate.version import __version__
 
 if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
+    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 
@@ -114,8 +113,8 @@ def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:
         "seed": runner.seed,
         "experiment_name": runner.experiment_name,
         "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
-        "footplate_version": footplate.__version__,
-        "cfg": recordable(runner.cfg).pretty_text,
+        "footplate_version": __version__,
+        "cfg": runner.plan.recordable_cfg.pretty_text,
     }
     metainfo = metainfo_of(runner.train_loop.dataloader)
     if metainfo is not None:

@@ -17,7 +17,7 @@ from footplate.checks import check_count, check_names
 from footplate.config import ConfigDict
 from footplate.distributed import broadcast_object, get_rank, get_world_size
 from footplate.engine import Runner, ValLoop
-from footplate.engine.running.evaluation_loops import predicting
+from footplate.engine.loops.evaluation_loops import predicting
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, BuildError
 from footplate.evaluation import BaseMetric, Evaluator

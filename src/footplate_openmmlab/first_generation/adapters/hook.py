@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from footplate.checks import check_choice
 from footplate.engine import Hook as EngineHook
 from footplate.engine import ResumedCheckpoint, Runner
-from footplate.engine.running.hook import Priority, get_priority
+from footplate.engine.values.hook import Priority, get_priority
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks import LoggerHook
 from footplate.optim import OptimWrapper

@@ -16,8 +16,8 @@ from footplate.config import Config, parse_recorded
 from footplate.data.samplers import samplers_of
 from footplate.distributed import get_rank, get_world_size, unwrap_model
 from footplate.engine import Runner
-from footplate.engine.running.hook import Priority, get_priority
-from footplate.engine.running.hook_list import HookList
+from footplate.engine.control.hook_list import HookList
+from footplate.engine.values.hook import Priority, get_priority
 from footplate.errors import ArgumentError, FootplateError
 from footplate.hooks import CheckpointHook, IterTimerHook
 from footplate.interrupts import temporary_folder

@@ -11,7 +11,7 @@ from footplate.checks import check_count
 from footplate.data import batch_size_of, batches, build_dataloader, endless_batches
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.engine.running.evaluation_loops import loss_of
+from footplate.engine.loops.evaluation_loops import loss_of
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.records import MetricStep, recorded_name

@@ -164,7 +164,7 @@ def translate_for_run(cfg: Config) -> Config:
     if not is_first_generation(cfg):
         warn_about_leftovers(cfg)
         return cfg
-    from footplate.engine.running.process_setup import (
+    from footplate.engine.control.process_setup import (
         pick_device,  # imports torch, which `footplate migrate` does not need
     )
 

@@ -44,7 +44,7 @@ def accepted_keys(cfg: Config, parts: Sequence[str]) -> Collection[str] | None:
     """
     if not is_first_generation(cfg):
         return None
-    from footplate.engine.checking.top_level_keys import keys_with_effect  # imports torch
+    from footplate.engine.plan.top_level_keys import keys_with_effect  # imports torch
     from footplate.tools import config_keys
 
     if not parts:

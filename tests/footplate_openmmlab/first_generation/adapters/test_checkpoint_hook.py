@@ -10,7 +10,7 @@ import torch
 
 from footplate import Config, Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.engine.stopping.requests import Interrupted
+from footplate.engine.control.requests import Interrupted
 from footplate_openmmlab.first_generation.adapters import Hook
 from tests.footplate_openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config
 

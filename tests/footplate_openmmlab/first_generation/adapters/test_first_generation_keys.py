@@ -156,7 +156,7 @@ def test_find_unused_parameters_is_passed_to_the_model_wrapper(tmp_path: Path, m
         values.append(find_unused_parameters)
         return model
 
-    monkeypatch.setattr("footplate.engine.running.runner.wrap_model", keep)
+    monkeypatch.setattr("footplate.engine.run.runner.wrap_model", keep)
     Runner.from_cfg(old_config(tmp_path, find_unused_parameters=True))
     Runner.from_cfg(old_config(tmp_path))
     assert values == [True, False]

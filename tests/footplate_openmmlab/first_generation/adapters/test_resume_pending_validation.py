@@ -9,7 +9,7 @@ import torch
 
 from footplate import Hook as EngineHook
 from footplate import Runner
-from footplate.engine.stopping.requests import Interrupted
+from footplate.engine.control.requests import Interrupted
 from footplate_openmmlab.first_generation.adapters import Hook
 from tests.faults.own import OldCountingModel
 from tests.faults.runs import first_difference, outcome

@@ -12,8 +12,8 @@ from typing import Any
 
 from footplate.data import is_worker_death
 from footplate.data.waiting import data_wait
-from footplate.engine.running.process_setup import is_notebook
-from footplate.engine.stopping.requests import END_SIGNALS, Requests
+from footplate.engine.control.process_setup import is_notebook
+from footplate.engine.control.requests import END_SIGNALS, Requests
 from footplate.interrupts import REPEAT_INTERVAL, SIGNALED
 from footplate.records.logger import print_urgent
 from footplate.torch_internals import worker_death_handler

@@ -21,8 +21,7 @@ from footplate.data import (
 )
 from footplate.data.waiting import data_wait
 from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
-from footplate.engine.running.base_loops import NO_BATCH, BaseLoop
-from footplate.engine.stopping.request_handling import start_saves
+from footplate.engine.loops.base_loops import NO_BATCH, BaseLoop
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -31,7 +30,7 @@ from footplate.registry import LOOPS
 from footplate.weighted import LoggedValues, Weighted
 
 if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
+    from footplate.engine.run.runner import Runner
 
 
 class MeanLosses:
@@ -151,7 +150,7 @@ class _EvaluationLoop(BaseLoop):
         """
         runner = self.runner
         mode = self.mode
-        start_saves(runner)  # of a training loop that overrides `run` or `run_epoch`
+        runner.boundary.start_saves()  # of a training loop that overrides `run` or `run_epoch`
         with runner.beside_training():  # a hook may call this method without `Runner.phase`
             runner.call_hook(f"before_{mode}")
             runner.call_hook(f"before_{mode}_epoch")

@@ -7,13 +7,12 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import build_dataloader, length_of
 from footplate.data.virtual_epochs import VirtualEpochs
 from footplate.distributed import gather_objects
-from footplate.engine.running.base_loops import BaseTrainLoop
-from footplate.engine.stopping.request_handling import handle_requests
+from footplate.engine.loops.base_loops import BaseTrainLoop
 from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
+    from footplate.engine.run.runner import Runner
 
 
 @LOOPS.register_module()
@@ -87,7 +86,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 self.run_iter(index, batch)
                 del batch
                 index += 1
-                handle_requests(self.runner)
+                self.runner.boundary.handle()
                 if self.runner.requests.agreed.validation:
                     self._validate_if_due()
                 if self.out_of_time and index < length:
@@ -158,7 +157,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
                 if not runner.model.training:  # a hook has run validation or set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))
-                handle_requests(runner)
+                runner.boundary.handle()
                 if validates:
                     self._validate_if_due()
         finally:

@@ -16,7 +16,7 @@ from footplate.messages import nearest
 if TYPE_CHECKING:
     from torch import nn
 
-    from footplate.engine.running.runner import Runner
+    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 

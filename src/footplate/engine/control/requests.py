@@ -5,8 +5,8 @@ all ranks. Between iterations, the training loop handles `agreed`:
 
 | request | set by | effect | handled by | cleared by |
 |---|---|---|---|---|
-| `signal` | SIGINT, SIGTERM, SIGHUP | saves the run and raises `Interrupted` | `handle_requests` | nothing |
-| `save` | SIGUSR1 | saves the run | `handle_requests` | `handle_requests` |
+| `signal` | SIGINT, SIGTERM, SIGHUP | saves the run and raises `Interrupted` | `Boundary.handle` | nothing |
+| `save` | SIGUSR1 | saves the run | `Boundary.handle` | `Boundary.handle` |
 | `stop` | `stop_training` | ends training after the current iteration or epoch | the loop | `stop_training = False` |
 | `time_limit` | `TimeLimitHook` | ends training after the current iteration | the loop | nothing |
 | `validation` | `validation_requested` | validates the model | the loop | the next validation run |
@@ -16,7 +16,7 @@ Hooks also add the checkpoints to save to `Requests.saves`. They do so on all ra
 `stop` and `validation` are saved in checkpoints, because a hook that has made a request does not repeat it in a resumed
 run. docs/reliability.md explains why the others are not saved.
 
-If a worker dies, `handle_requests` saves the run and raises the error, unless `signal` is set. The error is in
+If a worker dies, `Boundary.handle` saves the run and raises the error, unless `signal` is set. The error is in
 `data_wait.pending` and is not exchanged. Like a stop signal in a single process, it also ends the wait for a batch.
 
 A stop signal leads to these calls:
@@ -29,7 +29,7 @@ A stop signal leads to these calls:
     Requests.leave_validation         after a batch of a validation: raises InterruptedWaitError
       Requests.exchange_if_due        with several ranks: sets `agreed.signal`
 
-    handle_requests                   after an iteration, or after InterruptedWaitError
+    Boundary.handle                   after an iteration, or after InterruptedWaitError
       Requests.exchange_if_due        with several ranks: sets `agreed.signal`
       save_on_request
       end_run                         raises Interrupted
@@ -47,8 +47,8 @@ import torch.distributed as dist
 from footplate.checkpoint import SaveRequest
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import get_rank, get_world_size
-from footplate.engine.running.activity import Activity
-from footplate.engine.running.process_setup import is_notebook
+from footplate.engine.control.process_setup import is_notebook
+from footplate.engine.values.activity import Activity
 from footplate.interrupts import SIGNALED
 from footplate.records.logger import print_urgent
 

@@ -9,7 +9,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +25,9 @@ from footplate.distributed import (
     initialize,
     report_uncaught_errors,
 )
-from footplate.engine.running.script_seed import remember_script_seed, set_marked_seed
+from footplate.engine.control.script_seed import remember_script_seed, set_marked_seed
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
 
 ENVIRONMENT_KEYS = ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit")  # the keys of env_cfg
 WORKER_KEYS = ("mp_start_method", "opencv_num_threads")  # the keys of env_cfg.mp_cfg
@@ -169,12 +166,9 @@ def seed_everything(randomness: Mapping[str, Any], *, choose: Callable[[int | No
     return seed
 
 
-def warn_of_nondeterminism(runner: "Runner") -> None:
+def warn_of_nondeterminism(randomness: Mapping[str, Any], loader: Any) -> None:
     """Warns if `randomness.deterministic` is set, but the batches depend on more than the seed."""
-    if not runner.plan["randomness"].get("deterministic"):
-        return
-    loader = runner.train_loop.dataloader
-    if not isinstance(loader, (SampleLoader, list, tuple)):
+    if randomness.get("deterministic") and not isinstance(loader, (SampleLoader, list, tuple)):
         _logger.warning(
             "randomness.deterministic is set, but footplate cannot seed the batches of train_dataloader ('%s'). Seed "
             "them yourself, or use a torch DataLoader with a map-style dataset.",

@@ -6,8 +6,8 @@ from typing import Any
 
 from footplate.config import Config, find_unused_changes
 from footplate.config.config_dict import is_variable
-from footplate.engine.checking.top_level_keys import keys_with_effect
-from footplate.engine.running.hook_list import HookList
+from footplate.engine.control.hook_list import HookList
+from footplate.engine.plan.top_level_keys import keys_with_effect
 from footplate.error_context import location_prefix, origin_at
 from footplate.errors import FootplateError
 from footplate.extensions import extensions

@@ -5,8 +5,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from footplate.data import SampleLoader, check_same_dataset
-from footplate.engine.checking.arguments import resolve_loop
-from footplate.engine.running.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
+from footplate.engine.loops.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
+from footplate.engine.plan.arguments import resolve_loop
 from footplate.error_context import at_key, with_defaults
 from footplate.errors import BuildError
 from footplate.evaluation.evaluation_sets import build_loaders, map_evaluators
@@ -14,7 +14,7 @@ from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, LOOPS
 
 if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
+    from footplate.engine.run.runner import Runner
 
 _T = TypeVar("_T")
 

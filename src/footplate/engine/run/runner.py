@@ -28,31 +28,32 @@ from footplate.distributed import (
     unwrap_model,
     wrap_model,
 )
-from footplate.engine.checking.arguments import PYTHON_ARGUMENTS, counts_epochs
-from footplate.engine.checking.idle_settings import warn_about_idle_settings, warn_about_variables
-from footplate.engine.checking.plan import RunPlan, arguments_in, located_in, second_generation
-from footplate.engine.checking.preflight import preflight
-from footplate.engine.running import process_setup
-from footplate.engine.running.activity import Activity
-from footplate.engine.running.base_loops import BaseTrainLoop, Progress
-from footplate.engine.running.components import Component, TrainLoopComponent, build_log_processor, build_loop
-from footplate.engine.running.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.running.hook import EventName, FunctionHook, Hook
-from footplate.engine.running.hook_list import build_hooks, implicit_hooks
-from footplate.engine.running.model_setup import build_model
-from footplate.engine.running.other_engines import ELSEWHERE, MemberElsewhere
-from footplate.engine.running.prediction import predict
-from footplate.engine.running.run_folder import RunFolder
-from footplate.engine.running.run_history import History
-from footplate.engine.running.run_scope import refusing_exits, running
-from footplate.engine.running.script_seed import remember_script_seed
+from footplate.engine.control import process_setup
+from footplate.engine.control.hook_list import build_hooks, implicit_hooks
+from footplate.engine.control.requests import Interrupted, Requests
+from footplate.engine.control.run_folder import RunFolder
+from footplate.engine.control.run_history import History
+from footplate.engine.control.script_seed import remember_script_seed
+from footplate.engine.control.signals import handling_signals
+from footplate.engine.loops.base_loops import BaseTrainLoop, Progress
+from footplate.engine.loops.evaluation_loops import TestLoop, ValLoop
+from footplate.engine.plan.arguments import PYTHON_ARGUMENTS, counts_epochs
+from footplate.engine.plan.idle_settings import warn_about_idle_settings, warn_about_variables
+from footplate.engine.plan.model_setup import build_model
+from footplate.engine.plan.plan import RunPlan, arguments_in, located_in, second_generation
+from footplate.engine.run.components import Component, TrainLoopComponent, build_log_processor, build_loop
+from footplate.engine.run.other_engines import ELSEWHERE, MemberElsewhere
+from footplate.engine.run.overridden_loops import adapt_overridden
+from footplate.engine.run.prediction import predict
+from footplate.engine.run.preflight import preflight
+from footplate.engine.run.run_scope import refusing_exits, running
+from footplate.engine.saving.boundary import Boundary
 from footplate.engine.saving.checkpoint_io import CheckpointIO
 from footplate.engine.saving.module_state import ModuleAttributes
+from footplate.engine.saving.nonfinite import NonFiniteGuard
 from footplate.engine.saving.resume_plan import ResumePlan
-from footplate.engine.stopping.nonfinite import NonFiniteGuard
-from footplate.engine.stopping.request_handling import end_run, start_saves
-from footplate.engine.stopping.requests import Interrupted, Requests
-from footplate.engine.stopping.signals import handling_signals
+from footplate.engine.values.activity import Activity
+from footplate.engine.values.hook import EventName, FunctionHook, Hook
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -168,6 +169,7 @@ class Runner:
         built: The components that have been built or assigned, keyed by name.
         plan: All arguments, checked and completed; see `RunPlan`.
         checkpoints: Saves and loads checkpoints; see `CheckpointIO`.
+        boundary: Saves and stops the run between two iterations; see `Boundary`.
         saver: Writes the checkpoint files; see `BackgroundSaver`.
         participants: Additional objects to save, keyed by their key path in the checkpoint.
         training_random_state: The random state that training continues with, or None if that is the current one. Set
@@ -265,6 +267,7 @@ class Runner:
         self.requests = Requests(self.device, self.activity)
         self.checkpoints = CheckpointIO(self)
         self.saver = BackgroundSaver(plan["on_save_error"], report=self.checkpoints.report_save)
+        self.boundary = Boundary(self)
         self.participants: dict[str, Any] = {}
         self.resume_plan = ResumePlan(
             self.folder.home,
@@ -356,11 +359,11 @@ class Runner:
                     try:
                         loop.run()
                     except InterruptedWaitError:  # in the first step of this process
-                        end_run(self)
+                        self.boundary.end_run()
                 except Interrupted:  # another call of `train` continues with this state
                     self.training_random_state = capture_rng()
                     raise
-                start_saves(self)  # those requested in `after_train`
+                self.boundary.start_saves()  # those requested in `after_train`
             self.call_hook("after_run")
         loop.ended = True
         return result
@@ -381,8 +384,9 @@ class Runner:
         """Prepares the loaded or resumed components for the training loop, and runs the preflight check."""
         broadcast_tensors(self.model.parameters())  # user code may have loaded different weights on each rank
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
+        adapt_overridden(self.train_loop)
         self.optim_wrapper.initialize_count_status(self.model, self.train_loop.iter, self.train_loop.max_iters)
-        process_setup.warn_of_nondeterminism(self)
+        process_setup.warn_of_nondeterminism(self.plan["randomness"], self.train_loop.dataloader)
         self.requests.reset(drop_stop=self.train_loop.has_stopped)
         self.call_hook("before_run")
         for part in self.optim_wrapper.parts.values():
@@ -399,7 +403,7 @@ class Runner:
             return
         self.plan.check()
         _ = self.train_loop, self.optim_wrapper, self.param_schedulers  # build them before a checkpoint is loaded
-        for hook in implicit_hooks(self):
+        for hook in implicit_hooks(self.train_loop.max_hours, self.optim_wrapper):
             self.hooks.build(hook)
         parts = self.optim_wrapper.parts
         for name, part in parts.items():
@@ -832,7 +836,7 @@ class Runner:
         )
 
     def build_log_processor(self, log_processor: Any) -> LogProcessor:
-        """Builds the log processor; see `footplate.engine.running.components.build_log_processor`."""
+        """Builds the log processor; see `footplate.engine.run.components.build_log_processor`."""
         return build_log_processor(log_processor, self.plan.by_epoch)
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:

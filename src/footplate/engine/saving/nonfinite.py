@@ -18,7 +18,7 @@ from footplate.messages import list_names
 from footplate.optim.wrappers.gradient_checks import POLICIES, can_skip_on_device
 
 if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
+    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 NONFINITE_DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}

@@ -3,11 +3,10 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
-from footplate.engine.stopping.request_handling import handle_requests
 from footplate.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from footplate.engine.running.base_loops import BaseTrainLoop
+    from footplate.engine.loops.base_loops import BaseTrainLoop
 
 _logger = logging.getLogger("footplate.engine")
 
@@ -15,8 +14,11 @@ _logger = logging.getLogger("footplate.engine")
 def adapt_overridden(loop: "BaseTrainLoop") -> None:
     """Adds resume checks and support for stop and save requests to a loop that overrides `run` or `run_epoch`.
 
-    Wraps the loop's `run_iter` and, if it is overridden, `run`. The loop must call `run_iter` for each iteration.
+    Wraps the loop's `run_iter` and, if it is overridden, `run`. The loop must call `run_iter` for each iteration. Does
+    nothing if the loop overrides neither, or has been adapted.
     """
+    if not loop.is_overridden or "run_iter" in vars(loop):
+        return
     original_run = loop.run
     original_run_iter = loop.run_iter
 
@@ -38,10 +40,10 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
             loop.begin()
         if loop.iter == loop.began_at:
             _check_resumed_data(loop)
-        handle_requests(loop.runner)
+        loop.runner.boundary.handle()
         original_run_iter(*args, **kwargs)
         loop.batches_read = 0
-        handle_requests(loop.runner)
+        loop.runner.boundary.handle()
 
     loop.run_iter = run_iter  # type: ignore[method-assign]
     if loop.overrides("run"):

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from footplate.engine.checking.arguments import counts_epochs
-from footplate.engine.running.process_setup import is_interactive
+from footplate.engine.control.process_setup import is_interactive
+from footplate.engine.plan.arguments import counts_epochs
 from footplate.error_context import with_defaults, with_origins
 from footplate.evaluation.evaluator import copy_section, returned_numbers
 

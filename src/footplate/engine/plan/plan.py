@@ -21,7 +21,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from footplate.config import Config, as_plain, as_python
 from footplate.config.key_paths import merge_options
 from footplate.data.rng import preserve_random_state
-from footplate.engine.checking.arguments import (
+from footplate.engine.plan.arguments import (
     ARGUMENTS,
     LENGTHS,
     PYTHON_ARGUMENTS,
@@ -31,9 +31,9 @@ from footplate.engine.checking.arguments import (
     check_structure,
     counts_epochs,
 )
-from footplate.engine.checking.plain_defaults import set_plain_defaults
-from footplate.engine.checking.top_level_keys import check_top_level_keys, keys_with_effect
-from footplate.engine.running.model_setup import describe_builder
+from footplate.engine.plan.model_setup import describe_builder
+from footplate.engine.plan.plain_defaults import set_plain_defaults
+from footplate.engine.plan.top_level_keys import check_top_level_keys, keys_with_effect
 from footplate.error_context import located, with_origins
 from footplate.errors import ArgumentError, ConfigError, FootplateError, Origin
 from footplate.extensions import extensions, translate
@@ -132,6 +132,20 @@ class RunPlan:
                 RUNNERS.resolve(self.cfg["runner_type"], self.cfg, key="runner_type")
             check_contents(self.arguments)
 
+    @property
+    def recordable_cfg(self) -> Config:
+        """The config without the variables that cannot be written to a file, such as arrays.
+
+        A run does not use them: the sections that they were used in contain their values.
+        """
+        result = self.cfg.copy()
+        for name in self.cfg._cfg_dict.keys() - keys_with_effect(self.cfg):
+            try:
+                as_python(Config({name: self.cfg[name]}))
+            except ConfigError:
+                del result[name]
+        return result
+
     def recorded(self, *, is_plain: bool) -> Config:
         """Returns the config to record. Without a config, returns the arguments as plain values; see `as_plain`.
 
@@ -139,7 +153,7 @@ class RunPlan:
         config if other processes can import it.
         """
         if self.has_cfg:
-            return recordable(self.cfg)
+            return self.recordable_cfg
         values = {**self.arguments, **self._recorded}
         arguments = {
             argument.name: value
@@ -197,20 +211,6 @@ def located_in(cfg: Config) -> Iterator[None]:
         if error.origin is None and cfg.filename:
             error.origin = Origin(os.path.relpath(cfg.filename), 0)
         raise
-
-
-def recordable(cfg: Config) -> Config:
-    """Returns the config without the variables that cannot be written to a file, such as arrays.
-
-    A run does not use them: the sections that they were used in contain their values.
-    """
-    result = cfg.copy()
-    for name in cfg._cfg_dict.keys() - keys_with_effect(cfg):
-        try:
-            as_python(Config({name: cfg[name]}))
-        except ConfigError:
-            del result[name]
-    return result
 
 
 def _cfg_of_builder(model: Any) -> tuple[dict[str, Any], str]:

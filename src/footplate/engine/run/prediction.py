@@ -9,14 +9,14 @@ from torch import Tensor
 from footplate.data import SampleLoader, batches
 from footplate.data.samplers import RANDOM_SAMPLERS, samplers_of
 from footplate.distributed import gather_objects
-from footplate.engine.running.base_loops import BaseLoop
-from footplate.engine.running.evaluation_loops import predicting
-from footplate.engine.running.hook import SwappingHook
+from footplate.engine.loops.base_loops import BaseLoop
+from footplate.engine.loops.evaluation_loops import predicting
+from footplate.engine.values.hook import SwappingHook
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import has_several_loaders, sets_of
 
 if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
+    from footplate.engine.run.runner import Runner
 
 
 def predict(runner: "Runner", dataloader: Any, *, gather: bool) -> list[Any]:

@@ -13,10 +13,10 @@ from torch import nn
 from footplate.checks import MAX_RUN_LENGTH, check_count, check_flag
 from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper
-from footplate.engine.running.base_loops import BaseLoop, BaseTrainLoop, check_loop_class, with_training
-from footplate.engine.running.process_setup import check_environment, check_randomness
-from footplate.engine.running.run_folder import folders_of
-from footplate.engine.stopping.nonfinite import NonFiniteGuard
+from footplate.engine.control.process_setup import check_environment, check_randomness
+from footplate.engine.control.run_folder import folders_of
+from footplate.engine.loops.base_loops import BaseLoop, BaseTrainLoop, check_loop_class, with_training
+from footplate.engine.saving.nonfinite import NonFiniteGuard
 from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator, is_named

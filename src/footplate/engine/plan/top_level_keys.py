@@ -5,7 +5,7 @@ from functools import cache
 
 from footplate.config import Config
 from footplate.config.config_dict import is_variable
-from footplate.engine.checking.arguments import SECOND_GENERATION_KEYS
+from footplate.engine.plan.arguments import SECOND_GENERATION_KEYS
 from footplate.error_context import origin_of
 from footplate.errors import ConfigKeyError
 from footplate.extensions import extensions, is_translated

@@ -20,8 +20,8 @@ from footplate.data import dataset_of, metainfo_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
-from footplate.engine.running.base_loops import check_has_batches
-from footplate.engine.running.evaluation_loops import add_sample_note, loss_of, merge_results, predicting
+from footplate.engine.loops.base_loops import check_has_batches
+from footplate.engine.loops.evaluation_loops import add_sample_note, loss_of, merge_results, predicting
 from footplate.engine.saving import state
 from footplate.engine.saving.module_state import record_forward_state
 from footplate.error_context import at_key
@@ -34,7 +34,7 @@ from footplate.messages import format_bytes
 from footplate.optim.schedules import collect_steps
 
 if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
+    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 _IN_MEMORY = "memory://footplate-preflight/{}.pth"

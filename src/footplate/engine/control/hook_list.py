@@ -20,17 +20,15 @@ import bisect
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from footplate.engine.running.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
+from footplate.engine.values.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
 from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
+from footplate.optim import OptimWrapper
 from footplate.optim.optimizer_builder import is_schedule_free
 from footplate.registry import HOOKS, TRANSFORMS
-
-if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
 
 DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "runtime_info": {"type": "RuntimeInfoHook"},
@@ -248,12 +246,11 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
     return hooks
 
 
-def implicit_hooks(runner: "Runner") -> list[Any]:
+def implicit_hooks(max_hours: float | None, optim_wrapper: OptimWrapper) -> list[Any]:
     """Returns the hooks, or hook config dicts, that other components of a training run require."""
-    loop = runner.train_loop
     hooks: list[Any] = []
-    if loop.max_hours is not None:
-        hooks.append({"type": "TimeLimitHook", "max_hours": loop.max_hours})
-    if any(is_schedule_free(part.optimizer) for part in runner.optim_wrapper.parts.values()):
+    if max_hours is not None:
+        hooks.append({"type": "TimeLimitHook", "max_hours": max_hours})
+    if any(is_schedule_free(part.optimizer) for part in optim_wrapper.parts.values()):
         hooks.append({"type": "ScheduleFreeHook"})
     return hooks

@@ -12,12 +12,8 @@ from footplate.data import build_dataloader, capture_rng, dataset_of, length_of,
 from footplate.data.position import track_position
 from footplate.data.virtual_epochs import VirtualEpochs, VirtualPosition
 from footplate.data.waiting import InterruptedWaitError, data_wait
-from footplate.distributed import compute_on_ranks, gather_objects
-from footplate.engine.running.overridden_loops import adapt_overridden
-from footplate.engine.running.process_setup import keep_freed_memory
-from footplate.engine.saving.module_state import plain_tensors
-from footplate.engine.saving.participants import RecordedState, weight_norms
-from footplate.engine.stopping.request_handling import handle_requests, save_after_data_error, start_saves
+from footplate.distributed import compute_on_ranks
+from footplate.engine.control.process_setup import keep_freed_memory
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
 from footplate.evaluation.evaluation_sets import EvaluationSet
@@ -29,7 +25,7 @@ from footplate.evaluation.validation_schedule import (
 )
 
 if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
+    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 NO_BATCH = "The batch is None. Check that `collate_fn` returns the batch."
@@ -133,6 +129,7 @@ class BaseTrainLoop(BaseLoop):
     Attributes:
         began_at: The iteration at which this process started or resumed the run, or None if it has not.
         batches_read: The number of batches read since `adapt_overridden`, its only user, last reset it.
+        is_overridden: Whether a subclass overrides `run` or `run_epoch`, so that the runner adapts the loop.
 
     Raises:
         ArgumentError: A number is out of range.
@@ -178,7 +175,6 @@ class BaseTrainLoop(BaseLoop):
         self._epoch = 0
         self._epoch_starts: dict[int, int] = {}  # the iterations at which epochs began, if this process knows them
         self.began_at: int | None = None
-        self.plain_tensors: dict[str, tuple[int, int]] | None = None  # see `warn_of_lost_tensors`
         # The position of the latest validation, at which the run does not validate again, also after a resume.
         self._validated_at = 0  # the completed epochs or iterations; see `units_done`
         self._validated_iter: int | None = 0  # the completed iterations, or None if they are unknown after a resume
@@ -186,12 +182,10 @@ class BaseTrainLoop(BaseLoop):
         self._data_position = VirtualPosition(self.dataloader) if is_virtual else track_position(self.dataloader)
         self.batches_read = 0
         self._failed_in = ""  # a key of _REPEATED
-        self.recorded: RecordedState | None = None  # the state from before the current validation, if it can be left
+        self.recorded: Any = None  # the state from before the current validation, if it can be left
         self._is_first_step = True  # of this process: until it is complete, there is nothing to save
         self._random_at_start: dict[str, Any] | None = None
-        self._is_overridden = self.overrides("run") or self.overrides("run_epoch")
-        if self._is_overridden:
-            adapt_overridden(self)
+        self.is_overridden = self.overrides("run") or self.overrides("run_epoch")
 
     def run(self) -> Any:
         """Trains from the current position to the end of the run, and validates when due.
@@ -218,7 +212,7 @@ class BaseTrainLoop(BaseLoop):
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
         self.began_at = self._iter
-        self.plain_tensors = plain_tensors(self.runner.model)
+        self.runner.checkpoints.remember_tensors()
         self._versions_at_start = self._weight_versions()
         self.ended = False
         if self._failed_in:
@@ -252,7 +246,7 @@ class BaseTrainLoop(BaseLoop):
         random_state = self._random_at_start = capture_rng()
         runner.model.train()
         runner.call_hook("before_train_epoch")
-        start_saves(runner)  # of the best checkpoint, if a hook has called `runner.val()`
+        runner.boundary.start_saves()  # of the best checkpoint, if a hook has called `runner.val()`
         if not (self.by_epoch and any(hook.sets_mode for hook in runner.hooks)):
             runner.model.train()
         if not self.at_start:
@@ -317,7 +311,7 @@ class BaseTrainLoop(BaseLoop):
     def describe_samples(self, iteration: int, error: Exception | None = None) -> list[str]:
         """Returns a list with one note on this rank's samples in an iteration (from 0), or [] if they are unknown."""
         position = self._data_position
-        if not position.is_planned or self._is_overridden:
+        if not position.is_planned or self.is_overridden:
             return []
         samples = self.dataloader.describe_samples(*position.locate(iteration), error)
         rank, others = "", ""
@@ -344,12 +338,12 @@ class BaseTrainLoop(BaseLoop):
         except InterruptedWaitError:
             data_wait.cancel()
             self._return_to_last_iteration()
-            handle_requests(self.runner)  # raises Interrupted, because a stop request ended the wait
+            self.runner.boundary.handle()  # raises Interrupted, because a stop request ended the wait
         except Exception as error:
             data_wait.cancel()
             self._return_to_last_iteration()
             if self.began_at is not None and self._iter > self.began_at:
-                save_after_data_error(self.runner, error)
+                self.runner.boundary.save_after_data_error(error)
             raise
         finally:
             data_wait.cancel()
@@ -379,11 +373,9 @@ class BaseTrainLoop(BaseLoop):
         self._validated_at = self.units_done
         self._validated_iter = self.completed.iter
         requests.agreed.validation = False
-        start_saves(runner)  # of a loop that overrides `run_epoch`
+        runner.boundary.start_saves()  # of a loop that overrides `run_epoch`
         requests.leaves_for_save = leaves_for_save
-        # Participants of users may be large, so they are not copied.
-        own = runner.participants.keys() <= {"run.module_attributes"}
-        self.recorded = recorded = RecordedState(runner) if all(gather_objects(own)) else None
+        self.recorded = recorded = runner.boundary.record()
         is_complete = False
         try:
             with data_wait.during("" if recorded is None else "validation"), runner.phase("val"):
@@ -398,18 +390,18 @@ class BaseTrainLoop(BaseLoop):
                 self._validated_at, self._validated_iter, requests.agreed.validation = before
         if not is_complete and recorded is not None:
             with recorded.restored():
-                handle_requests(runner)
+                runner.boundary.handle()
             _logger.info("Repeating the validation, which was left to save the run.")
             self._validate_if_due(leaves_for_save=False)
             return
         requests.exchange()
-        start_saves(runner)  # of the best checkpoint, before late hooks change the run
+        runner.boundary.start_saves()  # of the best checkpoint, before late hooks change the run
         runner.call_hook("after_validation")
-        handle_requests(runner)
+        runner.boundary.handle()
 
     def has_training_weights(self) -> bool:
         """Checks that no hook but a `SwappingHook` has changed weights since the current validation began."""
-        return self.recorded is not None and self.recorded.norms == weight_norms(self.runner)
+        return self.recorded is not None and self.recorded.has_same_weights()
 
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, after the hooks of the current iteration or epoch.
@@ -448,7 +440,7 @@ class BaseTrainLoop(BaseLoop):
     def _exchange_requests(self) -> None:
         """Exchanges requests with the other ranks, and saves or stops the run if any rank requested it."""
         self.runner.requests.exchange()
-        handle_requests(self.runner)
+        self.runner.boundary.handle()
 
     @property
     def stop_training(self) -> bool:

@@ -10,15 +10,16 @@ from footplate.advice import advise
 from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
-from footplate.engine.checking.invalid_labels import label_advice
-from footplate.engine.stopping.requests import EarlyExitError, Interrupted
+from footplate.engine.control.requests import EarlyExitError, Interrupted
+from footplate.engine.plan.invalid_labels import label_advice
+from footplate.engine.run.folder_opening import open_folder
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
 from footplate.errors import ArgumentError, CheckpointError, ExitError, FootplateError
 from footplate.records import NOT_SHOWN
 from footplate.storage.file_operations import NO_SPACE
 
 if TYPE_CHECKING:
-    from footplate.engine.running.runner import Runner
+    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 _MAX_LINES = 5  # the maximum number of lines of an error message in the log
@@ -70,7 +71,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     resources = ExitStack()
     resources.enter_context(runner.phase("run"))
     try:
-        runner.folder.open(runner, resources, for_training=for_training)
+        open_folder(runner, resources, for_training=for_training)
         try:
             yield
         except BaseException:

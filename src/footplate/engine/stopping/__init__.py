@@ -1,1 +1,0 @@
-"""What ends a run early or saves it: requests, signals, and non-finite values."""
