@@ -1,6 +1,6 @@
 """Exports one config of every family of a code base to ONNX, and compares the file with the model's predictions.
 
-    python -m benchmarks.exports HOST DATA WORK_DIR [--only FAMILY ...] [--seconds 400]
+    python -m benchmarks exports HOST DATA WORK_DIR [--only FAMILY ...] [--seconds 400]
 
 HOST is mmseg, mmdet or mmpretrain. The models are those of `benchmarks.code_bases`, with random weights. The output has
 one JSON line per family: whether the file is written (`exports`), whether it computes what `footplate predict` does for

@@ -1,12 +1,12 @@
 """Trains one config of every family of a code base for two steps, on small made-up data and without weights.
 
-    python -m benchmarks.code_bases HOST DATA WORK_DIR [--engine mmengine] [--only FAMILY ...] [--seconds 90]
+    python -m benchmarks code_bases HOST DATA WORK_DIR [--engine mmengine] [--only FAMILY ...] [--seconds 90]
 
 HOST is mmseg, mmdet, mmdet3d, mmpretrain, mmpose, mmselfsup, mmaction, mmocr, mmrotate or mmyolo. The output has one
 JSON line per family. The same initial weights and the same random states are used on both engines, so that their losses
 can be compared. Each config runs in a process of its own, forked after the code base was imported.
 
-    python -m benchmarks.code_bases HOST DATA WORK_DIR --only FAMILY --time 10
+    python -m benchmarks code_bases HOST DATA WORK_DIR --only FAMILY --time 10
 
 times the iterations of these families on both engines alternately, and prints the ratio of footplate to MMEngine.
 """

@@ -1,6 +1,6 @@
 """Trains one config of every family of a first-generation code base on small made-up data, and validates.
 
-    python -m benchmarks.code_bases.first_generation HOST DATA WORK_DIR [--only FAMILY ...] [--skip FAMILY ...]
+    python -m benchmarks first_generation HOST DATA WORK_DIR [--only FAMILY ...] [--skip FAMILY ...]
 
 HOST is mmcls, mmseg, mmdet, mmpose, mmrotate or mmselfsup. The data pipelines of the first three are replaced. The
 output has one JSON line per family, with the losses of all iterations and the names of the metrics, or the error. The
