@@ -35,7 +35,7 @@ BENCHMARKS = {
         "Compares training steps on a GPU with a hand-written loop.", "docs/measurements.md", "10 minutes", "device"
     ),
     "operators": Benchmark(
-        "Measures time and memory of mmcv's operators.", "operators/README.md", "DURATION", "operators"
+        "Measures time and memory of mmcv's operators.", "operators/README.md", "2 minutes", "operators"
     ),
     "resume": Benchmark("Kills and resumes runs of several engines.", "docs/resume-table.md", "2 hours", "resume"),
     "suites": Benchmark(
@@ -65,13 +65,13 @@ BENCHMARKS = {
     "migration": Benchmark(
         "Migrates published first-generation configs and compares them.",
         "docs/code-base-results.md",
-        "DURATION",
+        "10 minutes",
         "migration",
     ),
     "corpus": Benchmark(
         "Loads published configs and compares them with the reference.",
         "tests/data/corpus/README.md",
-        "DURATION",
+        "2 minutes",
         "corpus",
     ),
     "host_names": Benchmark(
