@@ -166,10 +166,10 @@ def _assembled(cfg: Config, named: Container[str]) -> dict[str, Any]:
     wrapper = build_optim_wrapper(_model(cfg), cfg["optim_wrapper"])
     wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     hooks = build_hooks(cfg.get("default_hooks"), _typed(cfg))
-    by_name = {type(hook).__name__: hook for hook in hooks}
+    by_name: dict[str, Any] = {type(hook).__name__: hook for hook in hooks}
     saving, logging_hook, loader = by_name.get("CheckpointHook"), by_name["LoggerHook"], cfg["train_dataloader"]
     interval = cfg["train_cfg"].get("val_interval") if "val_cfg" in cfg else None
-    own = next((each for each in _typed(cfg) if each["type"] == "EvalHook"), {})
+    own: Mapping[str, Any] = next((each for each in _typed(cfg) if each["type"] == "EvalHook"), {})
     step = next(iter(_sections(cfg["optim_wrapper"])))
     if step["type"] == "SteppedByHook":
         step = next(each for each in _typed(cfg) if each["priority"] == "ABOVE_NORMAL")
