@@ -52,11 +52,11 @@ train: .venv/footplate
 
 # Trains every recipe at full length and prints a table: figure, bar, time, where the pictures lie.
 tasks: setup
-	$(BIN)/python benchmarks/tasks.py
+	$(BIN)/python -m benchmarks tasks
 
 # footplate beside plain PyTorch and other engines, each in an environment of its own; writes docs/performance.md.
 bench: setup
-	$(BIN)/python -m benchmarks.engines --budget 60
+	$(BIN)/python -m benchmarks engines --budget 60
 
 # Formatting, lint, types, layers, tests.
 test: setup

@@ -1,10 +1,9 @@
-"""Checks that published configs resolve as in the reference engine, and measures the time.
+"""Checks that published configs resolve as in the reference engine.
 
-    python benchmarks/corpus.py [NAME-VERSION ...] [--versus PYTHON] [--cache DIR]
+    python -m benchmarks corpus [NAME-VERSION ...]
 
 Downloads the wheels that have digests in tests/data/corpus (with pip, once, into the cache), loads every config and
-prints a table. `--versus` is the Python of an environment with mmengine, which then loads the same files alternately
-with footplate.
+prints a table.
 """
 
 import argparse
@@ -23,29 +22,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.environments import ROOT, cache
+from benchmarks.tables import plain
 from footplate.config import Config, LazyObject
 from footplate.errors import ConfigError
 
-DIGESTS = Path(__file__).parent.parent / "tests" / "data" / "corpus"
-CACHE = Path.home() / ".cache" / "footplate"
+DIGESTS = ROOT / "tests" / "data" / "corpus"
 # Base configs in other packages, `mmcls::...`, are searched in these wheels, in this order.
 NEIGHBOURS = ("mmcls-1.0.0rc6", "mmpretrain-1.2.0", "mmdet-3.3.0", "mmsegmentation-1.2.2")
 # Loaders may mark dicts with the scope of their registry; the digests exclude this key.
 _MARK = "_scope_"
-
-_TIMER = """
-import contextlib, importlib, io, json, logging, sys, time, warnings
-warnings.simplefilter("ignore")
-logging.disable(logging.CRITICAL)
-Config = importlib.import_module(sys.argv[1]).Config
-times = []
-with contextlib.redirect_stdout(io.StringIO()):
-    for path in json.load(sys.stdin):
-        start = time.perf_counter()
-        Config.fromfile(path, import_custom_modules=False)
-        times.append(time.perf_counter() - start)
-print(json.dumps({"times": times, "torch": "torch" in sys.modules}))
-"""
 
 
 class Outcome(NamedTuple):
@@ -100,20 +86,21 @@ def wheel_names() -> list[str]:
     return sorted(path.stem for path in DIGESTS.glob("*.json"))
 
 
-def fetch(name: str, cache: Path = CACHE) -> Path:
+def fetch(name: str) -> Path:
     """Returns the folder of an unpacked wheel, and downloads it if it is not in the cache.
 
     Raises:
         subprocess.CalledProcessError: pip cannot download the wheel.
     """
-    folder = cache / "unpacked" / name
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
+    root = cache("footplate")
+    folder = root / "unpacked" / name
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests in several processes share the cache
         if folder.is_dir():
             return folder
         project, version = name.split("-", 1)
-        wheels = cache / "wheels"
+        wheels = root / "wheels"
         if not list(wheels.glob(f"{project}-{version}-*.whl")):
             wheels.mkdir(exist_ok=True)
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
@@ -137,9 +124,9 @@ def load(folder: Path, path: str) -> Config:
         return Config.fromfile(folder / path, import_custom_modules=False)
 
 
-def check(name: str, cache: Path = CACHE) -> Outcome:
+def check(name: str) -> Outcome:
     """Loads every config of a wheel and compares the digests."""
-    folder = fetch(name, cache)
+    folder = fetch(name)
     digests, fails = listed(name)
     outcome = Outcome(name, [], {}, [], {})
     for path, expected in digests.items():
@@ -152,7 +139,7 @@ def check(name: str, cache: Path = CACHE) -> Outcome:
                 outcome.equal.append(path)
             else:
                 outcome.different[path] = f"digest {found}, not {expected}"
-    with neighbours(cache) if fails else contextlib.nullcontext():
+    with neighbours() if fails else contextlib.nullcontext():
         for path in fails:
             try:
                 load(folder, path)
@@ -163,9 +150,9 @@ def check(name: str, cache: Path = CACHE) -> Outcome:
 
 
 @contextlib.contextmanager
-def neighbours(cache: Path = CACHE) -> Iterator[None]:
+def neighbours() -> Iterator[None]:
     """Makes other packages importable, so that configs find their base configs."""
-    folders = [str(fetch(name, cache)) for name in NEIGHBOURS]
+    folders = [str(fetch(name)) for name in NEIGHBOURS]
     sys.path[:0] = folders
     importlib.invalidate_caches()
     try:
@@ -175,27 +162,19 @@ def neighbours(cache: Path = CACHE) -> Iterator[None]:
             sys.path.remove(folder)
 
 
-def timing(name: str, python: str, module: str, cache: Path = CACHE) -> dict[str, Any]:
-    """Loads the configs of a wheel in a separate process, and returns the seconds of each."""
-    folder = fetch(name, cache)
-    paths = json.dumps([str(folder / path) for path in listed(name)[0]])
-    command = [python, "-c", _TIMER, module]
-    result = subprocess.run(command, input=paths, capture_output=True, text=True, check=True)
-    measured: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return measured
-
-
 def main() -> int:
-    """Prints the tables; returns 1 if a digest differs."""
+    """Prints the table; returns 1 if a digest differs."""
     parser = argparse.ArgumentParser(description="Compares published configs with how the reference resolves them.")
     parser.add_argument("wheels", nargs="*", metavar="NAME-VERSION", default=wheel_names())
-    parser.add_argument("--versus", metavar="PYTHON", help="the Python of an environment with mmengine")
-    parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR")
-    arguments = parser.parse_args()
     logging.disable(logging.WARNING)
-    outcomes = [check(name, arguments.cache) for name in arguments.wheels]
-    _print_outcomes(outcomes)
-    _print_timing(arguments.wheels, arguments.versus, arguments.cache)
+    outcomes = [check(name) for name in parser.parse_args().wheels]
+    rows = [(each.name, *map(len, each[1:])) for each in outcomes]
+    totals = map(sum, zip(*(row[1:] for row in rows), strict=True))
+    head = ("wheel", "equal", "differ", "only footplate loads", "refused by both")
+    print(plain(head, [*rows, ("all", *totals)]))
+    for outcome in outcomes:
+        for path, reason in {**outcome.different, **outcome.refused}.items():
+            print(f"{outcome.name}: {path}\n    {reason.splitlines()[0]}")
     return 1 if any(outcome.different for outcome in outcomes) else 0
 
 
@@ -205,51 +184,6 @@ def _canonical_float(value: float) -> Any:
     # The digests have no canonical form of infinity; no published config contains one.
     whole = math.isfinite(value) and value.is_integer() and abs(value) < 2**53
     return int(value) if whole else value
-
-
-def _print_outcomes(outcomes: list[Outcome]) -> None:
-    print(f"{'wheel':<24}{'equal':>8}{'differ':>8}{'refused by the reference':>26}{'of these load':>15}")
-    for outcome in outcomes:
-        refused = len(outcome.regained) + len(outcome.refused)
-        print(
-            f"{outcome.name:<24}{len(outcome.equal):>8}{len(outcome.different):>8}{refused:>26}{len(outcome.regained):>15}"
-        )
-    equal, different = (sum(len(part) for part in parts) for parts in zip(*[o[1:3] for o in outcomes], strict=True))
-    regained, refused = (sum(len(part) for part in parts) for parts in zip(*[o[3:5] for o in outcomes], strict=True))
-    print(f"{'all':<24}{equal:>8}{different:>8}{regained + refused:>26}{regained:>15}\n")
-    for outcome in outcomes:
-        for path, reason in {**outcome.different, **outcome.refused}.items():
-            print(f"{outcome.name}: {path}\n    {reason.splitlines()[0]}")
-
-
-def _print_timing(names: list[str], versus: str | None, cache: Path) -> None:
-    sides = {"footplate": (sys.executable, "footplate.config")}
-    if versus:
-        sides["mmengine"] = (versus, "mmengine.config")
-    headings = "".join(f"{side + ' median':>20}{'p95':>10}" for side in sides)
-    print(f"\n{'ms a config':<24}{headings}{'ratio' if versus else '':>10}{'p95' if versus else '':>8}")
-    all_times: dict[str, list[float]] = {side: [] for side in sides}
-    for name in names:
-        measured = {side: timing(name, *place, cache) for side, place in sides.items()}
-        if measured["footplate"]["torch"]:
-            print(f"{name}: torch was imported")
-        for side in sides:
-            all_times[side] += measured[side]["times"]
-        _print_row(name, {side: measured[side]["times"] for side in sides})
-    _print_row("all", all_times)
-
-
-def _print_row(name: str, times: Mapping[str, list[float]]) -> None:
-    figures = [(_quantile(side, 0.5), _quantile(side, 0.95)) for side in times.values()]
-    cells = "".join(f"{median * 1e3:>20.2f}{high * 1e3:>10.2f}" for median, high in figures)
-    ratios = "".join(
-        f"{figures[0][i] / figures[1][i]:>{width}.2f}" for i, width in ((0, 10), (1, 8)) if len(figures) > 1
-    )
-    print(f"{name:<24}{cells}{ratios}")
-
-
-def _quantile(values: list[float], part: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
 
 
 if __name__ == "__main__":

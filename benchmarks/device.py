@@ -1,7 +1,7 @@
 """Measures training steps on a device, in footplate and in a hand-written loop, and fills the table of the docs.
 
-    python -m benchmarks.device [--rounds 3] [--write]      (--write: into docs/measurements.md)
-    python -m benchmarks.device --device cpu                (small models, to try the command)
+    python -m benchmarks device [--rounds 3] [--write]      (--write: into docs/measurements.md)
+    python -m benchmarks device --device cpu                (small models, to try the command)
 
 Both loops train the same network on the same batches, in turns in the same process; distributed rows run under
 torchrun, with two ranks if there are two devices. A step is the mean after a warm-up. On a GPU, the table also shows
@@ -39,12 +39,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks.engines.models import Bottleneck, resnet50
+from benchmarks.tables import markdown
 from footplate import Hook, Runner
 from footplate.models import BaseModel
 from footplate_operators import nms, regions
 
 _PAGE = Path(__file__).parents[1] / "docs" / "measurements.md"
-_MARKS = ("<!-- benchmarks.device -->", "<!-- end -->")
+_MARKS = ("<!-- device -->", "<!-- end -->")
 _GOAL = 1.02
 _MAX_WAITS = 0.1  # per step
 _HEAD = ("step", "hand-written loop", "footplate", "ratio (range)", "peak memory", "waits per step")
@@ -332,33 +333,25 @@ def main(arguments: list[str] | None = None) -> int:
         dist.destroy_process_group()
         return 0
     name = torch.cuda.get_device_name() if chosen.device == "cuda" else "CPU, small models"
-    lines: list[str] = []
-
-    def show(*more: str) -> None:
-        lines.extend(more)
-        print(*more, sep="\n", flush=True)
-
-    show(f"{name}, torch {torch.__version__}, {date.today()}, {chosen.rounds} rounds:", "")
-    show("| " + " | ".join(_HEAD) + " |", "|---" * len(_HEAD) + "|")
     alone = [name for name in chosen.rows if not ROWS[name] & _DISTRIBUTED]
     parts = [measure(alone, chosen.device, chosen.rounds)]
     if ranked := [name for name in chosen.rows if name not in alone]:
         parts.append(measure_ranks(ranked, chosen.device, chosen.rounds))
-    met = True
-    for name, pairs in (each for part in parts for each in part):
-        cells, ratio = row(name, pairs)
-        show("| " + " | ".join(cells) + " |")
+    met, rows = True, []
+    for step, pairs in (each for part in parts for each in part):
+        cells, ratio = row(step, pairs)
+        rows.append(cells)
+        print(*cells, sep="  ", file=sys.stderr, flush=True)
         met = met and (chosen.device == "cpu" or (ratio <= _GOAL and pairs[-1][1].waits <= _MAX_WAITS))
+    about = f"{name}, torch {torch.__version__}, {date.today()}, {chosen.rounds} rounds:"
     try:
-        operators = compare_operators(chosen.device, chosen.rounds)
-        first = next(operators)
+        operators = [row(*each)[0][:4] for each in compare_operators(chosen.device, chosen.rounds)]
     except ImportError:
-        show("", "Operators were not compared, because torchvision is not installed.")
+        compared = "Operators were not compared, because torchvision is not installed."
     else:
-        show("", "| operator | torchvision | footplate_operators | ratio (range) |", "|---" * 4 + "|")
-        for each in (first, *operators):
-            show("| " + " | ".join(row(*each)[0][:4]) + " |")
-    text = "\n".join(lines)
+        compared = markdown(["operator", "torchvision", "footplate_operators", "ratio (range)"], operators)
+    text = "\n\n".join([about, markdown(_HEAD, rows), compared])
+    print(text)
     if chosen.write:
         before, _, rest = _PAGE.read_text().partition(_MARKS[0])
         after = rest.partition(_MARKS[1])[2]

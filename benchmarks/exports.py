@@ -1,6 +1,6 @@
 """Exports one config of every family of a code base to ONNX, and compares the file with the model's predictions.
 
-    python -m benchmarks.exports HOST DATA WORK_DIR [--only FAMILY ...] [--seconds 400]
+    python -m benchmarks exports HOST DATA WORK_DIR [--only FAMILY ...] [--seconds 400]
 
 HOST is mmseg, mmdet or mmpretrain. The models are those of `benchmarks.code_bases`, with random weights. The output has
 one JSON line per family: whether the file is written (`exports`), whether it computes what `footplate predict` does for
@@ -9,11 +9,8 @@ images that were not used for the export (`agrees`, to 1e-3 of the largest value
 fraction of equal pixels in label maps and masks, and `instances` the number of compared boxes with scores above 0.3.
 """
 
-import argparse
 import copy
-import json
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.code_bases.__main__ import PREPARE, fill_parameters, import_host, in_child, shallow_networks
-from benchmarks.code_bases.configs import CONFIGS, families, shrink, walk
-from benchmarks.code_bases.made_up_data import seed_all, write_scenes
+from benchmarks.code_bases.configs import CONFIGS, shrink, walk
+from benchmarks.code_bases.families import families, make_parser, run_families, select, set_up
+from benchmarks.code_bases.hosts import PREPARE, fill_parameters, import_host, shallow_networks
+from benchmarks.code_bases.made_up_data import seed_all
 
 # The dataset and the last transform of the pipeline of each code base.
 DATA = {
@@ -103,7 +101,7 @@ def random_weights(cfg: Any, host: str, data: str, size: int, std: float) -> dic
     for module in model.modules():
         if hasattr(module, "init_proposal_bboxes"):  # with random values, these boxes would be outside the image
             module.init_weights()
-    preprocessing = Preprocessing(cfg)
+    preprocessing = Preprocessing(cfg, {})  # the metadata is read for poses only
     names: dict[Any, str] = {}
     seen = set()
 
@@ -211,36 +209,23 @@ def largest(difference: Tensor) -> float:
 
 def main() -> None:
     """Exports the families and prints a line of JSON for each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("host", choices=sorted(DATA))
-    parser.add_argument("data", help="the folder of the data, which is filled if it is missing")
-    parser.add_argument("work_dir")
-    parser.add_argument("--only", nargs="*", default=[], metavar="FAMILY")
-    parser.add_argument("--config", default="", help="a part of the file name of the config to export")
-    parser.add_argument("--seconds", type=int, default=400, help="the CPU time for a family")
+    parser = make_parser(__doc__, DATA, 400)
     parser.add_argument("--std", type=float, default=1.0, help="the standard deviation of the outputs of each layer")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
+    set_up(args)
     import_host(args.host, "footplate")
-    if not Path(args.data).exists():
-        write_scenes(Path(args.data))
-    data, work_dir = os.path.abspath(args.data), Path(args.work_dir).resolve()
-    work_dir.mkdir(parents=True, exist_ok=True)
-    for family, paths in families(args.host, "*").items():
+    found, configs = families(args.host, "*"), CONFIGS.get(args.host, {}) | OTHERS
+    for family, paths in found.items() if not args.config else ():
         # Self-supervised families are represented by a classifier that is fine-tuned.
         tuned = [path for path in paths if path.parent.name == "benchmarks" and "rcnn" not in path.stem]
-        default = "" if tuned else CONFIGS.get(args.host, {}).get(family, "")
-        wanted = args.config or OTHERS.get(family, default)
-        paths = paths if args.config or not tuned else tuned
-        path = next((each for each in paths if wanted in each.stem), None)
-        if path is None or (args.only and family not in args.only):
-            continue
-        log, folder = work_dir / f"{args.host}-{family}.log", work_dir / args.host / family
-        row = in_child(lambda: export(args.host, path, data, folder, SIZES[args.host], args.std), log, args.seconds)  # noqa: B023
-        print(
-            json.dumps({"host": args.host, "family": family, "config": path.stem, "exports": False} | row), flush=True
-        )
+        if tuned:
+            found[family] = tuned
+            configs.pop(family, None)
+
+    def run(path: Path, folder: Path) -> dict[str, Any]:
+        return export(args.host, path, args.data, folder, SIZES[args.host], args.std)
+
+    run_families(args, select(args, found, configs), run, exports=False)
 
 
 if __name__ == "__main__":

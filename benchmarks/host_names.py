@@ -1,6 +1,6 @@
 """Counts which names that Python code imports from mmengine and mmcv are available with footplate.
 
-    python benchmarks/host_names.py PATH [PATH ...] [--all]
+    python -m benchmarks host_names PATH [PATH ...] [--all]
 
 A path is a folder of Python code, a Python file, or a list with a line `{"name": "mmengine.runner:Runner"}` per name.
 Code is parsed and not executed. Names of mmcv are looked up in the installed mmcv, to which footplate adds names; the

@@ -1,28 +1,29 @@
 """Checks that published first-generation configs are translated and migrated without loss.
 
-    python benchmarks/migration.py [NAME-VERSION ...] [--cache DIR] [--share I/N]
+    python -m benchmarks migration [NAME-VERSION ...]
 
 Downloads the wheels (with pip, once, into the cache) and migrates each config that defines a complete run. It compares
 the published file with the migrated one: the translation, learning rate, momentum and weight decay of every parameter
 of a toy model, and the assembled run (steps, loops, the order of hooks).
-Prints a table, and the files that do not define a run with the reason. `--share 2/3` checks the second of every three
-files.
+Prints a table, and the files that do not define a run with the reason.
 """
 
 import argparse
-import importlib.util
+import functools
 import inspect
 import logging
-import sys
+import runpy
 import tempfile
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from torch import nn
 
+from benchmarks.corpus import fetch
+from benchmarks.environments import ROOT
+from benchmarks.tables import plain
 from footplate.config import Config
 from footplate.engine.control.hook_list import build_hooks
 from footplate.errors import BuildError, FootplateError
@@ -33,7 +34,6 @@ from footplate_openmmlab.first_generation.adapters import Hook
 from footplate_openmmlab.first_generation.translation.config_translation import translate
 from footplate_openmmlab.first_generation.translation.schedule_rules import KNOWN_POLICIES
 
-_ROOT = Path(__file__).parent.parent
 WHEELS = ("mmsegmentation-0.30.0", "mmdet-2.28.2", "mmselfsup-0.11.0")
 EPOCH_LENGTH = 11
 _LENGTHS = ("runner", "total_epochs", "total_iters")
@@ -63,13 +63,9 @@ class Outcome(NamedTuple):
     parts: dict[str, str]
 
 
-def check(
-    name: str, cache: Path | None = None, share: tuple[int, int] = (1, 1), *, one_per_folder: bool = False
-) -> Outcome:
-    """Migrates and compares a share of the configs of a wheel, or of the first configs of its folders."""
-    corpus = _module("footplate_corpus", _ROOT / "benchmarks" / "corpus.py")
-    unpacked = corpus.fetch(name, cache or corpus.CACHE)
-    folder = next(unpacked.glob("*/.mim/configs"), None)
+def check(name: str, *, one_per_folder: bool = False) -> Outcome:
+    """Migrates and compares the configs of a wheel, or the first configs of its folders."""
+    folder = next(fetch(name).glob("*/.mim/configs"), None)
     if folder is None:
         raise SystemExit(f"the wheel {name} carries no configs")
     wrong: dict[str, str] = {}
@@ -79,7 +75,7 @@ def check(
     if one_per_folder:
         paths = list({path.parent: path for path in reversed(paths)}.values())
     with tempfile.TemporaryDirectory() as target, _stand_ins():
-        for path in paths[share[0] - 1 :: share[1]]:
+        for path in paths:
             place = str(path.relative_to(folder))
             try:
                 reason = _no_run(path)
@@ -170,10 +166,10 @@ def _assembled(cfg: Config, named: Container[str]) -> dict[str, Any]:
     wrapper = build_optim_wrapper(_model(cfg), cfg["optim_wrapper"])
     wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     hooks = build_hooks(cfg.get("default_hooks"), _typed(cfg))
-    by_name = {type(hook).__name__: hook for hook in hooks}
+    by_name: dict[str, Any] = {type(hook).__name__: hook for hook in hooks}
     saving, logging_hook, loader = by_name.get("CheckpointHook"), by_name["LoggerHook"], cfg["train_dataloader"]
     interval = cfg["train_cfg"].get("val_interval") if "val_cfg" in cfg else None
-    own = next((each for each in _typed(cfg) if each["type"] == "EvalHook"), {})
+    own: Mapping[str, Any] = next((each for each in _typed(cfg) if each["type"] == "EvalHook"), {})
     step = next(iter(_sections(cfg["optim_wrapper"])))
     if step["type"] == "SteppedByHook":
         step = next(each for each in _typed(cfg) if each["priority"] == "ABOVE_NORMAL")
@@ -269,13 +265,12 @@ def _sections(wrapper: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _model(cfg: Config) -> nn.Module:
     """Returns a toy model with the backbone name of the config; for several optimizers, one toy per optimizer."""
-    toy = _module("footplate_toy", _ROOT / "tests" / "data" / "vectors" / "toy.py")
     wrapper = cfg.get("optim_wrapper") or {}
     given = cfg.get("optimizer") or cfg.get("optimizers") or {}
     names = [name for name in wrapper or given if "optimizer" not in wrapper and "type" not in given]
     if names:
-        return nn.ModuleDict({name: _like(toy.Toy(), cfg) for name in names})
-    return _like(toy.Toy(), cfg)
+        return nn.ModuleDict({name: _like(_toy()(), cfg) for name in names})
+    return _like(_toy()(), cfg)
 
 
 def _like(model: nn.Module, cfg: Config) -> nn.Module:
@@ -330,38 +325,25 @@ def _register_missing(old: Config) -> None:
         OPTIMIZER_BUILDERS.register_module(name=constructor, module=_PlainConstructor)
 
 
-def _module(name: str, path: Path) -> ModuleType:
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+@functools.cache
+def _toy() -> Any:
+    return runpy.run_path(str(ROOT / "tests" / "data" / "vectors" / "toy.py"))["Toy"]
 
 
 def main() -> int:
     """Prints the table; returns 1 if anything differs."""
     parser = argparse.ArgumentParser(description="Migrates published first-generation configs and compares.")
     parser.add_argument("wheels", nargs="*", metavar="NAME-VERSION", default=WHEELS)
-    parser.add_argument("--cache", type=Path, metavar="DIR")
-    parser.add_argument("--share", default="1/1", metavar="I/N")
-    arguments = parser.parse_args()
-    first, _, step = arguments.share.partition("/")
     logging.disable(logging.WARNING)
-    outcomes = [check(name, arguments.cache, (int(first), int(step))) for name in arguments.wheels]
-    columns = ("configs", "translated", "migrated", "simulated", "assembled")
-    sys.stdout.write(f"{'wheel':<26}" + "".join(f"{column:>12}" for column in columns) + "\n")
+    outcomes = [check(name) for name in parser.parse_args().wheels]
+    print(plain(("wheel", *Outcome._fields[1:6]), [each[:6] for each in outcomes]))
     for each in outcomes:
-        sys.stdout.write(f"{each.name:<26}" + "".join(f"{getattr(each, column):>12}" for column in columns) + "\n")
-    for each in outcomes:
-        lines = [f"{each.name}/{path}: {reason}\n" for path, reason in each.parts.items() if "_base_" not in path]
+        lines = [f"{each.name}/{path}: {reason}" for path, reason in each.parts.items() if "_base_" not in path]
         within = len(each.parts) - len(lines)
-        sys.stdout.write(f"{each.name}: {within} parts below _base_, and {len(lines)} other files are no runs\n")
-        sys.stdout.writelines(lines)
+        print(f"{each.name}: {within} parts below _base_, and {len(lines)} other files are no runs", *lines, sep="\n")
     for each in outcomes:
         for path, reason in each.wrong.items():
-            sys.stdout.write(f"wrong: {each.name}/{path}: {reason}\n")
+            print(f"wrong: {each.name}/{path}: {reason}")
     return 1 if any(each.wrong for each in outcomes) else 0
 
 

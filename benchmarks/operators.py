@@ -1,6 +1,6 @@
 """Time and peak memory of each operator at the sizes of real models.
 
-    python benchmarks/operators.py [--only NAME] [--json FILE]
+    python -m benchmarks operators [--only NAME] [--json FILE]
 
 Each row is one call: of an operator, or of its gradient. The time is the minimum of three calls on one CPU thread.
 `arguments` is the memory of all tensors that the call takes and returns: inputs, outputs and gradients. `temporary` is

@@ -1,6 +1,6 @@
 """Runs a published test suite with the reference engine and with footplate, and prints what passes only there.
 
-    python -m benchmarks.suites CHECKOUT --reference PYTHON --footplate PYTHON [--tests PATH ...] [--page FILE]
+    python -m benchmarks suites CHECKOUT --reference PYTHON --footplate PYTHON [--tests PATH ...] [--page FILE]
 
 CHECKOUT is a clone or an unpacked source archive of the suite. The two interpreters belong to environments with pytest,
 pytest-timeout and what the suite imports: one with the reference engine, and one with footplate, where `footplate run`

@@ -1,6 +1,6 @@
 """Trains every recipe at full length, one after the other, and compares its metrics with their bars.
 
-    python benchmarks/tasks.py [RECIPE ...] [--work-dir DIR] [--seconds N]
+    python -m benchmarks tasks [RECIPE ...] [--work-dir DIR] [--seconds N]
 
 Each recipe runs as `footplate train RECIPE` in a separate process. The table shows each metric with its bar, the time,
 and the folder of the images. The exit code is 1 if a bar is missed, or if a run fails or takes too long.
@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+from benchmarks.tables import plain
 
 SECONDS = 300
 
@@ -91,17 +93,13 @@ def judge(recipe: str, folder: Path, seconds: float) -> list[Outcome]:
 
 def table(outcomes: list[Outcome]) -> str:
     """Formats the outcomes as a table."""
-    rows = [("recipe", "metric", "figure", "bar", "", "time", "pictures")]
+    rows = []
     for each in outcomes:
         value = "none" if each.value is None else f"{each.value:.3f}"
         bar = "" if each.least is None else f">= {each.least:.3f}"
         word = "ok" if each.passed else "MISSED"
         rows.append((each.recipe, each.metric, value, bar, word, f"{each.seconds:.0f} s", each.pictures))
-    widths = [max(len(row[at]) for row in rows) for at in range(6)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:6], widths, strict=True)), row[6]]).rstrip()
-        for row in rows
-    )
+    return plain(("recipe", "metric", "figure", "bar", "", "time", "images"), rows)
 
 
 def main() -> int:

@@ -2,7 +2,7 @@
 
     python -m scripts.operators_table [ROWS --device TEXT]
 
-Run it in the root of the repository. ROWS is a file that `python benchmarks/operators.py --json ROWS` wrote. Its times
+Run it in the root of the repository. ROWS is a file that `python -m benchmarks operators --json ROWS` wrote. Its times
 and memory are first stored in `operators/measurements.json`, with the device and the date.
 """
 
@@ -176,7 +176,9 @@ def table(measurements: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="?", type=Path, metavar="ROWS", help="a file of benchmarks/operators.py --json")
+    parser.add_argument(
+        "rows", nargs="?", type=Path, metavar="ROWS", help="a file of python -m benchmarks operators --json"
+    )
     parser.add_argument("--device", help="the name of the processor")
     options = parser.parse_args()
     if options.rows:

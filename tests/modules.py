@@ -1,4 +1,4 @@
-"""Modules that lie in no package: scripts of `benchmarks/`, and those that stand beside data."""
+"""Modules that lie in no package: those that stand beside data."""
 
 import importlib.util
 import sys
@@ -17,8 +17,3 @@ def load_module(path: Path) -> Any:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def load_benchmark(name: str) -> Any:
-    """Returns a script of `benchmarks/`."""
-    return load_module(ROOT / "benchmarks" / f"{name}.py")

@@ -1,8 +1,6 @@
-"""Selects one config of each family, and changes it so that it trains on small made-up data."""
+"""Changes a config so that it trains on small made-up data."""
 
-import importlib.util
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,14 +59,6 @@ CONFIGS: dict[str, dict[str, str]] = {
         "skeleton/posec3d": "ntu60-xsub-keypoint",
     },
 }
-SMALL = re.compile(
-    r"(?<![a-z0-9])(r18|r-18|b0|tiny|t|s|s0|atto|femto|pico|nano|xxs|xxsmall|small|mit-b0|m0|w18)(?![a-z0-9])"
-)
-MEDIUM = re.compile(r"(?<![a-z0-9])(r50|r-50|res50|resnet50|50|base|b|b1|m|w32)(?![a-z0-9])")
-LARGE = re.compile(
-    r"(?<![a-z0-9])(r101|r152|x101|l|large|huge|x|xl|xlarge|giant|g|h|b[2-9]|101|152|200|tta|headless|deploy|swin-l|"
-    r"objects365|openimages|lvis|v3det|panoptic|mstest|linear|ft|ipu|lora|hourglass104|original)(?![a-z0-9])"
-)
 
 
 def walk(node: Any) -> Iterator[dict[str, Any]]:
@@ -80,31 +70,6 @@ def walk(node: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(node, (list, tuple)):
         for value in node:
             yield from walk(value)
-
-
-def rank(path: Path) -> tuple[int, int, str]:
-    """Returns the sort key of a config: small models first, then short names."""
-    name = path.stem.lower().replace("_", " ")
-    points = 10 * bool(LARGE.search(name)) - 2 * bool(SMALL.search(name)) - bool(MEDIUM.search(name))
-    return points, len(path.stem), path.stem
-
-
-def families(host: str, folders: str) -> dict[str, list[Path]]:
-    """Returns the configs of each family, in the order in which to try them.
-
-    Args:
-        host: The import name of the code base.
-        folders: The pattern of the folders of families, such as `*`.
-    """
-    spec = importlib.util.find_spec(host)
-    root = Path(spec.origin if spec and spec.origin else host).parent / ".mim" / "configs"
-    found = {}
-    for folder in sorted(root.glob(folders)):
-        relative = folder.relative_to(root)
-        paths = [path for path in folder.rglob("*.py") if not path.name.startswith("_")]
-        if paths and not any(part.startswith("_") for part in relative.parts):
-            found[str(relative).removeprefix("selfsup/")] = sorted(paths, key=rank)
-    return found
 
 
 def _remove_weights(cfg: Any) -> None:

@@ -1,30 +1,24 @@
 """Trains one config of every family of a first-generation code base on small made-up data, and validates.
 
-    python -m benchmarks.code_bases.first_generation HOST DATA WORK_DIR [--only FAMILY ...] [--skip FAMILY ...]
+    python -m benchmarks first_generation HOST DATA WORK_DIR [--only FAMILY ...] [--skip FAMILY ...]
 
 HOST is mmcls, mmseg, mmdet, mmpose, mmrotate or mmselfsup. The data pipelines of the first three are replaced. The
 output has one JSON line per family, with the losses of all iterations and the names of the metrics, or the error. The
 error of a validation is in the key "validation".
 """
 
-import argparse
-import contextlib
-import json
 import os
 import traceback
-import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.code_bases.__main__ import in_child, shallow_networks
-from benchmarks.code_bases.configs import families, walk
+from benchmarks.code_bases.configs import walk
+from benchmarks.code_bases.families import families, make_parser, run_families, select, set_up
 from benchmarks.code_bases.first_generation_configs import CONFIGS, DEPTHS, PREPARE
-from benchmarks.code_bases.made_up_data import seed_all, write_scenes
+from benchmarks.code_bases.hosts import shallow_networks
+from benchmarks.code_bases.made_up_data import seed_all
 from footplate.config import Config
 from footplate.engine import Runner
-from footplate.tools.cuda_on_cpu import cuda_on_cpu
 from footplate_openmmlab import install, use_code_bases
 
 
@@ -71,36 +65,16 @@ def train(host: str, path: Path, data: str, work_dir: str) -> dict[str, Any]:
 
 def main() -> None:
     """Trains the families and prints a line of JSON for each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("host", choices=sorted(PREPARE))
-    parser.add_argument("data", help="the folder of the data, which is filled if it is missing")
-    parser.add_argument("work_dir")
-    parser.add_argument("--only", nargs="*", default=[], metavar="FAMILY")
-    parser.add_argument("--skip", nargs="*", default=[], metavar="FAMILY")
-    parser.add_argument("--seconds", type=int, default=60, help="of processor time")
-    args = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
+    args = make_parser(__doc__, PREPARE, 60).parse_args()
+    set_up(args, 4)
     install()
     use_code_bases({"default_scope": args.host})
-    if not Path(args.data).exists():
-        write_scenes(Path(args.data), 4)
-    data, work_dir = os.path.abspath(args.data), Path(args.work_dir).resolve()
-    work_dir.mkdir(parents=True, exist_ok=True)
-    for family, paths in families(args.host, DEPTHS.get(args.host, "*")).items():
-        wanted = CONFIGS.get(args.host, {}).get(family, "")
-        path = next((each for each in paths if wanted in each.stem), None)
-        if path is None or (args.only and family not in args.only) or family in args.skip:
-            continue
-        log = work_dir / f"{args.host}-{family.replace('/', '-')}.log"
-        folder = str(work_dir / args.host / family)
+    selected = select(args, families(args.host, DEPTHS.get(args.host, "*")), CONFIGS.get(args.host, {}))
 
-        def run(path: Path = path, folder: str = folder) -> dict[str, Any]:
-            with cuda_on_cpu() if args.host == "mmrotate" else contextlib.nullcontext():  # it creates tensors on a GPU
-                return train(args.host, path, data, folder)
+    def run(path: Path, folder: Path) -> dict[str, Any]:
+        return train(args.host, path, args.data, str(folder))
 
-        found = in_child(run, log, args.seconds)
-        print(json.dumps({"host": args.host, "family": family, "config": path.stem, **found}), flush=True)
+    run_families(args, selected, run, cpu=args.host == "mmrotate")  # it creates tensors on a GPU
 
 
 if __name__ == "__main__":

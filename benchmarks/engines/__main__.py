@@ -1,8 +1,8 @@
 """Compares footplate with plain PyTorch and other engines, and writes docs/performance.md.
 
-    python -m benchmarks.engines [--cases NAME ...] [--engines NAME ...] [--rounds N] [--pairs N]
+    python -m benchmarks engines [--cases NAME ...] [--engines NAME ...] [--rounds N] [--pairs N]
                                  [--budget MINUTES] [--quick]
-    python -m benchmarks.engines --page
+    python -m benchmarks engines --page
 
 Environments and results are stored in ~/.cache/footplate/bench. An interrupted benchmark continues where it stopped, as
 long as the sources are unchanged. The exit code is 1 if a goal is missed.
@@ -12,12 +12,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.engines import environments, page, tables
+from benchmarks.engines import page, tables
 from benchmarks.engines.case import ENGINES
 from benchmarks.engines.cases import CASES
-from benchmarks.engines.judge import OURS, judge
+from benchmarks.engines.judge import BY_HAND, OURS, judge
 from benchmarks.engines.results import Results
 from benchmarks.engines.run import Plan, Runner
+from benchmarks.environments import ROOT, cache, make_environment
+from benchmarks.tables import plain
+
+HOME = cache("footplate/bench")
+LISTS = Path(__file__).parent / "lists"
 
 
 def _arguments() -> argparse.Namespace:
@@ -44,25 +49,30 @@ def main() -> int:
     """Runs the command."""
     chosen = _arguments()
     name = "results-quick" if chosen.quick else "results"
-    path = chosen.results or environments.home() / f"{name}.json"
+    path = chosen.results or HOME / f"{name}.json"
     if chosen.fresh:
         path.unlink(missing_ok=True)
     results = Results(path, keep=chosen.page)
     every = list(CASES.values())
     if not chosen.page:
         _measure(chosen, results)
-    docs = chosen.docs or (environments.home() / "quick" if chosen.quick else environments.ROOT / "docs")
+    docs = chosen.docs or (HOME / "quick" if chosen.quick else ROOT / "docs")
     written = page.write(every, results, docs)
     goal_results = judge(every, results)
-    print(tables.plain(["case", "goal", "measured", ""], tables.goal_result_rows(goal_results)))
+    print(plain(["case", "goal", "measured", ""], tables.goal_result_rows(goal_results)))
     for place, error in results.errors.items():
         print(f"failed: {place}\n{error}")
     print("\n".join(str(each) for each in written))
     return int(any(each.state == "missed" for each in goal_results))
 
 
+def _python_of(engine: str) -> Path:
+    name = "footplate" if engine == BY_HAND else engine  # the bare loop runs in footplate's environment
+    return make_environment(LISTS / f"{name}.txt", HOME / name)
+
+
 def _measure(chosen: argparse.Namespace, results: Results) -> None:
-    pythons = {each: Path(sys.executable) if chosen.here else environments.python_of(each) for each in chosen.engines}
+    pythons = {each: Path(sys.executable) if chosen.here else _python_of(each) for each in chosen.engines}
     cases = [CASES[each] for each in chosen.cases]
     plan = Plan(
         cases, chosen.engines, chosen.rounds, 0 if chosen.quick else chosen.pairs, chosen.budget * 60, chosen.quick

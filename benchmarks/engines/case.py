@@ -18,8 +18,7 @@ class Goal:
         figure: The key of the figure.
         at_most: The upper limit.
         by: The value to compare with the limit. "value": the figure itself; "ratio" and "difference": relative to
-            `against` in the same round; "fastest": the ratio to the fastest other engine, also met within the spread;
-            "open": not measured here.
+            `against` in the same round; "fastest": the ratio to the fastest other engine, also met within the spread.
         against: The engine to compare with.
         unit: The unit of the compared value.
     """
@@ -27,7 +26,7 @@ class Goal:
     text: str
     figure: str = ""
     at_most: float = 0.0
-    by: Literal["value", "ratio", "difference", "fastest", "open"] = "ratio"
+    by: Literal["value", "ratio", "difference", "fastest"] = "ratio"
     against: str = "bare"
     unit: str = ""
 
@@ -102,15 +101,3 @@ class Case:
 
 
 STEP = Figure("us", "an iteration", "us")
-
-
-def steady_goals(text: str) -> tuple[Goal, ...]:
-    """Returns the goals of the cases with many tensors, relative to the handwritten loop and to other engines."""
-    ahead = "faster than every other engine, or equal to the fastest within the measured spread"
-    return (
-        Goal(text, "us", 1.03, "ratio", "bare"),
-        Goal(ahead, "us", 1.0, "fastest"),
-    )
-
-
-BESIDE_THE_LOOP: str = "at most 1.03 x the bare loop"

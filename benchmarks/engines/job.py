@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,31 +64,17 @@ class Task:
         job: The settings of the training.
         folder: The output folder of the engine.
         stamps: The recorder of the time of each forward pass.
-        network: Replaces the network of the job.
-        batches: Replaces the batches of the job, as inputs and labels.
-        device: The device of the model.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        folder: Path,
-        stamps: Stamps,
-        *,
-        network: nn.Module | None = None,
-        batches: Sequence[tuple[Tensor, Tensor]] = (),
-        device: str = "cpu",
-    ) -> None:
+    def __init__(self, job: Job, folder: Path, stamps: Stamps) -> None:
         self.job, self.folder, self.stamps = job, folder, stamps
-        self.device = torch.device(device)
         torch.manual_seed(0)
-        self.model = Measured(network or NETWORKS[job.model](), stamps)
-        self._batches = list(batches)
+        self.model = Measured(NETWORKS[job.model](), stamps)
 
     def batches(self, *, named: bool = False) -> "Endless":
         """Returns an endless iterable of batches in memory, as dicts if `named`."""
         generator = torch.Generator().manual_seed(0)
-        made = self._batches or [inputs_of(self.job.model, generator) for _ in range(_BATCHES)]
+        made = [inputs_of(self.job.model, generator) for _ in range(_BATCHES)]
         return Endless([{"inputs": one, "labels": other} for one, other in made] if named else made)
 
     def sized_batches(self) -> "Endless":

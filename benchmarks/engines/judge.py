@@ -90,8 +90,6 @@ def _compared(
 
 
 def _goal_result(case: Case, goal: Goal, results: Results) -> GoalResult:
-    if goal.by == "open":
-        return GoalResult(case, goal, "open")
     if goal.by == "fastest":
         return _relative_to_fastest(case, goal, results)
     if goal.by == "value":

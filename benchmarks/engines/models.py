@@ -27,8 +27,9 @@ class Measured(nn.Module):
 class ManyTensors(nn.Module):
     """A narrow network of 53 convolutions, 53 normalization layers and a classifier: 161 tensors, like a ResNet-50."""
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        width = 16
         self.convs = nn.ModuleList(nn.Conv2d(width, width, 1, bias=False) for _ in range(53))
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(53))
         self.head = nn.Linear(width, 10)

@@ -10,12 +10,13 @@ from benchmarks.engines.plot import draw
 from benchmarks.engines.remarks import DIFFERENTLY, OPEN_ON_GPU, TRIED
 from benchmarks.engines.results import Results
 from benchmarks.engines.texts import NAMES, text
+from benchmarks.tables import markdown
 
 _PICTURE = "images/performance.svg"
 _COMMANDS = """```sh
 make bench
-.venv/bin/python -m benchmarks.engines --cases tiny norms --rounds 5
-.venv/bin/python -m benchmarks.engines --page
+.venv/bin/python -m benchmarks engines --cases tiny norms --rounds 5
+.venv/bin/python -m benchmarks engines --page
 ```"""
 
 
@@ -38,17 +39,17 @@ def _parts(cases: Sequence[Case], results: Results) -> Iterator[str]:
     yield text("steps_about")
     yield f"![{text('plot')}]({_PICTURE})"
     names = [NAMES[each] for each in ENGINES]
-    yield tables.markdown([text("case"), *names], tables.step_rows(cases, results))
+    yield markdown([text("case"), *names], tables.step_rows(cases, results))
     yield f"## {text('gpu')}"
     yield text("gpu_about")
     head = [text("row"), text("command")]
-    yield tables.markdown(head, [[row, f"`{command}`"] for row, command in OPEN_ON_GPU])
+    yield markdown(head, [[row, f"`{command}`"] for row, command in OPEN_ON_GPU])
     yield f"## {text('ahead')}"
     yield _ahead(cases, results)
     yield f"## {text('goals')}"
     head = [text(key) for key in ("case", "goal", "measured", "goal_result")]
     missed_first = sorted(goal_results, key=lambda each: each.state != "missed")
-    yield tables.markdown(head, tables.goal_result_rows(missed_first))
+    yield markdown(head, tables.goal_result_rows(missed_first))
     yield f"### {text('misses')}"
     yield from _misses(goal_results, results)
     yield f"## {text('rest')}"
@@ -69,7 +70,7 @@ def _ahead(cases: Sequence[Case], results: Results) -> str:
     if not found:
         return text("none_ahead")
     head = [text(key) for key in ("case", "engine", "share")]
-    return tables.markdown(head, tables.lead_rows(found))
+    return markdown(head, tables.lead_rows(found))
 
 
 def _misses(goal_results: Sequence[GoalResult], results: Results) -> Iterator[str]:
@@ -92,7 +93,7 @@ def _rest(cases: Sequence[Case], results: Results) -> Iterator[str]:
             yield f"### {case.title}"
             yield case.about
             labels = [figure.label for figure in case.figures]
-            yield tables.markdown([text("engine"), *labels], rows)
+            yield markdown([text("engine"), *labels], rows)
 
 
 def _reference(cases: Sequence[Case], results: Results) -> Iterator[str]:
@@ -105,14 +106,14 @@ def _reference(cases: Sequence[Case], results: Results) -> Iterator[str]:
             about=case.about,
         )
         for case in cases
-        if STEP in case.figures or case.kind == "none"
+        if STEP in case.figures
     )
     yield f"## {text('differently')}"
     yield "\n".join(text("described_engine", name=NAMES[each], about=DIFFERENTLY[each]) for each in ENGINES)
     yield f"## {text('versions')}"
     known = [(each, results.versions[each]) for each in ENGINES if each in results.versions]
     rows = [[NAMES[each], held.get(each, ""), held["torch"]] for each, held in known]
-    yield tables.markdown([text("engine"), text("version"), "torch"], rows)
+    yield markdown([text("engine"), text("version"), "torch"], rows)
     yield f"## {text('again')}"
     yield text("again_about")
     yield _COMMANDS

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engines.environments import variables
+from benchmarks.environments import ROOT
 
 _PATIENCE = 900.0  # seconds
 
@@ -34,7 +34,13 @@ class MeasuringProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             cwd=self._folder.name,
-            env={**variables(), "OMP_NUM_THREADS": str(count)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "src"))),
+                "OMP_NUM_THREADS": str(count),
+                "HF_HUB_OFFLINE": "1",
+                "PYTHONWARNINGS": "ignore",
+            },
             text=True,
         )
 

@@ -72,19 +72,9 @@ TRIED: dict[str, str] = {
 
 # What only a GPU can measure, each with its command.
 OPEN_ON_GPU: tuple[tuple[str, str], ...] = (
-    ("Time of a compiled ResNet-50 training step with MMEngine", "python -m benchmarks.engines.gpu --environments"),
-    ("Time of a training step that communicates between two GPUs", "python -m benchmarks.device"),
+    ("Time of a training step that communicates between two GPUs", "python -m benchmarks device"),
     (
         "Time to accuracy of `fashion-seg` with MMEngine and Trainer",
-        "python -m benchmarks.engines --cases fashion-seg",
-    ),
-    ("Time to accuracy of `fashion-det`", "python benchmarks/time_to_accuracy.py fashion-det"),
-    (
-        "Time to accuracy of a config from a code base, such as MMSegmentation, with footplate and MMEngine",
-        "python benchmarks/time_to_accuracy.py CONFIG --metric mIoU --least 70 --engines footplate mmengine",
-    ),
-    (
-        "Memory with `activation_checkpointing` and `EMAHook(device='cpu')`",
-        "python benchmarks/memory.py",
+        "python -m benchmarks engines --cases fashion-seg",
     ),
 )

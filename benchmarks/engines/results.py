@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engines.cases import CASES
-from benchmarks.engines.environments import ROOT
+from benchmarks.environments import ROOT
 
-_PAGE_FILES = ("page.py", "plot.py", "words.py", "remarks.py", "judge.py", "tables.py", "gpu.py")
+_PAGE_FILES = ("cases.py", "page.py", "plot.py", "texts.py", "remarks.py", "judge.py", "tables.py")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,6 @@ def digest() -> str:
         for folder in (ROOT / "src" / "footplate", own)
         for path in folder.rglob("*")
         if path.suffix in (".py", ".txt") and not (path.parent == own and path.name in _PAGE_FILES)
-        if path.parent != own / "cases"
     )
     found = hashlib.sha256()
     for path in paths:

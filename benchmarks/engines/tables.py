@@ -1,26 +1,11 @@
-"""Tables for the page and for the terminal."""
+"""The rows of the tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from benchmarks.engines.case import ENGINES, STEP, Case, Figure
 from benchmarks.engines.judge import BY_HAND, GoalResult, Lead, Spread, ratio, value
 from benchmarks.engines.results import Results
 from benchmarks.engines.texts import NAMES, STATES, text
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Formats rows as a Markdown table."""
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
-
-
-def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Formats rows as a table for the terminal."""
-    every = [head, *rows]
-    widths = [max(len(row[at]) for row in every) for at in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in every
-    )
 
 
 def goal_result_rows(goal_results: Iterable[GoalResult]) -> list[list[str]]:

@@ -1,6 +1,6 @@
 """Writes a made-up data set in the nuScenes format, small enough for a CPU.
 
-    python -m benchmarks.made_up.nuscenes OUT [--scenes 4] [--samples 10] [--sweeps 1] [--occupancy]
+    python -m benchmarks nuscenes OUT [--scenes 4] [--samples 10] [--sweeps 1] [--occupancy]
 
 It contains what the converters and loaders of research code read: the tables of v1.0-mini, v1.0-trainval and v1.0-test,
 LiDAR, camera and radar data with sweeps, the map and CAN bus expansions, labels of lidarseg, panoptic and Occ3D. Each
@@ -423,7 +423,6 @@ def write_data_set(
 def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.made_up.nuscenes",
         description="Writes a made-up data set in the nuScenes format, small enough to train on a CPU.",
     )
     parser.add_argument("out", type=Path, help="the folder to write to")

@@ -1,7 +1,7 @@
 """Kills training runs of several engines, restarts them and compares the results with runs left alone.
 
-    python -m benchmarks.resume [--engines NAME ...] [--seeds N ...] [--jobs N] [--here]
-    python -m benchmarks.resume --page
+    python -m benchmarks resume [--engines NAME ...] [--seeds N ...] [--jobs N] [--here]
+    python -m benchmarks resume --page
 
 Needs Linux and gcc. Environments lie in ~/.cache/resume-table. Each trial adds a line to docs/resume-table.jsonl, from
 which docs/resume-table.md is written. A trial is not repeated unless its engine's file or the harness has changed.

@@ -10,6 +10,7 @@ import yaml
 
 from benchmarks.resume.attacks import KILLS
 from benchmarks.resume.environments import HERE
+from benchmarks.tables import markdown
 
 ROOT = HERE.parents[1]
 PAGE = ROOT / "docs" / "resume-table.md"
@@ -108,12 +109,12 @@ def _cell(remark: dict[str, Any], lines: list[dict[str, Any]], kind: str) -> str
 
 def _table(engines: list[str], remarks: dict[str, Any], lines: list[dict[str, Any]], kinds: list[str]) -> str:
     head = ["engine", "its documentation promises", *(TITLES[kind] for kind in kinds)]
-    rows = [head, ["---"] * len(head)]
+    rows = []
     for engine in engines:
         remark = remarks[engine]
         name = f"[{remark['name']}](#{_anchor(remark['name'])}) {remark['version']}"
         rows.append([name, remark["promises"], *(_cell(remark, _of(lines, engine, kind), kind) for kind in kinds)])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown(head, rows)
 
 
 def _figures(engines: list[str], remarks: dict[str, Any], lines: list[dict[str, Any]]) -> str:
@@ -129,7 +130,7 @@ def _figures(engines: list[str], remarks: dict[str, Any], lines: list[dict[str, 
         "files lost",
         "warned",
     ]
-    rows = [head, ["---"] * len(head)]
+    rows = []
     for engine in engines:
         kills = [line for line in _of(lines, engine) if line["kind"] in KILLS]
         done = [line for line in kills if line["restarts"]]
@@ -157,7 +158,7 @@ def _figures(engines: list[str], remarks: dict[str, Any], lines: list[dict[str, 
             remarks[engine].get("said", "–"),
         ]
         rows.append(row)
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown(head, rows)
 
 
 def _lost(line: dict[str, Any]) -> set[str]:
@@ -174,12 +175,12 @@ def _details(remark: dict[str, Any], lines: list[dict[str, Any]]) -> str:
     parts += ["", "What its documentation says:", ""]
     parts += [f"> {promise['sentence']} ([source]({promise['url']}))\n>" for promise in remark["promise"]]
     parts[-1] = parts[-1].removesuffix("\n>")
-    rows = ["| attack | result | why |", "|---|---|---|"]
+    rows = []
     for kind, title in TITLES.items():
         own = [line for line in lines if line["kind"] == kind]
         why = remark["cells"].get(kind) or remark["cells"]["exact"]
-        rows.append(f"| {title} | {_cell(remark, own, kind)} | {why} |")
-    return "\n".join([*parts, "", *rows, ""])
+        rows.append([title, _cell(remark, own, kind), why])
+    return "\n".join([*parts, "", markdown(["attack", "result", "why"], rows), ""])
 
 
 def _anchor(name: str) -> str:

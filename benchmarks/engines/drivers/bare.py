@@ -13,7 +13,6 @@ from benchmarks.engines.job import EMA_MOMENTUM, LOG_EVERY, Job, Task, time_seco
 from benchmarks.engines.segmentation import Scenes
 
 IMPORT = "import torch"
-PACKAGES = ("torch", "numpy")
 
 
 class _Average:
@@ -52,16 +51,16 @@ class _Log:
 
 
 def train(task: Task) -> None:
-    job, model, optimizer = task.job, task.model.train(), task.optimizer()
+    job, model, optimizer, device = task.job, task.model.train(), task.optimizer(), torch.device("cpu")
     parameters = list(model.parameters())
     bases = [group["lr"] for group in optimizer.param_groups]
     average = _Average(model) if job.ema else None
-    autocast = torch.autocast(task.device.type, torch.bfloat16) if job.amp else contextlib.nullcontext()
+    autocast = torch.autocast("cpu", torch.bfloat16) if job.amp else contextlib.nullcontext()
     log, norm = _Log(task.folder / "log.json"), None
-    stream = itertools.islice(_forever(task), job.iterations)
+    stream = itertools.islice(task.loader(), job.iterations)
     for step, (inputs, labels) in enumerate(stream, 1):
         with autocast:
-            loss = model(inputs.to(task.device, non_blocking=True), labels.to(task.device, non_blocking=True))
+            loss = model(inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True))
         (loss / job.accumulate if job.accumulate > 1 else loss).backward()
         if step % job.accumulate == 0:
             if job.clip is not None:
@@ -75,11 +74,6 @@ def train(task: Task) -> None:
         if job.save_every and step % job.save_every == 0:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
             torch.save(state, task.folder / f"step_{step}.pth")
-
-
-def _forever(task: Task) -> Any:
-    """Returns an endless iterator over batches in memory, or one pass over a DataLoader."""
-    return iter(task.loader())
 
 
 def _factor(job: Job, step: int) -> float:

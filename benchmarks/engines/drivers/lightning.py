@@ -52,7 +52,6 @@ def train(task: Task) -> None:
         callbacks.append(ModelCheckpoint(str(task.folder), every_n_train_steps=job.save_every, save_top_k=-1))
     trainer = _trainer(
         task.folder,
-        accelerator="gpu" if task.device.type == "cuda" else "cpu",
         max_steps=job.iterations // job.accumulate,
         gradient_clip_val=job.clip,
         accumulate_grad_batches=job.accumulate,

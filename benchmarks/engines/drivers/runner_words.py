@@ -40,7 +40,7 @@ class RunnerDriver:
     def settings(self, task: Task) -> dict[str, Any]:
         """Returns the Runner's arguments for a training."""
         job = task.job
-        inside = job.amp and task.device.type == "cpu" and not self.names.amp_on_cpu
+        inside = job.amp and not self.names.amp_on_cpu
         return {
             "model": self._model(task.model, autocast=inside),
             "work_dir": str(task.folder),
@@ -181,7 +181,7 @@ def _model_class(names: Names) -> type:
                 return [(self.measured.forward(inputs), labels)]
             if not self.autocast:
                 return {"loss": self.measured.forward(inputs, labels)}
-            with torch.autocast(inputs.device.type, torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16):
                 return {"loss": self.measured.forward(inputs, labels)}
 
     return Model

@@ -2,14 +2,14 @@
 
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from benchmarks import corpus
 from footplate.config import Config
 from footplate.engine.plan.top_level_keys import check_top_level_keys
 from footplate.errors import ConfigError
-from tests.modules import ROOT, load_benchmark
+from tests.modules import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -19,15 +19,8 @@ SUFFIXES = (".py", ".yaml", ".json")
 UNPUBLISHED = {"mmdet-3.3.0": 1}
 
 
-@pytest.fixture(scope="module")
-def corpus() -> Any:
-    return load_benchmark("corpus")
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_every_config_resolves_as_the_reference_resolves_it(
-    corpus: Any, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_config_resolves_as_the_reference_resolves_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     load, misspelled = corpus.load, []
 
     def load_and_check(folder: Path, path: str) -> Config:
@@ -47,7 +40,7 @@ def test_every_config_resolves_as_the_reference_resolves_it(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_fifth_config_is_written_and_reads_back_equal(corpus: Any, tmp_path: Path, name: str) -> None:
+def test_every_fifth_config_is_written_and_reads_back_equal(tmp_path: Path, name: str) -> None:
     folder = corpus.fetch(name)
     for (path, digest), suffix in zip(list(corpus.listed(name)[0].items())[::5], cycle(SUFFIXES), strict=False):
         target = tmp_path / f"written{suffix}"
