@@ -1,23 +1,16 @@
-"""Describes the keys of second-generation configs as a JSON schema (draft 2020-12), for completion in editors.
-
-`reference.py` writes it to a file, which `footplate schema` prints without importing torch. It also writes the names of
-all built-in classes to a file, so that registries know them without importing the classes.
-"""
+"""Describes the keys of second-generation configs as a JSON schema (draft 2020-12), for completion in editors."""
 
 import inspect
 import re
 from collections.abc import Collection
-from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 from footplate.engine.checking.arguments import ARGUMENTS, OTHER_KEYS
 from footplate.engine.running.hook_list import DEFAULT_HOOKS
 from footplate.engine.running.runner import Runner
-from footplate.errors import is_own_module
 from footplate.registry import Registry
 from footplate.registry.arguments import arguments_of
-from footplate.registry.root import ROOT_REGISTRIES
+from footplate.registry.registry import is_built_in
 from footplate.tools.config_keys import (
     DEFAULT_TYPES,
     EXTRA_ARGUMENTS,
@@ -27,8 +20,6 @@ from footplate.tools.config_keys import (
     class_arguments,
 )
 
-FILE = Path(__file__).resolve().parents[1] / "src" / "footplate" / "tools" / "config_schema.json"
-BUILT_IN_NAMES = FILE.parents[1] / "registry" / "built_in_names.json"
 Schema = dict[str, Any]
 _ARGUMENT = re.compile(r"^    (\w+)(?: \([^)]*\))?: (.*(?:\n(?:     +.*)?)*)", re.MULTILINE)
 # The classes of sections without `type`.
@@ -46,10 +37,10 @@ def config_schema() -> Schema:
     """
     parameters, meanings = inspect.signature(Runner).parameters, describe_arguments(Runner)
     properties: Schema = {name: {"description": text} for name, text in OTHER_KEYS.items()}
-    for argument in filter(attrgetter("in_config"), ARGUMENTS):
-        name = argument.name
-        description = {"description": f"{meanings[name]} Accepts {argument.description}."}
-        properties[name] = description | _default(parameters[name].default) | _section(name)
+    for argument in ARGUMENTS:
+        if argument.in_config:
+            name, text = argument.name, f"{meanings[argument.name]} Accepts {argument.description}."
+            properties[name] = {"description": text} | _default(parameters[name].default) | _section(name)
     registries = dict.fromkeys((*SECTION_REGISTRIES.values(), *NESTED_REGISTRIES.values()))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -57,15 +48,6 @@ def config_schema() -> Schema:
         "description": "A second-generation config. Other top-level names are variables.",
         "properties": properties,
         "$defs": {name: schema for registry in registries for name, schema in _definitions(registry).items()},
-    }
-
-
-def built_in_names() -> dict[str, list[str]]:
-    """Maps the name of each root registry to the names of its built-in entries."""
-    registries = sorted(ROOT_REGISTRIES.values(), key=attrgetter("name"))
-    return {
-        registry.name: sorted(name for name, entry in registry.module_dict.items() if _is_shipped(entry))
-        for registry in registries
     }
 
 
@@ -93,7 +75,7 @@ def _definitions(registry: Registry) -> dict[str, Schema]:
     """Maps each entry of a registry to the schema of its arguments, and the registry to one that selects an entry."""
     schemas: dict[str, Schema] = {}
     cases = []
-    entries = {name: entry for name, entry in sorted(registry.module_dict.items()) if _is_shipped(entry)}
+    entries = {name: entry for name, entry in sorted(registry.module_dict.items()) if is_built_in(entry)}
     for entry_name, entry in entries.items():
         arguments, names, meanings = arguments_of(entry), class_arguments(entry, registry), describe_arguments(entry)
         properties: Schema = {name: {} for name in EXTRA_ARGUMENTS.get(registry, ())}
@@ -108,11 +90,6 @@ def _definitions(registry: Registry) -> dict[str, Schema]:
     kinds = {"description": f"The name of a {registry.noun}.", "examples": list(entries)}
     schemas[registry.name] = {"properties": {"type": kinds}, "allOf": cases}
     return schemas
-
-
-def _is_shipped(entry: Any) -> bool:
-    """Checks whether an entry belongs to footplate or torch, and not to a test or another package."""
-    return is_own_module(entry.__module__) or entry.__module__.partition(".")[0] == "torch"
 
 
 def _value(name: str) -> Schema:
