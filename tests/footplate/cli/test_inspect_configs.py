@@ -160,7 +160,7 @@ def test_the_schema_is_made_again_only_if_the_sources_or_versions_change(
     def is_made_again() -> bool:
         cached = json.loads(cache.read_text())
         cache.write_text(json.dumps({**cached, "title": "cached"}))
-        return json.loads(footplate("schema")[1])["title"] == "footplate config"
+        return bool(json.loads(footplate("schema")[1])["title"] == "footplate config")
 
     assert not is_made_again()
     source.write_text("# changed")
