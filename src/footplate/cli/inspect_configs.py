@@ -1,19 +1,15 @@
 """Implements the commands that show configs, keys and models: `recipes`, `explain`, `diff`, `schema` and `models`."""
 
-import hashlib
 import importlib
 import json
 import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from importlib.metadata import version
 from inspect import Parameter
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import footplate
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_config, number
 from footplate.cli.config_arguments import apply_override_arguments, set_default_work_dir
 from footplate.cli.output import print_error, print_json, print_result, print_text, wrap_for_screen
@@ -234,31 +230,14 @@ def diff_configs(arguments: Namespace) -> int:
 
 def print_schema(arguments: Namespace) -> None:
     """Prints the JSON schema for configs, or writes it to a file."""
-    if not arguments.output:
-        print_json(arguments, _schema())
-        return
-    check_output(arguments.output, suffixes=(".json",))
-    commit_bytes(arguments.output, json.dumps(_schema(), indent=2).encode() + b"\n")
-    print_result(arguments, {"file": arguments.output}, f"{arguments.output}\n")
+    from footplate.tools.schema_cache import read_schema
 
-
-def _schema() -> dict[str, Any]:
-    """Returns the schema, which is cached in the user's home if possible, since making it imports all components."""
-    digest = hashlib.sha256()
-    for source in sorted(Path(footplate.__file__).parents[1].glob("footplate*/**/*.py")):
-        digest.update(source.read_bytes())
-    key = f"footplate {footplate.__version__}, torch {version('torch')}, {digest.hexdigest()}"
-    cache = Path("~/.cache/footplate/config_schema.json").expanduser()
-    with suppress(OSError, ValueError):
-        schema: dict[str, Any] = json.loads(cache.read_bytes())
-        if schema.get("$comment") == key:
-            return schema
-    from footplate.tools.config_schema import config_schema
-
-    schema = {"$comment": key, **config_schema()}
-    with suppress(OSError):  # the next call makes it again
-        commit_bytes(cache, json.dumps(schema).encode())
-    return schema
+    if arguments.output:
+        check_output(arguments.output, suffixes=(".json",))
+        commit_bytes(arguments.output, json.dumps(read_schema(), indent=2).encode() + b"\n")
+        print_result(arguments, {"file": arguments.output}, f"{arguments.output}\n")
+    else:
+        print_json(arguments, read_schema())
 
 
 def list_models(arguments: Namespace) -> int:

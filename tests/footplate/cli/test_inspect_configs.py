@@ -1,11 +1,9 @@
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from footplate import Runner
-from footplate.cli import inspect_configs
 from footplate.cli.inspect_configs import TOPICS
 from footplate.cli.main import main
 from footplate.config import Config
@@ -143,42 +141,3 @@ def test_recipes_are_listed_with_their_files(footplate: Command) -> None:
     assert [line.split(maxsplit=1) for line in lines[0::2]] == [[each.name, each.summary] for each in recipes()]
     assert all(Path(line.strip()).is_file() for line in lines[1::2])
     assert "fashion-seg" in {each.name for each in recipes()}
-
-
-def test_the_schema_is_made_again_only_if_the_sources_or_versions_change(
-    tmp_path: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = tmp_path / "footplate" / "__init__.py"
-    source.parent.mkdir()
-    source.write_text("")
-    package = SimpleNamespace(__file__=str(source), __version__="1")
-    monkeypatch.setattr(inspect_configs, "footplate", package)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    cache = tmp_path / ".cache" / "footplate" / "config_schema.json"
-    made = footplate("schema")[1]
-
-    def is_made_again() -> bool:
-        cached = json.loads(cache.read_text())
-        cache.write_text(json.dumps({**cached, "title": "cached"}))
-        return bool(json.loads(footplate("schema")[1])["title"] == "footplate config")
-
-    assert not is_made_again()
-    source.write_text("# changed")
-    assert is_made_again()
-    (source.parent.with_name("footplate_vision")).mkdir()
-    assert not is_made_again()
-    (tmp_path / "footplate_vision" / "new.py").write_text("new = 1")
-    assert is_made_again()
-    package.__version__ = "2"
-    assert is_made_again()
-    monkeypatch.setattr(inspect_configs, "version", lambda name: "9.9")
-    assert is_made_again()
-    cache.write_text('{"$comment": ')
-    assert json.loads(footplate("schema")[1])["properties"] == json.loads(made)["properties"]
-
-
-def test_the_schema_needs_no_cache(tmp_path: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".cache").write_text("not a folder")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    code, output, error = footplate("schema")
-    assert (code, json.loads(output)["title"], error) == (0, "footplate config", "")
