@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import griffe
-
 from footplate.cli.main import build_parser
 from footplate.data import SampleLoader
 from footplate.engine import Runner
@@ -36,6 +34,7 @@ from footplate.registry import (
     VISUALIZERS,
     Registry,
 )
+from footplate.tools.config_schema import describe_arguments
 from footplate_openmmlab.first_generation.translation.config_translation import FIRST_GENERATION_KEYS, RULES
 
 _SOURCE = "src/"
@@ -302,7 +301,7 @@ def _methods(entry: Any) -> Iterator[tuple[str, str]]:
         module = getattr(function, "__module__", "")  # a property may have no getter
         # openmmlab adds members of MMEngine's runner when it is loaded.
         if not name.startswith("_") and module.startswith("footplate") and "openmmlab" not in module:
-            yield f"{name}()" if is_method else name, _docstring(function).summary
+            yield f"{name}()" if is_method else name, _summary(function)
 
 
 def _sections() -> Iterator[Argument]:
@@ -336,8 +335,7 @@ def _known(registry: Registry) -> Mapping[str, Callable[..., Any]]:
 
 
 def _entry(entry: Callable[..., Any], *, skip: frozenset[str], shows_examples: bool = True) -> list[str]:
-    sections = _docstring(entry)
-    lines = [sections.summary, "", f"Defined in `{_place(entry)}`."]
+    lines = [_summary(entry), "", f"Defined in `{_place(entry)}`."]
     arguments = list(_arguments(entry, skip=skip))
     if not shows_examples:
         arguments = [each._replace(owner="") for each in arguments]
@@ -372,7 +370,7 @@ def _arguments(entry: Callable[..., Any], *, skip: frozenset[str]) -> Iterator[A
         if each is object or (each is not entry and not each.__module__.startswith("footplate")):
             break
         parameters = _parameters(each)
-        meanings = _meanings(each)
+        meanings = describe_arguments(each)
         for name, parameter in parameters.items():
             is_key = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
             if not is_key or name in skip | seen:
@@ -382,15 +380,6 @@ def _arguments(entry: Callable[..., Any], *, skip: frozenset[str]) -> Iterator[A
             yield Argument(name, _kind(parameter), _default(parameter), meaning, entry.__name__)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             break
-
-
-def _meanings(entry: Any) -> dict[str, str]:
-    """Returns what arguments mean, from the nearest of our classes that says it."""
-    found: dict[str, str] = {}
-    for each in reversed(getattr(entry, "__mro__", (entry,))):
-        if each.__module__.startswith("footplate"):
-            found.update(_docstring(each).arguments)
-    return found
 
 
 def _parameters(entry: Any) -> Mapping[str, inspect.Parameter]:
@@ -483,20 +472,9 @@ def _code(text: str) -> str:
     return f"<code>{html.escape(text, quote=False).replace('|', '&#124;')}</code>"
 
 
-class _Docstring(NamedTuple):
-    summary: str
-    arguments: dict[str, str]
-
-
-def _docstring(entry: Any) -> _Docstring:
-    text = inspect.cleandoc(getattr(entry, "__doc__", None) or "")
-    summary, arguments = "", {}
-    for section in griffe.Docstring(text).parse("google", warn_unknown_params=False, warnings=False):
-        if section.kind is griffe.DocstringSectionKind.text and not summary:
-            summary = _cell(section.value.split("\n\n")[0])
-        elif section.kind is griffe.DocstringSectionKind.parameters:
-            arguments = {each.name: each.description for each in section.value}
-    return _Docstring(summary, arguments)
+def _summary(entry: Any) -> str:
+    """Returns the first paragraph of a docstring."""
+    return _cell((inspect.getdoc(entry) or "").split("\n\n")[0])
 
 
 def _place(entry: Callable[..., Any]) -> str:

@@ -2,16 +2,12 @@
 
 import re
 
-import pytest
-
 from footplate.engine.checking.top_level_keys import keys_of_both_generations
 from footplate_openmmlab.first_generation.translation.config_translation import RULES
 from scripts.public_api import FILE
+from scripts.reference import pages
 from tests.docs.pages import ROOT, commands_within
 from tests.docs.trying import check_words
-
-pytest.importorskip("griffe", reason="the extra docs needs Python 3.11")
-from scripts.reference import pages  # noqa: E402
 
 PAGES = pages()
 _ROW = re.compile(r"^\| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", re.MULTILINE)

@@ -56,7 +56,7 @@ def describe_arguments(entry: Any) -> dict[str, str]:
     """Maps arguments to their descriptions in the `Args:` sections of a class and its base classes."""
     descriptions: dict[str, str] = {}
     for kind in reversed(getattr(entry, "__mro__", (entry,))):
-        _, _, section = inspect.cleandoc(vars(kind).get("__doc__") or "").partition("\nArgs:\n")
+        _, _, section = inspect.cleandoc(kind.__doc__ or "").partition("\nArgs:\n")
         for argument in _ARGUMENT.finditer(re.split(r"\n(?=\S)", section)[0]):
             descriptions[argument[1]] = " ".join(argument[2].split())
     return descriptions
