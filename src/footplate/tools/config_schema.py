@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 from footplate.engine.checking.arguments import ARGUMENTS, OTHER_KEYS
@@ -39,7 +40,7 @@ def config_schema() -> Schema:
     for argument in ARGUMENTS:
         if argument.in_config:
             name, text = argument.name, f"{meanings[argument.name]} Accepts {argument.description}."
-            properties[name] = {"description": text} | _default(defaults[name]) | _value(name)
+            properties[name] = _argument(text, defaults[name], name)
     definitions: Schema = {}
     for registry in dict.fromkeys((*SECTION_REGISTRIES.values(), *NESTED_REGISTRIES.values())):
         definitions |= _definitions(registry)
@@ -71,8 +72,7 @@ def _definitions(registry: Registry) -> Schema:
         arguments, names, meanings = arguments_of(entry), class_arguments(entry, registry), describe_arguments(entry)
         properties: Schema = {name: {} for name in EXTRA_ARGUMENTS.get(registry, ())}
         for name in arguments.types if names is None else names:
-            meaning = {"description": meanings[name]} if name in meanings else {}
-            properties[name] = meaning | _default(arguments.defaults[name]) | _value(f".{name}")
+            properties[name] = _argument(meanings.get(name), arguments.defaults[name], f".{name}")
         summary = (inspect.getdoc(entry) or "").partition("\n\n")[0].replace("\n", " ")
         key = f"{registry.name}.{entry_name}"
         schemas[key] = {"description": summary, "properties": properties}
@@ -81,6 +81,14 @@ def _definitions(registry: Registry) -> Schema:
     kinds = {"description": f"The name of a {registry.noun}.", "examples": list(entries)}
     schemas[registry.name] = {"properties": {"type": kinds}, "allOf": cases}
     return schemas
+
+
+def _argument(meaning: str | None, default: Any, path: str) -> Schema:
+    """Returns the schema of an argument, with its meaning and default if they are known and JSON can represent them."""
+    schema: Schema = {"description": meaning} if meaning else {}
+    with suppress(TypeError):
+        schema["default"] = json.loads(json.dumps(default))
+    return schema | _value(path)
 
 
 def _value(path: str, registry: Registry | None = None) -> Schema:
@@ -95,14 +103,6 @@ def _value(path: str, registry: Registry | None = None) -> Schema:
     reference = _ref(registry.name)
     schema = {"if": {"required": ["type"]}, "then": reference, "items": reference}
     return schema | ({"else": {"anyOf": default}} if default else {})
-
-
-def _default(value: Any) -> Schema:
-    """Returns the schema of a default, if JSON can represent it."""
-    try:
-        return {"default": json.loads(json.dumps(value))}
-    except TypeError:
-        return {}
 
 
 def _ref(name: str) -> Schema:
