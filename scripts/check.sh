@@ -1,17 +1,17 @@
 #!/bin/sh
-# The one check for people, pre-commit and CI: formatting, lint, types, layers, tests.
+# The one check for people, pre-commit and CI: formatting, lint, layers, code tokens, types, tests.
 set -eu
 : "${BIN:=.venv/bin}"
 "$BIN/ruff" format --check .
 "$BIN/ruff" check .
 "$BIN/lint-imports"
-# mypy uses one core for a minute, beside the tests. It reports after them.
+# Counting tokens and mypy use one core for a minute, beside the tests. They report after them.
 types=$(mktemp)
 trap 'rm -f "$types"' EXIT
-"$BIN/mypy" > "$types" 2>&1 &
-mypy=$!
+("$BIN/python" scripts/token_budget.py && "$BIN/mypy") > "$types" 2>&1 &
+types_job=$!
 status=0
 "$BIN/python" -m pytest --numprocesses 2 "$@" || status=$?
-wait "$mypy" || status=$?
+wait "$types_job" || status=$?
 cat "$types"
 exit "$status"

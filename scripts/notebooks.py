@@ -1,6 +1,5 @@
-"""Runs the notebooks of `docs/notebooks/`, and writes their outputs and the pages that show them."""
+"""Runs the notebooks of `docs/notebooks/`, and writes their outputs."""
 
-import base64
 import importlib
 import os
 import re
@@ -50,29 +49,12 @@ def execute(path: Path, folder: Path, python: str = sys.executable) -> Any:
     return notebook
 
 
-def page(path: Path) -> tuple[str, dict[str, bytes]]:
-    """Returns a notebook as a page, and the images in its outputs by file name."""
-    parts, images = [], dict[str, bytes]()
-    for cell in nbformat.read(path, as_version=4).cells:
-        parts.append(cell.source if cell.cell_type == "markdown" else f"```python\n{cell.source}\n```")
-        for output in cell.get("outputs", ()):
-            data = output.get("data", {})
-            if "image/png" in data:
-                name = f"{path.stem}-{len(images) + 1}.png"
-                images[name] = base64.b64decode(data["image/png"])
-                parts.append(f"![Output]({name})")
-            else:
-                text = re.sub(r"\x1b\[[\d;]*m", "", output.get("text") or data["text/plain"])
-                parts.append(f"```text\n{text.rstrip()}\n```")
-    return "\n\n".join(parts) + "\n", images
-
-
 def _installs(cell: Any) -> bool:
     return "install" in cell.metadata.get("tags", ())
 
 
 def main(python: str, *names: str) -> None:
-    """Runs notebooks and writes their pages.
+    """Runs notebooks and writes their outputs.
 
     Args:
         python: The interpreter of the command `footplate`; for published-config, that of an environment with mmseg.
@@ -82,10 +64,6 @@ def main(python: str, *names: str) -> None:
         path = FOLDER / f"{name}.ipynb"
         with tempfile.TemporaryDirectory() as place:
             nbformat.write(execute(path, Path(place), python), path)
-        text, images = page(path)
-        path.with_suffix(".md").write_text(text, encoding="utf-8")
-        for image, content in images.items():
-            (FOLDER / image).write_bytes(content)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,21 @@
-"""Writes the names and signatures of the public API to `tests/data/public_api.txt`."""
+"""Writes the names and signatures of the public API to `tests/data/public_api.txt`.
+
+Also writes the names of all built-in classes to a file, so that registries know them without importing the classes.
+"""
 
 import importlib
 import inspect
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).resolve().parents[1] / "tests" / "data" / "public_api.txt"
+from footplate.registry.registry import is_built_in
+from footplate.registry.root import ROOT_REGISTRIES
+
+ROOT = Path(__file__).resolve().parents[1]
+FILE = ROOT / "tests" / "data" / "public_api.txt"
+BUILT_IN_NAMES = ROOT / "src" / "footplate" / "registry" / "built_in_names.json"
 MODULES = (
     "footplate",
     "footplate.checkpoint",
@@ -108,5 +117,14 @@ def text() -> str:
     return "".join(f"{line}\n" for line in _lines())
 
 
+def built_in_names() -> dict[str, list[str]]:
+    """Maps the name of each root registry to the names of its built-in entries."""
+    return {
+        registry.name: sorted(name for name, entry in registry.module_dict.items() if is_built_in(entry))
+        for registry in sorted(ROOT_REGISTRIES.values(), key=lambda registry: registry.name)
+    }
+
+
 if __name__ == "__main__":
     FILE.write_text(text(), encoding="utf-8")
+    BUILT_IN_NAMES.write_text(json.dumps(built_in_names(), indent=1) + "\n", encoding="utf-8")

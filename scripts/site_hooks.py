@@ -1,14 +1,19 @@
-"""Hooks of the documentation build, which mkdocs.yml refers to: portable links, and the pages as plain text.
+"""Hooks of the documentation build, which mkdocs.yml refers to: generated pages, portable links, pages as plain text.
 
 Pages are plain Markdown, which also reads well in the repository; what only the site needs is added here.
 """
 
+import base64
+import functools
+import json
 import logging
 import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import reference  # next to this script
 
 # The theme's script reads a sitemap beside each of these, and pages of translations have none.
 _ALTERNATE = re.compile(r'\s*<link rel="alternate"[^>]*hreflang[^>]*>')
@@ -34,6 +39,49 @@ def on_startup(**_: Any) -> None:
     import jieba  # type: ignore[import-untyped, unused-ignore]
 
     jieba.setLogLevel(logging.WARNING)
+
+
+def on_files(files: Any, *, config: Any, **_: Any) -> None:
+    """Adds the reference and the pages of the notebooks."""
+    from mkdocs.structure.files import File
+
+    for name in _generated(Path(config.docs_dir)):
+        files.append(File(name, config.docs_dir, config.site_dir, config.use_directory_urls))
+
+
+def on_nav(nav: Any, *, config: Any, files: Any) -> None:
+    """Adds the content of the generated files, which the plug-in for languages would drop after `on_files`."""
+    for name, content in _generated(Path(config.docs_dir)).items():
+        files.src_uris[name].content_bytes = content
+
+
+@functools.cache
+def _generated(docs: Path) -> dict[str, bytes]:
+    """Returns the generated pages and images by their paths in the docs."""
+    files = {f"reference/{name}": text.encode() for name, text in reference.pages().items()}
+    for path in sorted(docs.glob("notebooks/*.ipynb")):
+        text, images = _notebook(path)
+        files |= {f"notebooks/{path.stem}.md": text.encode()}
+        files |= {f"notebooks/{name}": image for name, image in images.items()}
+    return files
+
+
+def _notebook(path: Path) -> tuple[str, dict[str, bytes]]:
+    """Returns a notebook as a page, and the images in its outputs by file name."""
+    parts, images = [], dict[str, bytes]()
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "image/png" in data:
+                name = f"{path.stem}-{len(images) + 1}.png"
+                images[name] = base64.b64decode("".join(data["image/png"]))
+                parts.append(f"![Output]({name})")
+            else:
+                text = re.sub(r"\x1b\[[\d;]*m", "", "".join(output.get("text") or data["text/plain"]))
+                parts.append(f"```text\n{text.rstrip()}\n```")
+    return "\n\n".join(parts) + "\n", images
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
@@ -97,13 +145,14 @@ def on_post_page(output: str, *, page: Any, **_: Any) -> str:
 def on_post_build(config: Any, **_: Any) -> None:
     """Writes the English pages for language models: a list of them to llms.txt, and their text to llms-full.txt."""
     docs, site = Path(config.docs_dir), Path(config.site_dir)
+    generated = _generated(docs)
     lines, pages = [f"# {config.site_name}", "", f"> {config.site_description}"], []
     lines += ["", "[llms-full.txt](llms-full.txt) contains the text of all pages."]
     for section in config.nav:
         ((title, names),) = section.items()
         lines += ["", f"## {title}", ""]
         for name in _page_names(names):
-            text = (docs / name).read_text(encoding="utf-8").strip()
+            text = (generated[name] if name in generated else (docs / name).read_bytes()).decode().strip()
             heading, *paragraphs = (each for each in text.splitlines() if each)
             first = next(each for each in paragraphs if each[0].isalpha())
             sentence = _LINK.sub(r"\1", first).split(". ")[0].rstrip(".:") + "."

@@ -1,11 +1,12 @@
 """Tests that changes of the public API are visible."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.public_api import FILE, MODULES, text
+from scripts.public_api import BUILT_IN_NAMES, FILE, MODULES, built_in_names, text
 from tests.docs.pages import blocks_of, pages
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "public-api.md"
@@ -13,6 +14,10 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "public-api.md"
 
 def test_the_public_api_is_recorded() -> None:
     assert text() == FILE.read_text(encoding="utf-8"), "run `python scripts/public_api.py`, and add a changelog entry"
+
+
+def test_the_table_of_built_in_names_is_up_to_date() -> None:
+    assert json.loads(BUILT_IN_NAMES.read_text()) == built_in_names(), "run `python scripts/public_api.py`"
 
 
 def test_the_page_lists_the_modules() -> None:
@@ -28,11 +33,6 @@ def test_names_that_the_pages_import_are_public() -> None:
 def _imported() -> Iterator[str]:
     for page in pages():
         blocks = [block.text for block in blocks_of(page.read_text(encoding="utf-8")) if block.language == "python"]
-        for node in ast.walk(
-            ast.parse("\n".join(blocks if page.name != "CONTRIBUTING.md" and page.parent.name != "notebooks" else []))
-        ):
+        for node in ast.walk(ast.parse("\n".join(blocks if page.name != "CONTRIBUTING.md" else []))):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("footplate"):
                 yield from (f"{node.module}.{name.name}" for name in node.names)
-    reference = (PAGE.parent / "reference" / "python.md").read_text(encoding="utf-8")
-    for section in reference.split("\n## ")[1:]:
-        yield from (f"{section.split()[0]}.{name}" for name in re.findall(r"^### (\w+)", section, re.MULTILINE))

@@ -10,9 +10,7 @@ import pytest
 from tests.docs.pages import DOCS, ROOT, Block, blocks_of, commands_within, pages
 from tests.docs.trying import Page, check_words
 
-# The tests of the translation rules test the examples of the reference, and test_notebooks.py the notebooks.
-GENERATED = (DOCS / "notebooks", DOCS / "reference")
-PAGES = [path for path in pages() if path.parent not in GENERATED and blocks_of(path.read_text(encoding="utf-8"))]
+PAGES = [path for path in pages() if blocks_of(path.read_text(encoding="utf-8"))]
 
 
 def _named(path: Path) -> str:

@@ -36,16 +36,6 @@ def test_a_notebook_installs_first_and_shows_what_it_prints(path: Path) -> None:
     assert path.stat().st_size < 300_000
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_page_shows_the_notebook(path: Path) -> None:
-    pytest.importorskip("nbclient", reason="nbclient is not installed")
-    from scripts.notebooks import page
-
-    text, images = page(path)
-    assert path.with_suffix(".md").read_text(encoding="utf-8") == text, "run scripts/notebooks.py"
-    assert {name: (path.parent / name).read_bytes() for name in images} == images
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,22 +1,16 @@
-"""Checks that the pages in `docs/reference/` are up to date and complete."""
+"""Checks that the pages that `mkdocs build` makes from signatures and docstrings are complete."""
 
 import re
 
-import pytest
-
 from footplate.engine.plan.top_level_keys import keys_of_both_generations
 from footplate_openmmlab.first_generation.translation.config_translation import RULES
-from tests.docs.pages import ROOT
+from scripts.public_api import FILE
+from scripts.reference import pages
+from tests.docs.pages import ROOT, commands_within
+from tests.docs.trying import check_words
 
-pytest.importorskip("griffe", reason="the extra docs needs Python 3.11")
-from scripts.reference import FOLDER, pages  # noqa: E402
-
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
+PAGES = pages()
 _ROW = re.compile(r"^\| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", re.MULTILINE)
-
-
-def test_reference_is_up_to_date() -> None:
-    assert pages() == PAGES, "run `python scripts/reference.py`"
 
 
 def test_every_argument_has_a_type_and_a_meaning() -> None:
@@ -84,3 +78,17 @@ def test_top_level_keys_are_complete() -> None:
     top = PAGES["config.md"].partition("## Data loaders")[0]
     first = PAGES["first-generation.md"].partition("## Rules")[0]
     assert set(re.findall(r"^\| `(\w+)`", top + first, re.MULTILINE)) == keys_of_both_generations()
+
+
+def test_names_of_the_python_page_are_public() -> None:
+    public = {line.partition("(")[0] for line in FILE.read_text(encoding="utf-8").splitlines()}
+    sections = [section.split("\n### ") for section in PAGES["python.md"].split("\n## ")[1:]]
+    names = {f"{head.strip()}.{entry.split()[0]}" for head, *entries in sections for entry in entries}
+    assert names - public == set()
+
+
+def test_commands_in_sentences_exist() -> None:
+    commands = [command for text in PAGES.values() for command in commands_within(text)]
+    assert commands
+    for command in commands:
+        check_words(command)

@@ -78,6 +78,16 @@ def test_pages_are_available_as_text(site: str) -> None:
     assert (ROOT / "docs" / "reliability.zh.md").read_text() not in text
 
 
+def test_notebooks_are_pages_with_their_outputs(browser: Any, site: str) -> None:
+    browser.get(f"{site}notebooks/plain-pytorch/")
+    assert found(browser, "h1")
+    assert "True" in found(browser, ".language-text code")[-1]
+    image = browser.find_element("css selector", "img[alt=Output]").get_attribute("src")
+    assert image == f"{site}notebooks/plain-pytorch-1.png"
+    with urllib.request.urlopen(image) as answer:
+        assert answer.read()[:4] == b"\x89PNG"
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_pages_open_in_both_languages(browser: Any, site: str, language: str) -> None:
     root = site if language == "en" else f"{site}zh/"

@@ -7,7 +7,6 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from importlib import resources
 from inspect import Parameter
 from typing import Any, NamedTuple
 
@@ -231,14 +230,14 @@ def diff_configs(arguments: Namespace) -> int:
 
 def print_schema(arguments: Namespace) -> None:
     """Prints the JSON schema for configs, or writes it to a file."""
+    from footplate.tools.schema_cache import read_schema
 
-    text = (resources.files("footplate.tools") / "config_schema.json").read_bytes()
     if arguments.output:
         check_output(arguments.output, suffixes=(".json",))
-        commit_bytes(arguments.output, text)
+        commit_bytes(arguments.output, json.dumps(read_schema(), indent=2).encode() + b"\n")
         print_result(arguments, {"file": arguments.output}, f"{arguments.output}\n")
     else:
-        print_json(arguments, json.loads(text))
+        print_json(arguments, read_schema())
 
 
 def list_models(arguments: Namespace) -> int:

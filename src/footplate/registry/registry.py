@@ -356,14 +356,14 @@ class Registry:
         present = self._entries.get(name)
         if present is entry:
             return True
-        is_built_in = _is_built_in(entry)
-        if present is None or is_built_in != _is_built_in(present):
+        is_ours = is_built_in(entry)
+        if present is None or is_ours != is_built_in(present):
             is_replaced = self.scope == "footplate" and name in _built_in_names().get(self.name, ())
             # An installed code base's configs refer to its own classes.
-            if is_replaced and not is_built_in and not code_base_of(entry):
+            if is_replaced and not is_ours and not code_base_of(entry):
                 kind = f"{entry.__module__}.{entry.__qualname__}"
                 _logger.warning("Replacing the built-in %s '%s' with %s.", self.noun, name, kind)
-            return present is None or not is_built_in
+            return present is None or not is_ours
         name_in_module = getattr(entry, "__qualname__", "<none>")
         is_redefined = entry.__module__ == present.__module__ and name_in_module == getattr(present, "__qualname__", "")
         if is_redefined and (entry.__module__ == "__main__" or "<" not in name_in_module):
@@ -481,10 +481,14 @@ def _returned_class(function: Any) -> Any:
 
 @cache
 def _built_in_names() -> dict[str, list[str]]:
-    """Returns the names of the built-in entries of each registry, which `scripts/reference.py` lists in a file."""
+    """Returns the names of the built-in entries of each registry, which `scripts/public_api.py` lists in a file.
+
+    The file is kept, because a class is registered before the built-in classes are imported.
+    """
     return json.loads(Path(__file__).with_name("built_in_names.json").read_bytes())  # type: ignore[no-any-return]
 
 
-def _is_built_in(entry: Any) -> bool:
+def is_built_in(entry: Any) -> bool:
+    """Checks whether an entry belongs to footplate or torch, and not to a code base or the user."""
     module = getattr(entry, "__module__", None) or ""
     return is_own_module(module) or module.partition(".")[0] == "torch"

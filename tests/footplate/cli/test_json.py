@@ -171,6 +171,7 @@ def test_values_become_json(value: Any, expected: Any) -> None:
 
 
 def test_schema_is_printed_and_written(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tiny.parent))
     code, output, _ = footplate("schema")
     assert (code, json.loads(output)["$schema"]) == (0, "https://json-schema.org/draft/2020-12/schema")
     assert footplate("schema", "-o", "schema.json") == (0, "schema.json\n", "")

@@ -122,9 +122,12 @@ print(main(["train", "no.py"]), "torch" in sys.modules)
     "command", ["recipes", "explain fashion-seg model", "diff tiny.py run", "analyze run", "schema"]
 )
 def test_commands_that_read_files_do_not_import_torch(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, command: str
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(trained)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if command == "schema":
+        main(["schema"])  # which caches it
     code = f"import sys; from footplate.cli.main import main; main({command.split()}); print('torch' in sys.modules)"
     found = run("-c", code)
     assert found.stdout.splitlines()[-1:] == ["False"], found.stderr

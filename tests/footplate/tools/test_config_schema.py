@@ -1,23 +1,17 @@
 """The JSON schema of configs."""
 
-import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
-import torch
-from packaging.version import Version
 
 from footplate.config import Config
 from footplate.config.sources import Recipe, recipes
 from footplate.engine.plan.arguments import RUNNER_KEYS
 from footplate.extensions import translate
 from footplate.registry import HOOKS
-from scripts.config_schema import BUILT_IN_NAMES, FILE, built_in_names, config_schema, describe_arguments
-
-PINS = Path("constraints.txt").read_text().split()
+from footplate.tools.config_schema import config_schema, describe_arguments
 
 
 @cache
@@ -38,15 +32,6 @@ def test_recipes_are_valid(recipe: Recipe) -> None:
     cfg = Config.fromfile(str(recipe.path))
     for each in (cfg, translate(cfg)):
         assert [error.message for error in validator().iter_errors(as_data(each.to_dict()))] == []
-
-
-@pytest.mark.skipif(f"torch=={Version(torch.__version__).public}" not in PINS, reason="the schema has the pinned torch")
-def test_the_shipped_schema_is_up_to_date() -> None:
-    assert json.loads(FILE.read_text()) == json.loads(json.dumps(config_schema())), "run `python scripts/reference.py`"
-
-
-def test_the_table_of_built_in_names_is_up_to_date() -> None:
-    assert json.loads(BUILT_IN_NAMES.read_text()) == built_in_names(), "run `python scripts/reference.py`"
 
 
 def test_sections_and_classes_are_described() -> None:
