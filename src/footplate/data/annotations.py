@@ -247,7 +247,7 @@ def read_file(path: str) -> bytes:
 def read_record_file(record: Record, key: str) -> bytes:
     """Returns the content of the file at the path `record[key]`.
 
-    If a shard dataset has already read the file, removes the content from `record["file_contents"]` and returns it.
+    If the dataset has already read the file, removes the content from `record["file_contents"]` and returns it.
 
     Raises:
         DataError: The file cannot be read.
