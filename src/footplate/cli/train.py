@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_command, add_config
-from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
+from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result, print_text
 from footplate.errors import ArgumentError, shown_path
@@ -78,15 +78,8 @@ def run(arguments: Namespace) -> int:
     from footplate.tools.model_sections import warn_about_unread_keys
     from footplate.tools.run_curves import CurveHook
 
-    batch_size = ""
-    if has_automatic_batch_size(cfg):
-        from footplate.tools.automatic_batch_size import choose_batch_size
-
-        cfg, batch_size = choose_batch_size(cfg, **start)
     runner = Runner.from_cfg(cfg, **start)
     with runner.folder.buffered_log():
-        if batch_size:
-            runner.logger.info("%s", batch_size)
         for message in (message for extension in extensions() for message in extension.startup_messages()):
             runner.logger.info("%s", message)
         warn_about_unread_keys(runner.cfg)
