@@ -75,14 +75,12 @@ def run(arguments: Namespace) -> int:
     from footplate.hooks import ProgressHook, RecordHook
     from footplate.records import surviving_streams
     from footplate.tools.explain_keys import explain_config
-    from footplate.tools.model_sections import warn_about_unread_keys
     from footplate.tools.run_curves import CurveHook
 
     runner = Runner.from_cfg(cfg, **start)
     with runner.folder.buffered_log():
         for message in (message for extension in extensions() for message in extension.startup_messages()):
             runner.logger.info("%s", message)
-        warn_about_unread_keys(runner.cfg)
         for record in arguments.held_warnings:
             runner.logger.handle(record)
         arguments.held_warnings = ()

@@ -44,7 +44,6 @@ from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of
 from footplate.tools.explain_optimizer import format_setting, groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, labels_in, largest_batch, state_bytes
-from footplate.tools.model_sections import warn_about_unread_keys
 from footplate.tools.trial import StopHook, build_alone, build_trial, train_until_stopped
 
 _logger = logging.getLogger("footplate.tools")
@@ -91,7 +90,6 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
             plan = RunPlan.from_config(cfg)
             plan.check()
             warn_about_variables(plan.cfg)
-            warn_about_unread_keys(plan.cfg)
             if run:
                 with located(plan.cfg), at_key("visualizer"):  # the trial has no backends
                     _check_packages_of_writers(plan["visualizer"])
