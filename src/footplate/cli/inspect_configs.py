@@ -9,14 +9,14 @@ from importlib import resources
 from inspect import Parameter
 from typing import Any
 
-from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_config, number
+from footplate.cli.arguments import add_command, add_config, number
 from footplate.cli.config_arguments import apply_override_arguments, set_default_work_dir
 from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
 from footplate.config import Config
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.extensions import is_translated, translate
 from footplate.messages import BOLD, DIM, labeled, nearest
-from footplate.storage import commit_bytes, commit_image
+from footplate.storage import commit_bytes
 from footplate.tools.output_check import check_output
 
 TOPICS = ("hooks", "schedule", "params", "loops")
@@ -52,7 +52,6 @@ def add_commands(subparsers: Any) -> None:
         nargs="?",
     )
     explain.add_value("--dump", "FILE", "write the resolved config to a single .py, .json or .yaml file instead")
-    explain.add_value("--plot", "FILE", "with the topic `schedule`: also write a plot to FILE")
     explain.add_value(
         "--epoch-length",
         "N",
@@ -102,12 +101,8 @@ def explain_config(arguments: Namespace) -> None:
     topic = arguments.key if arguments.key in TOPICS else None
     if arguments.dump and arguments.key:
         raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
-    if arguments.plot and topic != "schedule":
-        raise ArgumentError("--plot requires the topic 'schedule'")
     if arguments.epoch_length and topic not in ("schedule", "loops"):
         raise ArgumentError("--epoch-length requires the topic 'schedule' or 'loops'")
-    if arguments.plot:
-        check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
     arguments.cfg = read_either(arguments.config)
     cfg = apply_override_arguments(arguments.cfg, arguments, import_custom_modules=topic is not None)
     if arguments.dump:
@@ -166,8 +161,6 @@ def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
         else:
             schedule = explain_optimizer.schedule_of(plan, length_of_epoch=arguments.epoch_length)
             data, text = schedule, explain_optimizer.explain_schedule(schedule)
-            if arguments.plot:
-                commit_image(arguments.plot, explain_optimizer.plot_schedule(schedule))
         print_result(arguments, data, wrap_for_screen(text))
 
 

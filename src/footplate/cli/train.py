@@ -75,7 +75,6 @@ def run(arguments: Namespace) -> int:
     from footplate.hooks import ProgressHook, RecordHook
     from footplate.records import surviving_streams
     from footplate.tools.explain_keys import explain_config
-    from footplate.tools.run_curves import CurveHook
 
     runner = Runner.from_cfg(cfg, **start)
     with runner.folder.buffered_log():
@@ -89,7 +88,7 @@ def run(arguments: Namespace) -> int:
     # The explanation of a first-generation config shows the keys that the user wrote.
     explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_translated(cfg) else runner.cfg))
     progress = ProgressHook()
-    for hook in (explain, progress, CurveHook()):
+    for hook in (explain, progress):
         runner.register_hook(hook)
     try:
         runner.train()
@@ -234,7 +233,7 @@ def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook"
 
 
 def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
-    """Prints the paths of the log, checkpoints, curves and images, and the command that writes a report."""
+    """Prints the paths of the log, checkpoints and images, and the command that writes a report."""
     if runner.rank:
         return
     from footplate import storage
@@ -262,7 +261,6 @@ def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
         ("log", data["log"]),
         ("last checkpoint", data["last_checkpoint"]),
         *(("best checkpoint", path) for path in data["best_checkpoints"]),
-        ("curves", existing(os.path.join(runner.log_dir, "curves.png"))),
         ("images", existing(os.path.join(runner.log_dir, "vis_data", "vis_image"))),
     ]
     lines = [(name, shown_path(path)) for name, path in paths if path]

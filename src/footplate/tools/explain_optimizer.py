@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import plotille  # type: ignore[import-untyped, unused-ignore]
-from PIL import Image
 from torch import nn
 
 from footplate.engine.checking.plan import RunPlan
@@ -15,7 +14,6 @@ from footplate.optim.constructors import merge_groups
 from footplate.tools.explain_loops import find_epoch_length, name_of
 from footplate.tools.simulation import FIELDS, run_length, simulate_and_list_ignored
 from footplate.tools.trial import build_alone
-from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
 _GROUP_FIELDS = ("lr", "momentum", "betas", "weight_decay")
 _MAX_NAMES = 3  # parameters to list
@@ -220,20 +218,6 @@ def explain_schedule(schedule: Schedule) -> str:
         lines += [f"{field} {track.values[0]:g} {span}: {_describe_parameters(track)}" for track in constant]
     lines += [f"not simulated: {kind}, which changes the values during the run" for kind in schedule.not_simulated]
     return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def plot_schedule(schedule: Schedule) -> Image.Image:
-    """Returns an image with one panel per optimizer setting that changes. Always includes the learning rate."""
-    panels = []
-    for field in FIELDS:
-        moving, constant = schedule.shown(field)
-        shown = moving[:_MAX_TRACKS] or (constant[:1] if field == "lr" else [])
-        curves = [
-            PlottedCurve(name, [*zip(map(float, schedule.iters), track.values, strict=True)])
-            for name, track in zip(_names_of(field, shown), shown, strict=True)
-        ]
-        panels += [Panel(field.replace("_", " "), curves)] if curves else []
-    return plot(panels, "iteration")
 
 
 def _tracks(plan: RunPlan, model: nn.Module, per_epoch: int | None, iters: list[int]) -> tuple[list[Track], list[str]]:

@@ -1,8 +1,7 @@
 """Plots a run's curves with matplotlib."""
 
 import warnings
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -10,7 +9,6 @@ from PIL import Image
 from footplate.messages import printable
 from footplate.visualization.drawing import canvas_to_image
 
-_MAX_CURVES = 8
 _MAX_LARGE = 4  # if there are more panels than this, they are drawn smaller
 _MAX_LABEL = 40  # characters
 _LIMIT = 1e100  # larger values would cause an overflow when matplotlib computes the axes
@@ -18,48 +16,14 @@ _LIMIT = 1e100  # larger values would cause an overflow when matplotlib computes
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6e6e6e", "#967814")
 
 
-class PlottedCurve(NamedTuple):
-    """A labeled curve whose points (x, y) are in ascending order of x."""
-
-    label: str
-    points: list[tuple[float, float]]
-
-
-class Panel(NamedTuple):
-    """Curves that share a vertical axis."""
-
-    title: str
-    curves: list[PlottedCurve]
-
-
-def panel_title(label: str, points: Sequence[tuple[float, float]], *, trains: bool) -> str:
-    """Returns the title of a curve's panel. Metrics up to 1, up to 100 and above 100 get separate panels.
-
-    Args:
-        label: The name of the curve, such as "loss" or "coco/bbox_mAP".
-        points: The points (x, y) of the curve.
-        trains: Whether the values were logged in training rather than in validation.
-    """
-    group, slash, _ = label.partition("/")
-    if trains and group.endswith("grad_norm"):
-        return "gradient norm"
-    if trains and (group == "lr" or group.startswith("lr_") or label.endswith(".lr")):
-        return "learning rate"
-    where = "training"
-    if not trains:
-        where = f"validation: {group}" if slash else "validation"
-    if "loss" in label:
-        return "loss" if trains else f"{where} loss"
-    largest = max(abs(y) for _, y in points)
-    if largest <= 100:
-        return f"{where}, up to {1 if largest <= 1 else 100}"
-    return f"{where}, above 100"
-
-
-def plot(panels: Sequence[Panel], x_label: str) -> Image.Image:
+def plot(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str) -> Image.Image:
     """Plots panels one below the other, with a shared x-axis, and returns the image.
 
     Each panel shows its first eight curves. Curves with up to 30 points have markers.
+
+    Args:
+        panels: The points (x, y) of each curve, keyed by the title of the panel and the label of the curve.
+        x_label: The label of the x-axis.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # imported here, because it takes half a second
     from matplotlib.figure import Figure
@@ -69,12 +33,12 @@ def plot(panels: Sequence[Panel], x_label: str) -> Image.Image:
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06)
     figure = Figure(figsize=(9, height * len(panels) + 0.6), dpi=110, layout=layout)
     axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
-    for panel, ax in zip(panels, axes, strict=True):
-        count = f" ({_MAX_CURVES} of {len(panel.curves)})" if len(panel.curves) > _MAX_CURVES else ""
-        ax.set_title(_text(panel.title + count), loc="left", fontsize=10, fontweight="bold")
-        for curve, color in zip(panel.curves[:_MAX_CURVES], _COLORS, strict=False):
-            x, y = np.clip(np.array(curve.points, float).T, -_LIMIT, _LIMIT)
-            label = f"{_text(curve.label)}  {curve.points[-1][1]:.4g}"
+    for (title, curves), ax in zip(panels.items(), axes, strict=True):
+        count = f" ({len(_COLORS)} of {len(curves)})" if len(curves) > len(_COLORS) else ""
+        ax.set_title(_text(title + count), loc="left", fontsize=10, fontweight="bold")
+        for (name, points), color in zip(curves.items(), _COLORS, strict=False):
+            x, y = np.clip(np.array(points, float).T, -_LIMIT, _LIMIT)
+            label = f"{_text(name)}  {points[-1][1]:.4g}"
             marker = "o" if len(x) <= 30 else ""
             ax.plot(x, y, color=color, linewidth=1.5, marker=marker, markersize=3, label=label)
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8, labelcolor="linecolor")

@@ -23,7 +23,7 @@ from footplate.engine.running.hook import EventName
 from footplate.errors import ArgumentError, DataError, FootplateError, UnknownNameError
 from footplate.tools.analysis import summarize
 from footplate.tools.diff import compare, read_either
-from footplate.tools.runs import read_run, read_series
+from footplate.tools.runs import read_run
 from tests.support import PointAccuracy, ToyModel, settings
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
@@ -618,7 +618,7 @@ def test_validation_set_named_test_is_not_the_test_data(tmp_path: Path) -> None:
     )
     made.train()
     made.test()
-    series = {(each.mode, each.name): len(each.points) for each in read_series(tmp_path) if each.mode != "train"}
+    series = {(each.mode, each.name): len(each.points) for each in read_run(tmp_path).series if each.mode != "train"}
     assert series == {("val", "test/loss"): 2, ("val", "test/q"): 2, ("test", "test/loss"): 1, ("test", "test/q"): 1}
     assert {*summarize(read_run(tmp_path))["best"]} == {"val/test/loss", "val/test/q"}
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import footplate
-from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
+from footplate.visualization.curve_plots import plot
 
 
 def test_plotting_library_is_loaded_late() -> None:
@@ -22,6 +22,6 @@ def test_plotting_library_is_loaded_late() -> None:
     ],
 )
 def test_curves_without_extent_or_beyond_limits_are_drawn(points: list[tuple[float, float]]) -> None:
-    image = plot([Panel("loss", [PlottedCurve("loss", points)])], "step")
+    image = plot({"loss": {"loss": points}}, "step")
     away = np.abs(np.asarray(image).astype(int) - (0, 114, 178)).sum(axis=2)
     assert (away < 8).sum() > 5

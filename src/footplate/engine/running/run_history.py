@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from footplate.errors import DataError, import_optional
-from footplate.visualization.curve_plots import Panel, PlottedCurve, panel_title, plot
+from footplate.visualization.curve_plots import plot
 
 Row = dict[str, float]
 _MAX_SHOWN = 40
@@ -68,16 +68,14 @@ class History(Sequence[Row]):
         Raises:
             DataError: There are no values yet.
         """
-        panels: dict[str, list[PlottedCurve]] = {}
+        panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
         for name in self._names():
-            points = [(float(row["iter"]), row[name]) for row in self.rows if name in row]
-            trains = not name.startswith("val/")
-            title = "loss" if "loss" in name else panel_title(name.removeprefix("val/"), points, trains=trains)
-            panels.setdefault(title, []).append(PlottedCurve(name, points))
+            title = "loss" if "loss" in name else name.removeprefix("val/").partition("/")[0]
+            panels.setdefault(title, {})[name] = [(float(row["iter"]), row[name]) for row in self.rows if name in row]
         if not panels:
             raise DataError("the history has no values to plot")
-        order = sorted(panels, key=lambda title: (title != "loss", title == "learning rate"))
-        return plot([Panel(title, panels[title]) for title in order], "iteration")
+        order = sorted(panels, key=lambda title: (title != "loss", title == "lr"))
+        return plot({title: panels[title] for title in order}, "iteration")
 
     def add(self, epoch: int, iteration: int, scalars: Mapping[str, float]) -> None:
         """Adds scalars to the row for an iteration and sets its epoch. Appends a new row if needed."""
