@@ -145,16 +145,11 @@ def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
         plan = RunPlan.from_config(cfg)
         if topic == "hooks":
             hooks = explain_loops.order_of_hooks(plan)
-            data, text = (
-                {
-                    event: [{"hook": name, "priority": priority} for name, priority in acting]
-                    for event, acting in hooks.order()
-                },
-                f"{hooks.describe()}\n",
-            )
+            data, text = dict(hooks.order()), f"{hooks.describe()}\n"
         elif topic == "loops":
-            data = explain_loops.loops_as_data(plan, length_of_epoch=arguments.epoch_length)
-            text = explain_loops.explain_loops(data)
+            hooks = explain_loops.order_of_hooks(plan)
+            data = explain_loops.describe_loops(plan, hooks, length_of_epoch=arguments.epoch_length)
+            text = "".join(f"{labeled(*row)}\n" for row in data)
         elif topic == "params":
             groups = explain_optimizer.groups_of(plan)
             data, text = groups, explain_optimizer.explain_params(groups)

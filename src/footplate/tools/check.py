@@ -40,7 +40,7 @@ from footplate.records import memory_in_use
 from footplate.records.base_writer import Tracker
 from footplate.registry import VISBACKENDS
 from footplate.tools.collected_warnings import collect_warnings
-from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
+from footplate.tools.explain_loops import Row, describe_loops, order_of_hooks, validations
 from footplate.tools.explain_optimizer import format_setting, groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, labels_in, largest_batch, state_bytes
@@ -58,7 +58,7 @@ class Checked(NamedTuple):
     Attributes:
         text: The summary, with one item per line.
         warnings: The warnings that the run would log.
-        loops: The result of `loops_as_data`.
+        loops: The result of `describe_loops`.
         measured: The measurements of the trial by name: `seconds_per_iteration` (without the time spent waiting for
             data), `seconds_of_waiting`, `seconds_per_validation` (estimated for all datasets; None without validation),
             `memory` (peak MiB of each process), `memory_parts` (bytes in this process), `checkpoint` (bytes) and
@@ -67,7 +67,7 @@ class Checked(NamedTuple):
 
     text: str
     warnings: list[str]
-    loops: Mapping[str, Any]
+    loops: list[Row]
     measured: Mapping[str, Any]
 
 
@@ -102,21 +102,21 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                         if isinstance(dataset, BaseDataset):
                             dataset.repeat_skip_warnings()
                     hooks, epoch_length = runner.hooks, length_of(runner.train_dataloader)
-                    loops = loops_as_data(plan, hooks=hooks, length_of_epoch=epoch_length)
-                    lines = _describe_trial(runner, largest, measured, loops)
+                    loops = describe_loops(plan, hooks, length_of_epoch=epoch_length)
+                    lines = _describe_trial(runner, largest, measured, len(validations(plan) or ()))
             else:
                 hooks = order_of_hooks(plan)
                 build_log_processor(plan["log_processor"], plan.by_epoch)
                 build_alone(plan)  # checks the sections that the model builds itself
                 if plan["val_cfg"] is None:
                     warn_about_idle_settings(plan.cfg, hooks)
-                loops, lines = loops_as_data(plan, hooks=hooks), []
+                loops, lines = describe_loops(plan, hooks), []
     except Exception:  # log the warnings, since there is no summary to list them
         for message in warnings:
             _logger.warning("%s", message)
         raise
     names = ", ".join(type(hook).__name__ for hook in hooks if not isinstance(hook, _TrialHook))
-    lines += ["", *explain_loops(loops).splitlines(), labeled("hooks", names)]
+    lines += ["", *(labeled(*row) for row in loops), labeled("hooks", names)]
     lines += [labeled("warning", warning) for warning in warnings]
     result = "no problems found" if run else "no problems found in the config; the data was not read"
     count = f", {pluralize(len(warnings), 'warning')}" if warnings else ""
@@ -322,7 +322,7 @@ class _TrialHook(StopHook):
 
 
 def _describe_trial(
-    runner: Runner, largest: Mapping[str, Largest], measured: Mapping[str, Any], loops: Mapping[str, Any]
+    runner: Runner, largest: Mapping[str, Largest], measured: Mapping[str, Any], validations: int
 ) -> list[str]:
     model, memory = unwrap_model(runner.model), measured["memory"]
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -351,7 +351,7 @@ def _describe_trial(
     if validating is not None:
         batches = "the largest training and validation batches"
         speed += f", {validating:.3g} s per validation"
-        seconds += len((loops["val"] or {}).get("after", ())) * validating
+        seconds += validations * validating
     if "train" not in largest:
         batches = f"the first training iterations of {type(runner.train_loop).__name__}; larger batches may need more"
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in measured["memory_parts"].items())
