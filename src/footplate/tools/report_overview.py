@@ -141,9 +141,8 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
 def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
     """Returns the best checkpoint (or the last one if none is marked as best), with a command that uses it.
 
-    The command is usually `footplate predict`. A run that was started from Python has no data pipeline for predictions,
-    so the command is `footplate export` instead. If the config does not describe the model either, the command is
-    Python code that loads the weights. Returns None if the run has no checkpoints.
+    The command is `footplate predict`. For a run that was started from Python, which has no data pipeline, it is Python
+    code that loads the weights. Returns None if the run has no checkpoints.
     """
     # A log line does not show whether "val/acc" belongs to a single validation set with the name "val".
     prefixes = best_prefix(headline), best_prefix(f"val/{headline}")
@@ -160,9 +159,7 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
     cfg = run.settings
     lines = [f"footplate predict {shlex.quote(str(file))} IMAGES"]
     if cfg.keys() & PYTHON_ARGUMENTS or any(isinstance(cfg.get(key), str) for key in ("model", *_LOADERS)):
-        lines = [f"footplate export {shlex.quote(str(file))} --to onnx"]
-        if not isinstance(cfg.get("model"), dict):
-            lines = code_to_load(str(file))
+        lines = code_to_load(str(file))
     size = format_bytes(run.checkpoints[file])
     return {"best": bool(best), "name": file.name, "command": "\n".join(map(one_line, lines)), "size": size}
 

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from footplate_vision.inference.example_inputs import named_tensors
-from footplate_vision.inference.export_formats import largest_difference
-from footplate_vision.inference.module_export import LIMIT
+from footplate_vision.inference.export_formats import largest_difference, named_tensors
+from footplate_vision.inference.exported_file import LIMIT
 from footplate_vision.selfsup import SelfSupDataPreprocessor
 
 

@@ -41,7 +41,7 @@ _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
 NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
 _WITHOUT_PIPELINE = (
     "Without a pipeline, build the model in Python, and call load_weights. Then call the model to predict, or "
-    "export_module to export it."
+    "torch.onnx.export to export it."
 )
 CONFIG_ADVICE = "Pass the training run's config: --config FILE, or config=FILE in Python."
 _DEFAULT_SIZE = (224, 224)
