@@ -37,6 +37,7 @@ from footplate.tools.checkpoint_contents import code_to_load
 Pixels = NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Im(age|g)")
 _LOADS_POINTS = re.compile(r"Load\w*Points")
+_SAMPLES_FRAMES = re.compile(r"\w*SampleFrames|UniformSample")  # transforms of MMAction2
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
 NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
 _WITHOUT_PIPELINE = (
@@ -260,10 +261,14 @@ class Preprocessing(EvaluationData):
         self._metainfo = metainfo if "PackPoseInputs" in names else {}
         self._takes_box = "GetBBoxCenterScale" in names
         with at_key(self.key):
-            has_points = any(map(_LOADS_POINTS.match, names))
-            if has_points or "data_source" in self.dataset:
-                unsupported = "point clouds" if has_points else "the datasets of MMSelfSup 0.x"
-                raise ArgumentError(f"predict and export do not support {unsupported}")
+            unsupported = {
+                "point clouds": any(map(_LOADS_POINTS.match, names)),
+                "clips": any(map(_SAMPLES_FRAMES.fullmatch, names)),
+                "the datasets of MMSelfSup 0.x": "data_source" in self.dataset,
+            }
+            for kind_of_data, is_used in unsupported.items():
+                if is_used:
+                    raise ArgumentError(f"predict and export do not support {kind_of_data}")
             kind = DATASETS.resolve(self.dataset.get("type"), self.dataset)
             transforms = _without_targets(self.transforms, kind)
             self.image_size: tuple[int, int] = getattr(kind, "image_size", _DEFAULT_SIZE)
