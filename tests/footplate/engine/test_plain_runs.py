@@ -504,15 +504,11 @@ def test_functions_as_hooks(tmp_path: Path) -> None:
     assert seen == [0, round(history[0]["val/loss"], 2), 1, round(history[1]["val/loss"], 2)]
 
 
-def test_history_is_a_table_and_a_plot(tmp_path: Path) -> None:
+def test_history_is_a_table(tmp_path: Path) -> None:
     history = runner(tmp_path, val_dataloader=loader(16), max_epochs=50).train()
     lines = str(history).splitlines()
     assert lines[0].split() == ["epoch", "iter", "lr", "loss", "val/loss"]
     assert len(lines) == 42
-    picture = history.plot()
-    assert picture.width > picture.height > 300
-    with pytest.raises(FootplateError, match="no values to plot"):
-        History(nn.Linear(1, 1)).plot()
 
 
 def test_config_takes_overrides(tmp_path: Path) -> None:
