@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import torch.distributed as dist
 
 from footplate import storage
+from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.data import BaseDataset, dataset_of, length_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import broadcast_object, gather_objects, get_world_size, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import Runner
+from footplate.engine import Hook, Runner
 from footplate.engine.checking.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.checking.plan import RunPlan
 from footplate.engine.checking.preflight import (
@@ -44,7 +45,7 @@ from footplate.tools.explain_loops import Row, describe_loops, order_of_hooks, v
 from footplate.tools.explain_optimizer import format_setting, groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, labels_in, largest_batch, state_bytes
-from footplate.tools.trial import StopHook, build_alone, build_trial, train_until_stopped
+from footplate.tools.trial import build_alone, build_trial
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
@@ -150,7 +151,7 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
     Returns the runner, the largest batch of each dataset, and the measurements (see `Checked`). The training batch is
     missing if the user's own training loop may pass other batches to the model.
     """
-    runner = build_trial(cfg, folder, preflight=True)
+    runner = build_trial(cfg, folder)
     hook = _TrialHook()
     largest: dict[str, Largest] = {}
     with located(cfg):
@@ -158,7 +159,9 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
         # A user's loop may pass other batches to the model, or step several optimizers.
         has_own_loop = any(map(runner.train_loop.overrides, ("run", "run_epoch", "run_iter")))
         try:
-            train_until_stopped(runner, hook)
+            runner.register_hook(hook)
+            with suppress(EarlyExitError):
+                runner.train()
             if has_own_loop:
                 parts = state_bytes(runner)
             else:
@@ -286,22 +289,25 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
         runner.activity.event = ""
 
 
-class _TrialHook(StopHook):
-    """Measures the time of two iterations, then stops the run.
+class _TrialHook(Hook):
+    """Measures the time of two iterations, then stops the run. Disables validation until then.
 
     Attributes:
         stage: The current stage of the run, and the config key to report for errors in this stage.
     """
 
+    priority = 100
+
     def __init__(self) -> None:
-        super().__init__(_ITERATIONS)
+        self._done = 0  # a user's loop may count `runner.iter` differently
         self.stage = ("the trial validation before training", "model")
         self.seconds = self.waiting = 0.0
         self._last = perf_counter()
 
     def before_train(self, runner: Runner) -> None:
         """Notes that the hooks of the first epoch are next."""
-        super().before_train(runner)
+        loop: Any = runner.train_loop
+        loop.val_begin = MAX_RUN_LENGTH
         self.stage = ("before_train_epoch of a hook", "custom_hooks")
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -318,7 +324,9 @@ class _TrialHook(StopHook):
         """Computes how long the iteration took, and stops the run after the last iteration."""
         self.seconds, self._last = perf_counter() - self._last, perf_counter()
         self.stage = ("reading a training batch", "train_dataloader")
-        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        self._done += 1
+        if self._done == _ITERATIONS:
+            raise EarlyExitError
 
 
 def _describe_trial(

@@ -30,8 +30,6 @@ from footplate.evaluation.evaluation_sets import has_several_loaders
 from footplate.extensions import translate
 from footplate.messages import one_line
 from footplate.registry import DATASETS, TRANSFORMS, using_scope
-from footplate.registry.dotted_paths import find_spec
-from footplate.registry.scopes import known_scopes
 from footplate.tools.checkpoint_contents import code_to_load
 
 Pixels = NDArray[np.uint8]
@@ -130,7 +128,6 @@ class TrainedModel:
         cfg = self.cfg
         if not isinstance(cfg.get("model"), Mapping):
             raise ArgumentError("the 'model' section of the config must be a dict", key="model", found=cfg.get("model"))
-        _check_module(cfg["model"].get("type"))
         parameters = inspect.signature(Runner.__init__).parameters
         sections = {name: cfg.get(name, parameter.default) for name, parameter in parameters.items()}
         with located(cfg), using_scope(cfg.get("default_scope")):
@@ -169,22 +166,6 @@ def open_trained(
     elif not isinstance(config, Config):
         config = Config.fromfile(config, import_custom_modules=False)
     return replace(trained, cfg=config)
-
-
-def _check_module(kind: object) -> None:
-    """Checks that the top-level module of a dotted path exists. Ignores names without a dot and registry scopes.
-
-    Raises:
-        ArgumentError: The module does not exist.
-    """
-    top, dot, _ = kind.partition(".") if isinstance(kind, str) else ("", "", "")
-    if dot and top not in known_scopes and find_spec(top) is None:
-        raise ArgumentError(
-            f"the module '{top}', which builds the model, does not exist",
-            key="model.type",
-            found=kind,
-            notes=["Install it, run the command in the folder that contains it, or add that folder to PYTHONPATH."],
-        )
 
 
 def select_device(name: str | None) -> torch.device:
