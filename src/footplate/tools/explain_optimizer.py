@@ -1,6 +1,6 @@
 """Explains the optimizer: its parameter groups, and how its settings change over a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import plotille  # type: ignore[import-untyped, unused-ignore]
@@ -40,8 +40,7 @@ class Groups(NamedTuple):
 
     model: str  # a description of the model
     groups: list[GroupInfo]
-    frozen: list[str]  # the names of parameters that are not trained
-    freezing: list[str]  # the settings of each FreezeHook, which freezes parameters during training
+    frozen: list[str]  # the names of parameters that are not trained; FreezeHook may freeze others in training
 
 
 def groups_of(plan: RunPlan) -> Groups:
@@ -57,12 +56,7 @@ def groups_of(plan: RunPlan) -> Groups:
         model = build_alone(plan)
         groups = groups_in(build_optim_wrapper(model, plan["optim_wrapper"]), model)
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    freezing = [
-        ", ".join(f"{key}={value!r}" for key, value in hook.items() if key != "type")
-        for hook in plan["custom_hooks"] or ()
-        if isinstance(hook, Mapping) and name_of(hook).rpartition(".")[2] == "FreezeHook"
-    ]
-    return Groups(f"model {name_of(plan['model'])}", groups, frozen, freezing)
+    return Groups(f"model {name_of(plan['model'])}", groups, frozen)
 
 
 def groups_in(wrapper: Any, model: nn.Module) -> list[GroupInfo]:
@@ -128,7 +122,6 @@ def explain_params(groups: Groups) -> str:
         ]
     if groups.frozen:
         lines += ["", f"frozen: {pluralize(len(groups.frozen), 'tensor')}: {list_names(groups.frozen, _MAX_NAMES)}"]
-    lines += [f"\nFreezeHook also freezes parameters during training: {settings}" for settings in groups.freezing]
     return "\n".join(lines) + "\n"
 
 
