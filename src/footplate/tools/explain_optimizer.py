@@ -189,10 +189,8 @@ def explain_schedule(schedule: Schedule) -> str:
     for field in FIELDS:
         moving, constant = schedule.shown(field)
         if moving:
-            names, shown = _names_of(field, moving)[:_MAX_TRACKS], moving[:_MAX_TRACKS]
-            hidden = len(moving) - len(shown)
-            lines += [f"{name}: {_describe_parameters(track)}" for name, track in zip(names, shown, strict=True)]
-            lines += [f"and {hidden} more; --json shows them"] if hidden else []
+            names, shown = _names_of(field, moving), moving[:_MAX_TRACKS]
+            lines += [f"{name}: {_describe_parameters(track)}" for name, track in zip(names, moving, strict=True)]
             figure = plotille.Figure()
             figure.width, figure.height, figure.with_colors = _WIDTH, _HEIGHT, False
             figure.x_label, figure.y_label = "iteration", field
@@ -206,7 +204,7 @@ def explain_schedule(schedule: Schedule) -> str:
             for track in shown:
                 figure.plot(schedule.iters, track.values)
             lines += ["", *figure.show().splitlines()]
-            lines += ["", *_table(schedule, names, shown), ""]
+            lines += ["", *_table(schedule, names[:_MAX_TRACKS], shown), ""]
         span = "at the start" if schedule.not_simulated else "throughout"
         lines += [f"{field} {track.values[0]:g} {span}: {_describe_parameters(track)}" for track in constant]
     lines += [f"not simulated: {kind}, which changes the values during the run" for kind in schedule.not_simulated]

@@ -185,11 +185,10 @@ def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) ->
     return max(differences)
 
 
-def named_tensors(name: str, value: Any) -> dict[str, Tensor]:
-    """Returns the tensors in a nested value. Each key is `name` followed by the path in the value, e.g. "boxes_0".
+def named_outputs(value: Any) -> dict[str, Tensor]:
+    """Returns the tensors in the output of a model, named after their paths in it, e.g. "boxes_0" or "output_1".
 
-    `name` is omitted for mappings if it is "output". Skips values that are not tensors.
+    Skips values that are not tensors.
     """
     paths = {re.sub(r"[.\[]", "_", path.replace("]", "")): tensor for path, tensor in tensors_in(value)}
-    is_flat = name == "output" and isinstance(value, Mapping)
-    return {path[1:] if is_flat else name + path: tensor for path, tensor in paths.items()}
+    return {path[1:] if isinstance(value, Mapping) else f"output{path}": tensor for path, tensor in paths.items()}

@@ -24,7 +24,7 @@ from footplate_vision.inference.export_formats import (
     ExportRequest,
     exportable_operators,
     largest_difference,
-    named_tensors,
+    named_outputs,
 )
 from footplate_vision.inference.exported_detector import (
     MINIMUM_SCORE,
@@ -322,7 +322,7 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[dict[_
 
     def difference(shape: _Shape) -> float:
         inputs = examples(shape)
-        outputs, expected = (list(named_tensors("output", call(inputs)).values()) for call in (run, module))
+        outputs, expected = (list(named_outputs(call(inputs)).values()) for call in (run, module))
         return float(module.difference(outputs, expected))
 
     def supports(shape: _Shape) -> bool:
