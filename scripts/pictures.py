@@ -40,14 +40,11 @@ def main() -> None:
     if not Path("data").exists():
         subprocess.run([sys.executable, "sample_data.py"], check=True)
     first, second = Path("work_dirs/first"), Path("work_dirs/second")
-    if not any(first.glob("2*/curves.png")):
+    if not any(first.glob("2*/explained.txt")):
         film(first)
-    (log,) = first.glob("2*/")
-    curves = Image.open(log / "curves.png").convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
-    curves.save(IMAGES / "curves.png", optimize=True)
     footplate("report", str(first), "--out", "first.html")
     photograph(Path("first.html"), "report", 682)
-    if not any(second.glob("2*/curves.png")):
+    if not any(second.glob("2*/explained.txt")):
         wider = ["--resume", "auto", "--set", "model.widths=[32,64,96,128]"]
         footplate("train", "my_scenes.py", "--work-dir", str(second), *wider)
     footplate("report", str(first), str(second), "--out", "both.html")

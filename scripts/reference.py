@@ -101,11 +101,11 @@ _PAGES: dict[str, tuple[str, tuple[_Section, ...]]] = {
 _PUBLIC = {
     "footplate": ("Runner", "Config", "Hook", "BaseModel", "Registry", "simulate"),
     "footplate.engine": ("EpochBasedTrainLoop", "IterBasedTrainLoop", "ValLoop", "TestLoop", "History"),
-    "footplate.data": ("BaseDataset", "BaseTransform", "WebDataset"),
+    "footplate.data": ("BaseDataset", "BaseTransform"),
     "footplate.evaluation": ("BaseMetric", "Evaluator", "TorchMetric"),
     "footplate.checkpoint": ("load_weights", "load_checkpoint", "find_newest", "verify"),
     "footplate.tools.checkpoint_conversion": ("average_weights", "export_weights"),
-    "footplate_vision.inference": ("Predictor", "export_run", "export_module", "export_model", "describe_export"),
+    "footplate_vision.inference": ("Predictor", "export_model", "describe_export"),
     "footplate.visualization": ("Visualizer",),
     "footplate_openmmlab": ("install",),
 }

@@ -7,7 +7,7 @@ from footplate.cli.arguments import add_command, add_trained, number
 from footplate.cli.config_arguments import apply_override_arguments
 from footplate.cli.output import print_error, print_result
 from footplate.errors import DataError
-from footplate.messages import one_line, pluralize
+from footplate.messages import pluralize
 
 GROUP = "train and use a model"
 
@@ -95,8 +95,7 @@ def predict_inputs(arguments: Namespace) -> int:
     )
     rate = found.images / max(found.seconds, 1e-9)
     result = {"images": found.images, "seconds": found.seconds, "file": found.path, "failures": found.failures}
-    noun = "clip" if predictor.clips else "image"
-    text = f"{pluralize(found.images, noun)}, {rate:.1f} per second: {found.path}\n"
+    text = f"{pluralize(found.images, 'image')}, {rate:.1f} per second: {found.path}\n"
     if found.instances == 0:
         settings, key = trained.cfg["model"].get("test_cfg"), "model.test_cfg"
         if isinstance(settings, dict) and "rcnn" in settings:
@@ -119,14 +118,10 @@ def export_checkpoint(arguments: Namespace) -> None:
 
     Prints the inputs and outputs of the exported file, and how much these outputs differ from the model's outputs.
     """
-    from footplate.config import as_plain
     from footplate_vision.inference import describe_export, export_model, output_path_of
 
     target = arguments.output or output_path_of(arguments.checkpoint, arguments.to)
     trained = _open_trained(arguments)
-    if set(trained.cfg) == {"model"}:  # recorded by a run from Python
-        model = as_plain(trained.cfg["model"])
-        print_error(f"Building the model with {one_line(str(model))}\n")
     exported = export_model(
         trained, target, arguments.to, opset=arguments.opset, size=arguments.size, image=arguments.image
     )

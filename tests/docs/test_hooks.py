@@ -7,7 +7,6 @@ import pytest
 
 from footplate.engine import Hook
 from footplate.registry import HOOKS
-from footplate.tools.run_curves import CurveHook
 from tests.docs.pages import DOCS
 
 # First-generation hooks are described with the translation of their configs.
@@ -19,7 +18,7 @@ def built_in() -> set[str]:
     hooks: set[Any] = {*HOOKS.module_dict.values(), *Hook.__subclasses__()}
     modules = {hook.__name__: hook.__module__ for hook in hooks if hook.__module__.startswith("footplate")}
     registered = {name for name, module in modules.items() if not module.startswith(_ELSEWHERE)}
-    added = {name for name in registered if modules[name].startswith("footplate.engine.")} | {CurveHook.__name__}
+    added = {name for name in registered if modules[name].startswith("footplate.engine.")}
     return registered & HOOKS.module_dict.keys() | added - {"SavingHook", "SwappingHook"}  # base classes
 
 

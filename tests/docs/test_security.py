@@ -32,6 +32,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "`predict` and `export` read": (
         "tests/footplate_vision/inference/test_predictor.py::test_recorded_config_executes_nothing",
+        "tests/footplate_vision/inference/test_runs_from_python.py::test_a_checkpoint_calls_no_other_function",
     ),
     "A script that you start": ("tests/footplate/cli/test_run.py::test_a_script_may_save_drawn_images_in_any_folder",),
     "Paths on the command line": (
@@ -74,10 +75,6 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/footplate/hooks/test_logger_hook.py::test_logs_are_copied_to_out_dir",
     ),
     "Loading, showing, verifying": ("tests/footplate/checkpoint/test_malicious_files.py::test_nothing_is_executed",),
-    "If you passed a function that builds the model": (
-        "tests/footplate_vision/inference/test_runs_from_python.py::test_a_checkpoint_calls_no_other_function",
-        "tests/footplate_vision/inference/test_runs_from_python.py::test_predictor_shows_the_lines_that_load_the_module",
-    ),
     "The names inside an archive": (
         "tests/footplate/checkpoint/test_malicious_files.py::test_member_names_have_no_effect_on_the_file_system",
     ),

@@ -4,18 +4,18 @@ import os
 import random
 import shutil
 import signal
+import tarfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec  # type: ignore[import-untyped]
 import numpy as np
 import torch
 
 from footplate import Hook, Runner
-from footplate.data import BaseTransform, DefaultSampler, WebDataset
+from footplate.data import BaseDataset, BaseTransform, DefaultSampler
 from footplate.distributed import get_world_size
 from footplate.registry import TRANSFORMS
 from tests.faults.processes import end, fork
@@ -44,6 +44,30 @@ class NumberOfImage(BaseTransform):
         return {"inputs": torch.tensor([number / 1024, np.random.rand(), 0.0, 1.0]), "labels": number % 2}
 
 
+class TarImages(BaseDataset):
+    """The images in the tar files of a folder."""
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Returns the file, the position and the label of each image."""
+        records = []
+        for path in sorted(Path(self.data_root).glob("*.tar")):
+            with tarfile.open(path) as archive:
+                files = {member.name: member for member in archive}
+                for name, member in files.items():
+                    if name.endswith(".png"):
+                        label = archive.extractfile(name.replace(".png", ".cls"))
+                        record = {"img_path": str(path), "begin": member.offset_data, "size": member.size}
+                        records.append({**record, "gt_label": int(label.read()) if label else None})
+        return records
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Returns the record of an image, with the bytes of its file."""
+        record = super().get_data_info(idx)
+        with open(record["img_path"], "rb") as file:
+            file.seek(record["begin"])
+            return {**record, "file_contents": {"img_path": file.read(record["size"])}}
+
+
 class NoteSamples(Hook):
     """Writes the numbers of the samples of each iteration to a file, in one line that is complete or missing."""
 
@@ -64,15 +88,12 @@ class NoteSamples(Hook):
 class ShardTrials:
     """Runs over shards that are killed, and resumed with 1, 2 or 4 processes and 0 to 3 workers.
 
-    For odd seeds, the shards are remote.
-
     Args:
         folder: The working folder of runs, with the shards in `data`.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        fsspec.filesystem("memory").put(f"{folder}/data/", "/shards/", recursive=True)
 
     def trial(self, seed: int, fault: Fault | None) -> Finding:
         """Kills a run twice, resumes it, and compares the samples of each epoch with those of the dataset."""
@@ -103,12 +124,10 @@ class ShardTrials:
 
     def _start(self, place: Path, seed: int, world: int, workers: int, fault: Fault | None) -> list[int]:
         port = free_port()
-        shards = "memory://shards" if seed % 2 else str(self._folder / "data")
 
         def make_dataset() -> Any:
-            cache = str(self._folder / "cache")
             pipeline = [{"type": "LoadImageFromFile", "color_type": "grayscale"}, {"type": "NumberOfImage"}]
-            return WebDataset(shards, pipeline=pipeline, cache_dir=cache)
+            return TarImages(data_root=str(self._folder / "data"), pipeline=pipeline)
 
         names = {"WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         ranks = [{**names, "RANK": rank, "LOCAL_RANK": rank} if world > 1 else {} for rank in range(world)]
@@ -117,7 +136,7 @@ class ShardTrials:
 
 
 def begin_shards(folder: Path) -> Trial:
-    """Writes WebDataset shards and prepares the trials."""
+    """Writes shards and prepares the trials."""
     write_shards(folder / "data", _SIZES)
     return ShardTrials(folder).trial
 
@@ -138,7 +157,7 @@ def _training(
             "dataset": make_dataset(),
             "batch_size": _BATCH // world,
             "num_workers": workers,
-            "sampler": {"type": "DefaultSampler", "shuffle": True, "round_up": False, "shard_window": 2},
+            "sampler": {"type": "DefaultSampler", "shuffle": True, "round_up": False},
             "collate_fn": {"type": "default_collate"},
         }
         runner = Runner(

@@ -62,7 +62,7 @@ _ALL = (
     ),
     Row(
         "shards",
-        "WebDataset shards, SIGKILL at random instants, twice a run, resumed with other processes and workers",
+        "tar shards, SIGKILL at random instants, twice a run, resumed with other processes and workers",
         "every sample exactly once in each epoch",
         shards.begin_shards,
         long=range(50),

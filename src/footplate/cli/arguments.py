@@ -14,7 +14,6 @@ from footplate.errors import FootplateError
 from footplate.messages import BOLD, nearest
 from footplate.storage.paths import local_path
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf")
 _PATHS = ("A", "B", "CHECKPOINT", "CONFIG", "DIR", "FILE", "FOLDER", "NEW.py", "OLD.py", "PATH", "SCRIPT", "WORK_DIR")
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 _DEVICES = "choose devices with CUDA_VISIBLE_DEVICES; to train or test on several devices, use --nproc N"

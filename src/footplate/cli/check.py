@@ -4,7 +4,7 @@ from argparse import Namespace
 from typing import Any
 
 from footplate.cli.arguments import add_command, add_config
-from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
+from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, is_first_rank, start_processes
 from footplate.cli.output import print_result, print_text, wrap_text
 from footplate.messages import DIM, GREEN, labeled
@@ -34,7 +34,6 @@ def check_run(arguments: Namespace) -> int:
     from rich.console import Console
 
     from footplate.cli.error_messages import user_frames
-    from footplate.tools.automatic_batch_size import choose_batch_size, with_smallest_size
     from footplate.tools.check import check
     from footplate.tools.collected_warnings import collect_warnings
     from footplate.tools.failing_module import ComponentError
@@ -45,11 +44,6 @@ def check_run(arguments: Namespace) -> int:
         return code
     with collect_warnings() as warnings:
         try:
-            note = ""
-            if has_automatic_batch_size(cfg) and arguments.no_run:
-                cfg = with_smallest_size(cfg)
-            elif has_automatic_batch_size(cfg):
-                cfg, note = choose_batch_size(cfg)
             stages = "Checking the config" if arguments.no_run else "Training, validating and saving once"
             with Console(stderr=True, quiet=not is_first_rank()).status(stages):
                 checked = check(cfg, run=not arguments.no_run)
@@ -63,6 +57,5 @@ def check_run(arguments: Namespace) -> int:
                 print_text("".join(wrap_text(labeled("warning", each) + "\n") for each in warnings))
     if is_first_rank():
         data = {"warnings": checked.warnings, "loops": checked.loops, "measured": checked.measured}
-        text = checked.text + (labeled("batch size", note) + "\n" if note else "")
-        print_result(arguments, data, wrap_text(text), ("no problems found", GREEN), (_LABEL, DIM))
+        print_result(arguments, data, wrap_text(checked.text), ("no problems found", GREEN), (_LABEL, DIM))
     return 0

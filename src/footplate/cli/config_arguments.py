@@ -37,17 +37,6 @@ def set_default_work_dir(cfg: Config) -> None:
         cfg["work_dir"] = str(Path("work_dirs") / Path(str(cfg.filename)).stem)
 
 
-def has_automatic_batch_size(cfg: Config) -> bool:
-    """Checks whether a config of either generation sets the training batch size to "auto"."""
-    data = cfg.get("data")
-    sections = [cfg.get("train_dataloader"), data, data.get("train_dataloader") if isinstance(data, dict) else None]
-    return any(
-        "auto" in (section.get("batch_size"), section.get("samples_per_gpu"))
-        for section in sections
-        if isinstance(section, dict)
-    )
-
-
 def read_config(arguments: Namespace, *, import_custom_modules: bool = True) -> Config:
     """Loads the config given in the arguments and applies the overrides.
 

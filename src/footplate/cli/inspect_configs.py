@@ -1,34 +1,24 @@
-"""Implements the commands that show configs, keys and models: `recipes`, `explain`, `diff`, `schema` and `models`."""
+"""Implements the commands that show configs and keys: `recipes`, `explain`, `diff` and `schema`."""
 
-import importlib
 import json
 import os
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from inspect import Parameter
-from typing import Any, NamedTuple
+from typing import Any
 
-from footplate.cli.arguments import IMAGE_SUFFIXES, add_command, add_config, number
+from footplate.cli.arguments import add_command, add_config, number
 from footplate.cli.config_arguments import apply_override_arguments, set_default_work_dir
-from footplate.cli.output import print_error, print_json, print_result, print_text, wrap_for_screen
-from footplate.config import Config, import_modules
+from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
+from footplate.config import Config
 from footplate.errors import ArgumentError, ConfigKeyError
-from footplate.extensions import is_translated, known_packages, translate
+from footplate.extensions import is_translated, translate
 from footplate.messages import BOLD, DIM, labeled, nearest
-from footplate.storage import commit_bytes, commit_image
+from footplate.storage import commit_bytes
 from footplate.tools.output_check import check_output
 
 TOPICS = ("hooks", "schedule", "params", "loops")
-
-
-class _ModelLine(NamedTuple):
-    """A line in the list of models: the name to use in a config, the package, and a short description."""
-
-    name: str
-    source: str
-    help: str
 
 
 def add_commands(subparsers: Any) -> None:
@@ -61,7 +51,6 @@ def add_commands(subparsers: Any) -> None:
         nargs="?",
     )
     explain.add_value("--dump", "FILE", "write the resolved config to a single .py, .json or .yaml file instead")
-    explain.add_value("--plot", "FILE", "with the topic `schedule`: also write a plot to FILE")
     explain.add_value(
         "--epoch-length",
         "N",
@@ -90,19 +79,6 @@ def add_commands(subparsers: Any) -> None:
         "footplate schema --output footplate.schema.json",
     )
     schema.add_value("-o --output", "FILE", "write the schema to a file instead")
-    models = add_command(
-        subparsers,
-        "models",
-        list_models,
-        "list the models that a config can use",
-        "List the possible values of `type` for a model, with their package and a description. With WORD, "
-        "list only matching models, and also search timm, torchvision, transformers and segmentation_models_pytorch, "
-        "if installed.",
-        "footplate models resnet18",
-    )
-    models.add_value(
-        "word", "WORD", "text to find in the name, package or description of a model", nargs="?", default=""
-    )
 
 
 def list_recipes(arguments: Namespace) -> None:
@@ -124,12 +100,8 @@ def explain_config(arguments: Namespace) -> None:
     topic = arguments.key if arguments.key in TOPICS else None
     if arguments.dump and arguments.key:
         raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
-    if arguments.plot and topic != "schedule":
-        raise ArgumentError("--plot requires the topic 'schedule'")
     if arguments.epoch_length and topic not in ("schedule", "loops"):
         raise ArgumentError("--epoch-length requires the topic 'schedule' or 'loops'")
-    if arguments.plot:
-        check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
     arguments.cfg = read_either(arguments.config)
     cfg = apply_override_arguments(arguments.cfg, arguments, import_custom_modules=topic is not None)
     if arguments.dump:
@@ -172,24 +144,17 @@ def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
         plan = RunPlan.from_config(cfg)
         if topic == "hooks":
             hooks = explain_loops.order_of_hooks(plan)
-            data, text = (
-                {
-                    event: [{"hook": name, "priority": priority} for name, priority in acting]
-                    for event, acting in hooks.order()
-                },
-                f"{hooks.describe()}\n",
-            )
+            data, text = dict(hooks.order()), f"{hooks.describe()}\n"
         elif topic == "loops":
-            data = explain_loops.loops_as_data(plan, length_of_epoch=arguments.epoch_length)
-            text = explain_loops.explain_loops(data)
+            hooks = explain_loops.order_of_hooks(plan)
+            data = explain_loops.describe_loops(plan, hooks, length_of_epoch=arguments.epoch_length)
+            text = "".join(f"{labeled(*row)}\n" for row in data)
         elif topic == "params":
             groups = explain_optimizer.groups_of(plan)
             data, text = groups, explain_optimizer.explain_params(groups)
         else:
             schedule = explain_optimizer.schedule_of(plan, length_of_epoch=arguments.epoch_length)
             data, text = schedule, explain_optimizer.explain_schedule(schedule)
-            if arguments.plot:
-                commit_image(arguments.plot, explain_optimizer.plot_schedule(schedule))
         print_result(arguments, data, wrap_for_screen(text))
 
 
@@ -238,66 +203,3 @@ def print_schema(arguments: Namespace) -> None:
         print_result(arguments, {"file": arguments.output}, f"{arguments.output}\n")
     else:
         print_json(arguments, read_schema())
-
-
-def list_models(arguments: Namespace) -> int:
-    """Prints the models whose name, package or description contains the given word. Returns 1 if no model matches.
-
-    Without a word, prints only one line for each package such as timm.
-    """
-    from footplate.registry.scopes import is_installed
-
-    for package, distribution in known_packages().items():
-        if distribution and is_installed(package):
-            _try_to_import(package, partial(import_modules, Config({"default_scope": package})))
-    word = arguments.word.lower()
-    lines = [line for line in _registered_models(with_packages=bool(word)) if word in " ".join(line).lower()]
-    name_width, package_width = (max((len(line[place]) for line in lines), default=0) for place in (0, 1))
-    rows = [f"{line.name:<{name_width}}  {line.source:<{package_width}}  {line.help}".rstrip() + "\n" for line in lines]
-    print_result(arguments, lines, "".join(rows))
-    if not lines:
-        print_error(f"no model matches '{arguments.word}'\n")
-    return 0 if lines else 1
-
-
-def _try_to_import(package: str, load: Callable[[], object]) -> bool:
-    """Calls a function that imports an installed package, and returns whether this succeeded.
-
-    Prints a warning if the import fails, for example if a dependency is missing.
-    """
-    try:
-        load()
-    except Exception as error:
-        from footplate.advice import advise
-
-        cause = error.__cause__ or error
-        text = ". ".join([f"{package} cannot be imported: {type(cause).__name__}: {cause}", *advise(cause)])
-        print_error(labeled("warning", text) + "\n")
-        return False
-    return True
-
-
-def _registered_models(*, with_packages: bool) -> Iterator[_ModelLine]:
-    """Yields the registered models, followed by the models of installed packages.
-
-    If `with_packages` is False, yields one line for each package instead of its models.
-    """
-    from footplate.models.package_models import first_doc_line
-    from footplate.registry import MODELS
-    from footplate.registry.dotted_paths import find_spec
-    from footplate.registry.root import PackageModels
-
-    registries = [MODELS, *MODELS.children.values()]
-    for registry in registries:
-        prefix = "" if registry is MODELS else f"{registry.scope}."
-        for name, entry in sorted(registry.module_dict.items()):
-            yield _ModelLine(prefix + name, str(entry.__module__).partition(".")[0], first_doc_line(entry))
-    for registry in registries:
-        package = registry.scope
-        if not isinstance(registry, PackageModels) or find_spec(package) is None:
-            continue
-        if not with_packages:
-            yield _ModelLine(f"{package}.*", package, f"run `footplate models {package}` to list its models")
-        elif _try_to_import(package, partial(importlib.import_module, package)):
-            for name in registry.source.names():
-                yield _ModelLine(f"{package}.{name}", package, registry.source.help(name))

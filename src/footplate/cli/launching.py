@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import Parser, add_cpu, number
-from footplate.cli.config_arguments import has_automatic_batch_size
 from footplate.cli.output import DOCUMENT_FILE, print_error, print_json
 from footplate.errors import ArgumentError
 from footplate.interrupts import SIGNALED
@@ -79,12 +78,7 @@ def start_processes(arguments: Namespace) -> int | None:
         return None
     home = folders_of(arguments.cfg["work_dir"])[0] if hasattr(arguments, "resume") else None
     with collect_warnings():  # the first rank logs them
-        cfg = arguments.cfg
-        if has_automatic_batch_size(cfg):
-            from footplate.tools.automatic_batch_size import with_smallest_size
-
-            cfg = with_smallest_size(cfg)
-        plan = RunPlan.from_config(cfg)
+        plan = RunPlan.from_config(arguments.cfg)
         plan.check()
         build_hooks(plan["default_hooks"], plan["custom_hooks"])
     arguments.held_warnings = ()

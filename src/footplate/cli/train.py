@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_command, add_config
-from footplate.cli.config_arguments import has_automatic_batch_size, read_run_config
+from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, start_processes
 from footplate.cli.output import print_error, print_result, print_text
 from footplate.errors import ArgumentError, shown_path
@@ -75,21 +75,11 @@ def run(arguments: Namespace) -> int:
     from footplate.hooks import ProgressHook, RecordHook
     from footplate.records import surviving_streams
     from footplate.tools.explain_keys import explain_config
-    from footplate.tools.model_sections import warn_about_unread_keys
-    from footplate.tools.run_curves import CurveHook
 
-    batch_size = ""
-    if has_automatic_batch_size(cfg):
-        from footplate.tools.automatic_batch_size import choose_batch_size
-
-        cfg, batch_size = choose_batch_size(cfg, **start)
     runner = Runner.from_cfg(cfg, **start)
     with runner.folder.buffered_log():
-        if batch_size:
-            runner.logger.info("%s", batch_size)
         for message in (message for extension in extensions() for message in extension.startup_messages()):
             runner.logger.info("%s", message)
-        warn_about_unread_keys(runner.cfg)
         for record in arguments.held_warnings:
             runner.logger.handle(record)
         arguments.held_warnings = ()
@@ -98,7 +88,7 @@ def run(arguments: Namespace) -> int:
     # The explanation of a first-generation config shows the keys that the user wrote.
     explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_translated(cfg) else runner.cfg))
     progress = ProgressHook()
-    for hook in (explain, progress, CurveHook()):
+    for hook in (explain, progress):
         runner.register_hook(hook)
     try:
         runner.train()
@@ -243,7 +233,7 @@ def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook"
 
 
 def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
-    """Prints the paths of the log, checkpoints, curves and images, and the command that writes a report."""
+    """Prints the paths of the log, checkpoints and images, and the command that writes a report."""
     if runner.rank:
         return
     from footplate import storage
@@ -271,7 +261,6 @@ def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
         ("log", data["log"]),
         ("last checkpoint", data["last_checkpoint"]),
         *(("best checkpoint", path) for path in data["best_checkpoints"]),
-        ("curves", existing(os.path.join(runner.log_dir, "curves.png"))),
         ("images", existing(os.path.join(runner.log_dir, "vis_data", "vis_image"))),
     ]
     lines = [(name, shown_path(path)) for name, path in paths if path]

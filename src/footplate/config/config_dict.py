@@ -377,15 +377,10 @@ def as_config_dict(value: Any, *, copies: bool) -> Any:
 
 def to_plain(value: Any) -> Any:
     """Returns a copy with plain dicts, and with dotted strings instead of lazily imported names."""
-    return replace_values(value, LazyObject, operator.attrgetter("dotted_path"))
-
-
-def replace_values(value: Any, replaced_type: type, function: Callable[[Any], Any]) -> Any:
-    """Returns a copy of nested lists, tuples and dicts in which `function` replaced all values of `replaced_type`."""
-    if isinstance(value, replaced_type):
-        return function(value)
+    if isinstance(value, LazyObject):
+        return value.dotted_path
     if isinstance(value, Mapping):
-        return {key: replace_values(item, replaced_type, function) for key, item in value.items()}
+        return {key: to_plain(item) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)([replace_values(item, replaced_type, function) for item in value])
+        return type(value)([to_plain(item) for item in value])
     return value

@@ -16,7 +16,6 @@ from footplate.data.samplers import DefaultSampler, InfiniteSampler, samplers_of
 from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms import BaseTransform, LoadImageFromFile
 from footplate.data.transforms.pipeline import Compose
-from footplate.data.web_dataset import WebDataset
 from footplate.data.workers import explain_worker_death, is_worker_death, kill_workers
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "RecordStore",
     "RepeatDataset",
     "SampleLoader",
-    "WebDataset",
     "batches",
     "build_collate",
     "build_dataloader",

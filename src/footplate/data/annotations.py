@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from footplate.storage import is_local, join, missing_path_notes, read_bytes
 _logger = logging.getLogger("footplate.data")
 _RETRY_SECONDS = (1.0, 5.0)  # delays before retries of a failed storage request
 Record = dict[str, Any]
-_Result = TypeVar("_Result")
 _SUFFIXES = (".json", ".yaml", ".yml", ".pkl", ".pickle")
 _ADVICE = "If you trust the file, read it with pickle.load; in a dataset, override load_data_list()."
 _BUILTINS = {
@@ -54,27 +53,9 @@ _DATA_NAMES = {
 }
 
 
-def with_retries(read: Callable[[str], _Result], path: str) -> _Result:
-    """Calls `read(path)` and returns the result. Retries failed connections after 1 and 5 seconds.
-
-    Raises:
-        ConnectionError: The last retry failed.
-        OSError: Reading failed for another reason.
-    """
-    for seconds in _RETRY_SECONDS:
-        try:
-            return read(path)
-        except ConnectionError as error:
-            if not threading.main_thread().is_alive():  # the connection was closed because the process is exiting
-                raise
-            _logger.warning("Reading '%s' failed and will be retried in %g s: %s.", path, seconds, error)
-            time.sleep(seconds)
-    return read(path)
-
-
 @contextmanager
 def explain_read_errors(noun: str, path: str) -> Iterator[None]:
-    """Converts read errors in the block to footplate errors with the file's path and kind, such as "shard".
+    """Converts read errors in the block to footplate errors with the file's path and kind, such as "image".
 
     Raises:
         DataError: The file does not exist, or a local file cannot be read.
@@ -234,20 +215,28 @@ def load_data_file(path: str) -> Any:
 
 
 def read_file(path: str) -> bytes:
-    """Returns the content of a file as bytes. Retries if the connection fails; see `with_retries`.
+    """Returns the content of a file as bytes. Retries failed connections after 1 and 5 seconds.
 
     Raises:
         DataError: The file does not exist, or a local file cannot be read.
         StorageError: The remote storage cannot be reached, or refuses access.
     """
     with explain_read_errors("file", path):
-        return with_retries(read_bytes, path)
+        for seconds in _RETRY_SECONDS:
+            try:
+                return read_bytes(path)
+            except ConnectionError as error:
+                if not threading.main_thread().is_alive():  # the connection was closed because the process is exiting
+                    raise
+                _logger.warning("Reading '%s' failed and will be retried in %g s: %s.", path, seconds, error)
+                time.sleep(seconds)
+        return read_bytes(path)
 
 
 def read_record_file(record: Record, key: str) -> bytes:
     """Returns the content of the file at the path `record[key]`.
 
-    If a shard dataset has already read the file, removes the content from `record["file_contents"]` and returns it.
+    If the dataset has already read the file, removes the content from `record["file_contents"]` and returns it.
 
     Raises:
         DataError: The file cannot be read.

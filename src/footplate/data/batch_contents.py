@@ -147,11 +147,10 @@ def map_tensors(data: Any, change: Callable[[Any], Any]) -> Any:
     return change(data) if hasattr(data, "to") and not isinstance(data, type) else data
 
 
-def describe(data: Any, *, is_strict: bool = False) -> Any:
+def describe(data: Any) -> Any:
     """Returns a batch or other nested data, with a string for each tensor's dtype and shape, e.g. "float32[16, 8]".
 
-    Objects that are not tensors, numbers, bools or None become the name of their class, or with `is_strict`, raise a
-    TypeError.
+    Objects that are not tensors, numbers, bools or None become the name of their class.
 
     Example:
         >>> import torch
@@ -161,11 +160,9 @@ def describe(data: Any, *, is_strict: bool = False) -> Any:
     if isinstance(data, Tensor):
         return f"{str(data.dtype).removeprefix('torch.')}{list(data.shape)}"
     if isinstance(data, Mapping):
-        return {str(key): describe(value, is_strict=is_strict) for key, value in data.items()}
+        return {str(key): describe(value) for key, value in data.items()}
     if type(data) in (list, tuple):
-        return type(data)(describe(value, is_strict=is_strict) for value in data)
+        return type(data)(describe(value) for value in data)
     if data is None or type(data) in (bool, int, float):
         return data
-    if is_strict:
-        raise TypeError
     return type(data).__name__

@@ -11,7 +11,6 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -19,8 +18,6 @@ from footplate.checks import check_count, check_number
 from footplate.data.loader_attributes import metainfo_in
 from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
-
-ShardNumbers = NDArray[np.int32]  # the shard index of each sample, (N,)
 
 
 class _DatasetWrapper(Dataset[Any]):
@@ -113,14 +110,6 @@ class ConcatDataset(_DatasetWrapper):
         which = bisect_right(ends, idx)
         return which, idx - (ends[which - 1] if which else 0)
 
-    def shard_numbers(self) -> ShardNumbers:
-        """Returns the shard index of each sample as an array of shape ``(N,)``.
-
-        Shards are numbered across all datasets.
-        """
-        self.full_init()
-        return _join_shards([shard_numbers(dataset) for dataset in self.datasets])
-
     def _locate(self, idx: int) -> tuple[Any, int]:
         which, inner = self._get_ori_dataset_idx(idx)
         return self.datasets[which], inner
@@ -148,15 +137,6 @@ class RepeatDataset(_DatasetWrapper):
     def __len__(self) -> int:
         self.full_init()
         return self.times * len(self.dataset)
-
-    def shard_numbers(self) -> ShardNumbers:
-        """Returns the shard index of each sample as an array of shape ``(N,)``.
-
-        Each repetition of a shard counts as a separate shard, so that a sampler with `shard_window` does not mix the
-        copies of a sample.
-        """
-        self.full_init()
-        return _join_shards([shard_numbers(self.dataset)] * self.times)
 
     def _locate(self, idx: int) -> tuple[Any, int]:
         return self.dataset, range(len(self))[idx] % len(self.dataset)
@@ -209,14 +189,6 @@ class ClassBalancedDataset(_DatasetWrapper):
     def __len__(self) -> int:
         self.full_init()
         return len(self.repeat_indices)
-
-    def shard_numbers(self) -> ShardNumbers:
-        """Returns the shard index of each sample as an array of shape ``(N,)``.
-
-        All copies of a sample are in the same shard.
-        """
-        self.full_init()
-        return shard_numbers(self.dataset)[self.repeat_indices]
 
     def _locate(self, idx: int) -> tuple[Any, int]:
         self.full_init()
@@ -271,33 +243,6 @@ def count_skipped(dataset: Any) -> int:
     """Returns the number of samples that a dataset and its wrapped datasets have skipped."""
     skipped = getattr(dataset, "skipped", 0)
     return (skipped if isinstance(skipped, int) else 0) + sum(map(count_skipped, wrapped_datasets(dataset)))
-
-
-def combined_digest(dataset: Any) -> str | None:
-    """Returns the digests of a dataset and its wrapped datasets, separated by spaces, or None if none exist.
-
-    The result does not depend on the wrappers.
-    """
-    digests = [getattr(dataset, "digest", None), *map(combined_digest, wrapped_datasets(dataset))]
-    return " ".join(digest for digest in digests if isinstance(digest, str)) or None
-
-
-def shard_numbers(dataset: Any) -> ShardNumbers:
-    """Returns the shard index of each sample as an array of shape ``(N,)``. The dataset may be wrapped.
-
-    Raises:
-        ArgumentError: A dataset has no shards.
-    """
-    if not hasattr(dataset, "shard_numbers"):
-        message = f"shard_window requires a dataset with shards, but '{type(dataset).__name__}' has none"
-        raise ArgumentError(message, key="shard_window")
-    return dataset.shard_numbers()  # type: ignore[no-any-return]
-
-
-def _join_shards(parts: Sequence[ShardNumbers]) -> ShardNumbers:
-    """Concatenates shard indices, with offsets that keep the shards of different parts distinct."""
-    firsts = accumulate((int(part.max(initial=-1)) + 1 for part in parts), initial=0)
-    return np.concatenate([part + first for part, first in zip(parts, firsts, strict=False)])
 
 
 def _metainfo(dataset: Any) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from footplate.checks import read_count
 from footplate.data.batch_contents import map_tensors
-from footplate.data.dataset_wrappers import combined_digest
 from footplate.data.fingerprint import end_outdated_workers
 from footplate.data.loader import SampleLoader
 from footplate.data.loader_attributes import dataset_of, is_stateful, length_of
@@ -231,7 +230,6 @@ class DataPosition:
         At the end of an epoch, until its hooks have run, `batch` is the length of the pass.
         """
         optional = {
-            "dataset": combined_digest(dataset_of(self._loader)),
             "latest_batch": repr(self._latest) if batch and self._latest else None,
             **self._own_state(pass_index, batch),
         }
@@ -254,19 +252,8 @@ class DataPosition:
             pass.
 
         Raises:
-            DataError: The shards of the dataset have changed since the checkpoint was saved, or the loader has its own
-                state and the number of processes has changed.
+            DataError: The loader has its own state and the number of processes has changed.
         """
-        digests = {state.get("dataset"), combined_digest(dataset_of(self._loader))} - {None}
-        if len(digests) > 1:
-            raise DataError(
-                "the training dataset's files have changed since the checkpoint was saved",
-                key="train_dataloader.dataset",
-                notes=[
-                    "File names, order, sizes or sample counts have changed, so the run cannot be resumed exactly.",
-                    "Restore the files, or start a new run from the weights with `load_from` to train on the new ones.",
-                ],
-            )
         pass_index = read_count(state, "epoch")
         batch = read_count(state, "batch")
         here = self._configured

@@ -12,8 +12,6 @@ import torch
 from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sampler, SequentialSampler
 from torch.utils.data.sampler import SubsetRandomSampler, WeightedRandomSampler
 
-from footplate.checks import check_count
-from footplate.data.dataset_wrappers import shard_numbers
 from footplate.data.loader_attributes import dataset_of
 from footplate.distributed import broadcast_object, compare_with_main, get_rank, get_world_size
 from footplate.errors import DataError
@@ -27,21 +25,16 @@ class _SeededSampler(Sampler[int]):
     """A sampler whose global order depends on a seed, and which splits the samples across ranks.
 
     Args:
-        dataset: The dataset. Only its length and, with `shard_window`, its shards are used.
+        dataset: The dataset. Only its length is used.
         shuffle: Whether to shuffle the samples in each pass.
         seed: The seed for shuffling. Defaults to the run's seed in a config, and otherwise to a random seed that all
             ranks share.
-        shard_window: The number of shards whose samples are mixed; see `WebDataset`. Shards are read in random order,
-            and samples are shuffled only within about this many shards. By default, all samples are shuffled.
 
     Raises:
         DataError: The dataset is empty.
-        ArgumentError: `shard_window` is set, but the dataset has no shards.
     """
 
-    def __init__(
-        self, dataset: Sized, shuffle: bool = True, seed: int | None = None, *, shard_window: int | None = None
-    ) -> None:
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
         self.rank = get_rank()
         self.world_size = get_world_size()
         self.dataset = dataset
@@ -51,11 +44,6 @@ class _SeededSampler(Sampler[int]):
         if seed is None:  # from the operating system, so that the run's global generators do not change
             seed = broadcast_object(int.from_bytes(os.urandom(4), "little"))
         self.seed = seed
-        self.shard_window = shard_window
-        self._shard_numbers: torch.Tensor | None = None  # the shard index of each sample, (N,)
-        if shard_window is not None:
-            check_count("shard_window", shard_window)
-            self._shard_numbers = torch.from_numpy(shard_numbers(dataset)).long()
 
     @property
     def size(self) -> int:
@@ -74,10 +62,6 @@ class _SeededSampler(Sampler[int]):
         if not self.shuffle:
             return range(self.size)
         generator = torch.Generator().manual_seed(self.seed + epoch)
-        if self._shard_numbers is not None and self.shard_window is not None:
-            shards = torch.randperm(int(self._shard_numbers.max()) + 1, generator=generator)[self._shard_numbers]
-            delays = self.shard_window * torch.rand(self.size, generator=generator, dtype=torch.float64)
-            return (shards + delays).argsort(stable=True)
         dtype = torch.int32 if self.size < 2**31 else torch.int64  # the same order in half the memory
         return torch.randperm(self.size, generator=generator, dtype=dtype)
 
@@ -102,16 +86,8 @@ class DefaultSampler(_SeededSampler):
 
     endless = False
 
-    def __init__(
-        self,
-        dataset: Sized,
-        shuffle: bool = True,
-        seed: int | None = None,
-        round_up: bool = True,
-        *,
-        shard_window: int | None = None,
-    ) -> None:
-        super().__init__(dataset, shuffle, seed, shard_window=shard_window)
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True) -> None:
+        super().__init__(dataset, shuffle, seed)
         self.round_up = round_up
         self.epoch = 0
         # MMEngine's names, which samplers of users read and set.

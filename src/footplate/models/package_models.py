@@ -63,10 +63,6 @@ def _refuse(settings: Mapping[str, Any], *names: str) -> None:
             )
 
 
-def first_doc_line(entry: Any) -> str:
-    return (inspect.getdoc(entry) or "").strip().partition("\n")[0]
-
-
 class PackageSource:
     """Base class for the models of an imported package.
 
@@ -86,14 +82,6 @@ class PackageSource:
         """Checks whether a model with this name exists."""
         return name in self.names()
 
-    def entry(self, name: str) -> Any:
-        """Returns the class or function that builds a model."""
-        return getattr(self.package, name)
-
-    def help(self, name: str) -> str:
-        """Returns the first line of a model's documentation."""
-        return first_doc_line(self.entry(name))
-
 
 class TimmModels(PackageSource):
     """The timm models. `features_only=True` builds backbones. Names may contain a tag, as in `resnet18.a1_in1k`."""
@@ -105,10 +93,6 @@ class TimmModels(PackageSource):
     def has(self, name: str) -> bool:
         """Checks whether a model with this name exists. The name may include a tag."""
         return bool(self.package.is_model(name))
-
-    def entry(self, name: str) -> Any:
-        """Returns the function that builds a model."""
-        return self.package.model_entrypoint(name)
 
     def build(self, name: str, **settings: Any) -> Any:
         """Builds a model. Accepts the arguments of `timm.create_model`, except those that refer to files."""
@@ -123,15 +107,11 @@ class TorchvisionModels(PackageSource):
         """Returns the names of the models."""
         return list(self.package.models.list_models())
 
-    def entry(self, name: str) -> Any:
-        """Returns the function that builds a model."""
-        return self.package.models.get_model_builder(name)
-
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
         """Builds a model. Accepts the same arguments as the torchvision function of the same name."""
         if pretrained:
             settings.setdefault("weights", "DEFAULT")
-        elif "weights_backbone" in inspect.signature(self.entry(name)).parameters:
+        elif "weights_backbone" in inspect.signature(self.package.models.get_model_builder(name)).parameters:
             settings.setdefault("weights_backbone", None)  # torchvision downloads them by default
         return self.package.models.get_model(name, **settings)
 
@@ -149,10 +129,6 @@ class TransformersModels(PackageSource):
         model_class = getattr(self.package, name, None) if _TRANSFORMERS_MODEL.match(name) else None
         is_model = inspect.isclass(model_class) and issubclass(model_class, self.package.PreTrainedModel)
         return is_model and model_class.config_class is not None  # type: ignore[union-attr]
-
-    def help(self, name: str) -> str:
-        """Returns "", because reading the class's docstring would import its module."""
-        return ""
 
     def build(self, name: str, **settings: Any) -> Any:
         """Builds a model from its only argument, `config`, which is a config object or a dict of settings."""
@@ -191,4 +167,4 @@ class SegmentationModels(PackageSource):
             raise ArgumentError(
                 "'encoder_name' must be the name of an encoder, not an address", key="encoder_name", found=encoder
             )
-        return self.entry(name)(**settings)
+        return getattr(self.package, name)(**settings)

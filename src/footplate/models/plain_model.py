@@ -3,8 +3,7 @@
 import inspect
 import logging
 import numbers
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -19,7 +18,6 @@ from footplate.error_context import add_note, at_key
 from footplate.errors import ArgumentError
 from footplate.messages import list_names, pluralize
 from footplate.models.base_model import BaseModel, parse_losses
-from footplate.models.input_description import describe_inputs
 from footplate.models.plain_losses import losses_in, to_log
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.models.training_step import OPTIMIZERS, TrainStep, further_arguments, line_for_method
@@ -82,10 +80,6 @@ class PlainModel(ModelWrapper, BaseModel):
     may return a loss, a number or a dict of values to log. With several optimizers, each update computes gradients only
     for the parameters of the optimizer to step.
 
-    Attributes:
-        inputs: A description of the module's inputs in the first training step; see `describe_inputs`. Empty before
-            that step, or if they are unknown.
-
     Args:
         module: The module.
         loss: A function of the output and the target, such as `nn.CrossEntropyLoss()`. PyTorch's loss
@@ -129,9 +123,6 @@ class PlainModel(ModelWrapper, BaseModel):
         self._in_evaluation_mode: list[nn.Module] = []  # the submodules that stay in it when the module trains
         self._knows_modes = False  # of the submodules
         self.training = module.training
-        self.inputs: dict[str, Any] = {}
-        # Whether the first training step still has to record `inputs`. Without a `training_step`, `_output` does.
-        self._needs_inputs = training_step is not None
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
         """Returns a dict of losses in mode "loss", predictions in mode "predict", and otherwise the module's output."""
@@ -147,10 +138,6 @@ class PlainModel(ModelWrapper, BaseModel):
 
     def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Any]:
         """Runs one training step, and returns the values to log."""
-        if self._needs_inputs:
-            self._needs_inputs = False
-            with self._recording_inputs():
-                return self.train_step(data, optim_wrapper)
         if not self._further_names:
             return super().train_step(data, optim_wrapper)
         step = TrainStep(next(iter(optim_wrapper.parts.values())).message_hub)
@@ -171,22 +158,6 @@ class PlainModel(ModelWrapper, BaseModel):
             if name not in step.values:
                 step.log(name, value)
         return step.values
-
-    @contextmanager
-    def _recording_inputs(self) -> Iterator[None]:
-        """Sets `inputs` when the block calls the module, unless the module is compiled: the hook would be, too."""
-        if getattr(self.module, "_compiled_call_impl", None) is not None:
-            yield
-            return
-
-        def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self.inputs = self.inputs or describe_inputs(args, kwargs)
-
-        handle = self.module.register_forward_pre_hook(record, with_kwargs=True)
-        try:
-            yield
-        finally:
-            handle.remove()
 
     def val_step(self, data: Any) -> Any:
         """Returns the predictions for one batch, or None if there is only a `training_step`."""
@@ -270,8 +241,6 @@ class PlainModel(ModelWrapper, BaseModel):
         has_training_step = self._functions["training_step"] is not None
         omits_target = self.loss is not None or (has_training_step and self._mismatch(*_arguments(batch)))
         args, kwargs = _arguments(split_target(batch, names)[0] if omits_target and has_target(batch, names) else batch)
-        if self.training and not self.inputs:
-            self.inputs = describe_inputs(tuple(args), kwargs)
         try:
             return self.module(*args, **kwargs)
         except (TypeError, NotImplementedError) as error:

@@ -87,7 +87,6 @@ class PackageModels(Registry):
         raise UnknownNameError(
             f"{self.scope} has no model '{name}'",
             suggestion=near and f"{self.scope}.{near}",
-            notes=() if near else [f"List its models with `footplate models {self.scope}`."],
         )
 
 

@@ -11,7 +11,6 @@ from footplate.storage.file_operations import (
     file_system,
     free_space,
     list_dir,
-    local_copy,
     make_dirs,
     open_file,
     read_bytes,
@@ -31,7 +30,6 @@ from footplate.storage.paths import (
     missing_path_notes,
     output_path,
     parent,
-    split_query,
 )
 
 __all__ = [
@@ -52,7 +50,6 @@ __all__ = [
     "is_local",
     "join",
     "list_dir",
-    "local_copy",
     "lock",
     "make_dirs",
     "missing_path_notes",
@@ -62,6 +59,5 @@ __all__ = [
     "read_bytes",
     "remove",
     "remove_empty_folder",
-    "split_query",
     "status",
 ]

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import importlib.util
 import io
 import os
@@ -223,43 +222,13 @@ def open_file(path: Path) -> IO[bytes]:
         return system.open(inner, "rb")  # type: ignore[no-any-return]
 
 
-def local_copy(path: Path, folder: str, size: int) -> str:
-    """Returns the path to a local copy of a remote file. Downloads the file with fsspec's `filecache` if necessary.
-
-    If several processes or threads need the same file, one of them downloads it and the others wait.
-
-    Args:
-        path: The URL of the file.
-        folder: The folder for copies.
-        size: The size of the file in bytes.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ConnectionError: The storage cannot be reached, refuses the request, or sends a different number of bytes.
-        OSError: The copy cannot be written.
-    """
-    import fsspec
-
-    folder = os.path.join(folder, hashlib.sha256(os.fspath(path).encode()).hexdigest()[:16])
-    with local_files.lock(os.path.join(folder, "copy")), _remote(path) as (system, inner):
-        cache = fsspec.filesystem(
-            "filecache", fs=system, cache_storage=folder, check_files=True, expiry_time=None, skip_instance_cache=True
-        )
-        # Unlike `cache.open`, `OpenFiles` does not first check whether the file exists, which would hide other errors.
-        with fsspec.core.OpenFiles([fsspec.core.OpenFile(cache, inner)], fs=cache) as (stream,):
-            copied = os.fstat(stream.fileno()).st_size
-            copy: str = stream.name
-    if copied != size:
-        os.unlink(copy)
-        raise ConnectionError(f"the storage sent {copied} bytes instead of {size}")
-    return copy
-
-
 def read_bytes(path: Path, most: int = -1) -> bytes:
     """Returns the content of a file, or its first `most` bytes.
 
     Raises:
-        OSError: The file cannot be read. See `local_copy` for the errors of remote files.
+        FileNotFoundError: The file does not exist.
+        ConnectionError: The storage cannot be reached, or refuses the request.
+        OSError: The file cannot be read for another reason.
     """
     with contextlib.nullcontext() if is_local(path) else _network_errors(), open_file(path) as stream:
         return stream.read(most)

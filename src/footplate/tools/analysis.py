@@ -210,11 +210,7 @@ def headline_series(run: Run, headline: Headline | None) -> Series | None:
 
 
 def explain_runs(runs: Sequence[Run]) -> str:
-    """Formats the summary of each run, including differing hyperparameters, and the differences of the best values.
-
-    Compares the headline metric of each run with that of the first run that has it; see `choose_headline`. Ends with a
-    Markdown table of `variants_of`.
-    """
+    """Formats the summary of each run, with differing hyperparameters, and a Markdown table of `variants_of`."""
     summaries = [summarize(run) for run in runs]
     of_runs = [summary["hparams"] for summary in summaries]
     differing = [
@@ -223,24 +219,7 @@ def explain_runs(runs: Sequence[Run]) -> str:
         if any(other.get(name) != of_runs[0].get(name) for other in of_runs)
     ]
     texts = [_text(run, summary, differing) for run, summary in zip(runs, summaries, strict=True)]
-    lines, headline = "", choose_headline(runs)
-    found = [(run, series) for run in runs if (series := headline_series(run, headline))]
-    rule = headline and headline[1]
-    for run in runs if found else ():
-        first, reference = found[0]
-        name, series = name_in_log(first, reference), headline_series(run, headline)
-        if series and run is not first:
-            value, base = (find_best(each, rule)["value"] for each in (series, reference))
-            sides = f"{name}: {run.folder} {value:.6g}, {first.folder} {base:.6g}"
-            lines += f"{sides}, difference {_visible(value - base, base):+.4g}\n"
-        elif not (series or run.evaluated):
-            lines += f"{name}: {run.folder} has no value\n"
-    return "\n".join(filter(None, [*texts, lines, _variant_table(variants_of(runs))]))
-
-
-def _visible(difference: float, value: float) -> float:
-    """Returns a difference between values that are close to `value`, or 0 if it is a rounding error of float32."""
-    return difference if abs(difference) > 1e-6 * abs(value) else 0.0
+    return "\n".join(filter(None, [*texts, _variant_table(variants_of(runs))]))
 
 
 def _text(run: Run, summary: dict[str, Any], hparams: Sequence[str]) -> str:
@@ -305,13 +284,16 @@ def _left_out(run: Run, mode: str, name: str, iteration: float | None) -> str:
 
 
 class Variant(NamedTuple):
-    """The mean and the standard deviation (with n - 1) of a metric over runs that differ only in seeds or folds."""
+    """A metric over runs that differ only in seeds or folds: the mean and the standard deviation (with n - 1).
+
+    The standard deviation of a single run is None.
+    """
 
     metric: str
-    variant: str  # the common beginning of the folders
+    variant: str  # the folder, or the common beginning of the folders
     runs: int
-    best: tuple[float, float]
-    last: tuple[float, float]
+    best: tuple[float, float | None]
+    last: tuple[float, float | None]
 
 
 def group_by_variant(runs: Sequence[Run]) -> list[list[Run]]:
@@ -365,7 +347,7 @@ def seed_of(run: Run) -> str:
 
 
 def variants_of(runs: Sequence[Run]) -> list[Variant]:
-    """Summarizes the groups of `group_by_variant`; see `counted_runs`."""
+    """Summarizes the groups of `group_by_variant`, ordered by metric; see `counted_runs`. [] for a single run."""
     found: dict[str, list[Variant]] = {}
     for group in map(counted_runs, group_by_variant(runs)):
         folders = [str(Path(run.evaluated.checkpoint).parent if run.evaluated else run.folder) for run in group]
@@ -374,20 +356,25 @@ def variants_of(runs: Sequence[Run]) -> list[Variant]:
             for series, rule in ranked_metrics(run):
                 pair = find_best(series, rule)["value"], series.values[-1]
                 values.setdefault(name_in_log(run, series), []).append(pair)
-        for metric, pairs in values.items():
-            if len(pairs) > 1:
-                spreads = ((statistics.fmean(each), statistics.stdev(each)) for each in zip(*pairs, strict=True))
-                variant = Variant(metric, f"{os.path.commonprefix(folders)}*", len(pairs), *spreads)
-                found.setdefault(metric, []).append(variant)
+        name = folders[0] if len(folders) == 1 else f"{os.path.commonprefix(folders)}*"
+        for metric, pairs in values.items() if len(runs) > 1 else ():
+            spreads = (
+                (statistics.fmean(each), statistics.stdev(each) if len(each) > 1 else None)
+                for each in zip(*pairs, strict=True)
+            )
+            found.setdefault(metric, []).append(Variant(metric, name, len(pairs), *spreads))
     return [*chain(*found.values())]
 
 
 def _variant_table(variants: Sequence[Variant]) -> str:
-    rows = [
-        [*map(str, each[:3]), *(f"{mean:.5g} ± {_visible(spread, mean):.2g}" for mean, spread in each[3:])]
-        for each in variants
-    ]
+    rows = [[*map(str, each[:3]), *(_with_spread(*pair) for pair in each[3:])] for each in variants]
     rows.insert(0, [*Variant._fields])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
     return "".join(f"| {' | '.join(map(str.ljust, row, widths))} |\n" for row in rows) if variants else ""
+
+
+def _with_spread(mean: float, spread: float | None) -> str:
+    if spread is None:
+        return f"{mean:.5g}"
+    return f"{mean:.5g} ± {spread if spread > 1e-6 * abs(mean) else 0.0:.2g}"  # not a rounding error of float32

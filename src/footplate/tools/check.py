@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import torch.distributed as dist
 
 from footplate import storage
+from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.data import BaseDataset, dataset_of, length_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import broadcast_object, gather_objects, get_world_size, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import Runner
+from footplate.engine import Hook, Runner
 from footplate.engine.control import process_setup
 from footplate.engine.control.requests import EarlyExitError
 from footplate.engine.loops.evaluation_loops import ValLoop, predicting
@@ -40,12 +41,11 @@ from footplate.records import memory_in_use
 from footplate.records.base_writer import Tracker
 from footplate.registry import VISBACKENDS
 from footplate.tools.collected_warnings import collect_warnings
-from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
+from footplate.tools.explain_loops import Row, describe_loops, order_of_hooks, validations
 from footplate.tools.explain_optimizer import format_setting, groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, labels_in, largest_batch, state_bytes
-from footplate.tools.model_sections import warn_about_unread_keys
-from footplate.tools.trial import StopHook, build_alone, build_trial, train_until_stopped
+from footplate.tools.trial import build_alone, build_trial
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
@@ -59,7 +59,7 @@ class Checked(NamedTuple):
     Attributes:
         text: The summary, with one item per line.
         warnings: The warnings that the run would log.
-        loops: The result of `loops_as_data`.
+        loops: The result of `describe_loops`.
         measured: The measurements of the trial by name: `seconds_per_iteration` (without the time spent waiting for
             data), `seconds_of_waiting`, `seconds_per_validation` (estimated for all datasets; None without validation),
             `memory` (peak MiB of each process), `memory_parts` (bytes in this process), `checkpoint` (bytes) and
@@ -68,7 +68,7 @@ class Checked(NamedTuple):
 
     text: str
     warnings: list[str]
-    loops: Mapping[str, Any]
+    loops: list[Row]
     measured: Mapping[str, Any]
 
 
@@ -91,7 +91,6 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
             plan = RunPlan.from_config(cfg)
             plan.check()
             warn_about_variables(plan.cfg)
-            warn_about_unread_keys(plan.cfg)
             if run:
                 with located(plan.cfg), at_key("visualizer"):  # the trial has no backends
                     _check_packages_of_writers(plan["visualizer"])
@@ -104,21 +103,21 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
                         if isinstance(dataset, BaseDataset):
                             dataset.repeat_skip_warnings()
                     hooks, epoch_length = runner.hooks, length_of(runner.train_dataloader)
-                    loops = loops_as_data(plan, hooks=hooks, length_of_epoch=epoch_length)
-                    lines = _describe_trial(runner, largest, measured, loops)
+                    loops = describe_loops(plan, hooks, length_of_epoch=epoch_length)
+                    lines = _describe_trial(runner, largest, measured, len(validations(plan) or ()))
             else:
                 hooks = order_of_hooks(plan)
                 build_log_processor(plan["log_processor"], plan.by_epoch)
                 build_alone(plan)  # checks the sections that the model builds itself
                 if plan["val_cfg"] is None:
                     warn_about_idle_settings(plan.cfg, hooks)
-                loops, lines = loops_as_data(plan, hooks=hooks), []
+                loops, lines = describe_loops(plan, hooks), []
     except Exception:  # log the warnings, since there is no summary to list them
         for message in warnings:
             _logger.warning("%s", message)
         raise
     names = ", ".join(type(hook).__name__ for hook in hooks if not isinstance(hook, _TrialHook))
-    lines += ["", *explain_loops(loops).splitlines(), labeled("hooks", names)]
+    lines += ["", *(labeled(*row) for row in loops), labeled("hooks", names)]
     lines += [labeled("warning", warning) for warning in warnings]
     result = "no problems found" if run else "no problems found in the config; the data was not read"
     count = f", {pluralize(len(warnings), 'warning')}" if warnings else ""
@@ -152,7 +151,7 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
     Returns the runner, the largest batch of each dataset, and the measurements (see `Checked`). The training batch is
     missing if the user's own training loop may pass other batches to the model.
     """
-    runner = build_trial(cfg, folder, preflight=True)
+    runner = build_trial(cfg, folder)
     hook = _TrialHook()
     largest: dict[str, Largest] = {}
     with located(cfg):
@@ -160,7 +159,9 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
         # A user's loop may pass other batches to the model, or step several optimizers.
         has_own_loop = any(map(runner.train_loop.overrides, ("run", "run_epoch", "run_iter")))
         try:
-            train_until_stopped(runner, hook)
+            runner.register_hook(hook)
+            with suppress(EarlyExitError):
+                runner.train()
             if has_own_loop:
                 parts = state_bytes(runner)
             else:
@@ -288,22 +289,25 @@ def _call_own_hooks(runner: Runner, stage: "_TrialHook", *events: str, **argumen
         runner.activity.event = ""
 
 
-class _TrialHook(StopHook):
-    """Measures the time of two iterations, then stops the run.
+class _TrialHook(Hook):
+    """Measures the time of two iterations, then stops the run. Disables validation until then.
 
     Attributes:
         stage: The current stage of the run, and the config key to report for errors in this stage.
     """
 
+    priority = 100
+
     def __init__(self) -> None:
-        super().__init__(_ITERATIONS)
+        self._done = 0  # a user's loop may count `runner.iter` differently
         self.stage = ("the trial validation before training", "model")
         self.seconds = self.waiting = 0.0
         self._last = perf_counter()
 
     def before_train(self, runner: Runner) -> None:
         """Notes that the hooks of the first epoch are next."""
-        super().before_train(runner)
+        loop: Any = runner.train_loop
+        loop.val_begin = MAX_RUN_LENGTH
         self.stage = ("before_train_epoch of a hook", "custom_hooks")
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -320,11 +324,13 @@ class _TrialHook(StopHook):
         """Computes how long the iteration took, and stops the run after the last iteration."""
         self.seconds, self._last = perf_counter() - self._last, perf_counter()
         self.stage = ("reading a training batch", "train_dataloader")
-        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        self._done += 1
+        if self._done == _ITERATIONS:
+            raise EarlyExitError
 
 
 def _describe_trial(
-    runner: Runner, largest: Mapping[str, Largest], measured: Mapping[str, Any], loops: Mapping[str, Any]
+    runner: Runner, largest: Mapping[str, Largest], measured: Mapping[str, Any], validations: int
 ) -> list[str]:
     model, memory = unwrap_model(runner.model), measured["memory"]
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -353,7 +359,7 @@ def _describe_trial(
     if validating is not None:
         batches = "the largest training and validation batches"
         speed += f", {validating:.3g} s per validation"
-        seconds += len((loops["val"] or {}).get("after", ())) * validating
+        seconds += validations * validating
     if "train" not in largest:
         batches = f"the first training iterations of {type(runner.train_loop).__name__}; larger batches may need more"
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in measured["memory_parts"].items())

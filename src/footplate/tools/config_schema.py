@@ -6,8 +6,8 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from footplate.engine.checking.arguments import ARGUMENTS, OTHER_KEYS
-from footplate.engine.running.runner import Runner
+from footplate.engine.plan.arguments import ARGUMENTS, OTHER_KEYS
+from footplate.engine.run.runner import Runner
 from footplate.registry import Registry
 from footplate.registry.arguments import arguments_of
 from footplate.registry.registry import is_built_in

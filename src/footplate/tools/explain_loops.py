@@ -1,7 +1,7 @@
 """Explains when hooks run, and when validation, log lines, checkpoints and schedule steps are due."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from footplate.checks import check_count
 from footplate.data import build_dataloader, length_of
@@ -13,7 +13,7 @@ from footplate.error_context import located
 from footplate.errors import FootplateError
 from footplate.evaluation.validation_schedule import validation_points
 from footplate.hooks import CheckpointHook, LoggerHook
-from footplate.messages import first_line, labeled, pluralize
+from footplate.messages import first_line, pluralize
 from footplate.registry.arguments import arguments_of
 
 _MAX_POINTS = 6  # validations listed in the text
@@ -33,115 +33,82 @@ def order_of_hooks(plan: RunPlan) -> HookList:
     return hooks
 
 
-def loops_as_data(
-    plan: RunPlan, *, hooks: HookList | None = None, length_of_epoch: int | None = None
-) -> dict[str, Any]:
-    """Returns the lengths and intervals of loops, logging, checkpoints and schedules.
+class Row(NamedTuple):
+    """One line of the description of a run, such as ("log", "every 10 iterations")."""
+
+    part: str
+    text: str
+
+
+def describe_loops(plan: RunPlan, hooks: HookList, *, length_of_epoch: int | None = None) -> list[Row]:
+    """Describes the lengths and intervals of the loops, logging, checkpoints and schedules of a run.
 
     Args:
         plan: The plan of the run.
-        hooks: Its hooks, if they are already built.
+        hooks: Its hooks; see `order_of_hooks`.
         length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
-
-    Returns:
-        A dict with the keys `train`, `val`, `test`, `log`, `checkpoint` and `schedules`. A value is None or empty if
-        the config has no such section.
 
     Raises:
         FootplateError: A component cannot be built.
     """
-    if hooks is None:
-        hooks = order_of_hooks(plan)
+    rows = []
     with located(plan.cfg):
-        train: dict[str, Any] | None = None
-        section, by_epoch = plan["train_cfg"], plan.by_epoch
-        if isinstance(section, Mapping):
-            per_epoch = find_epoch_length(plan, length_of_epoch)[0] if by_epoch else None
-            key = "max_epochs" if by_epoch else "max_iters"
-            length = check_count(key, section.get(key), key=f"train_cfg.{key}")
-            loader = plan["train_dataloader"]
-            train = {
-                "type": loop_settings(section, "train")["type"],
-                "unit": "epoch" if by_epoch else "iteration",
-                "length": length,
-                "epoch_length": per_epoch,
-                "iterations": length * per_epoch if by_epoch and per_epoch else None if by_epoch else length,
-                "batch_size": loader.get("batch_size"),
-                "num_workers": loader.get("num_workers", 0),
-            }
-        data: dict[str, Any] = {"train": train, "val": None, "test": None}
+        train, unit = plan["train_cfg"], "epoch" if plan.by_epoch else "iteration"
+        if isinstance(train, Mapping):
+            length, loader = _length(plan), plan["train_dataloader"]
+            text = f"{loop_settings(train, 'train')['type']}: {pluralize(length, unit)}"
+            if plan.by_epoch:
+                per_epoch = find_epoch_length(plan, length_of_epoch)[0]
+                in_total = per_epoch and f"{pluralize(per_epoch, 'iteration')}, {length * per_epoch} in total"
+                text += f" of {in_total or 'unknown length'}"
+            text += f", batches of {loader['batch_size']}" if loader.get("batch_size") else ""
+            rows.append(Row("train", f"{text}, {pluralize(loader.get('num_workers', 0), 'worker')}"))
         for name in ("val", "test"):
-            section = plan[f"{name}_cfg"]
-            if isinstance(section, Mapping):
-                metrics = _metric_names(plan[f"{name}_evaluator"])
-                data[name] = {"type": loop_settings(section, name)["type"], "metrics": metrics}
-        if data["val"] and train:
-            kind = EpochBasedTrainLoop if train["unit"] == "epoch" else IterBasedTrainLoop
-            settings = {**arguments_of(kind).defaults, **plan["train_cfg"]}
-            if train["length"] <= _MAX_LENGTH:
-                points = {key: settings[key] for key in _POINT_KEYS}
-                data["val"]["after"] = validation_points(train["length"], **points)
-    logger = next((hook for hook in hooks if isinstance(hook, LoggerHook)), None)
-    data["log"] = logger and {"interval": logger.interval}
-    saving = next((hook for hook in hooks if isinstance(hook, CheckpointHook)), None)
-    data["checkpoint"] = saving and {
-        "interval": saving.interval,
-        "unit": "epoch" if saving.by_epoch else "iteration",
-        "name": saving.filename_tmpl,
-        "kept": saving.max_keep_ckpts,
-        "best": list(saving.save_best),
-    }
-    schedules = plan["param_scheduler"]
-    data["schedules"] = [
-        {
-            "type": name_of(schedule),
-            "begin": schedule.get("begin", 0),
-            "end": schedule.get("end"),
-            "by_epoch": bool(schedule.get("by_epoch", True)),
-            "converted": bool(schedule.get("convert_to_iter_based")),
-        }
-        for schedule in (schedules if isinstance(schedules, (list, tuple)) else [schedules])
-        if isinstance(schedule, Mapping) and "type" in schedule
-    ]
-    return data
+            if isinstance(plan[f"{name}_cfg"], Mapping):
+                metrics = ", ".join(_metric_names(plan[f"{name}_evaluator"])) or "no metrics"
+                text, points = f"{loop_settings(plan[f'{name}_cfg'], name)['type']}: {metrics}", validations(plan)
+                if points and name == "val":
+                    shown = ", ".join(
+                        map(str, points if len(points) <= _MAX_POINTS else [*points[:3], "...", points[-1]])
+                    )
+                    text += f" after {unit} {shown} ({'once' if len(points) == 1 else f'{len(points)} times'})"
+                elif name == "val" and points is not None:
+                    text += ", never during training"
+                rows.append(Row(name, text))
+        for hook in hooks:
+            if isinstance(hook, LoggerHook):
+                rows.append(Row("log", _format_interval(hook.interval, "iteration")))
+            if isinstance(hook, CheckpointHook):
+                interval = _format_interval(hook.interval, "epoch" if hook.by_epoch else "iteration")
+                text = f"{interval} ({hook.filename_tmpl})" if hook.interval > 0 else "at the end"
+                text += f", keeping the last {hook.max_keep_ckpts}" if hook.max_keep_ckpts > 0 else ""
+                rows.append(
+                    Row("checkpoint", text + (hook.save_best and f", best by {', '.join(hook.save_best)}" or ""))
+                )
+        schedules = plan["param_scheduler"]
+        for schedule in schedules if isinstance(schedules, (list, tuple)) else [schedules]:
+            if isinstance(schedule, Mapping) and "type" in schedule:
+                counted = "epoch" if schedule.get("by_epoch", True) else "iteration"
+                end = "the end" if schedule.get("end") is None else schedule["end"]
+                text = f"{name_of(schedule)}: {counted} {schedule.get('begin', 0)} to {end}"
+                text += ", stepped every iteration" if schedule.get("convert_to_iter_based") else ""
+                rows.append(Row("schedule", text))
+    return rows
 
 
-def explain_loops(data: Mapping[str, Any]) -> str:
-    """Formats the result of `loops_as_data` as text."""
-    train = data["train"]
-    text = "nothing"
-    if train:
-        length, known = pluralize(train["length"], train["unit"]), train["epoch_length"]
-        if train["unit"] == "epoch":
-            whole = f"{pluralize(known, 'iteration')}, {train['iterations']} in total" if known else "unknown length"
-            length += f" of {whole}"
-        batch = f", batches of {train['batch_size']}" if train["batch_size"] else ""
-        text = f"{train['type']}: {length}{batch}, {pluralize(train['num_workers'], 'worker')}"
-    lines = [labeled("train", text)]
-    for name in ("val", "test"):
-        if data[name]:
-            points, after = data[name].get("after"), ""
-            if points:
-                shown = ", ".join(map(str, points if len(points) <= _MAX_POINTS else [*points[:3], "...", points[-1]]))
-                after = f" after {train['unit']} {shown} ({'once' if len(points) == 1 else f'{len(points)} times'})"
-            elif points is not None:
-                after = ", never during training"
-            metrics = ", ".join(data[name]["metrics"]) or "no metrics"
-            lines.append(labeled(name, f"{data[name]['type']}: {metrics}{after}"))
-    if data["log"]:
-        lines.append(labeled("log", _format_interval(data["log"]["interval"], "iteration")))
-    saving = data["checkpoint"]
-    if saving:
-        interval = f"{_format_interval(saving['interval'], saving['unit'])} ({saving['name']})"
-        kept = f", keeping the last {saving['kept']}" if saving["kept"] > 0 else ""
-        best = f", best by {', '.join(saving['best'])}" if saving["best"] else ""
-        lines.append(labeled("checkpoint", f"{interval if saving['interval'] > 0 else 'at the end'}{kept}{best}"))
-    for schedule in data["schedules"]:
-        unit = "epoch" if schedule["by_epoch"] else "iteration"
-        end = "the end" if schedule["end"] is None else schedule["end"]
-        stepped = ", stepped every iteration" if schedule["converted"] else ""
-        lines.append(labeled("schedule", f"{schedule['type']}: {unit} {schedule['begin']} to {end}{stepped}"))
-    return "\n".join(lines) + "\n"
+def validations(plan: RunPlan) -> Sequence[int] | None:
+    """Returns the epochs or iterations after which a run validates, or None if it does not train or validate."""
+    if not (isinstance(plan["train_cfg"], Mapping) and isinstance(plan["val_cfg"], Mapping)):
+        return None
+    kind = EpochBasedTrainLoop if plan.by_epoch else IterBasedTrainLoop
+    settings = {**arguments_of(kind).defaults, **plan["train_cfg"]}
+    length = _length(plan)
+    return validation_points(length, **{key: settings[key] for key in _POINT_KEYS}) if length <= _MAX_LENGTH else None
+
+
+def _length(plan: RunPlan) -> int:
+    key = "max_epochs" if plan.by_epoch else "max_iters"
+    return check_count(key, plan["train_cfg"].get(key), key=f"train_cfg.{key}")
 
 
 def _metric_names(evaluator: Any) -> list[str]:

@@ -1,10 +1,9 @@
 """Explains the optimizer: its parameter groups, and how its settings change over a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import plotille  # type: ignore[import-untyped, unused-ignore]
-from PIL import Image
 from torch import nn
 
 from footplate.engine.plan.plan import RunPlan
@@ -15,7 +14,6 @@ from footplate.optim.constructors import merge_groups
 from footplate.tools.explain_loops import find_epoch_length, name_of
 from footplate.tools.simulation import FIELDS, run_length, simulate_and_list_ignored
 from footplate.tools.trial import build_alone
-from footplate.visualization.curve_plots import Panel, PlottedCurve, plot
 
 _GROUP_FIELDS = ("lr", "momentum", "betas", "weight_decay")
 _MAX_NAMES = 3  # parameters to list
@@ -42,8 +40,7 @@ class Groups(NamedTuple):
 
     model: str  # a description of the model
     groups: list[GroupInfo]
-    frozen: list[str]  # the names of parameters that are not trained
-    freezing: list[str]  # the settings of each FreezeHook, which freezes parameters during training
+    frozen: list[str]  # the names of parameters that are not trained; FreezeHook may freeze others in training
 
 
 def groups_of(plan: RunPlan) -> Groups:
@@ -59,12 +56,7 @@ def groups_of(plan: RunPlan) -> Groups:
         model = build_alone(plan)
         groups = groups_in(build_optim_wrapper(model, plan["optim_wrapper"]), model)
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    freezing = [
-        ", ".join(f"{key}={value!r}" for key, value in hook.items() if key != "type")
-        for hook in plan["custom_hooks"] or ()
-        if isinstance(hook, Mapping) and name_of(hook).rpartition(".")[2] == "FreezeHook"
-    ]
-    return Groups(f"model {name_of(plan['model'])}", groups, frozen, freezing)
+    return Groups(f"model {name_of(plan['model'])}", groups, frozen)
 
 
 def groups_in(wrapper: Any, model: nn.Module) -> list[GroupInfo]:
@@ -130,7 +122,6 @@ def explain_params(groups: Groups) -> str:
         ]
     if groups.frozen:
         lines += ["", f"frozen: {pluralize(len(groups.frozen), 'tensor')}: {list_names(groups.frozen, _MAX_NAMES)}"]
-    lines += [f"\nFreezeHook also freezes parameters during training: {settings}" for settings in groups.freezing]
     return "\n".join(lines) + "\n"
 
 
@@ -198,10 +189,8 @@ def explain_schedule(schedule: Schedule) -> str:
     for field in FIELDS:
         moving, constant = schedule.shown(field)
         if moving:
-            names, shown = _names_of(field, moving)[:_MAX_TRACKS], moving[:_MAX_TRACKS]
-            hidden = len(moving) - len(shown)
-            lines += [f"{name}: {_describe_parameters(track)}" for name, track in zip(names, shown, strict=True)]
-            lines += [f"and {hidden} more; --json shows them"] if hidden else []
+            names, shown = _names_of(field, moving), moving[:_MAX_TRACKS]
+            lines += [f"{name}: {_describe_parameters(track)}" for name, track in zip(names, moving, strict=True)]
             figure = plotille.Figure()
             figure.width, figure.height, figure.with_colors = _WIDTH, _HEIGHT, False
             figure.x_label, figure.y_label = "iteration", field
@@ -215,25 +204,11 @@ def explain_schedule(schedule: Schedule) -> str:
             for track in shown:
                 figure.plot(schedule.iters, track.values)
             lines += ["", *figure.show().splitlines()]
-            lines += ["", *_table(schedule, names, shown), ""]
+            lines += ["", *_table(schedule, names[:_MAX_TRACKS], shown), ""]
         span = "at the start" if schedule.not_simulated else "throughout"
         lines += [f"{field} {track.values[0]:g} {span}: {_describe_parameters(track)}" for track in constant]
     lines += [f"not simulated: {kind}, which changes the values during the run" for kind in schedule.not_simulated]
     return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def plot_schedule(schedule: Schedule) -> Image.Image:
-    """Returns an image with one panel per optimizer setting that changes. Always includes the learning rate."""
-    panels = []
-    for field in FIELDS:
-        moving, constant = schedule.shown(field)
-        shown = moving[:_MAX_TRACKS] or (constant[:1] if field == "lr" else [])
-        curves = [
-            PlottedCurve(name, [*zip(map(float, schedule.iters), track.values, strict=True)])
-            for name, track in zip(_names_of(field, shown), shown, strict=True)
-        ]
-        panels += [Panel(field.replace("_", " "), curves)] if curves else []
-    return plot(panels, "iteration")
 
 
 def _tracks(plan: RunPlan, model: nn.Module, per_epoch: int | None, iters: list[int]) -> tuple[list[Track], list[str]]:

@@ -3,7 +3,6 @@
 import math
 import shlex
 from collections.abc import Sequence
-from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any
 
@@ -26,13 +25,10 @@ from footplate.tools.analysis import (
 from footplate.tools.checkpoint_contents import code_to_load
 from footplate.tools.diff import Side, compare
 from footplate.tools.explain_keys import brief
-from footplate.tools.report_curves import means_between
 from footplate.tools.run_files import modification_time
 from footplate.tools.runs import Run
 
 _MIN_SEEDS = 3  # equal variants of three seeds each are separated in 2 of 20 comparisons
-_MIN_VALIDATIONS = 3  # needed to judge overfitting
-_NOTABLE = 0.05  # smaller changes, as a share of the metric's range, are noise
 _MAX_WIDTH = 48
 _MISSING = "–"
 _SEED = "randomness.seed"
@@ -115,7 +111,7 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
 
         - `metric`: the first, best and last value of the headline metric with their iterations. If the rule of the
           metric is unknown, see `find_best`. None if the run does not have the metric.
-        - `fit`: whether the run overfits; see `judge_fit`.
+        - `problem`: which loss or headline metric ends non-finite, or "".
         - `use`: the checkpoint to use and a command that predicts with it, or None.
         - `device`: the accelerator, or "CPU", or "" if unknown.
         - `config_name`: the name of the config in the run folder, without its suffix, or "".
@@ -130,7 +126,7 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
     return {
         **summarize(run),
         "metric": metric,
-        "fit": judge_fit(run, headline),
+        "problem": _find_problem(run, headline),
         "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
         "device": {"none": "CPU"}.get(device, device) if isinstance(device, str) else "",
         "config_name": configs[-1].stem if configs else "",
@@ -138,12 +134,21 @@ def describe_run(run: Run, headline: Headline | None) -> Data:
     }
 
 
+def _find_problem(run: Run, headline: Headline | None) -> str:
+    """Returns a sentence if the headline metric or a loss ends non-finite, or ""."""
+    losses = [series for name, series in run.scalars("val").items() if split_dataset(name)[1] == "loss"]
+    for series in filter(None, (headline_series(run, headline), *losses, run.scalars("train").get("loss"))):
+        if series.ends_nonfinite:
+            name = f"training {series.name}" if series.mode == "train" else name_in_log(run, series)
+            return f"The {name} is not finite after iteration {series.points[-1][0]:.0f}."
+    return "The training loss was never finite." if "loss" in run.never_finite else ""
+
+
 def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
     """Returns the best checkpoint (or the last one if none is marked as best), with a command that uses it.
 
-    The command is usually `footplate predict`. A run that was started from Python has no data pipeline for predictions,
-    so the command is `footplate export` instead. If the config does not describe the model either, the command is
-    Python code that loads the weights. Returns None if the run has no checkpoints.
+    The command is `footplate predict`. For a run that was started from Python, which has no data pipeline, it is Python
+    code that loads the weights. Returns None if the run has no checkpoints.
     """
     # A log line does not show whether "val/acc" belongs to a single validation set with the name "val".
     prefixes = best_prefix(headline), best_prefix(f"val/{headline}")
@@ -160,54 +165,9 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
     cfg = run.settings
     lines = [f"footplate predict {shlex.quote(str(file))} IMAGES"]
     if cfg.keys() & PYTHON_ARGUMENTS or any(isinstance(cfg.get(key), str) for key in ("model", *_LOADERS)):
-        lines = [f"footplate export {shlex.quote(str(file))} --to onnx"]
-        if not isinstance(cfg.get("model"), dict):
-            lines = code_to_load(str(file))
+        lines = code_to_load(str(file))
     size = format_bytes(run.checkpoints[file])
     return {"best": bool(best), "name": file.name, "command": "\n".join(map(one_line, lines)), "size": size}
-
-
-def judge_fit(run: Run, headline: Headline | None) -> dict[str, str]:
-    """Checks whether a run overfits, or has failed because a loss or the headline metric ends non-finite.
-
-    A run overfits if both of its last two validation losses are above the lowest one, by more than 5% of their range
-    and by more than any later drop from one validation run to the next, while the training loss, as a mean between
-    validation runs, falls. Without a validation loss, a run is not judged: a metric can improve after the loss has
-    started to get worse.
-
-    Returns:
-        A dict with the `answer` (a few words), a `text` with the numbers, and the `kind` ("warning", "bad" or
-        "unknown").
-    """
-    losses = [series for name, series in run.scalars("val").items() if split_dataset(name)[1] == "loss"]
-    main, trained = headline_series(run, headline), run.scalars("train").get("loss")
-    for series in filter(None, (main, *losses, trained)):
-        if series.ends_nonfinite:
-            name = f"training {series.name}" if series.mode == "train" else name_in_log(run, series)
-            return _fit("bad", "not finite", f"The {name} is not finite after iteration {series.points[-1][0]:.0f}.")
-    if "loss" in run.never_finite:
-        return _fit("bad", "not finite", "The training loss was never finite.")
-    judged = losses[0].points if losses else []
-    means = means_between(trained.points if trained else [], [at for at, _ in judged])
-    if len(judged) < _MIN_VALIDATIONS or not means:
-        return _fit("unknown", "not judged", "At least three validation losses are needed.")
-    values = [value for _, value in judged]
-    since, lowest = min(judged, key=lambda point: point[1])
-    if lowest == values[-1]:
-        return _fit("unknown", "no sign", "The last validation loss is the lowest.")
-    drops = [value - other for value, other in pairwise(value for at, value in judged if at >= since)]
-    has_risen = min(values[-2:]) - lowest > max(_NOTABLE * (max(values) - min(values)), *drops)
-    before, after = next((mean for at, mean in means if at >= since), means[-1][1]), means[-1][1]
-    overfits = has_risen and after < before
-    text = (
-        f"From iteration {since:.0f}, the validation loss went from {lowest:.4g} to {values[-1]:.4g}, and the training "
-        f"loss from {before:.4g} to {after:.4g} (means between validation runs)."
-    )
-    return _fit(*("warning", f"yes, since {since:.0f}") if overfits else ("unknown", "no sign"), text)
-
-
-def _fit(kind: str, answer: str, text: str) -> dict[str, str]:
-    return {"kind": kind, "answer": answer, "text": text}
 
 
 def config_table(runs: Sequence[Run]) -> list[Data]:

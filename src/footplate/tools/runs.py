@@ -256,16 +256,6 @@ def _read_lines(file: Path) -> list[LogLine]:
     return lines
 
 
-def read_series(work_dir: str | Path) -> list[Series]:
-    """Returns the scalars of a run, joined across all its launches. Also accepts a single file of scalars.
-
-    Raises:
-        DataError: There is no file of scalars, or a file is invalid.
-    """
-    path = Path(work_dir)
-    return [series for series in _series(_joined_lines(path, divide_launches(path)[0])[0]) if series.points]
-
-
 def _joined_lines(path: Path, launches: Sequence[Start]) -> tuple[list[LogLine], int | None]:
     """Joins the scalars of the launches of a run, or reads a single file.
 

@@ -2,34 +2,28 @@
 
 import copy
 from collections.abc import Mapping, MutableMapping
-from contextlib import suppress
-from typing import Any
 
 from torch import nn
 
-from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
-from footplate.engine import Hook, Runner
-from footplate.engine.control.requests import EarlyExitError
+from footplate.engine import Runner
 from footplate.engine.plan.plan import RunPlan
 from footplate.error_context import at_key, located, with_defaults
 from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 
 
-def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
-    """Builds a run that writes files only to `folder` and has no visualization backends.
+def build_trial(cfg: Config, folder: str) -> Runner:
+    """Builds a run with preflight that writes files only to `folder` and has no visualization backends.
 
     Args:
         cfg: The config of the run, in second-generation form. It is not changed.
         folder: The work_dir of the trial.
-        changes: New values for top-level keys of the config.
     """
     trial, visualizer = copy.deepcopy(cfg), cfg.get("visualizer")
     kept = visualizer if isinstance(visualizer, Mapping) else {}
-    fixed = {"work_dir": folder, "resume": False, "visualizer": {**kept, "vis_backends": None}}
-    for key, value in (fixed | changes).items():
-        trial[key] = value
+    trial["work_dir"], trial["resume"], trial["preflight"] = folder, False, True
+    trial["visualizer"] = {**kept, "vis_backends": None}
     for hook in [*(trial.get("default_hooks") or {}).values(), *(trial.get("custom_hooks") or ())]:
         if isinstance(hook, MutableMapping) and "out_dir" in hook:
             hook["out_dir"] = None
@@ -55,29 +49,3 @@ def build_alone(plan: RunPlan) -> nn.Module:
             section if preprocessor is None else with_defaults(section, data_preprocessor=preprocessor)
         )
     return model
-
-
-class StopHook(Hook):
-    """Stops a run after a given number of iterations, and disables validation until then."""
-
-    priority = 100
-
-    def __init__(self, iterations: int) -> None:
-        self.iterations = iterations
-        self._done = 0  # a user's loop may count `runner.iter` differently
-
-    def before_train(self, runner: Runner) -> None:
-        loop: Any = runner.train_loop
-        loop.val_begin = MAX_RUN_LENGTH
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        self._done += 1
-        if self._done == self.iterations:
-            raise EarlyExitError
-
-
-def train_until_stopped(runner: Runner, hook: Hook) -> None:
-    """Registers `hook`, and trains until it raises EarlyExitError or the run ends."""
-    runner.register_hook(hook)
-    with suppress(EarlyExitError):
-        runner.train()

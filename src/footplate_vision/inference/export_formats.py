@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from footplate.errors import ArgumentError, import_optional
-from footplate_vision.inference.example_inputs import Inputs, named_tensors
+from footplate.tools.memory_use import tensors_in
 
-Run = Callable[[Inputs], Any]
-Compare = Callable[[Sequence[Tensor], Sequence[Tensor]], float]
+INPUT = "images"
+"""The name of the input of an exported file."""
+Run = Callable[[Tensor], Any]
+"""A function that returns the outputs for a batch of images."""
 _MAX_FORMULA_LENGTH = 250
 _ONNX = "exporting to ONNX"  # why optional packages are imported, for error messages
 
@@ -26,22 +29,22 @@ class ExportRequest:
 
     Args:
         module: The module, in evaluation mode on the CPU.
-        inputs: Example inputs.
+        images: Example images ``(N, C, H, W)``.
         names: The names of the outputs.
         path: The file to write.
         metainfo: Metadata to store in the file, e.g. the classes.
         opset: The ONNX opset version, or None for the default.
-        dims: The input dimensions that may vary if the model supports it. None means all dimensions.
+        dims: The dimensions of the images that may vary if the model supports it.
         write: A function that writes the file. None means the format's own function.
     """
 
     module: nn.Module
-    inputs: Inputs
+    images: Tensor
     names: Sequence[str]
     path: str
     metainfo: dict[str, str]
     opset: int | None = None
-    dims: Sequence[int] | None = None
+    dims: Sequence[int] = ()
     write: "Callable[[ExportRequest], None] | None" = None
 
 
@@ -54,16 +57,11 @@ class ExportFormat(NamedTuple):
 
 
 def _trace(request: ExportRequest) -> Any:
-    inputs = request.inputs.on_cpu()  # copies, because torch marks these tensors as dynamic even if the trace fails
-    args, kwargs, _ = inputs
-    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
-    for tensor in inputs.tensors().values():
-        dims = range(tensor.dim()) if request.dims is None else request.dims
-        shapes[tensor] = dict.fromkeys(dims, torch.export.Dim.AUTO)
-    dynamic_shapes = shapes.dynamic_shapes(request.module, args, dict(kwargs)) if request.dims != () else None
+    images = request.images.clone()  # torch marks the tensor as dynamic, even if the trace fails
+    dynamic_shapes = (dict.fromkeys(request.dims, torch.export.Dim.AUTO),) if request.dims else None
     handle = nn.modules.module.register_module_forward_pre_hook(_limit_formulas)
     try:
-        return torch.export.export(request.module, args, dict(kwargs), dynamic_shapes=dynamic_shapes)
+        return torch.export.export(request.module, (images,), dynamic_shapes=dynamic_shapes)
     finally:
         handle.remove()
 
@@ -88,7 +86,7 @@ def _write_onnx(request: ExportRequest) -> None:
         exported,
         (),
         dynamo=True,
-        input_names=list(request.inputs.tensors()),
+        input_names=[INPUT],
         output_names=list(request.names),
         opset_version=request.opset,
         verbose=False,
@@ -131,24 +129,16 @@ def _open_onnx(path: str) -> Run:
     options.log_severity_level = 4  # unsupported sizes raise an exception
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def run(inputs: Inputs) -> list[Tensor]:
-        arrays = {name: tensor.numpy() for name, tensor in inputs.tensors().items()}
-        return [torch.from_numpy(output) for output in session.run(None, arrays)]
-
-    return run
+    return lambda images: [torch.from_numpy(output) for output in session.run(None, {INPUT: images.numpy()})]
 
 
 def _write_torch_export(request: ExportRequest) -> None:
     torch.export.save(_trace(request), request.path, extra_files={"metainfo.json": json.dumps(request.metainfo)})
 
 
-def _run_with(module: nn.Module) -> Run:
-    return lambda inputs: module(*inputs.args, **inputs.kwargs)
-
-
 FORMATS: Mapping[str, ExportFormat] = {
     "onnx": ExportFormat(".onnx", _write_onnx, _open_onnx),
-    "torch-export": ExportFormat(".pt2", _write_torch_export, lambda path: _run_with(torch.export.load(path).module())),
+    "torch-export": ExportFormat(".pt2", _write_torch_export, lambda path: torch.export.load(path).module()),
 }
 
 
@@ -195,7 +185,10 @@ def largest_difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) ->
     return max(differences)
 
 
-def difference_of(run: Run, module: nn.Module, inputs: Inputs, compare: Compare = largest_difference) -> float:
-    """Runs an exported file and a module, and returns the difference between their outputs as computed by `compare`."""
-    outputs, expected = (list(named_tensors("output", call(inputs)).values()) for call in (run, _run_with(module)))
-    return compare(outputs, expected)
+def named_outputs(value: Any) -> dict[str, Tensor]:
+    """Returns the tensors in the output of a model, named after their paths in it, e.g. "boxes_0" or "output_1".
+
+    Skips values that are not tensors.
+    """
+    paths = {re.sub(r"[.\[]", "_", path.replace("]", "")): tensor for path, tensor in tensors_in(value)}
+    return {path[1:] if isinstance(value, Mapping) else f"output{path}": tensor for path, tensor in paths.items()}

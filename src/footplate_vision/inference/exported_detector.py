@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from footplate.errors import import_optional
 from footplate_operators import nms as boxes_operators
 from footplate_vision.detection.data import DetDataSample
-from footplate_vision.inference.export_formats import ExportRequest, adaptive_avg_pool2d
+from footplate_vision.inference.export_formats import INPUT, ExportRequest, adaptive_avg_pool2d
+from footplate_vision.inference.exported_file import ExportError
 from footplate_vision.inference.exported_model import ExportedModel
-from footplate_vision.inference.module_export import ExportError
 from footplate_vision.structures import InstanceData
 
 OPSET = 17
@@ -330,20 +330,20 @@ def write_traced(request: ExportRequest) -> None:
     The module is an `ExportedDetector`, or another `ExportedModel` that contains modules of MMDetection.
     """
     onnx = import_optional("onnx", extra="export", why="exporting to ONNX")
-    names, outputs = list(request.inputs.tensors()), list(request.names)
+    outputs = list(request.names)
     is_detector = "boxes" in outputs
-    axes = {name: {dim: "NCHW"[dim] for dim in request.dims or ()} for name in names}
-    for name, output in zip(outputs, request.module(*request.inputs.args), strict=True):
+    axes = {INPUT: {dim: "NCHW"[dim] for dim in request.dims}}
+    for name, output in zip(outputs, request.module(request.images), strict=True):
         axes[name] = {0: "K"} if is_detector else {}
         if request.dims and output.dim() > 2:
             axes[name] |= {output.dim() - 2: "H", output.dim() - 1: "W"}
     with traceable():
         torch.onnx.export(
             request.module,
-            request.inputs.args,
+            (request.images,),
             request.path,
             dynamo=False,
-            input_names=names,
+            input_names=[INPUT],
             output_names=outputs,
             opset_version=request.opset,
             dynamic_axes=axes,

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from footplate_vision.inference.example_inputs import named_tensors
-from footplate_vision.inference.export_formats import largest_difference
-from footplate_vision.inference.module_export import LIMIT
+from footplate_vision.inference.export_formats import largest_difference, named_outputs
+from footplate_vision.inference.exported_file import LIMIT
 from footplate_vision.selfsup import SelfSupDataPreprocessor
 
 
@@ -56,7 +55,7 @@ class ExportedModel(nn.Module):
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
         """Returns the outputs for a batch of images, keyed by name."""
-        named = named_tensors("output", run_for_export(self.model, self.preprocess(images)))
+        named = named_outputs(run_for_export(self.model, self.preprocess(images)))
         if "probabilities" in named and named["probabilities"].dim() == 4:  # removes the padding
             height, width = images.shape[-2:]
             return {name: tensor[..., :height, :width] for name, tensor in named.items()}

@@ -14,20 +14,17 @@ from torch.nn.functional import interpolate
 
 from footplate.checks import check_choice, check_count
 from footplate.config import as_plain
-from footplate.config.config_dict import replace_values
-from footplate.distributed import unwrap_model
 from footplate.error_context import located
-from footplate.errors import ArgumentError, CheckpointError, FootplateError
+from footplate.errors import ArgumentError, FootplateError
 from footplate.messages import format_bytes, labeled
-from footplate.models import PlainModel
 from footplate.registry import using_scope
-from footplate_vision.inference.example_inputs import Inputs
 from footplate_vision.inference.export_formats import (
     FORMATS,
+    INPUT,
     ExportRequest,
-    difference_of,
     exportable_operators,
     largest_difference,
+    named_outputs,
 )
 from footplate_vision.inference.exported_detector import (
     MINIMUM_SCORE,
@@ -35,13 +32,11 @@ from footplate_vision.inference.exported_detector import (
     ExportedDetector,
     write_traced,
 )
-from footplate_vision.inference.exported_model import ExportedModel, resizing_any_size, sliding_window
-from footplate_vision.inference.module_export import (
+from footplate_vision.inference.exported_file import (
     LIMIT,
     Export,
     ExportError,
     check_target,
-    export_call,
     export_error,
     format_shapes,
     keep_file,
@@ -49,8 +44,8 @@ from footplate_vision.inference.module_export import (
     temporary_file,
     write_and_open,
 )
+from footplate_vision.inference.exported_model import ExportedModel, resizing_any_size, sliding_window
 from footplate_vision.inference.trained_model import (
-    CONFIG_ADVICE,
     AdaptedModel,
     Preprocessing,
     TrainedModel,
@@ -59,7 +54,6 @@ from footplate_vision.inference.trained_model import (
     name_of,
 )
 
-_INPUT = "images"
 _LEFT_OUT = ("Load", "Pack", "ImageToTensor", "DefaultFormatBundle", "Collect")
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 _Shape = tuple[int, ...]
@@ -89,9 +83,9 @@ def export_model(
         to: The format, one of `FORMATS`.
         opset: The ONNX opset version; only for the format "onnx". At least 17 for MMDetection detectors.
         size: The height and width of the example input, to which `image` is resized. Defaults to the pipeline's output
-            size for `image` or, if it is None, for a generated image. Only for image models.
+            size for `image` or, if it is None, for a generated image.
         image: An image for verifying the exported file. It is preprocessed by the config's pipeline. By default, the
-            file is verified with random pixels, in which most detectors detect nothing. Only for image models.
+            file is verified with random pixels, in which most detectors detect nothing.
 
     Raises:
         ArgumentError: The format is unknown, `target` is not a local file with the suffix of the format, or the format
@@ -102,23 +96,9 @@ def export_model(
         MissingExtraError: A package that the format needs is not installed.
     """
     check_target(target, [_suffix(to)], inputs=[trained.path], opset=opset)
-    if not trained.cfg:
-        raise CheckpointError(
-            f"the checkpoint '{trained.path}' does not specify how to build its model",
-            notes=[
-                CONFIG_ADVICE,
-                "Or pass the function that builds the model: --set +model.type=models.build_model",
-                "Or use Python: footplate_vision.inference.export_module(model, 'model.onnx', example)",
-            ],
-        )
     trained = trained.prepared()
     trained.cfg["compile"] = False
     model = trained.build(torch.device("cpu"))
-    if isinstance(model, PlainModel) and not trained.has_data:
-        for key, value in (("--size", size), ("--image", image)):
-            if value is not None:
-                raise ArgumentError(f"{key} requires a config with test or validation data", key=key, found=value)
-        return export_call(unwrap_model(model), target, *_example_call(trained), to=to, opset=opset)
     is_detector = any(kind.__module__ == "mmdet.models.detectors.base" for kind in type(model).__mro__)
     uses_mmdet = any(type(module).__module__.startswith("mmdet.") for module in model.modules())
     if is_detector and to != "onnx":
@@ -152,11 +132,11 @@ def export_model(
         if steps:
             values += f", after {_calls(steps)}"
         with temporary_file(target) as path:
-            traced = _inputs(_example_images(images.shape))  # so that the image verifies more than its own trace
+            traced = _example_images(images.shape)  # so that the image verifies more than its own trace
             request = ExportRequest(module, traced, list(outputs), path, metainfo, opset, dims=(0, 2, 3))
             by_trace = replace(
                 request,
-                inputs=_inputs(traced.args[0][:1]),
+                images=traced[:1],
                 opset=opset or OPSET,
                 dims=(2, 3),
                 write=write_traced,
@@ -175,7 +155,7 @@ def export_model(
                 name: name_dims((*counts, *output.shape[len(counts) :]), tested, others[name].shape)
                 for name, output in outputs.items()
             }
-            inputs = {_INPUT: (name_dims(tested[0], tested), values)}
+            inputs = {INPUT: (name_dims(tested[0], tested), values)}
             export = Export(target, shapes, tested, difference, multiple, inputs=inputs, sliding_window=window)
             if is_detector:
                 export = export._replace(
@@ -186,42 +166,11 @@ def export_model(
             return keep_file(export, path, to)
 
 
-def _example_call(trained: TrainedModel) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Returns example inputs that match the inputs of the module during training.
-
-    Floats are random, and all other values are zero.
-
-    Raises:
-        ExportError: The checkpoint has no valid description of the inputs.
-    """
-    description: Any = trained.meta.get("inputs")
-    generator = torch.Generator().manual_seed(0)
-
-    def tensor(text: str) -> Tensor:
-        name, _, sizes = text.rstrip("]").partition("[")
-        dtype = getattr(torch, name)
-        shape = [int(size) for size in sizes.split(",") if size]
-        if dtype.is_floating_point:
-            return torch.randn(shape, generator=generator).to(dtype)
-        return torch.zeros(shape, dtype=dtype)
-
-    try:
-        return replace_values(description["args"], str, tensor), replace_values(description["kwargs"], str, tensor)
-    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-        raise ExportError(
-            "the checkpoint has no valid description of the model's inputs",
-            found=description,
-            notes=[
-                "Export from Python: footplate_vision.inference.export_run(runner, path, example), or export_module."
-            ],
-        ) from error
-
-
 def describe_export(export: Export) -> str:
     """Describes an exported model in text for the terminal.
 
     Args:
-        export: The result of `export_model`, `export_module` or `export_run`.
+        export: The result of `export_model`.
     """
     lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
 
@@ -359,24 +308,22 @@ def _example_images(shape: Sequence[int], image: Tensor | None = None) -> Tensor
     return images
 
 
-def _inputs(images: Tensor) -> Inputs:
-    return Inputs((images,), {}, (_INPUT,))
-
-
 def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[dict[_Shape, float], int]:
     """Writes the exported file and tests it with examples of several batch sizes, heights and widths.
 
     Returns the difference for each tested input shape, and the required divisor of heights and widths.
     """
-    (images,) = request.inputs.args
-    one_image = replace(request, inputs=_inputs(images[:1]), dims=())
+    images = request.images
+    one_image = replace(request, images=images[:1], dims=())
     run = write_and_open(to, request, one_image)
     module: Any = request.module
     tested: dict[_Shape, float] = {}  # with the differences
     is_wrong = False
 
     def difference(shape: _Shape) -> float:
-        return difference_of(run, module, _inputs(examples(shape)), module.difference)
+        inputs = examples(shape)
+        outputs, expected = (list(named_outputs(call(inputs)).values()) for call in (run, module))
+        return float(module.difference(outputs, expected))
 
     def supports(shape: _Shape) -> bool:
         try:
@@ -397,7 +344,7 @@ def _write(to: str, request: ExportRequest, examples: _Examples) -> tuple[dict[_
             tested[count, channels, height, width] = difference((count, channels, height, width))
         except Exception as error:
             raise export_error(f"the {to} file cannot be run on the example input", error, "model") from error
-    dims = tuple(request.dims or ())
+    dims = tuple(request.dims)
     if 0 in dims and not supports((count + 1, channels, height, width)) and count > 1:
         return _write(to, replace(one_image, dims=dims[1:]), examples)
 

@@ -5,7 +5,6 @@ Writes a JSON line per image, and images with the predictions drawn on them.
 
 import contextlib
 import glob
-import itertools
 import json
 import os
 import sys
@@ -26,7 +25,6 @@ from footplate.tools.json_values import as_json
 from footplate.visualization import as_array, skipping_failed_image
 from footplate_vision.detection.coco_format import encode_mask
 from footplate_vision.detection.data import above_score
-from footplate_vision.inference.clips import PICTURES, VIDEOS
 from footplate_vision.inference.predictor import DEFAULT_SCORE, Predictor, in_chunks, restored_image
 from footplate_vision.inference.trained_model import Pixels
 from footplate_vision.visualization import unique_name
@@ -34,6 +32,8 @@ from footplate_vision.visualization import unique_name
 LINES, FEATURES = "predictions.jsonl", "features.npy"
 _PARTIAL = f"{LINES}.partial"
 _PICTURES, _LABELS = "pictures", "labels"
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+_VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 _TOP = 5  # the number of classes to list for a classified image without a minimum score
 _DIGITS = 6
 _plain = partial(as_json, digits=_DIGITS)
@@ -91,8 +91,7 @@ def predict_files(
     maps in `labels`. Feature vectors are written to `features.npy` instead, one row for each line. The lines are first
     written to `predictions.jsonl.partial`, which replaces `predictions.jsonl` at the end. Inputs that cannot be read
     are skipped and listed in the result. If a prediction cannot be drawn, its line does not contain the key `picture`.
-    A model that classifies clips has one line for each video or folder of frames. For such models, and for models that
-    only compute features, nothing is drawn.
+    For models that only compute features, nothing is drawn.
 
     Args:
         predictor: The predictor.
@@ -115,9 +114,6 @@ def predict_files(
         for other in filter(os.path.exists, written):
             raise ArgumentError(f"predictions might overwrite '{other}'", notes=["Choose another output folder."])
     files = find_files(paths, skipped=written)
-    if predictor.clips == "frames":  # the pictures of a folder are one clip
-        clips = dict.fromkeys(file if is_video(file) else os.path.dirname(file) or "." for _, file in files)
-        files = [(clip, clip) for clip in clips]
     begin, count = time.perf_counter(), 0
     failures: list[Failure] = []
     features: list[NDArray[Any]] = []
@@ -127,7 +123,7 @@ def predict_files(
         predicted = track(
             _predicted(predictor, files, failures),
             "predict",
-            total=None if not predictor.clips and any(is_video(file) for _, file in files) else len(files),
+            total=None if any(is_video(file) for _, file in files) else len(files),
             console=Console(stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
@@ -142,7 +138,7 @@ def predict_files(
             if np.ndim(vector) == 1:
                 features.append(as_array(prediction.features))
                 del line["features"]
-            if draw and not predictor.clips and (vector is None or line.keys() - {"height", "width"}):
+            if draw and (vector is None or line.keys() - {"height", "width"}):
                 drawn = None
                 with skipping_failed_image(source.name):
                     drawn = predictor.draw(source.image, prediction, score=DEFAULT_SCORE if score is None else score)
@@ -230,8 +226,7 @@ def _predicted(
     """Yields each image with its prediction. Appends images that cannot be read to `failures`."""
 
     def samples() -> Iterator[tuple[ImageFile, Any]]:
-        inputs = itertools.starmap(ImageFile, files) if predictor.clips else read_files(files, failures)
-        for index, source in enumerate(inputs):
+        for index, source in enumerate(read_files(files, failures)):
             try:
                 yield source, predictor.preprocess(source.image, index)
             except DataError as error:
@@ -323,7 +318,7 @@ def _frames(path: str) -> Iterator[Pixels]:
 
 def is_video(path: str) -> bool:
     """Checks whether a path has the suffix of a video file."""
-    return path.lower().endswith(VIDEOS)
+    return path.lower().endswith(_VIDEOS)
 
 
 def _is_inside(path: str, folders: Collection[str]) -> bool:
@@ -349,5 +344,5 @@ def _walk(folder: str, outputs: Collection[str]) -> Iterator[str]:
             links = filter(os.path.islink, (os.path.join(parent, name) for name in folders))
             starts += [link for link in links if not _is_inside(parent, [os.path.realpath(link)])]
             for name in sorted(names):
-                if name.lower().endswith((*PICTURES, *VIDEOS)) and not name.startswith("."):
+                if name.lower().endswith((*_IMAGES, *_VIDEOS)) and not name.startswith("."):
                     yield os.path.join(parent, name)

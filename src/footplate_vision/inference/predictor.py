@@ -20,7 +20,6 @@ from footplate.registry import VISUALIZERS, using_scope
 from footplate.tools.checkpoint_contents import code_to_load
 from footplate.visualization import Visualizer
 from footplate_vision.detection.data import above_score
-from footplate_vision.inference.clips import ClipPreprocessing, reads_clips
 from footplate_vision.inference.trained_model import (
     NO_PIPELINE,
     AdaptedModel,
@@ -46,7 +45,7 @@ DEFAULT_SCORE = 0.3
 
 
 class Predictor:
-    """Predicts on images, or on clips (videos or folders of frames), with a trained model.
+    """Predicts on images with a trained model.
 
     Preprocesses images with the config's test pipeline, or with its validation pipeline if there is no test data. Skips
     transforms that load annotations. The default batch size is also taken from this data. Images of different sizes are
@@ -57,12 +56,12 @@ class Predictor:
         config: The config, its path or the name of a recipe. By default, the config in the checkpoint, which is read
             as data without executing code.
         device: The device, such as "cuda:1". By default, the accelerator of this machine, or the CPU.
-        batch_size: The number of images or clips in a batch. By default, the batch size of the test data.
+        batch_size: The number of images in a batch. By default, the batch size of the test data.
 
     Attributes:
         model: The model, in evaluation mode.
         metainfo: The `classes` and the `palette` from the checkpoint or, if it contains none, from the config.
-        batch_size: The number of images or clips in a batch.
+        batch_size: The number of images in a batch.
 
     Raises:
         CheckpointError: The checkpoint cannot be read or lacks weights of the model, or neither `config` nor the
@@ -89,8 +88,7 @@ class Predictor:
             advice = "Pass a config with such data: --config FILE, or config=FILE in Python. Or use the model directly:"
             raise ArgumentError(NO_PIPELINE, notes=[*limit, advice, *code_to_load(trained.path)])
         with located(cfg), using_scope(self._scope):
-            self._preprocessing: Preprocessing | ClipPreprocessing
-            self._preprocessing = ClipPreprocessing(cfg) if reads_clips(cfg) else Preprocessing(cfg, trained.metainfo)
+            self._preprocessing = Preprocessing(cfg, trained.metainfo)
             settings = cfg.get(f"{self._preprocessing.mode}_cfg") or {}
             self._flags = {name: bool(settings.get(name, False)) for name in ("fp16", "inference_mode")}
         if "PrepareTTAHook" in str(cfg.get("custom_hooks")):
@@ -103,23 +101,16 @@ class Predictor:
         self._visualizer_cfg = cfg.get("visualizer")
         self._visualizer: Visualizer | None = None
 
-    @property
-    def clips(self) -> str:
-        """The type of clips that the model classifies ("videos" or "frames"), or "" if it does not classify clips."""
-        if not isinstance(self._preprocessing, ClipPreprocessing):
-            return ""
-        return "frames" if self._preprocessing.reads_frames else "videos"
-
     def __call__(self, images: _Image | Sequence[_Image]) -> Any:
         """Returns the prediction for an image, or a list of predictions for a list of images; see `predict_batch`.
 
         Args:
             images: The path of an image, a Pillow image, a uint8 array (RGB ``(H, W, 3)`` or grayscale ``(H, W)``), or
-                a list of these. For a model that classifies clips, the path of a video or of a folder of frames.
+                a list of these.
 
         Raises:
             DataError: An image cannot be read, or a transform dropped it.
-            ArgumentError: An input is neither a path nor an image, or not a path for a model that classifies clips.
+            ArgumentError: An input is neither a path nor an image.
         """
         is_list = isinstance(images, (list, tuple))
         pictures: Any = images if is_list else [images]
@@ -131,7 +122,7 @@ class Predictor:
         """Runs the pipeline on an image and returns a sample for `predict_batch`.
 
         Args:
-            image: The path of an image or clip, or a uint8 array: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
+            image: The path of an image, or a uint8 array: RGB ``(H, W, 3)`` or grayscale ``(H, W)``.
             index: The index of the image among all images.
 
         Raises:

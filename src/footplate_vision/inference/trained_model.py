@@ -30,18 +30,17 @@ from footplate.evaluation.evaluation_sets import has_several_loaders
 from footplate.extensions import translate
 from footplate.messages import one_line
 from footplate.registry import DATASETS, TRANSFORMS, using_scope
-from footplate.registry.dotted_paths import find_spec
-from footplate.registry.scopes import known_scopes
 from footplate.tools.checkpoint_contents import code_to_load
 
 Pixels = NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Im(age|g)")
 _LOADS_POINTS = re.compile(r"Load\w*Points")
+_SAMPLES_FRAMES = re.compile(r"\w*SampleFrames|UniformSample")  # transforms of MMAction2
 _LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
 NO_PIPELINE = "the config has no test or validation data with a pipeline that preprocesses images"
 _WITHOUT_PIPELINE = (
     "Without a pipeline, build the model in Python, and call load_weights. Then call the model to predict, or "
-    "export_module to export it."
+    "torch.onnx.export to export it."
 )
 CONFIG_ADVICE = "Pass the training run's config: --config FILE, or config=FILE in Python."
 _DEFAULT_SIZE = (224, 224)
@@ -129,7 +128,6 @@ class TrainedModel:
         cfg = self.cfg
         if not isinstance(cfg.get("model"), Mapping):
             raise ArgumentError("the 'model' section of the config must be a dict", key="model", found=cfg.get("model"))
-        _check_module(cfg["model"].get("type"))
         parameters = inspect.signature(Runner.__init__).parameters
         sections = {name: cfg.get(name, parameter.default) for name, parameter in parameters.items()}
         with located(cfg), using_scope(cfg.get("default_scope")):
@@ -168,22 +166,6 @@ def open_trained(
     elif not isinstance(config, Config):
         config = Config.fromfile(config, import_custom_modules=False)
     return replace(trained, cfg=config)
-
-
-def _check_module(kind: object) -> None:
-    """Checks that the top-level module of a dotted path exists. Ignores names without a dot and registry scopes.
-
-    Raises:
-        ArgumentError: The module does not exist.
-    """
-    top, dot, _ = kind.partition(".") if isinstance(kind, str) else ("", "", "")
-    if dot and top not in known_scopes and find_spec(top) is None:
-        raise ArgumentError(
-            f"the module '{top}', which builds the model, does not exist",
-            key="model.type",
-            found=kind,
-            notes=["Install it, run the command in the folder that contains it, or add that folder to PYTHONPATH."],
-        )
 
 
 def select_device(name: str | None) -> torch.device:
@@ -260,10 +242,14 @@ class Preprocessing(EvaluationData):
         self._metainfo = metainfo if "PackPoseInputs" in names else {}
         self._takes_box = "GetBBoxCenterScale" in names
         with at_key(self.key):
-            has_points = any(map(_LOADS_POINTS.match, names))
-            if has_points or "data_source" in self.dataset:
-                unsupported = "point clouds" if has_points else "the datasets of MMSelfSup 0.x"
-                raise ArgumentError(f"predict and export do not support {unsupported}")
+            unsupported = {
+                "point clouds": any(map(_LOADS_POINTS.match, names)),
+                "clips": any(map(_SAMPLES_FRAMES.fullmatch, names)),
+                "the datasets of MMSelfSup 0.x": "data_source" in self.dataset,
+            }
+            for kind_of_data, is_used in unsupported.items():
+                if is_used:
+                    raise ArgumentError(f"predict and export do not support {kind_of_data}")
             kind = DATASETS.resolve(self.dataset.get("type"), self.dataset)
             transforms = _without_targets(self.transforms, kind)
             self.image_size: tuple[int, int] = getattr(kind, "image_size", _DEFAULT_SIZE)

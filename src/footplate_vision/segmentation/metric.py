@@ -86,8 +86,7 @@ class IoUMetric(BaseMetric[_Counts]):
 
     def attach(self, dataset: Any) -> None:
         """Names the files in the order of the dataset, so that the names do not depend on the number of processes."""
-        is_listed = hasattr(dataset, "get_data_info") and not hasattr(dataset, "shard_numbers")  # would read all shards
-        if self.output_dir is not None and is_listed:
+        if self.output_dir is not None and hasattr(dataset, "get_data_info"):
             records = map(dataset.get_data_info, range(len(dataset)))
             self._names = ImageNames(record["img_path"] for record in records if "img_path" in record)
 

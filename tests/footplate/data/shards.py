@@ -1,4 +1,4 @@
-"""Writes WebDataset shards for tests."""
+"""Writes tar files with numbered images for tests."""
 
 import io
 import tarfile

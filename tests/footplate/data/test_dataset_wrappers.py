@@ -1,7 +1,6 @@
 import math
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,15 +13,11 @@ from footplate.data import (
     BaseDataset,
     ClassBalancedDataset,
     ConcatDataset,
-    DefaultSampler,
     RepeatDataset,
-    WebDataset,
     metainfo_of,
 )
-from footplate.data.dataset_wrappers import combined_digest
 from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
-from tests.footplate.data.shards import write_shards
 
 
 class CategoriesForTest(BaseDataset):
@@ -153,29 +148,3 @@ def test_a_subclass_of_concat_dataset_needs_no_call_of_the_constructor() -> None
     assert (cats_of(found), found.cumulative_sizes) == ([[0], [1], [2]], [2, 3])
     assert (found.metainfo, found._get_ori_dataset_idx(2)) == ([{"split": 1}, {"split": 2}], (1, 0))
     assert metainfo_of(SimpleNamespace(dataset=found)) == RepeatDataset(found, 2).metainfo == {"split": 1}
-
-
-def test_the_digest_does_not_depend_on_the_wrappers() -> None:
-    first, second = SimpleNamespace(digest="a"), SimpleNamespace(digest="b")
-    other = SimpleNamespace(digest=None)
-    assert combined_digest(RepeatDataset(first, times=2)) == combined_digest(first) == "a"
-    assert combined_digest(ConcatDataset([first, RepeatDataset(second, times=2), other])) == "a b"
-    assert combined_digest(RepeatDataset(other, times=2)) is None
-
-
-def test_wrappers_know_the_shards_of_their_samples(tmp_path: Path) -> None:
-    write_shards(tmp_path / "one", (2, 1))
-    write_shards(tmp_path / "two", (1, 2))
-    one, two = WebDataset(str(tmp_path / "one")), WebDataset(str(tmp_path / "two"), lazy_init=True)
-    none = WebDataset(str(tmp_path / "one"), indices=0)
-    joined = ConcatDataset([one, none, two], lazy_init=True)
-    assert joined.shard_numbers().tolist() == [0, 0, 1, 2, 3, 3]
-    assert RepeatDataset(joined, 2).shard_numbers().tolist() == [0, 0, 1, 2, 3, 3, 4, 4, 5, 6, 7, 7]
-    assert ConcatDataset([RepeatDataset(none, 2), two]).shard_numbers().tolist() == [0, 1, 1]
-    balanced = ClassBalancedDataset(one, 1.0)  # each of the three classes is in a third of the samples
-    assert balanced.shard_numbers().tolist() == [0, 0, 0, 0, 1, 1]
-
-
-def test_a_window_without_shards_is_an_error_that_names_the_inner_dataset() -> None:
-    with pytest.raises(ArgumentError, match="requires a dataset with shards, but 'CategoriesForTest' has none"):
-        DefaultSampler(ConcatDataset([RepeatDataset(build([1], [2]), 2)]), shard_window=2)

@@ -23,7 +23,7 @@ from footplate.engine.values.hook import EventName
 from footplate.errors import ArgumentError, DataError, FootplateError, UnknownNameError
 from footplate.tools.analysis import summarize
 from footplate.tools.diff import compare, read_either
-from footplate.tools.runs import read_run, read_series
+from footplate.tools.runs import read_run
 from tests.support import PointAccuracy, ToyModel, settings
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
@@ -504,15 +504,11 @@ def test_functions_as_hooks(tmp_path: Path) -> None:
     assert seen == [0, round(history[0]["val/loss"], 2), 1, round(history[1]["val/loss"], 2)]
 
 
-def test_history_is_a_table_and_a_plot(tmp_path: Path) -> None:
+def test_history_is_a_table(tmp_path: Path) -> None:
     history = runner(tmp_path, val_dataloader=loader(16), max_epochs=50).train()
     lines = str(history).splitlines()
     assert lines[0].split() == ["epoch", "iter", "lr", "loss", "val/loss"]
     assert len(lines) == 42
-    picture = history.plot()
-    assert picture.width > picture.height > 300
-    with pytest.raises(FootplateError, match="no values to plot"):
-        History(nn.Linear(1, 1)).plot()
 
 
 def test_config_takes_overrides(tmp_path: Path) -> None:
@@ -618,7 +614,7 @@ def test_validation_set_named_test_is_not_the_test_data(tmp_path: Path) -> None:
     )
     made.train()
     made.test()
-    series = {(each.mode, each.name): len(each.points) for each in read_series(tmp_path) if each.mode != "train"}
+    series = {(each.mode, each.name): len(each.points) for each in read_run(tmp_path).series if each.mode != "train"}
     assert series == {("val", "test/loss"): 2, ("val", "test/q"): 2, ("test", "test/loss"): 1, ("test", "test/q"): 1}
     assert {*summarize(read_run(tmp_path))["best"]} == {"val/test/loss", "val/test/q"}
 

@@ -9,7 +9,6 @@ import pytest
 
 from footplate import HOOKS, Config, Runner, hooks
 from footplate.engine import Priority
-from footplate.tools.run_curves import CurveHook
 from tests.support import json_lines, settings
 
 GUIDE = (Path(__file__).parents[3] / "docs/hooks.md").read_text(encoding="utf-8")
@@ -46,7 +45,6 @@ def test_table_of_priorities_is_correct() -> None:
     assert told == {
         **known,
         **{name: HOOKS.get(name).priority for name in of_tasks},  # type: ignore[attr-defined]
-        "CurveHook": CurveHook.priority,
     }
 
 

@@ -15,8 +15,6 @@ from footplate import Config
 from footplate.cli.main import main
 from footplate.evaluation import DumpResults, EvaluationContext
 from footplate.records import LocalVisBackend
-from footplate.tools.run_curves import draw_curves
-from footplate.tools.runs import Series
 from footplate.visualization import Visualizer
 from footplate_vision.detection import CocoMetric
 from footplate_vision.segmentation import IoUMetric
@@ -62,7 +60,6 @@ def _write_boxes() -> None:
 WRITERS: dict[str, Callable[[], Any]] = {
     "validation image": lambda: LocalVisBackend(".").add_image("val", _NOISE, 1),
     "test image": lambda: Visualizer().add_datasample("a", _NOISE, None, out_file="shown/a.jpg"),
-    "curves": lambda: draw_curves([Series("loss", "train", [(1.0, 0.5)])], "curves.png"),
     "dumped config": lambda: Config({"a": ["long"] * 9}).dump("dumped.yaml"),
     "predictions": _dump_results,
     "masks for a submission": _format_masks,

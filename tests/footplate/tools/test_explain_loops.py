@@ -1,26 +1,31 @@
 import pytest
 
+from footplate.engine.plan.plan import RunPlan
 from footplate.errors import ArgumentError, UnknownNameError
-from footplate.tools.explain_loops import explain_loops, loops_as_data, order_of_hooks
+from footplate.tools.explain_loops import describe_loops, order_of_hooks
 from tests.footplate.tools.conftest import Plan
 
 
+def text_of(run: RunPlan, **settings: int) -> str:
+    return "".join(f"{part}: {text}\n" for part, text in describe_loops(run, order_of_hooks(run), **settings))
+
+
 def test_every_event_of_a_run_has_a_line(plan: Plan) -> None:
-    assert explain_loops(loops_as_data(plan())) == (
-        "train       EpochBasedTrainLoop: 6 epochs of 5 iterations, 30 in total, batches of 2, 0 workers\n"
-        "val         ValLoop: IoUMetric after epoch 4, 6 (2 times)\n"
-        "log         every 10 iterations\n"
-        "checkpoint  every 2 epochs (epoch_{}.pth), keeping the last 3, best by mIoU\n"
-        "schedule    MultiStepLR: epoch 0 to the end\n"
+    assert text_of(plan()) == (
+        "train: EpochBasedTrainLoop: 6 epochs of 5 iterations, 30 in total, batches of 2, 0 workers\n"
+        "val: ValLoop: IoUMetric after epoch 4, 6 (2 times)\n"
+        "log: every 10 iterations\n"
+        "checkpoint: every 2 epochs (epoch_{}.pth), keeping the last 3, best by mIoU\n"
+        "schedule: MultiStepLR: epoch 0 to the end\n"
     )
 
 
 def test_unknown_lengths_are_shown_as_unknown(plan: Plan) -> None:
     run = plan("train_dataloader = dict(dataset=dict(type='CityscapesDatasetThatIsNotHere'))")
-    assert "6 epochs of unknown length" in explain_loops(loops_as_data(run))
-    assert loops_as_data(run, length_of_epoch=3)["train"]["iterations"] == 18
+    assert "6 epochs of unknown length" in text_of(run)
+    assert "of 3 iterations, 18 in total" in text_of(run, length_of_epoch=3)
     with pytest.raises(ArgumentError, match="max_epochs must be an integer"):
-        loops_as_data(plan("train_cfg = dict(max_epochs='6')"))
+        text_of(plan("train_cfg = dict(max_epochs='6')"))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +39,7 @@ def test_unknown_lengths_are_shown_as_unknown(plan: Plan) -> None:
     ],
 )
 def test_metrics_are_found_in_every_form_of_an_evaluator(plan: Plan, evaluator: str, shown: str) -> None:
-    assert shown in explain_loops(loops_as_data(plan(f"val_evaluator = {evaluator}")))
+    assert shown in text_of(plan(f"val_evaluator = {evaluator}"))
 
 
 def test_hooks_are_in_the_order_of_their_priorities(plan: Plan) -> None:

@@ -137,7 +137,7 @@ def test_differences_agree_with_the_values_that_are_shown(show: Show, make_run: 
         run.per_class[0].rows[:] = [["shoe", value, 50.5], ["bag", other, 50.5]]
     page = show(*runs)
     rows = [row.text.split()[:6] for row in page.find_elements("css selector", "#figures tbody tr")]
-    assert rows == [["b", "9.020", "–", "300", "0", "not"], ["a", "8.878", "−0.142", "300", "1", "not"]]
+    assert rows == [["b", "9.020", "–", "300", "0", "400"], ["a", "8.878", "−0.142", "300", "1", "400"]]
     assert "+0.142 vs. a too" in text_of(page, ".lead")
     assert text_of(page, "#classes tbody tr") == "shoe 53.01 53.00 +0.01"
     assert page.find_elements("css selector", "#classes td.gain")

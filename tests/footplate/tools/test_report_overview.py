@@ -11,7 +11,6 @@ from footplate.tools.report_overview import (
     config_table,
     describe_run,
     describe_variants,
-    judge_fit,
     order_variants,
 )
 from footplate.tools.runs import Run, Series
@@ -61,41 +60,13 @@ def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
     ]
 
 
-RISING = [(at, 2.0 if at < 50 else 9.0) for at, _ in FALLING]
-
-
-@pytest.mark.parametrize(
-    ("trained", "values", "answer"),
-    [
-        (FALLING, (1, 0.5, 0.7, 0.9), "yes, since 50"),
-        (FALLING, (1, 0.5, 0.4, 0.3), "no sign"),  # the lowest is the last
-        (FALLING, (1, 0.5, 0.5, 0.9), "no sign"),  # only the last is higher
-        (FALLING, (1, 0.5, 0.52, 0.9), "no sign"),  # less than 5% of the range
-        (FALLING, (0.9, 0.5, 0.9, 0.6, 0.8), "no sign"),  # it fluctuates
-        (FALLING, (0.5, 0.9), "not judged"),
-        (RISING, (1, 0.5, 0.7, 0.9), "no sign"),  # it diverges
-        ([], (1, 0.5, 0.7, 0.9), "not judged"),
-    ],
-)
-def test_overfitting_is_a_higher_validation_loss_with_a_lower_training_loss(
-    trained: list[tuple[float, float]], values: tuple[float, ...], answer: str
-) -> None:
-    series = [Series("loss", "train", trained)] if trained else []
-    run = run_of(*series, val("mIoU", 40, 20, 10, 5), val("loss", *values))
-    found = judge_fit(run, (run.series[-2], "greater"))
-    assert (found["answer"], found["kind"]) == (answer, "warning" if answer.startswith("yes") else "unknown")
-
-
-def test_verdict_shows_its_numbers() -> None:
-    losses = Series("loss", "train", FALLING), val("loss", 1, 0.5, 0.7, 0.9)
-    assert judge_fit(run_of(*losses), None)["text"] == (
-        "From iteration 50, the validation loss went from 0.5 to 0.9, and the training loss from 0.05466 to 0.02288 "
-        "(means between validation runs)."
-    )
-    last = run_of(losses[0], val("loss", 1, 0.5, 0.4, 0.3))
-    assert judge_fit(last, None)["text"] == "The last validation loss is the lowest."
-    metric = run_of(losses[0], val("mIoU", 40, 20, 10, 5))  # a metric alone decides nothing
-    assert judge_fit(metric, (metric.series[1], "greater"))["answer"] == "not judged"
+def test_a_loss_that_ends_non_finite_is_a_problem() -> None:
+    losses = Series("loss", "train", FALLING), val("loss", 1, 0.5)
+    assert describe_run(run_of(*losses), None)["problem"] == ""
+    diverged = run_of(losses[0]._replace(last_nonfinite=101.0), losses[1])
+    assert describe_run(diverged, None)["problem"] == "The training loss is not finite after iteration 100."
+    never = run_of(losses[1])._replace(never_finite=["loss"])
+    assert describe_run(never, None)["problem"] == "The training loss was never finite."
 
 
 @pytest.mark.parametrize(
@@ -150,19 +121,13 @@ def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path
     assert (used["best"], used["name"]) == (False, "iter_10.pth")
 
 
-@pytest.mark.parametrize(
-    ("cfg", "command"),
-    [
-        ({"model": {"type": "models.build"}, "max_epochs": 2}, "footplate export {file} --to onnx"),
-        ({"model": "Sequential()"}, "\n".join(code_to_load("{file}"))),
-    ],
-)
-def test_command_of_a_run_from_python_needs_no_images(tmp_path: Path, cfg: dict[str, Any], command: str) -> None:
+@pytest.mark.parametrize("cfg", [{"model": {"type": "models.build"}, "max_epochs": 2}, {"model": "Sequential()"}])
+def test_command_of_a_run_from_python_needs_no_images(tmp_path: Path, cfg: dict[str, Any]) -> None:
     files = [tmp_path / "epoch_2.pth", tmp_path / "averaged.pth"]
     for file in files:
         file.touch()
     used = describe_run(run_of(val("acc", 1), cfg=cfg, checkpoints=files), None)["use"]
-    assert used["command"] == command.format(file=files[0])
+    assert used["command"] == "\n".join(code_to_load(str(files[0])))
 
 
 @pytest.mark.parametrize(("rule", "order"), [("greater", [2, 0, 1]), ("less", [0, 2, 1]), (None, [0, 2, 1])])

@@ -1,10 +1,13 @@
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
+import footplate
 from footplate.errors import ArgumentError
 from footplate.visualization import Drawing, as_rgb
 
@@ -118,3 +121,8 @@ def test_visualizer_of_a_code_base_may_replace_its_image() -> None:
     drawing = Drawing(np.zeros((2, 2, 3), np.uint8))
     drawing._image = drawing._image + 1  # as MMPose does to draw with OpenCV
     assert drawing._image.tolist() == np.ones((2, 2, 3)).tolist()
+
+
+def test_plotting_library_is_loaded_late() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in Path(footplate.__file__).parent.rglob("*.py")]
+    assert not [text for text in texts if re.search(r"^(import|from) (matplotlib|cv2)", text, re.MULTILINE)]

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,11 +24,11 @@ from footplate_vision.inference import (
     Predictor,
     describe_export,
     export_model,
-    export_module,
     open_trained,
     output_path_of,
 )
-from footplate_vision.inference.export_formats import largest_difference
+from footplate_vision.inference.export_formats import ExportRequest, exportable_operators, largest_difference
+from footplate_vision.inference.exported_file import write_and_open
 from footplate_vision.inference.exported_model import ExportedModel
 from footplate_vision.segmentation.data import SegDataSample
 from tests.footplate_vision.inference.models import recipe, save_pictures, save_untrained
@@ -250,7 +251,11 @@ class _Pooled(torch.nn.Module):
 def test_onnx_file_is_right_at_other_sizes_or_rejects_them(tmp_path: Path, is_fixed: bool) -> None:
     onnxruntime: Any = importlib.import_module("onnxruntime")
     module, images = _Pooled(is_fixed=is_fixed), torch.rand(2, 1, 17, 11)
-    export_module(module, tmp_path / "a.onnx", torch.rand(2, 1, 9, 15))
+    request = ExportRequest(
+        module.eval(), torch.rand(2, 1, 9, 15), ["output"], str(tmp_path / "a.onnx"), {}, dims=(0, 2, 3)
+    )
+    with exportable_operators():
+        write_and_open("onnx", request, replace(request, dims=()))
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
     if is_fixed:
         with pytest.raises(Exception, match="Got invalid dimensions"):
@@ -290,7 +295,7 @@ def test_labels_with_almost_equal_scores_are_interchangeable() -> None:
 def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "a.pt2"
     target.write_bytes(b"of an earlier export")
-    monkeypatch.setattr("footplate_vision.inference.module_export.LIMIT", -1)
+    monkeypatch.setattr("footplate_vision.inference.exported_file.LIMIT", -1)
     with pytest.raises(ExportError, match=r"outputs differ from the model's by 0, more than -1"):
         export_model(trained_as(tmp_path, "TwoWayModel"), str(target), "torch-export")
     assert target.read_bytes() == b"of an earlier export"

@@ -161,6 +161,10 @@ def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, l
             lambda cfg: cfg["test_dataloader"]["dataset"].update(pipeline=[{"type": "LoadPointsFromFile"}]),
             "do not support point clouds",
         ),
+        (
+            lambda cfg: cfg["test_dataloader"]["dataset"].update(pipeline=[{"type": "UniformSampleFrames"}]),
+            "do not support clips",
+        ),
     ],
 )
 def test_data_whose_pipeline_is_missing_is_an_error(

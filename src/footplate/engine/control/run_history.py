@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from PIL import Image
 from torch import nn
 
-from footplate.errors import DataError, import_optional
-from footplate.visualization.curve_plots import Panel, PlottedCurve, panel_title, plot
+from footplate.errors import import_optional
 
 Row = dict[str, float]
 _MAX_SHOWN = 40
@@ -61,23 +59,6 @@ class History(Sequence[Row]):
             half = _MAX_SHOWN // 2
             lines = [*lines[: half + 1], ["..."] * len(names), *lines[-half:]]
         return lines
-
-    def plot(self) -> Image.Image:
-        """Plots losses, metrics and learning rates against iterations. Notebooks display the returned image.
-
-        Raises:
-            DataError: There are no values yet.
-        """
-        panels: dict[str, list[PlottedCurve]] = {}
-        for name in self._names():
-            points = [(float(row["iter"]), row[name]) for row in self.rows if name in row]
-            trains = not name.startswith("val/")
-            title = "loss" if "loss" in name else panel_title(name.removeprefix("val/"), points, trains=trains)
-            panels.setdefault(title, []).append(PlottedCurve(name, points))
-        if not panels:
-            raise DataError("the history has no values to plot")
-        order = sorted(panels, key=lambda title: (title != "loss", title == "learning rate"))
-        return plot([Panel(title, panels[title]) for title in order], "iteration")
 
     def add(self, epoch: int, iteration: int, scalars: Mapping[str, float]) -> None:
         """Adds scalars to the row for an iteration and sets its epoch. Appends a new row if needed."""

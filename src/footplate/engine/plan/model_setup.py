@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from footplate.config import Config, as_python, parse_recorded
-from footplate.config.formats import dotted_name
 from footplate.distributed import check_same_parameters, unwrap_model
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError
@@ -74,38 +72,6 @@ def build_model(model: Any, arguments: Mapping[str, Any], device: torch.device) 
     model = speed_up(model.to(device), compile=arguments["compile"], channels_last=arguments["channels_last"])
     # Moved again, because `add_steps` adds a data preprocessor.
     return add_steps(model, **{name: arguments[name] for name in PLAIN_FUNCTIONS}).to(device)  # type: ignore[no-any-return]
-
-
-def describe_builder(builder: Callable[..., Any]) -> dict[str, Any]:
-    """Returns a model config that refers to a function or class, so that another process can rebuild the model.
-
-    Args:
-        builder: A function or class that returns the model, or a `functools.partial` of one.
-
-    Raises:
-        FootplateError: A config cannot refer to the function, or the arguments are not plain data.
-    """
-    function = builder
-    arguments = {}
-    if isinstance(builder, functools.partial):
-        function = builder.func
-        arguments = builder.keywords
-        if builder.args or "type" in arguments:
-            raise ArgumentError("the function's arguments must be passed by name, and none of them may be named 'type'")
-    path = dotted_name(function)
-    if path is None or "<" in path or path.startswith("__main__."):
-        name = (path or "<").rpartition(".")[2]
-        name = "build_model" if "<" in name else name  # a lambda
-        raise ArgumentError(
-            f"another process cannot import '{path or function}'",
-            notes=[f"Define it in a module, such as models.py, and write: from models import {name}"],
-        )
-    if MODELS.get(path) is not function:
-        raise ArgumentError(f"'{path}' refers to a different object than the function that builds the model")
-    cfg = Config({"model": {"type": path, **arguments}})
-    if parse_recorded(as_python(cfg), "recorded.py")["model"] != cfg["model"]:
-        raise ArgumentError("the function's arguments must be plain data, such as numbers, strings, lists and dicts")
-    return cfg["model"].to_dict()  # type: ignore[no-any-return]
 
 
 def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, channels_last: bool) -> nn.Module:

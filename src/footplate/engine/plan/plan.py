@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from footplate.config import Config, as_plain, as_python
@@ -31,7 +30,6 @@ from footplate.engine.plan.arguments import (
     check_structure,
     counts_epochs,
 )
-from footplate.engine.plan.model_setup import describe_builder
 from footplate.engine.plan.plain_defaults import set_plain_defaults
 from footplate.engine.plan.top_level_keys import check_top_level_keys, keys_with_effect
 from footplate.error_context import located, with_origins
@@ -47,20 +45,17 @@ class RunPlan:
     """The arguments of the Runner, with their types checked and derived values filled in.
 
     Attributes:
-        cfg: The complete config that the arguments come from. For a run built from objects, it contains only the model,
-            or nothing if another process cannot rebuild the model.
+        cfg: The complete config that the arguments come from. For a run built from objects, it is empty.
         arguments: All arguments except `cfg`, keyed by name; also `plan[name]`. They may be objects or config dicts.
             Unset arguments are None or {}; see `Argument.empty_if_unset`.
         by_epoch: Whether training counts epochs rather than iterations.
         has_cfg: Whether the arguments come from a config.
-        unrecorded: Why a model built by a function cannot be recorded in the config, or "".
     """
 
     cfg: Config
     arguments: Mapping[str, Any]
     by_epoch: bool
     has_cfg: bool
-    unrecorded: str
     _recorded: Mapping[str, Any]  # the values to record instead of the arguments of the same name
 
     @classmethod
@@ -83,9 +78,8 @@ class RunPlan:
             notes = ["A config records its own settings. Add variables to it instead."]
             raise ArgumentError("'hparams' cannot be combined with a config", key="hparams", notes=notes)
         _complete(arguments, has_cfg=cfg is not None)
-        built, unrecorded = ({}, "") if cfg else _cfg_of_builder(arguments["model"])
         check_structure(arguments)
-        recorded = Config(cfg or built)  # copied: some user-defined constructors modify the dicts they are built from
+        recorded = Config(cfg or {})  # copied: some user-defined constructors modify the dicts they are built from
         if cfg is not None and any(arguments[name] is not None for name in LENGTHS):
             recorded["train_cfg"] = arguments["train_cfg"]
         arguments["hparams"] = as_plain(arguments["hparams"])
@@ -97,7 +91,6 @@ class RunPlan:
             MappingProxyType(arguments),
             counts_epochs(arguments["train_cfg"]),
             cfg is not None,
-            unrecorded,
             as_plain(stateful),
         )
 
@@ -211,16 +204,6 @@ def located_in(cfg: Config) -> Iterator[None]:
         if error.origin is None and cfg.filename:
             error.origin = Origin(os.path.relpath(cfg.filename), 0)
         raise
-
-
-def _cfg_of_builder(model: Any) -> tuple[dict[str, Any], str]:
-    """Returns a config for a model built by a function, or an empty one and, if there is one, the reason."""
-    if callable(model) and not isinstance(model, nn.Module):
-        try:
-            return {"model": describe_builder(model)}, ""
-        except FootplateError as error:
-            return {}, str(error)
-    return {}, ""
 
 
 def _complete(arguments: dict[str, Any], *, has_cfg: bool) -> None:

@@ -93,8 +93,7 @@ class Runner:
 
     Args:
         model: A BaseModel or any torch module (see `PlainModel`), or a function or class that returns one. A function
-            or class is called without arguments (use `functools.partial` to bind them), and checkpoints record how to
-            rebuild the model.
+            or class is called without arguments; use `functools.partial` to bind them.
         work_dir: The folder for checkpoints and logs. For a remote path that fsspec supports, such as
             `s3://bucket/run`, checkpoints are saved there and logs go to `work_dirs/run`.
         train_dataloader: The data loader for training, or any other iterable of batches.
@@ -372,8 +371,6 @@ class Runner:
         """Builds the training components, and checks them against each other and the config."""
         with located(self.cfg), self.folder.buffered_log(), refusing_exits():
             warn_about_variables(self.cfg)
-            if reason := self.plan.unrecorded:
-                _logger.info("`footplate export` cannot rebuild the model of this run: %s", reason)
             self.build_training()
             for extension in extensions():
                 extension.prepare_training(self)

@@ -15,7 +15,6 @@ from footplate.engine.saving.participants import checked_state, participants_of
 from footplate.engine.values.hook import Hook
 from footplate.error_context import WEIGHTS_ALONE, restoring
 from footplate.errors import CheckpointError
-from footplate.models import PlainModel
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer, single_or_by_name
 from footplate.optim.resumed_schedules import fast_forward, restore_schedules
 from footplate.optim.resumed_settings import choose_settings, settings_of
@@ -119,8 +118,6 @@ def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:
     metainfo = metainfo_of(runner.train_loop.dataloader)
     if metainfo is not None:
         meta["dataset_meta"] = dict(metainfo)
-    if inputs := next((module.inputs for module in runner.model.modules() if isinstance(module, PlainModel)), None):
-        meta["inputs"] = inputs
     if runner.plan["hparams"]:
         meta["hparams"] = runner.plan["hparams"]
     return meta

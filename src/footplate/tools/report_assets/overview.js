@@ -87,13 +87,9 @@ const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 
 const facts = (run) => {
   const state = stateOf(run);
-  const failed = run.fit.kind === "bad";
-  const first = [
-    fact("State", capitalized(state.short), state.text),
-    fact(failed ? "Problem" : "Overfitting", capitalized(run.fit.answer), run.fit.text, run.fit.kind),
-  ];
   return make("dl", { class: "facts" },
-    ...(failed ? first.reverse() : first),
+    ...(run.problem ? [fact("Problem", "Not finite", run.problem, "bad")] : []),
+    fact("State", capitalized(state.short), state.text),
     fact("Training time", timeOf(run), costText(run)));
 };
 
@@ -101,11 +97,11 @@ const facts = (run) => {
 const leaderboard = () => {
   const value = leader.metric?.value;
   const hasZeros = data.runs.some((_, run) => mostZeros(run).zeros);
-  const heads = [data.variants.length < data.runs.length ? "Variant" : "Run", metricName, isRanked ? "vs. best" : "vs. first", isRanked ? "Best at" : "Last at", ...(hasZeros ? ["At zero"] : []), "Overfitting", "State", "Training time", "Peak memory"];
+  const heads = [data.variants.length < data.runs.length ? "Variant" : "Run", metricName, isRanked ? "vs. best" : "vs. first", isRanked ? "Best at" : "Last at", ...(hasZeros ? ["At zero"] : []), "State", "Training time", "Peak memory"];
   const row = (kind, head, cells) => make("tr", { class: kind }, head, ...cells.map(([content, cellKind = ""], column) =>
     make("td", { class: cellKind, "data-label": heads[column + 1] }, ...[content].flat().filter((each) => each != null))));
   const changeText = (mean) => (mean == null || value == null ? "–" : signed(differenceOf(mean, best.mean), value));
-  const fitCell = ({ fit }) => make("span", { class: fit.kind, title: fit.text }, fit.answer);
+  const stateCell = (run) => (run.problem ? make("span", { class: "bad", title: run.problem }, "not finite") : make("span", { title: stateOf(run).text }, stateOf(run).short));
   const zerosCell = (run) => {
     const { zeros, count } = mostZeros(run);
     return count ? make("span", { class: zeros ? "bad" : "", title: `${zeros} of ${count} classes are at zero` }, String(zeros)) : "–";
@@ -114,8 +110,8 @@ const leaderboard = () => {
     const run = data.runs[number];
     const change = isSeed || !place ? "–" : make("span", { class: data.variants[place].clear ? "" : "unknown" }, changeText(run.metric?.value));
     return row(isSeed ? "seed" : place || !isRanked ? "" : "best", make("th", { scope: "row", title: [run.name, originOf(run)].filter(Boolean).join(" · ") }, isSeed ? null : swatch(number), run.name), [
-      [run.metric ? figure(run.metric.value, value) : "–", "score"], [isSeed ? null : change], [run.metric ? whole(run.metric.iteration) : "–"], ...(hasZeros ? [[zerosCell(number)]] : []), [fitCell(run), "word"],
-      [make("span", { title: stateOf(run).text }, stateOf(run).short), "word"], [timeOf(run)], [run.memory ? mebibytes(run.memory) : "–"],
+      [run.metric ? figure(run.metric.value, value) : "–", "score"], [isSeed ? null : change], [run.metric ? whole(run.metric.iteration) : "–"], ...(hasZeros ? [[zerosCell(number)]] : []),
+      [stateCell(run), "word"], [timeOf(run)], [run.memory ? mebibytes(run.memory) : "–"],
     ]);
   };
   const variantRows = (variant, place) => {
@@ -128,7 +124,7 @@ const leaderboard = () => {
     ...runs.map((run) => runRow(run, place, true))];
   };
   return make("div", {}, make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
-    make("thead", {}, make("tr", {}, ...heads.map((text, column) => make("th", { class: heads.length - column === 4 || heads.length - column === 3 ? "word" : null, scope: "col" }, text)))),
+    make("thead", {}, make("tr", {}, ...heads.map((text, column) => make("th", { class: heads.length - column === 3 ? "word" : null, scope: "col" }, text)))),
     make("tbody", {}, ...data.variants.flatMap(variantRows)))),
   second ? note(`${data.variants.some(({ deviation }) => deviation != null) ? "± is the standard deviation over seeds (n − 1). " : ""}A difference is clear if both variants have at least three seeds, and every seed of one variant is better than every seed of the other. Other differences are gray. If two equal variants have three seeds each, chance alone makes their difference clear in one of ten cases.`) : null);
 };
@@ -225,7 +221,7 @@ const overview = () => {
   ];
   find("overview").append(
     make("div", { class: "title" }, make("h1", {}, several ? `${pluralized(data.variants.length, "variant")}, ${seedText()}` : data.title), ...chips, several ? null : make("p", { class: "quiet" }, originOf(leader))),
-    make("div", { class: !several && leader.fit.kind === "bad" ? "hero card failed" : "hero card" }, lead(), several ? leaderboard() : facts(leader)),
+    make("div", { class: !several && leader.problem ? "hero card failed" : "hero card" }, lead(), several ? leaderboard() : facts(leader)),
     ...[command()].filter(Boolean),
     make("div", { class: "main-charts" }, headlineChart(), lossChart()), chartControls());
 };

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from footplate.config import Config
+from footplate_vision.inference.exported_file import ExportError
 from footplate_vision.inference.exported_model import run_for_export
-from footplate_vision.inference.module_export import ExportError
 from footplate_vision.inference.trained_model import EvaluationData, flattened, name_of
 
 

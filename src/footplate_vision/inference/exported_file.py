@@ -1,34 +1,24 @@
-"""Exports modules to other formats and verifies the files by running them."""
+"""Writes exported files, and describes them."""
 
-import copy
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from traceback import extract_tb
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import nn
 
 import footplate
 from footplate import storage
-from footplate.data import preserve_random_state
-from footplate.distributed.sharding import is_sharded
-from footplate.engine import Runner
 from footplate.errors import ArgumentError, FootplateError
 from footplate.messages import one_line
-from footplate.models import trained_model
 from footplate.tools.output_check import check_output
-from footplate_vision.inference.example_inputs import Inputs, inputs_of, named_tensors
 from footplate_vision.inference.export_formats import (
     FORMATS,
     ExportRequest,
     Run,
-    difference_of,
-    exportable_operators,
 )
 
 LIMIT = 1e-3
@@ -76,162 +66,6 @@ class Export(NamedTuple):
 
 class ExportError(FootplateError):
     """Raised if a model cannot be exported, or if the exported file computes different outputs than the model."""
-
-
-def export_module(
-    module: nn.Module,
-    path: "str | os.PathLike[str]",
-    example: Any,
-    *,
-    opset: int | None = None,
-    weights: Mapping[str, Any] | None = None,
-) -> Export:
-    """Writes a module to a file, and runs the file to verify it.
-
-    The file computes the same outputs as the module in evaluation mode. Its inputs may vary in size along every
-    dimension where the module supports it. The module itself is not modified.
-
-    Args:
-        module: Any torch module.
-        path: The file to write. Its suffix selects the format: `.onnx` or `.pt2` (torch.export).
-        example: An example input: a tensor, a tuple of positional arguments or a dict of keyword arguments.
-        opset: The ONNX opset version; only for `.onnx`.
-        weights: A state dict to export instead of the module's.
-
-    Raises:
-        ArgumentError: `path` is not a local file with one of these suffixes, the module does not accept the example, or
-            `opset` is set for `.pt2`.
-        ExportError: The module cannot be exported, or the file computes different outputs than the module.
-        MissingExtraError: A package that the format requires is not installed.
-    """
-    target = os.fspath(path)
-    check_target(target, [form.suffix for form in FORMATS.values()], opset=opset)
-    kwargs = example if isinstance(example, Mapping) else {}
-    args = () if kwargs else tuple(example) if isinstance(example, (list, tuple)) else (example,)
-    to = next(name for name, form in FORMATS.items() if target.endswith(form.suffix))
-    module = copy.deepcopy(module).cpu().eval()
-    if weights is not None:
-        module.load_state_dict(weights)
-    return export_call(module, target, args, kwargs, to=to, opset=opset)
-
-
-def export_run(runner: Runner, path: "str | os.PathLike[str]", example: Any, *, opset: int | None = None) -> Export:
-    """Exports the model of a run like `export_module`, with the weights that a checkpoint would contain.
-
-    For example, these are the averaged weights if the run has an EMAHook.
-
-    Args:
-        runner: The run.
-        path: The file to write; see `export_module`.
-        example: An example input; see `export_module`.
-        opset: The ONNX opset version; only for `.onnx`.
-
-    Raises:
-        ArgumentError: See `export_module`, or the model is sharded.
-        ExportError: See `export_module`.
-        MissingExtraError: See `export_module`.
-    """
-    model = trained_model(runner.model)
-    if is_sharded(model):
-        raise ArgumentError("a sharded model cannot be exported", notes=["Export a checkpoint of the run instead."])
-    checkpoint = {"state_dict": model.state_dict()}
-    if hook := runner.hooks.swapping:
-        hook.before_save_checkpoint(runner, checkpoint)
-    return export_module(model, path, example, opset=opset, weights=checkpoint["state_dict"])
-
-
-@preserve_random_state()
-def export_call(
-    module: nn.Module,
-    target: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    *,
-    to: str,
-    opset: int | None = None,
-) -> Export:
-    """Exports a module that is called as `module(*args, **kwargs)`; see `export_module`.
-
-    Args:
-        module: The module, in evaluation mode on the CPU.
-        target: The file to write; see `check_target`.
-        args: The positional arguments of an example call.
-        kwargs: The keyword arguments of an example call.
-        to: The format, one of `FORMATS`.
-        opset: The ONNX opset version.
-
-    Raises:
-        ArgumentError: See `export_module`.
-        ExportError: See `export_module`.
-    """
-    inputs = inputs_of(module, args, kwargs)
-    count = inputs.batch_size
-    with exportable_operators():
-        try:
-            outputs = named_tensors("output", module(*inputs.args, **inputs.kwargs))
-        except Exception as error:
-            raise export_error("the model cannot be run on the example input", error, "example") from error
-        if not outputs:
-            raise ExportError(f"the model '{type(module).__name__}' returns no tensors", key="model")
-        taken = inputs.tensors()
-        names = [f"output_{name}" if name in taken else name for name in outputs]
-        with temporary_file(target) as path:
-            # Tracing with a single sample would fix the batch size.
-            traced = inputs.resized(2) if count == 1 else inputs
-            request = ExportRequest(module, traced, names, path, {}, opset)
-            fixed = replace(request, inputs=inputs, dims=())
-            tested = _compare(write_and_open(to, request, fixed), module, inputs, to)
-            if not tested:  # for example, because the model uses `len(batch)`, which becomes a constant in the file
-                tested = _compare(write_and_open(to, fixed, fixed), module, inputs, to, is_last=True)
-            first, last = tested[0][0], tested[-1][0]
-            outputs = named_tensors("output", module(*first.args, **first.kwargs))
-            others = named_tensors("output", module(*last.args, **last.kwargs))
-            shapes = [tuple(next(iter(tested_inputs.tensors().values())).shape) for tested_inputs, _ in tested]
-            export = Export(
-                target,
-                {
-                    name: name_dims(output.shape, shapes, others[key].shape)
-                    for name, (key, output) in zip(names, outputs.items(), strict=True)
-                },
-                shapes,
-                max(difference for _, difference in tested),
-                inputs={
-                    name: (name_dims(tensor.shape, shapes), str(tensor.dtype)[6:])
-                    for name, tensor in first.tensors().items()
-                },
-            )
-            return keep_file(export, path, to)
-
-
-def _compare(
-    run: Run, module: nn.Module, inputs: Inputs, to: str, *, is_last: bool = False
-) -> list[tuple[Inputs, float]]:
-    """Compares an exported file with the module. Returns a pair for each tested input: the input, and the difference.
-
-    Returns an empty list if the file cannot be run on the example or differs too much, so that the caller can try
-    another export. If `is_last` is True, raises an error or returns the large difference instead.
-
-    Raises:
-        ExportError: The file cannot be run on the example, and `is_last` is True.
-    """
-    tested = []
-    count = inputs.batch_size
-    # Try a larger batch first: with one sample, the batch dimension looks like any other dimension of size 1.
-    batch = inputs.resized(max(count, 2) + 1) if count else None
-    for tried in filter(None, (batch, inputs, inputs.with_larger_images())):
-        try:
-            difference = difference_of(run, module, tried)
-        except Exception as error:  # the model or the file does not support this size
-            if tried is not inputs:
-                continue
-            if not is_last:
-                return []
-            raise export_error(f"the {to} file cannot be run on the example input", error) from error
-        if tried is inputs and not is_last and not difference <= LIMIT:  # the difference may be NaN
-            return []
-        if tried is inputs or tried is batch or difference <= LIMIT:
-            tested.append((tried, difference))
-    return tested
 
 
 def check_target(target: str, suffixes: Sequence[str], *, inputs: Sequence[str] = (), opset: int | None = None) -> None:
