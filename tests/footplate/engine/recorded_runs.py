@@ -34,7 +34,7 @@ class StopInStep(Hook):
 
     priority = "LOWEST"
 
-    def before_train_iter(self, runner: Any, **arguments: Any) -> None:
+    def before_train_iter(self, runner: Any, **arguments: Any) -> None:  # type: ignore[override]
         if runner.iter == STOPPED_AT:
             runner.saver.wait()
             raise StoppedError
@@ -46,7 +46,7 @@ class Ask(Hook):
     def __init__(self, name: str, at: int) -> None:
         self.name, self.at = name, at
 
-    def after_train_iter(self, runner: Any, **arguments: Any) -> None:
+    def after_train_iter(self, runner: Any, **arguments: Any) -> None:  # type: ignore[override]
         if runner.iter + 1 == self.at:
             setattr(runner.train_loop, self.name, True)
 
