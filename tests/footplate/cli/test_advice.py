@@ -61,7 +61,7 @@ if __name__ == "__main__":
 """
 MODEL = 'type="ToyModel", dropout=0.1'
 DATA = 'dataset=dict(type="Points", size=16)'
-WORKERS = 'num_workers=1, multiprocessing_context="spawn"'
+SPAWN = 'num_workers=1, multiprocessing_context="spawn"'
 
 
 @pytest.mark.filterwarnings("ignore:Got pickle error")
@@ -72,8 +72,12 @@ WORKERS = 'num_workers=1, multiprocessing_context="spawn"'
         (MODEL, 'type="Failing", failure="shapes"', ""),
         (MODEL, 'type="Failing", failure="label"', "Labels must be between 0"),
         (MODEL, 'type="Failing", failure="one sample"', "drop_last=True"),
-        (DATA, f'dataset=dict(type="Missing", size=16), {WORKERS}', "relative paths are resolved"),
-        (DATA, f'dataset=dict(type="Unpicklable", size=16), {WORKERS}', "or set num_workers=0."),
+        (DATA, 'dataset=dict(type="Missing", size=16), num_workers=1', "relative paths are resolved"),
+        (
+            DATA,
+            f'dataset=dict(type="Unpicklable", size=16), {SPAWN}',
+            "or set num_workers=0.",
+        ),
         ('"own_parts"', '"missing_parts"', "add that folder to PYTHONPATH"),
     ],
 )

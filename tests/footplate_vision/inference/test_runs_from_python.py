@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from subprocess import run
 from typing import Any
 
 import pytest
@@ -21,6 +20,8 @@ from footplate.config import Config
 from footplate.engine.running.model_setup import describe_builder
 from footplate.errors import ArgumentError, FootplateError
 from footplate_vision.inference import Predictor, describe_export, export_model, export_module, export_run, open_trained
+from tests import programs
+from tests.footplate.cli.conftest import environment
 
 HAS_ONNX = all(importlib.util.find_spec(each) for each in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
@@ -99,7 +100,7 @@ def test_commands_in_new_processes_use_what_a_script_has_trained(folder: Path) -
     (folder / "train.py").write_text(SCRIPT)
 
     def call(*arguments: str) -> str:
-        done = run([sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=folder)
+        done = programs.run(*arguments, folder=folder, environment=environment())
         assert done.returncode == 0, done.stderr
         return done.stdout
 
