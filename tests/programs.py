@@ -61,19 +61,27 @@ class _Server:
     def __init__(self, python: str, has_site: bool) -> None:
         names = _IMPORTED if python == sys.executable else (*_IMPORTED, *_OF_CODE_BASES)
         command = [python, *([] if has_site else ["-S"]), __file__, *names]
-        paths = "" if has_site else sysconfig.get_path("purelib")
-        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        paths = [os.environ.get("PYTHONPATH", ""), *([] if has_site else [sysconfig.get_path("purelib")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
         self.running: Program | None = None
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        atexit.register(self._process.communicate)
+        atexit.register(self._end)
 
-    def ask(self, line: str) -> str:
+    def _end(self) -> None:
+        self._end_program()
+        self._process.kill()  # other processes that this one has forked may keep its input open
+        self._process.communicate()
+
+    def _end_program(self) -> None:
         if self.running is not None:  # of a test that has failed
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.running.process, signal.SIGKILL)
             self.running.wait()
+
+    def ask(self, line: str) -> str:
+        self._end_program()
         assert self._process.stdin is not None
         print(line, file=self._process.stdin, flush=True)
         return self.answer()
@@ -109,6 +117,7 @@ def _serve(names: list[str]) -> None:
     for name in names:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    # Those of the environment of each program come instead.
     sys.path[:] = [path for path in sys.path if path not in os.environ["PYTHONPATH"].split(os.pathsep)]
     program: Callable[[], object] | None = None
     while program is None and (line := sys.stdin.readline()):
