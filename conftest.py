@@ -1,3 +1,4 @@
+import copy
 import functools
 import logging
 import multiprocessing.spawn
@@ -7,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -106,6 +108,33 @@ def _packages_are_read_once() -> Iterator[None]:
     packages = functools.cache(lambda path: read())
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(environment, "installed_packages", lambda: dict(packages(tuple(sys.path))))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _git_runs_once() -> Iterator[None]:
+    """Every run asks git about the current folder with six processes: the answer is the same for the repository."""
+    from footplate.records import environment
+
+    root, read = Path(__file__).parent, environment._read_git
+    tree = functools.cache(read)
+
+    def answer() -> dict[str, Any] | None:
+        folder = Path.cwd()
+        if folder == root:
+            return copy.deepcopy(tree())
+        return read() if any((each / ".git").exists() for each in (folder, *folder.parents)) else None
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(environment, "_read_git", answer)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _files_are_not_synced() -> Iterator[None]:
+    """No machine loses its power in a test. The order of the calls is tested, and the fault tests run as users do."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
         yield
 
 

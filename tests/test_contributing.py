@@ -3,10 +3,9 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+from tests import programs
 from tests.support import json_lines
 
 ROOT = Path(__file__).parent.parent
@@ -24,9 +23,9 @@ def test_a_task_is_a_folder(tmp_path: Path) -> None:
     for name, content in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
-    code = [sys.executable, "-m", "footplate", "train", "dots", "--work-dir", "out"]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(code, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+    command = ["-m", "footplate", "train", "dots", "--work-dir", "out"]
+    done = programs.run(*command, folder=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = json_lines(next((tmp_path / "out").glob("*/vis_data/scalars.json")))
     assert lines[-1]["count/error"] < 0.5

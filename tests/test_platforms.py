@@ -4,11 +4,12 @@ This does not replace a run on macOS or Windows.
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import programs
+from tests.footplate.cli.conftest import environment
 
 _LINUX = ["waitid"]
 # What Python's documentation does not list for the system.
@@ -74,7 +75,7 @@ if platform != "win32":  # torch's loaders of this system need SIGCHLD
 @pytest.mark.parametrize("platform", _MISSING)
 def test_runs_work_without_what_the_platform_lacks(platform: str, tmp_path: Path) -> None:
     arguments = json.dumps([platform, _MISSING[platform], _MODULES[platform], str(tmp_path)])
-    done = subprocess.run([sys.executable, "-c", _RUN, arguments], capture_output=True, text=True, check=False)
+    done = programs.run("-c", _RUN, arguments, folder=".", environment=environment())
     assert done.returncode == 0, done.stderr
     assert "SIGINT" in done.stdout
     assert platform == "win32" or "last sample begun: 9" in done.stdout

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import programs
 from tests.docs.pages import DOCS, blocks_of
 from tests.footplate_openmmlab.environment import ENVIRONMENT, create_environment
 
@@ -29,9 +30,9 @@ SAVED = "[*net.state_dict().values(), *{}.state_dict().values(), torch.as_tensor
 
 
 def trained(
-    folder: Path, page: str, engine: str, launcher: list[str], changes: dict[str, str], *, gan: str = "gan"
+    folder: Path, page: str, engine: str, launcher: list[str] | None, changes: dict[str, str], *, gan: str = "gan"
 ) -> list[torch.Tensor]:
-    """Runs the program of an engine, and returns the weights and the predicted classes."""
+    """Runs the program of an engine, by default in this environment; returns the weights and the predicted classes."""
     blocks = blocks_of((DOCS / f"coming-from-{page}.md").read_text(encoding="utf-8"))
     text = "\n\n".join(block.text for block in blocks if block.title in ("", engine))
     for before, after in changes.items():
@@ -40,15 +41,18 @@ def trained(
     folder.mkdir()
     saving = f"torch.save({SAVED.format(gan)}, f\"{{os.environ.get('LOCAL_RANK', 0)}}.pt\")"
     (folder / "program.py").write_text(f"{text}\n\nimport os\n{saving}\n")
-    done = subprocess.run([*launcher, "program.py"], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    if launcher is None:
+        done = programs.run("program.py", folder=folder, environment=ENVIRONMENT)
+    else:
+        done = subprocess.run([*launcher, "program.py"], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     results: list[torch.Tensor] = torch.load(folder / "0.pt")
     return results
 
 
 def test_footplate_trains_the_weights_of_a_loop(tmp_path: Path) -> None:
-    loop = trained(tmp_path, "a-loop", "Loop", [sys.executable], IN_ORDER)
-    ours = trained(tmp_path, "a-loop", "footplate", [sys.executable], IN_ORDER)
+    loop = trained(tmp_path, "a-loop", "Loop", None, IN_ORDER)
+    ours = trained(tmp_path, "a-loop", "footplate", None, IN_ORDER)
     assert len(loop) == 9
     assert all(torch.equal(one, other) for one, other in zip(loop, ours, strict=True))
 
@@ -68,8 +72,8 @@ def test_footplate_trains_the_weights_of_lightning_in_two_processes(tmp_path: Pa
 @pytest.mark.timeout(900)
 def test_footplate_trains_the_weights_of_the_trainer(tmp_path: Path) -> None:
     gan = "nn.ModuleList([generator, critic])"
-    theirs = trained(tmp_path, "transformers", "Trainer", [sys.executable], IN_ORDER, gan=gan)
-    ours = trained(tmp_path, "transformers", "footplate", [sys.executable], IN_ORDER, gan=gan)
+    theirs = trained(tmp_path, "transformers", "Trainer", None, IN_ORDER, gan=gan)
+    ours = trained(tmp_path, "transformers", "footplate", None, IN_ORDER, gan=gan)
     assert len(ours) == 9
     torch.testing.assert_close(ours[:-1], theirs[:-1], rtol=0, atol=1e-6)
     # The Trainer predicts in bfloat16, so samples between two classes may get the other one.

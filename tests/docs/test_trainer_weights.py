@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import programs
 from tests.footplate_openmmlab.environment import ENVIRONMENT
 
 COMMON = """
@@ -73,9 +74,13 @@ if int(os.environ.get("RANK", 0)) == 0:
 def trained(folder: Path, body: str, counts: int, ranks: int) -> list[torch.Tensor]:
     folder.mkdir(parents=True)
     (folder / "program.py").write_text(COMMON + body + SAVE)
-    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"] if ranks > 1 else []
-    command = [sys.executable, *launcher, "program.py", str(counts)]
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    program = ["program.py", str(counts)]
+    if ranks == 1:
+        done = programs.run(*program, folder=folder, environment=ENVIRONMENT)
+    else:
+        launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
+        command = [sys.executable, *launcher, *program]
+        done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     weights: list[torch.Tensor] = torch.load(folder / "weights.pt")
     return weights

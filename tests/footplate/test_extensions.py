@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import programs
 from tests.modules import ROOT
 
 if sys.version_info >= (3, 11):
@@ -92,15 +93,13 @@ def _install(folder: Path, *packages: str) -> None:
     _write_metadata(folder, "footplate", kept)
 
 
-def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def _run(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     """Runs Python with the packages in `folder/site` and those of the environment, but none from the checkout."""
     (folder / "site").mkdir(exist_ok=True)
     # Without the files of site-packages that add the checkout to the path.
     libraries = [path for path in sys.path if path.endswith("site-packages")] or [sysconfig.get_path("purelib")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "site"), *libraries])}
-    return subprocess.run(
-        [sys.executable, "-S", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    return programs.run(*words, folder=folder, environment=environment, has_site=False)
 
 
 def test_the_package_in_the_guide_adds_its_parts(tmp_path: Path) -> None:

@@ -1,14 +1,11 @@
 """Environments with code bases, small data, and commands in them, for the slow tests."""
 
-import atexit
-import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import venv
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+
+from tests import programs
 
 # What mmcv-lite and the code bases import besides the packages of this environment.
 COMMON = ["mmengine==0.10.7", "termcolor", "addict", "yapf", "opencv-python-headless", "six"]
@@ -98,25 +97,11 @@ _PATHS = [str(_ROOT / "src"), os.environ.get("PYTHONPATH", "")]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, _PATHS)), "OMP_NUM_THREADS": "1"}
 
 
-@functools.cache
-def _host(python: str) -> subprocess.Popen[str]:
-    command = [python, str(Path(__file__).with_name("host.py"))]
-    host = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    atexit.register(host.communicate)
-    return host
-
-
 def python_runs(python: str, folder: Path, *words: str, code: int = 0) -> str:
-    """Runs a program in a process forked from the host of an environment, and returns its output."""
-    host = _host(python)
-    assert host.stdin
-    assert host.stdout
-    with tempfile.TemporaryDirectory() as place:
-        outputs = [f"{place}/stdout", f"{place}/stderr"]
-        print(json.dumps([words, str(folder), ENVIRONMENT, *outputs]), file=host.stdin, flush=True)
-        found = int(host.stdout.readline())
-        output = "".join(Path(path).read_text() for path in outputs)
-    assert found == code, output
+    """Runs a program in an environment and returns its output."""
+    done = programs.run(*words, folder=folder, environment=ENVIRONMENT, python=python)
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
     return output
 
 

@@ -1,14 +1,13 @@
 """Tests folders such as `mmdetection3d`, which research code has next to its own packages."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from footplate.config import Config
 from footplate.errors import ConfigError
+from tests import programs
 from tests.footplate.cli.conftest import environment
 from tests.footplate_openmmlab.conftest import WritePackage
 
@@ -31,8 +30,7 @@ def test_a_clone_in_the_current_folder_precedes_an_installed_package(tmp_path: P
         (["doctor", "mmdet3d"], f"complete\n    a copy in {project / 'mmdetection3d' / 'mmdet3d'}\n"),
         (["run", "tools/script.py"], "0.17.1\n"),
     ):
-        command = [sys.executable, "-m", "footplate", *words]
-        done = subprocess.run(command, cwd=project, env=environment(PYTHONPATH=paths), capture_output=True, text=True)
+        done = programs.run("-m", "footplate", *words, folder=project, environment=environment(PYTHONPATH=paths))
         assert done.stdout.endswith(output), done.stderr
 
 

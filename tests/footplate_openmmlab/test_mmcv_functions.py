@@ -1,5 +1,4 @@
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from footplate_openmmlab.mmcv_functions import (
     force_fp32,
 )
 from footplate_openmmlab.mmengine.registry import build_from_cfg
+from tests import programs
 
 
 class _Doubling(nn.Module):
@@ -95,8 +95,8 @@ def test_get_logger_writes_to_the_screen_of_rank_0(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     if rank != "0":
         environment |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
-    command = [sys.executable, "-m", "footplate", "run", str(script)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    done = programs.run("-m", "footplate", "run", str(script), folder=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.count("footplate.mine - INFO - parameters: 3 M\n") == lines
     assert "hidden" not in done.stdout
     log = (tmp_path / "mine.log").read_text()

@@ -61,20 +61,25 @@ if __name__ == "__main__":
 """
 MODEL = 'type="ToyModel", dropout=0.1'
 DATA = 'dataset=dict(type="Points", size=16)'
-WORKERS = 'num_workers=1, multiprocessing_context="spawn"'
+SPAWN = 'num_workers=1, multiprocessing_context="spawn"'
+
+
+WRONG_LABEL = (MODEL, 'type="Failing", failure="label"', "Labels must be between 0")
+MISSING_PARTS = ('"own_parts"', '"missing_parts"', "add that folder to PYTHONPATH")
 
 
 @pytest.mark.filterwarnings("ignore:Got pickle error")
-@pytest.mark.parametrize("command", ["train", "run"])
 @pytest.mark.parametrize(
-    ("line", "instead", "advice"),
+    ("command", "line", "instead", "advice"),
     [
-        (MODEL, 'type="Failing", failure="shapes"', ""),
-        (MODEL, 'type="Failing", failure="label"', "Labels must be between 0"),
-        (MODEL, 'type="Failing", failure="one sample"', "drop_last=True"),
-        (DATA, f'dataset=dict(type="Missing", size=16), {WORKERS}', "relative paths are resolved"),
-        (DATA, f'dataset=dict(type="Unpicklable", size=16), {WORKERS}', "or set num_workers=0."),
-        ('"own_parts"', '"missing_parts"', "add that folder to PYTHONPATH"),
+        ("train", MODEL, 'type="Failing", failure="shapes"', ""),
+        ("train", *WRONG_LABEL),
+        ("run", *WRONG_LABEL),
+        ("train", MODEL, 'type="Failing", failure="one sample"', "drop_last=True"),
+        ("train", DATA, 'dataset=dict(type="Missing", size=16), num_workers=1', "relative paths are resolved"),
+        ("train", DATA, f'dataset=dict(type="Unpicklable", size=16), {SPAWN}', "or set num_workers=0."),
+        ("train", *MISSING_PARTS),
+        ("run", *MISSING_PARTS),
     ],
 )
 def test_a_failure_of_user_code_has_its_advice_once(

@@ -2,11 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
+from tests import programs
 from tests.footplate.cli.conftest import environment
 
 WAITING = """\
@@ -29,16 +27,12 @@ def test_signal_leaves_no_temporary_files(tiny: Path) -> None:
     tiny.write_text(tiny.read_text().replace('["tests.support"]', '["tests.support", "waiting_parts"]'))
     temporary = tiny.parent / "temporary"
     temporary.mkdir()
-    command = [sys.executable, "-m", "footplate", "train", "tiny.py", "--set", "val_evaluator.type=SlowAccuracy"]
-    own = environment(TMPDIR=str(temporary))
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=own) as process:
-        end = time.monotonic() + 50
-        while not (tiny.parent / "waiting").exists() and process.poll() is None and time.monotonic() < end:
-            time.sleep(0.05)
-        created = list(temporary.glob("footplate-*"))
-        os.kill(process.pid, signal.SIGHUP)
-        assert process.stderr is not None
-        errors = process.stderr.read()
-    assert (process.returncode, errors.splitlines()[-1]) == (128 + signal.SIGHUP, "interrupted")
+    command = ["-m", "footplate", "train", "tiny.py", "--set", "val_evaluator.type=SlowAccuracy"]
+    program = programs.start(*command, folder=tiny.parent, environment=environment(TMPDIR=str(temporary)))
+    program.wait_until((tiny.parent / "waiting").exists)
+    created = list(temporary.glob("footplate-*"))
+    os.kill(program.process, signal.SIGHUP)
+    done = program.wait()
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (128 + signal.SIGHUP, "interrupted")
     assert len(created) == 1
     assert not created[0].exists()

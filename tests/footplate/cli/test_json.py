@@ -5,10 +5,8 @@ import errno
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -19,6 +17,7 @@ import torch
 from footplate.cli.main import build_parser, main
 from footplate.config import LazyObject
 from footplate.tools.json_values import as_json
+from tests import programs
 from tests.footplate.cli.conftest import FIRST_GENERATION, Command, environment
 
 
@@ -96,25 +95,13 @@ def run_and_signal(words: list[str], mark: str, number: int) -> tuple[int, Any, 
     """Runs a command in a process of its own, and sends it a signal when its standard error contains a mark.
 
     Returns:
-        The exit code, the document on standard output, and the rest of standard error.
+        The exit code, the document on standard output, and standard error.
     """
-    with subprocess.Popen(
-        [sys.executable, "-m", "footplate", *words, "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background job of a shell ignores it
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        for line in process.stderr:
-            if mark in line:
-                break
-        os.kill(process.pid, number)
-        errors = process.stderr.read()
-        document = json.loads(process.stdout.read())
-    return process.returncode, document, errors
+    program = programs.start("-m", "footplate", *words, "--json", folder=".", environment=environment())
+    program.wait_until(lambda: mark in program.printed("stderr"))
+    os.kill(program.process, number)
+    done = program.wait()
+    return done.returncode, json.loads(done.stdout), done.stderr
 
 
 def test_stopped_run_prints_its_state(tiny: Path) -> None:
@@ -131,7 +118,7 @@ def test_command_that_a_signal_ends_prints_it(tiny: Path) -> None:
     tiny.write_text(waiting + tiny.read_text())
     code, document, errors = run_and_signal(["explain", "tiny.py"], "waiting", signal.SIGINT)
     error = {"type": "KeyboardInterrupt", "message": "interrupted by SIGINT", "notes": [], "exit_code": 130}
-    assert (code, document, errors) == (130, {"error": error}, "interrupted\n")
+    assert (code, document, errors) == (130, {"error": error}, "waiting\ninterrupted\n")
 
 
 PRINTING = """\
@@ -151,8 +138,8 @@ class Printing(Hook):
 def test_what_processes_and_c_code_print_goes_to_standard_error(tiny: Path) -> None:
     Path("printing.py").write_text(PRINTING)
     overrides = ["custom_imports.imports=tests.support,printing", "custom_hooks.0.type=Printing"]
-    command = [sys.executable, "-m", "footplate", "train", "tiny.py", "--json", "--set", *overrides]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    command = ["-m", "footplate", "train", "tiny.py", "--json", "--set", *overrides]
+    done = programs.run(*command, folder=tiny.parent, environment=environment())
     assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "finished")
     for text in ("from descriptor 1\n", "from C\n", "at exit\n", "from a process\n"):
         assert text in done.stderr

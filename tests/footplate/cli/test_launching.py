@@ -21,6 +21,7 @@ from footplate.cli.output import DOCUMENT_FILE
 from footplate.config import Config
 from footplate.engine.plan.plan import RunPlan
 from footplate.errors import ArgumentError
+from tests import programs
 from tests.footplate.cli.conftest import environment
 from tests.support import TINY
 
@@ -140,8 +141,8 @@ def prepared(folder: Path, hook: str) -> dict[str, str]:
 def test_error_of_a_rank_is_printed_once_and_is_one_document(tmp_path: Path) -> None:
     env = prepared(tmp_path, _HOOK.replace("os.kill(os.getpid(), signal.SIGKILL)", "raise ValueError(7)"))
     words = ["train", "tiny.py", "--work-dir", "work", "--no-preflight", "--nproc", "2", "--json"]
-    command = [sys.executable, "-m", "footplate", *words, "--set", "log_level=ERROR"]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    command = ["-m", "footplate", *words, "--set", "log_level=ERROR"]
+    done = programs.run(*command, folder=tmp_path, environment=env)
     lines = [
         "ValueError: 7",
         "  at my_hook.py:10, in before_train_iter: raise ValueError(7)",

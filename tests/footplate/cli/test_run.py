@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import programs
 from tests.footplate.cli.conftest import Command, environment
 from tests.support import TINY
 
@@ -17,7 +18,7 @@ def _restored(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def python(*words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, *words], env=environment(), capture_output=True, text=True)
+    return programs.run(*words, folder=".", environment=environment())
 
 
 def test_option_after_the_script_is_reported(tmp_path: Path, footplate: Command) -> None:
@@ -65,8 +66,8 @@ def test_scripts_use_the_copy_of_a_code_base_in_the_current_folder(tmp_path: Pat
         (folder / "__init__.py").write_text("")
     (tmp_path / "tools/train.py").write_text("import mmdet\nprint(mmdet.__file__)\n")
     paths = f"{tmp_path / 'installed'}{os.pathsep}{environment().get('PYTHONPATH', '')}"
-    words = [sys.executable, "-m", "footplate", "run", "tools/train.py"]
-    done = subprocess.run(words, env=environment() | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    words = ["-m", "footplate", "run", "tools/train.py"]
+    done = programs.run(*words, folder=tmp_path, environment=environment(PYTHONPATH=paths))
     assert done.stdout == f"{tmp_path / 'mmdet/__init__.py'}\n", done.stderr
 
 

@@ -1,8 +1,6 @@
 import os
 import shlex
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from footplate import Config
 from footplate.checkpoint import saver
 from footplate.cli.train import resume_command
 from footplate.errors import CheckpointError
+from tests import programs
 from tests.footplate.cli.conftest import Command, environment
 from tests.support import TINY
 
@@ -121,8 +120,7 @@ def test_error_is_the_last_output_whatever_workers_do(tiny: Path) -> None:
         "import sys, tests.support as s; from footplate.cli.main import main;"
         "s.KillForTest.after_train_iter = lambda *a, **k: 1 / 0; sys.exit(main(['train', 'tiny.py', '--no-preflight']))"
     )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tiny.parent, env=environment(), capture_output=True, text=True)
+    done = programs.run("-c", code, folder=tiny.parent, environment=environment())
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
 
@@ -183,12 +181,8 @@ KILLED = "custom_hooks = [dict(type='Witness'), dict(type='KillForTest', iterati
 
 def test_killed_command_is_resumed(tiny: Path, trained: Path, footplate: Command) -> None:
     tiny.write_text(TINY.replace('custom_hooks = [dict(type="Witness")]', KILLED))
-    found = subprocess.run(
-        [sys.executable, "-m", "footplate", "train", "tiny.py", "--work-dir", "work"],
-        env=environment(),
-        capture_output=True,
-        check=False,
-    )
+    command = ["-m", "footplate", "train", "tiny.py", "--work-dir", "work"]
+    found = programs.run(*command, folder=tiny.parent, environment=environment())
     assert found.returncode == -signal.SIGKILL
     assert {each.name for each in (tiny.parent / "work").glob("*.pth")} == {"iter_4.pth"}
     tiny.write_text(TINY)

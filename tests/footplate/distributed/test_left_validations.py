@@ -61,8 +61,10 @@ def trained(folder: Path, lengths: tuple[int, int], send: tuple[int, int, int] |
     }
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-@pytest.mark.parametrize(("short", "sender", "batch"), [(0, 1, 20), (1, 1, 1), (0, 0, 1)])
+@pytest.mark.parametrize(
+    ("short", "sender", "batch", "number"),
+    [(0, 1, 20, signal.SIGTERM), (1, 1, 1, signal.SIGTERM), (0, 0, 1, signal.SIGUSR1)],
+)
 def test_ranks_leave_a_validation_together(
     tmp_path: Path, on_ranks: OnRanks, short: int, sender: int, batch: int, number: int
 ) -> None:

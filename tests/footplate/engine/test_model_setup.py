@@ -42,6 +42,12 @@ def trained(folder: Path, **changes: Any) -> tuple[Runner, dict[str, Tensor]]:
     return runner, {name: value.clone() for name, value in runner.model.state_dict().items()}
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """The weights of a run without options."""
+    return trained(tmp_path_factory.mktemp("plain"))[1]
+
+
 @OF_TORCH
 @pytest.mark.parametrize(
     "option",
@@ -53,9 +59,10 @@ def trained(folder: Path, **changes: Any) -> tuple[Runner, dict[str, Tensor]]:
         {"train_dataloader": loader(num_workers=1, persistent_workers=True, pin_memory=True)},
     ],
 )
-def test_compile_and_channels_last_change_rounding_at_most(tmp_path: Path, option: dict[str, Any]) -> None:
-    _, plain = trained(tmp_path / "plain")
-    _, found = trained(tmp_path / "other", **copy.deepcopy(option))
+def test_compile_and_channels_last_change_rounding_at_most(
+    tmp_path: Path, plain: dict[str, Tensor], option: dict[str, Any]
+) -> None:
+    _, found = trained(tmp_path, **copy.deepcopy(option))
     assert found.keys() == plain.keys()
     for name, value in plain.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)

@@ -293,14 +293,16 @@ def test_metrics_of_all_kinds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "wrapper"),
     [
-        lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=21),
-        lambda optimizer: {"scheduler": lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=9.0)},
-        lambda optimizer: {"scheduler": lr_scheduler.ExponentialLR(optimizer, 0.9), "by_epoch": False},
+        (lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=21), {}),
+        (lambda optimizer: {"scheduler": lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=9.0)}, {}),
+        (
+            lambda optimizer: {"scheduler": lr_scheduler.ExponentialLR(optimizer, 0.9), "by_epoch": False},
+            {"type": "AmpOptimWrapper", "dtype": "bfloat16", "accumulative_counts": 2},
+        ),
     ],
 )
-@pytest.mark.parametrize("wrapper", [{}, {"type": "AmpOptimWrapper", "dtype": "bfloat16", "accumulative_counts": 2}])
 def test_resumed_run_is_exact(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Any, wrapper: dict[str, Any]
 ) -> None:
@@ -663,8 +665,11 @@ class Files(TensorDataset):
         return {"path": f"{index}.png"}
 
 
-@pytest.mark.parametrize("length", [{"max_epochs": 3}, {"max_iters": 15}], ids=["epochs", "iterations"])
-@pytest.mark.parametrize(("label", "value"), [(2, 0.0), (0, float("nan"))], ids=["label", "nan"])
+@pytest.mark.parametrize(
+    ("label", "value", "length"),
+    [(2, 0.0, {"max_epochs": 3}), (0, float("nan"), {"max_iters": 15})],
+    ids=["label", "nan"],
+)
 def test_an_invalid_sample_in_a_training_step_is_located(
     tmp_path: Path, label: int, value: float, length: dict[str, Any]
 ) -> None:

@@ -49,6 +49,11 @@ def train(work_dir: Path, *, by_epoch: bool, resume: bool = False, hooks: Any = 
     return runner
 
 
+@pytest.mark.parametrize(("by_epoch", "end"), [(True, 8), (False, 6)])
+def test_request_ends_training(tmp_path: Path, by_epoch: bool, end: int) -> None:
+    assert train(tmp_path, by_epoch=by_epoch, hooks=[Asks()]).iter == end
+
+
 @pytest.mark.parametrize(
     ("by_epoch", "event", "at", "interrupt"),
     [
@@ -67,7 +72,6 @@ def test_request_to_end_training_survives(
     tmp_path: Path, by_epoch: bool, event: str, at: int, interrupt: Callable[[], None]
 ) -> None:
     end = 8 if by_epoch else 6
-    assert train(tmp_path / "whole", by_epoch=by_epoch, hooks=[Asks()]).iter == end
     stopped = Asks(event, at, interrupt)
     train(tmp_path / "cut", by_epoch=by_epoch, hooks=[stopped])
     assert train(tmp_path / "cut", by_epoch=by_epoch, resume=True).iter == end

@@ -95,6 +95,20 @@ class Initialized(ToyModel):
         self.init_cfg = {"type": "Constant", "val": 3.0, "bias": 3.0, "layer": "Linear"}
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Weights that are all 7, those of the first layer, and the checkpoint of a run that begins with them."""
+    folder = tmp_path_factory.mktemp("sevens")
+    weights = {name: torch.full_like(weight, 7) for name, weight in Initialized().state_dict().items()}
+    found = {name: str(folder / f"{name}.pth") for name in ("weights", "part", "run")}
+    torch.save(weights, found["weights"])
+    torch.save({name: weight for name, weight in weights.items() if name.startswith("layers.0")}, found["part"])
+    run = Runner(**settings(folder / "run", load_from=found["weights"]))
+    run.on("before_train", lambda runner: runner.save_checkpoint(str(folder), "run.pth"))
+    run.train()
+    return found
+
+
 @pytest.mark.parametrize(
     ("source", "calls"),
     [
@@ -106,23 +120,15 @@ class Initialized(ToyModel):
     ],
 )
 def test_training_starts_from_the_loaded_weights_and_initializes_the_others(
-    tmp_path: Path, source: str, calls: str
+    tmp_path: Path, files: dict[str, str], source: str, calls: str
 ) -> None:
-    model = Initialized()
-    weights = {name: torch.full_like(weight, 7) for name, weight in model.state_dict().items()}
-    first = {name: weight for name, weight in weights.items() if name.startswith("layers.0")}
-    files = {name: str(tmp_path / f"{name}.pth") for name in ("weights", "part", "run")}
-    torch.save(weights, files["weights"])
-    torch.save(first, files["part"])
-    run = Runner(**settings(tmp_path / "run", load_from=files["weights"]))
-    run.on("before_train", lambda runner: runner.save_checkpoint(str(tmp_path), "run.pth"))
-    run.train()
+    model, sevens = Initialized(), {name: torch.load(file) for name, file in files.items() if name != "run"}
     options: dict[str, Any] = {"load_from": files.get(source), "resume": source == "run"}
     runner = Runner(**settings(tmp_path / "work", **options, model=model))
     started: list[Any] = []
 
     def check(runner: Runner) -> None:
-        expected = {"none": {}, "part": first}.get(source, weights)
+        expected = {} if source == "none" else sevens["part" if source == "part" else "weights"]
         assert [
             name
             for name, weight in runner.model.state_dict().items()

@@ -1,13 +1,12 @@
-import subprocess
-import sys
-
 from footplate_vision.extension import Vision
+from tests import programs
+from tests.footplate.cli.conftest import environment
 
 
 def test_every_task_is_imported_on_a_lookup_that_needs_it() -> None:
     tasks = Vision.locations["model"]
     code = "import sys; from footplate.registry import MODELS; 'Unknown' in MODELS; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = programs.run("-c", code, folder=".", environment=environment())
     assert len(tasks) == 4
     assert {*tasks} <= set(done.stdout.split())
 
@@ -28,7 +27,7 @@ print(len({name for name in sys.modules if name.startswith("footplate")} - befor
 MODELS.module_dict  # imports the built-in classes
 print(MODELS.get("SmallSegmentor") is SmallSegmentor)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = programs.run("-c", code, folder=".", environment=environment())
     assert done.stdout.split() == ["0", "True"]
     assert done.stderr.count("Replacing the built-in") == 1
     assert "Replacing the built-in model 'SmallSegmentor' with __main__.SmallSegmentor." in done.stderr
