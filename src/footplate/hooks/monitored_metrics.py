@@ -18,6 +18,7 @@ from footplate.metric_names import (
     is_better,
     metric_of_label,
 )
+from footplate.weighted import EmptyMean
 
 _MAX_NAMES = 10
 
@@ -44,13 +45,13 @@ class UnknownRuleError(ArgumentError):
 def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
     """Decides whether a hook skips a metric after a validation run.
 
-    Skips the metric outside training. If the metric is missing for another accepted reason, skips it with a warning.
-    Any other missing metric is read, which raises an error.
+    Skips the metric outside training, and the mean over no items. If the metric is missing for another accepted reason,
+    skips it with a warning. Any other missing metric is read, which raises an error.
     """
     if not runner.activity.is_training:
         return True
-    if find_metric(name, metrics) in metrics:
-        return False
+    if (found := find_metric(name, metrics)) in metrics:
+        return isinstance(metrics[found], EmptyMean)
     label = metric_of_label(name)
     may_be_missing = (
         not metrics  # for example, the model does not predict anything yet
