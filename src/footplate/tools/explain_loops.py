@@ -15,9 +15,9 @@ from footplate.evaluation.validation_schedule import validation_points
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.messages import first_line, labeled, pluralize
 from footplate.registry.arguments import arguments_of
+from footplate.tools.simulation import MAX_LENGTH
 
 _MAX_POINTS = 6  # validations listed in the text
-_MAX_LENGTH = 10_000_000  # the longest run, in epochs or iterations, whose validations are enumerated
 _POINT_KEYS = ("val_begin", "val_interval", "dynamic_intervals")
 
 
@@ -78,7 +78,7 @@ def loops_as_data(
         if data["val"] and train:
             kind = EpochBasedTrainLoop if train["unit"] == "epoch" else IterBasedTrainLoop
             settings = {**arguments_of(kind).defaults, **plan["train_cfg"]}
-            if train["length"] <= _MAX_LENGTH:
+            if train["length"] <= MAX_LENGTH:
                 points = {key: settings[key] for key in _POINT_KEYS}
                 data["val"]["after"] = validation_points(train["length"], **points)
     logger = next((hook for hook in hooks if isinstance(hook, LoggerHook)), None)
