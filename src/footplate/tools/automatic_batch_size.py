@@ -79,13 +79,14 @@ def _with_size(cfg: Config, size: int) -> Config:
 
 
 def _recorded_size(cfg: Mapping[str, Any]) -> int | None:
-    """Returns the batch size recorded in the work_dir if a run is resumed.
+    """Returns the batch size recorded next to the checkpoint, or in the work_dir, if a run is resumed.
 
     Returns None for a new run, or if nothing is recorded.
     """
     if not cfg.get("resume") and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None
-    recorded = config_of(Path(cfg["work_dir"]))
+    checkpoint = cfg.get("resume") is True and cfg.get("load_from")
+    recorded = config_of(Path(checkpoint).parent if checkpoint else Path(cfg["work_dir"]))
     loader = None if recorded is None else recorded.get("train_dataloader")
     size = loader.get("batch_size") if isinstance(loader, Mapping) else None
     return size if isinstance(size, int) else None

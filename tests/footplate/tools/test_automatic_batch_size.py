@@ -90,6 +90,8 @@ def test_resumed_or_restarted_run_keeps_its_size(tmp_path: Path, monkeypatch: py
     assert resumed["train_dataloader"]["batch_size"] == 8
     assert chosen(path)[0]["train_dataloader"]["batch_size"] == 4
     assert chosen(path, work_dir=str(tmp_path / "none"), resume=True)[0]["train_dataloader"]["batch_size"] == 4
+    other = {"work_dir": str(tmp_path / "other"), "load_from": f"{cfg['work_dir']}/epoch_1.pth"}
+    assert chosen(path, **other, resume=True)[0]["train_dataloader"]["batch_size"] == 8
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert chosen(path)[0]["train_dataloader"]["batch_size"] == 8
 
