@@ -281,7 +281,7 @@ def test_stop_that_a_training_dataset_swallows_takes_effect(tmp_path: Path, whol
 
 @pytest.mark.parametrize(("place", "saved"), [("loss", False), ("step", True)])
 def test_train_after_a_stop_in_the_first_step_equals_an_uninterrupted_run(
-    tmp_path: Path, place: str, saved: bool
+    tmp_path: Path, place: str, saved: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     def start(folder: str, number: int | None) -> Runner:
         class Signalled(nn.BatchNorm1d):
@@ -312,6 +312,7 @@ def test_train_after_a_stop_in_the_first_step_equals_an_uninterrupted_run(
 
     torch.manual_seed(0)
     interrupted = start("interrupted", signal.SIGINT)
+    assert "failed" not in caplog.text
     torch.manual_seed(0)
     assert_same(start("whole", None).model.state_dict(), interrupted.model.state_dict())
 

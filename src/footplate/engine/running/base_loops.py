@@ -272,7 +272,7 @@ class BaseTrainLoop(BaseLoop):
         try:
             outputs = take_step(data_batch, optim_wrapper=runner.optim_wrapper)
         except BaseException as error:
-            self._failed_in = "step"
+            self._failed_in = "" if isinstance(error, InterruptedWaitError) else "step"
             is_explained = isinstance(error, FootplateError) and not isinstance(error, NonFiniteError)
             if isinstance(error, Exception) and not is_explained:
                 for note in [*[NO_BATCH] * (data_batch is None), *self.describe_samples(self._iter, error)]:
