@@ -73,8 +73,8 @@ class EarlyStoppingHook(Hook):
         self.last_score: float | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the metric's name and rule. If a resumed run already meets a stopping condition, ends it at once."""
-        self._metric.check(runner)
+        """Checks the rule. If a resumed run already meets a stopping condition, ends it at once."""
+        self._metric.check_rule()
         if not runner.iter:  # the hook may have been used in another run
             self._reset()
         if reason := self._reason_to_stop():
