@@ -60,6 +60,10 @@ class Sum(NamedTuple):
     value: Any
 
 
+class EmptyMean(float):
+    """The mean over no items: NaN, which is shown but not judged."""
+
+
 class LoggedValues(dict[str, Any]):
     """The values that a training step logs. Hooks read plain values; the weights are stored next to them.
 
@@ -99,11 +103,11 @@ def refuse_pair(value: Any, source: str) -> None:
     is_list = isinstance(value, tuple) and bool(value) or (isinstance(value, list) and len(value) > 1)
     if is_list and not isinstance(value, Weighted | Sum) and all(map(is_scalar, value)):
         raise ArgumentError(
-            f"{source} returned several numbers without saying what they are",
+            f"several numbers from {source} are ambiguous",
             found=value,
             notes=[
-                "If the second is the number of items that the first is a mean over, return Weighted(value, count).",
-                "Otherwise, return their sum, or a dict with a name for each.",
+                "If the second is the number of items that the first averages, return Weighted(value, count).",
+                "Otherwise, return their sum, or a dict that names each of them.",
             ],
         )
 

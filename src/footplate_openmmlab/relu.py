@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from footplate.distributed import is_distributed
-from footplate.engine.saving.module_state import record_forward_state
+from footplate.engine.control.module_state import record_forward_state
 
 _ERROR = re.compile(r"modified by an inplace operation: .*output \d+ of Relu(Backward0)?,")
 _RELUS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)

@@ -6,7 +6,6 @@ Each moment takes `--seconds`. Prints the table of docs/reliability.md.
 """
 
 import argparse
-import multiprocessing
 import os
 import signal
 import sys
@@ -64,9 +63,11 @@ def ring(place: str) -> None:
 
 @DATASETS.register_module()
 class StopPoints(Points):
-    """Points that ring when they are read, or when a spawned worker receives the dataset."""
+    """Points that ring when they are read, or when a spawned worker receives them."""
 
-    is_spawned = False
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.process = os.getpid()
 
     def __getitem__(self, index: int) -> Any:
         is_worker = torch.utils.data.get_worker_info() is not None
@@ -75,7 +76,7 @@ class StopPoints(Points):
 
     def __setstate__(self, state: Any) -> None:
         self.__dict__.update(state)
-        if multiprocessing.parent_process() is not None:
+        if self.process != os.getpid():
             ring("import")
 
 
@@ -200,6 +201,8 @@ def measure(name: str, number: int, seconds: float, place: Path, whole: dict[str
     until = time.monotonic() + 120
     while not bell.exists() and time.monotonic() < until:
         time.sleep(0.005)
+    if not bell.exists():
+        raise RuntimeError(f"the run never reaches '{name}'")
     time.sleep(0.3)
     begun = time.monotonic()
     os.kill(processes[-1], number)

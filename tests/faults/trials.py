@@ -92,7 +92,11 @@ class Trials:
                 return ""
             if code not in (-sent, 128 + sent):
                 return f"exit code {code} after {signal.Signals(sent).name}"
-            if code == 128 + signal.SIGTERM and not _is_saved_on_request(cfg["work_dir"]):
+            if code == 128 + signal.SIGTERM and not (
+                # In the first iteration of a process, there is nothing to save.
+                _is_saved_on_request(cfg["work_dir"])
+                or "stopping the first iteration" in result.with_suffix(".log").read_text()
+            ):
                 return "it stopped without saving"
         code = end(start(cfg, result, self.fault))
         return f"exit code {code} when resumed" if code else ""
@@ -108,9 +112,9 @@ class Trials:
 
 
 def _is_saved_on_request(work_dir: str) -> bool:
-    """Checks whether the newest complete checkpoint was saved by a stop."""
+    """Checks whether the newest complete checkpoint was saved by a stop, or there is none, as before iteration 1."""
     latest = find_newest(work_dir)
-    return latest is not None and os.path.basename(latest) == ON_REQUEST
+    return latest is None or os.path.basename(latest) == ON_REQUEST
 
 
 def interrupting(*numbers: int, configs: Configs | None = None, count: int = 0) -> Callable[[Path], Trial]:

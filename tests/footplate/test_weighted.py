@@ -109,11 +109,11 @@ PLACES: dict[str, Callable[[Any], Any]] = {
 def test_tuples_of_numbers_are_refused_everywhere(place: str) -> None:
     for form, second in itertools.product(FORMS, SECONDS):
         value = form(trained(), second())
-        with pytest.raises(ArgumentError, match="without saying what they are") as caught:
+        with pytest.raises(ArgumentError, match="are ambiguous") as caught:
             PLACES[place](value)
         assert caught.value.notes == (
-            "If the second is the number of items that the first is a mean over, return Weighted(value, count).",
-            "Otherwise, return their sum, or a dict with a name for each.",
+            "If the second is the number of items that the first averages, return Weighted(value, count).",
+            "Otherwise, return their sum, or a dict that names each of them.",
         )
 
 
@@ -122,12 +122,14 @@ def test_lists_of_losses_are_sums(place: str) -> None:
     losses = PLACES[place]([trained(), trained().reshape(1)])
     assert (losses["loss"] if isinstance(losses, dict) else losses[0]) == 4
     for second in (3, torch.tensor(3)):
-        with pytest.raises(ArgumentError, match="without saying what they are"):
+        with pytest.raises(ArgumentError, match="are ambiguous"):
             PLACES[place]([trained(), second])
 
 
 def test_a_list_of_a_loss_and_an_accuracy_is_no_sum() -> None:
-    with pytest.raises(ArgumentError, match="entry 'loss' in the dict from training_step returned several numbers"):
+    with pytest.raises(
+        ArgumentError, match="several numbers from entry 'loss' in the dict from training_step are ambiguous"
+    ):
         losses_in({"loss": [trained(), torch.tensor(0.5)]}, "training_step")
 
 

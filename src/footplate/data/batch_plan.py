@@ -162,6 +162,8 @@ class BatchPlan:
         | `is_exhausted` | whether the samplers have ended the pass |
         | `last` | if a custom sampler is stateless, instead of the others: the indices of the last used batch |
         """
+        if self._resumed:  # the pass has not been drawn up to its position again
+            return dict(self._resumed)
         is_stateless = not all(map(is_stateful, self.custom_samplers))
         if self._begun_passes <= epoch:
             states = None if is_stateless else self._sampler_states()
@@ -169,7 +171,7 @@ class BatchPlan:
         if is_stateless:
             return {"last": [_plain(key) for number, key in self._drawn if number == batch - 1]}
         drawn = [_plain(key) for number, key in self._drawn if number >= batch]
-        start, now = self._states, self._sampler_states()
+        start, now = self._states, self._sampler_states(with_all=bool(self._states))
         place = {"drawn": drawn, "is_exhausted": self._is_exhausted}
         return {"start": start, "now": now, **place} if start or now else {}
 
@@ -239,7 +241,7 @@ class BatchPlan:
 
     def _record(self, epoch: int, start: int) -> Iterator[BatchKey]:
         """Yields the keys of the batches from `start` on, and records them. Restores the state of a resumed pass."""
-        resumed, self._resumed = self._resumed, {}
+        resumed = self._resumed
         self._drawn.clear()
         self._is_exhausted = False
         last, drawn = resumed.get("last"), resumed.get("drawn", ())
@@ -258,6 +260,7 @@ class BatchPlan:
             replayed = [key._replace(indices=indices) for key, indices in zip(replayed, drawn, strict=False)]
         self._load_sampler_states(resumed.get("now"))
         self._drawn.extend(enumerate(replayed, start))
+        self._resumed = {}
         yield from replayed
         for number, key in enumerate(batches, start + len(replayed)):
             self._drawn.append((number, key))
@@ -290,11 +293,11 @@ class BatchPlan:
         """
         return len(range(self._rank, self.unpadded_count or 0, self.world_size))
 
-    def _sampler_states(self) -> list[Any] | None:
+    def _sampler_states(self, *, with_all: bool = False) -> list[Any] | None:
         """Returns the states of the samplers that may change, or None if there are none.
 
-        Of torch's random samplers, hooks may change the content. Returns it only if they have, so that a run that
-        resumes with other weights in its config uses these.
+        Of torch's random samplers, hooks may change the content. Unless `with_all` is set, returns it only if they
+        have, so that a run that resumes with other weights in its config uses these.
         """
         states: list[Any] = []
         for sampler in self._changing if all(map(is_stateful, self.custom_samplers)) else ():
@@ -303,8 +306,9 @@ class BatchPlan:
             else:
                 content = content_of(sampler)
                 pairs = zip(content.values(), self._configured[id(sampler)].values(), strict=True)
-                is_changed = not all(torch.equal(torch.as_tensor(one), torch.as_tensor(two)) for one, two in pairs)
-                states.append(content if is_changed else None)
+                # Compares numbers, since a hook may use tensors of another type or device.
+                is_changed = any(torch.as_tensor(one).tolist() != torch.as_tensor(two).tolist() for one, two in pairs)
+                states.append(content if is_changed or with_all else None)
         return states if any(state is not None for state in states) else None
 
     def _batches(self, epoch: int, start: int) -> Iterator[BatchKey]:

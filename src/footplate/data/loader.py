@@ -170,8 +170,7 @@ class SampleLoader(DataLoader[Any]):
             self._batch_loader = self._build_batch_loader()
         if self.num_workers or self.pin_memory:
             self._key_sampler.keys = keys
-            iterator: Any = data_wait.call(iter, self._batch_loader)  # which may wait for workers to start
-            self._iterator = weakref.ref(iterator)
+            iterator = data_wait.call(self._start_iterator)  # which may wait for workers to start
             if self.num_workers:
                 enlarge_result_pipe(iterator)
             read = data_wait.over(iterator)
@@ -180,6 +179,11 @@ class SampleLoader(DataLoader[Any]):
             read = map(self._batch_loader.dataset.__getitem__, keys)
         # This iterator keeps no reference to a batch, so each batch is freed before the next request (decision 025).
         return map(self._deliver, read, self.plan.padding_flags(start))
+
+    def _start_iterator(self) -> Any:
+        iterator = iter(self._batch_loader)
+        self._iterator = weakref.ref(iterator)  # also if a signal ends the wait now: torch knows the workers
+        return iterator
 
     def _build_batch_loader(self, **changes: Any) -> DataLoader[Any]:
         """Builds the loader of batches, with the dataset and the collate function as they are now."""

@@ -20,7 +20,7 @@ class DataWait:
     |---|---|---|
     | "batch": the training loop waits for a batch | raised in `call` | raised in `call`, unless a stop is pending |
     | "validation" of the training loop | raised in `call` | raised in `call` |
-    | "first step" of this process, before which there is nothing to save | raised in `call` | handled afterwards |
+    | "first step" of this process, until an optimizer steps | raised in `call` | handled afterwards |
     | "": any other work, such as steps and hooks | handled afterwards | handled afterwards |
 
     Code of users that reads a sample, waits for a worker, predicts or computes a metric runs through `call` or `over`.
@@ -68,6 +68,10 @@ class DataWait:
             yield
         finally:
             self.cancel()
+
+    def keep(self, *_: Any) -> None:
+        """Called before an optimizer steps in the first step of a process, which handlers can no longer end."""
+        self.work = ""
 
     def take_seconds(self) -> float:
         """Returns how long the training loop has waited for batches since the last call, in seconds."""

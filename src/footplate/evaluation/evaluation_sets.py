@@ -63,7 +63,7 @@ def check_classes(trained: Any, sets: Iterable[EvaluationSet], mode: str, *, tra
         if label is None or not classes:
             continue
         data = f"{mode} data '{evaluation_set.name}'" if evaluation_set.name else f"{mode} data"
-        name = "no class" if names[label] is None else f"'{names[label]}'"
+        name = "not a class" if names[label] is None else f"'{names[label]}'"
         problem = f"Label {label} is '{expected[label]}' in the training data, but {name} in the {data}"
         advice = "Set the same classes, in the same order, in all datasets."
         leaves = [*innermost_datasets(train_dataset), *innermost_datasets(evaluation_set.dataset)]

@@ -26,7 +26,7 @@ from footplate.evaluation.metric import BaseMetric, to_device
 from footplate.messages import nearest
 from footplate.registry import EVALUATOR, METRICS
 from footplate.storage import check_output_path
-from footplate.weighted import Sum, Weighted, refuse_pair
+from footplate.weighted import EmptyMean, Sum, Weighted, refuse_pair
 
 _logger = logging.getLogger("footplate")
 
@@ -313,7 +313,7 @@ def _combine(shares: Sequence[tuple[float, float | None]]) -> float:
     if not weights:
         return total_of([value for value, _ in shares])
     total = total_of([value * weight for value, weight in shares if weight])
-    return total / total_of(weights) if any(weights) else math.nan
+    return total / total_of(weights) if any(weights) else EmptyMean("nan")
 
 
 class TorchMetric(NamedMetric):

@@ -139,13 +139,13 @@ class CheckpointHook(SavingHook):
         return [MonitoredMetric(name, "save_best", rule, self.greater_keys, self.less_keys) for name, rule in pairs]
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the names and rules of the `save_best` metrics, and sets the checkpoint folder and format.
+        """Checks the rules of the `save_best` metrics, and sets the checkpoint folder and format.
 
         If the run's folder has been moved or copied, tracks the best checkpoints in the new folder. Those that do not
         exist lose their rank.
         """
         for metric in self.monitored:
-            metric.check(runner)
+            metric.check_rule()
         self.adapt_to_loop(runner)  # again, in case a `before_run` hook has registered this hook
         self._folder = self.folder_in(runner)
         self.best.relocate(self._folder)

@@ -7,7 +7,7 @@ from footplate.checks import check_score
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import sets_of
-from footplate.messages import list_names, nearest
+from footplate.messages import list_names
 from footplate.metric_names import (
     GREATER,
     LESS,
@@ -18,6 +18,7 @@ from footplate.metric_names import (
     is_better,
     metric_of_label,
 )
+from footplate.weighted import EmptyMean
 
 _MAX_NAMES = 10
 
@@ -44,13 +45,13 @@ class UnknownRuleError(ArgumentError):
 def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
     """Decides whether a hook skips a metric after a validation run.
 
-    Skips the metric outside training. If the metric is missing for another accepted reason, skips it with a warning.
-    Any other missing metric is read, which raises an error.
+    Skips the metric outside training, and the mean over no items. If the metric is missing for another accepted reason,
+    skips it with a warning. Any other missing metric is read, which raises an error.
     """
     if not runner.activity.is_training:
         return True
-    if find_metric(name, metrics) in metrics:
-        return False
+    if (found := find_metric(name, metrics)) in metrics:
+        return isinstance(metrics[found], EmptyMean)
     label = metric_of_label(name)
     may_be_missing = (
         not metrics  # for example, the model does not predict anything yet
@@ -95,23 +96,6 @@ class MonitoredMetric:
         self.name = name
         self.key = key
         self.rule = rule or find_rule(name, greater, less)
-
-    def check(self, runner: Runner) -> None:
-        """Checks the name before the first validation run.
-
-        At this point, only names that are keys of evaluator dicts are known, but not the names that metrics return.
-
-        Raises:
-            MissingMetricError: The name is unknown but similar to a known metric's name.
-            UnknownRuleError: No rule is set, and it cannot be derived from the name.
-        """
-        sets = sets_of(runner.val_loop)
-        names = [name for dataset in sets for name in dataset.named(dict.fromkeys(dataset.evaluator.names))]
-        name = metric_of_label(self.name)
-        near = nearest(name, names)
-        if near not in (None, name, self.name) and not name.startswith((f"{near}/", "loss")):
-            raise MissingMetricError(self.key, self.name, names, self.key)
-        self.check_rule()
 
     def check_rule(self) -> None:
         """Raises UnknownRuleError if no rule is set and it cannot be derived from the name."""

@@ -5,9 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from typing_extensions import Never
-
-from footplate.checks import check_count, check_keys, check_number
+from footplate.checks import check_count, check_number
 from footplate.data import length_of
 from footplate.engine import Hook, Runner
 from footplate.engine.control.requests import SECONDS_BETWEEN_EXCHANGES
@@ -18,8 +16,6 @@ from footplate.messages import pluralize
 from footplate.metric_names import check_rule
 from footplate.registry import HOOKS
 
-_SETTINGS = ("monitor", "rule", "min_delta", "check_finite", "patience", "stopping_threshold")
-_ELSEWHERE = {"mode": "rule='less' instead of mode='min', or rule='greater' instead of mode='max'"}
 _SECONDS = 3600  # per hour
 _MARGIN = 1.25  # safety factor for the time of the final validation and saves
 _FADING = 0.9  # decay of the maximum iteration time, because the first iteration may compile the model
@@ -57,9 +53,7 @@ class EarlyStoppingHook(Hook):
         check_finite: bool = True,
         patience: int = 5,
         stopping_threshold: float | None = None,
-        **unknown: Never,
     ) -> None:
-        check_keys("EarlyStoppingHook", unknown, _SETTINGS, elsewhere=_ELSEWHERE)
         check_count("patience", patience)
         if not isinstance(monitor, str):
             raise ArgumentError("monitor must be the name of a metric", key="monitor", found=monitor)
@@ -79,8 +73,8 @@ class EarlyStoppingHook(Hook):
         self.last_score: float | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Checks the metric's name and rule. If a resumed run already meets a stopping condition, ends it at once."""
-        self._metric.check(runner)
+        """Checks the rule. If a resumed run already meets a stopping condition, ends it at once."""
+        self._metric.check_rule()
         if not runner.iter:  # the hook may have been used in another run
             self._reset()
         if reason := self._reason_to_stop():

@@ -46,7 +46,7 @@ def restore_schedules(schedules: Sequence[Schedule], states: Sequence[Any], loop
     fast_forward(schedules, loop, states)
 
 
-def fast_forward(schedules: Sequence[Schedule], loop: Any, saved: Sequence[Any] = ()) -> None:
+def fast_forward(schedules: Sequence[Schedule], loop: Any, saved: Sequence[Any]) -> None:
     """Fast-forwards an optimizer's schedules to the position of the training loop, except those that monitor a metric.
 
     If the run was saved before the hooks of an epoch's end, they still have to step the schedules that count epochs.

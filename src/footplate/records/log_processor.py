@@ -156,17 +156,25 @@ class LogProcessor:
     def _collect(self, runner: "Runner", mode: str, metrics: Collection[str] | None = None) -> dict[str, Any]:
         """Returns the current value, or the mean over the window, of each scalar in a phase that has new values.
 
+        In training, a `Sum` is summed since the last log line. Values that only some iterations have are averaged over
+        these iterations, but not beyond the last log line.
+
         After a validation or test run, `metrics` lists its metrics, and the result contains no times.
         """
         tag: dict[str, Any] = {}
         scalars = _new_scalars(runner.message_hub, mode)
+        iterations = max((scalar.since_mark for scalar in scalars.values()), default=0)
         for name, scalar in scalars.items():
             if metrics is not None and name in _TIMES:
                 continue
             # Scalars of validation also contain values from earlier validations and first-generation workflows.
-            window = self.window_size if mode == "train" else min(self.window_size, scalar.since_mark)
+            is_usual = mode == "train" and scalar.since_mark == iterations
+            window = self.window_size if is_usual else min(self.window_size, scalar.since_mark)
             is_metric = name.removesuffix(RENAMED_SUFFIX) in (metrics or ())  # a mean over the dataset
-            is_averaged = self.mean_pattern.match(name) and not is_metric and scalar.reduction != "sum"
+            if scalar.reduction == "sum":
+                tag[self._name(mode, name)] = scalar.reduce(scalar.since_mark)
+                continue
+            is_averaged = self.mean_pattern.match(name) and not is_metric
             if scalar.weight(window if is_averaged else 1):  # a mean over no items is no number
                 tag[self._name(mode, name)] = scalar.mean(window) if is_averaged else scalar.current()
         return tag | self._apply_rules(scalars) if mode == "train" else tag

@@ -15,9 +15,9 @@ from footplate.evaluation.validation_schedule import validation_points
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.messages import first_line, pluralize
 from footplate.registry.arguments import arguments_of
+from footplate.tools.simulation import MAX_LENGTH
 
 _MAX_POINTS = 6  # validations listed in the text
-_MAX_LENGTH = 10_000_000  # the longest run, in epochs or iterations, whose validations are enumerated
 _POINT_KEYS = ("val_begin", "val_interval", "dynamic_intervals")
 
 
@@ -103,7 +103,7 @@ def validations(plan: RunPlan) -> Sequence[int] | None:
     kind = EpochBasedTrainLoop if plan.by_epoch else IterBasedTrainLoop
     settings = {**arguments_of(kind).defaults, **plan["train_cfg"]}
     length = _length(plan)
-    return validation_points(length, **{key: settings[key] for key in _POINT_KEYS}) if length <= _MAX_LENGTH else None
+    return validation_points(length, **{key: settings[key] for key in _POINT_KEYS}) if length <= MAX_LENGTH else None
 
 
 def _length(plan: RunPlan) -> int:

@@ -17,6 +17,7 @@ from footplate.optim.schedules import collect_steps, field_key, read_field
 
 _logger = logging.getLogger("footplate.tools")
 
+MAX_LENGTH = 10_000_000  # iterations
 FIELDS = ("lr", "momentum", "weight_decay")
 
 Trajectory = dict[str, list[Any]]
@@ -66,9 +67,11 @@ def simulate_and_list_ignored(
     by_epoch = train_cfg.get("max_iters") is None
     epochs, total = run_length(train_cfg, epoch_length)
     wanted: Sequence[int] = range(total) if iters is None else list(iters)
-    for iteration in wanted:
+    for iteration in wanted[-1:] if iters is None else wanted:
         if not 0 <= iteration < total:
             raise ArgumentError(f"iters must be between 0 and {total - 1}", key="iters", found=iteration)
+        if iteration >= MAX_LENGTH:
+            raise ArgumentError(f"cannot simulate the schedules of more than {MAX_LENGTH} iterations", found=total)
     wrapper = build_optim_wrapper(model, sections.get("optim_wrapper"))
     schedules = build_param_schedulers(
         sections.get("param_scheduler"), wrapper, epoch_length=epoch_length, max_epochs=epochs, max_iters=total

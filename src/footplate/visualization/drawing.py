@@ -71,8 +71,12 @@ class Drawing:
         return np.array(self._drawn)
 
     def draw_points(self, positions: Any, colors: Any = "g", marker: Any = None, sizes: Any = None) -> Self:
-        """Draws points, an array of shape ``(N, 2)``, as filled circles with radius `sizes`, which defaults to 2."""
-        return self.draw_circles(positions, 2 if sizes is None else sizes, edge_colors=colors, face_colors=colors)
+        """Draws points of shape ``(N, 2)`` as filled circles.
+
+        As in matplotlib, `sizes` are squared diameters in points of 1/72 inch, 36 by default, at 100 pixels per inch.
+        """
+        radii = np.sqrt(as_array(36 if sizes is None else sizes)) * 100 / 144
+        return self.draw_circles(positions, radii, edge_colors=colors, face_colors=colors)
 
     def draw_circles(self, center: Any, radius: Any, *style: Any, **styles: Any) -> Self:
         """Draws N circles with centers of shape ``(N, 2)``, and a single radius or one radius per circle."""

@@ -213,7 +213,8 @@ class PackDetInputs(PackSamples):
         labels = np.asarray(results.get("gt_bboxes_labels", ()), dtype=np.int64)
         if len(labels) != len(boxes):
             where = results.get("img_path", "")
-            raise DataError(f"the image '{where}' has {len(boxes)} boxes but {len(labels)} labels")
+            counts = f"boxes ({len(boxes)}) and labels ({len(labels)})"
+            raise DataError(f"the image '{where}' has different numbers of {counts}")
         instances = InstanceData(bboxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels))
         if self.with_masks and "gt_masks" in results:
             instances.masks = torch.from_numpy(np.asarray(results["gt_masks"], dtype=bool))

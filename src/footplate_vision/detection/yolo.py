@@ -97,9 +97,9 @@ class YoloDataset(CocoDataset):
         return records
 
     def _refuse(self, findings: Findings, problem: str, where: str, found: str) -> None:
-        """Adds a problem for which an image is left out, or which is an error without `on_error="skip"`."""
+        """Adds a problem for which an image is skipped, or which is an error without `on_error="skip"`."""
         if self.skips_errors:
-            findings.warn(f"{problem}, so their images are left out", f"{where} ({found})")
+            findings.warn(f"{problem}, so their images are skipped", f"{where} ({found})")
         else:
             findings.error(problem, where, found=found)
 

@@ -29,6 +29,10 @@ from footplate_vision.task_base import META_KEYS, PackSamples, check_classes, da
 
 _logger = logging.getLogger("footplate.vision")
 _INSPECTED = 16  # label maps
+_OTHER_PALETTE = (
+    "The palettes of label maps differ: label %d has the color %s in '%s' and %s in '%s'. Labels are indices of the "
+    "palette. If the colors mean the classes, convert the files, as docs/tasks/segmentation.md shows."
+)
 
 
 @DATASETS.register_module(["BaseSegDataset", "SegFolderDataset"])
@@ -164,7 +168,7 @@ class BaseSegDataset(BaseDataset):
                 for label, color in _palette_colors(content).items():
                     first, file = colors.setdefault(label, (color, record["seg_map_path"]))
                     if color != first:
-                        _warn_about_palettes(label, first, file, color, record["seg_map_path"])
+                        _logger.warning(_OTHER_PALETTE, label, first, file, color, record["seg_map_path"])
                         return
         if len(classes) < 2 or self.label_map is not None:
             return
@@ -180,18 +184,6 @@ def _palette_colors(content: bytes) -> dict[int, tuple[int, ...]]:
     with Image.open(io.BytesIO(content)) as opened:
         palette = opened.getpalette() or []
         return {label: tuple(palette[3 * label :][:3]) for label in np.unique(opened).tolist()} if palette else {}
-
-
-def _warn_about_palettes(label: int, color: Any, file: str, other_color: Any, other_file: str) -> None:
-    _logger.warning(
-        "The palettes of label maps differ: label %d has the color %s in '%s' and %s in '%s'. Labels are indices of "
-        "the palette. If the colors mean the classes, convert the files, as docs/tasks/segmentation.md shows.",
-        label,
-        color,
-        file,
-        other_color,
-        other_file,
-    )
 
 
 class SegDataSample(BaseDataElement):

@@ -75,7 +75,7 @@ _STEP_LR = torch.optim.lr_scheduler.StepLR(_SGD, 1)
         ({"param_scheduler": {"scheduler": _STEP_LR, "interval": "step"}}, "Set by_epoch=False for 'step'."),
         (
             {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss", "mode": "min"}]},
-            "Set rule='less' instead",
+            "did you mean 'rule'?",
         ),
         ({**_STEP, "training_step": lambda model, batch, batch_idx: None}, "The iteration number is step.iter"),
         ({"val_dataloader": [_loader(), _loader()]}, "must be passed as a dict, keyed by dataset name"),

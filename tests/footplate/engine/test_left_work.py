@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, METRICS, MODELS, Hook, Runner
 from footplate.engine.control.requests import Interrupted
 from tests.footplate.engine.resumed_runs import assert_same, config, run, state
 from tests.footplate.engine.signaled_runs import in_process
-from tests.support import Counter, PointAccuracy, Points, ToyModel, Witness, loader
+from tests.support import Counter, PointAccuracy, Points, ToyModel, Witness, loader, settings
 
 _EVENTS = ("before_val", "before_val_epoch", "before_val_iter", "after_val_iter", "after_val_epoch", "after_val")
 _bell: Callable[[str], None] | None = None
@@ -283,6 +283,44 @@ def test_stop_that_a_training_dataset_swallows_takes_effect(tmp_path: Path, whol
     assert_same(whole_state(tmp_path), whole[True])
 
 
+@pytest.mark.parametrize(("place", "saved"), [("loss", False), ("step", True)])
+def test_train_after_a_stop_in_the_first_step_equals_an_uninterrupted_run(
+    tmp_path: Path, place: str, saved: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(folder: str, number: int | None) -> Runner:
+        class Signalled(nn.BatchNorm1d):
+            def forward(self, inputs: Tensor) -> Tensor:
+                output = super().forward(inputs)
+                if number and place == "loss" and self.num_batches_tracked == 1:
+                    os.kill(os.getpid(), number)
+                return output
+
+        class StepsOnce(torch.optim.SGD):
+            def step(self, closure: Any = None) -> Any:
+                super().step(closure)
+                if number and place == "step" and not runner.iter:
+                    os.kill(os.getpid(), number)
+
+        cfg = settings(tmp_path / folder, default_hooks={"checkpoint": None}, preflight=False)
+        model = ToyModel(dropout=0.3)
+        model.layers.insert(1, Signalled(8))
+        wrapper = StepsOnce(model.parameters(), 0.1, momentum=0.9)
+        runner = Runner(**{**cfg, "model": model, "optim_wrapper": wrapper})
+        if number:
+            with pytest.raises(SystemExit):
+                runner.train()
+            assert (tmp_path / folder / "on_signal.pth").exists() == saved
+            number = None
+        runner.train()
+        return runner
+
+    torch.manual_seed(0)
+    interrupted = start("interrupted", signal.SIGINT)
+    assert "failed" not in caplog.text
+    torch.manual_seed(0)
+    assert_same(start("whole", None).model.state_dict(), interrupted.model.state_dict())
+
+
 @pytest.mark.parametrize("resumed", [False, True])
 def test_stop_in_the_first_step_of_a_process_ends_it_at_once(
     tmp_path: Path, whole: dict[bool, dict[str, Any]], resumed: bool, capfd: pytest.CaptureFixture[str]
@@ -300,7 +338,7 @@ def test_stop_in_the_first_step_of_a_process_ends_it_at_once(
     begun = time.monotonic()
     assert in_process(stopped, ("loss", 1)) == 143
     assert time.monotonic() - begun < 50
-    assert "SIGTERM: leaving the first iteration." in capfd.readouterr().err
+    assert "SIGTERM: stopping the first iteration." in capfd.readouterr().err
     if resumed:
         assert (tmp_path / "on_signal.pth").read_bytes() == before
     else:

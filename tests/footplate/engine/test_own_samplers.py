@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -128,8 +129,14 @@ class StatefulWeighted(Weighted):
         self.generator.set_state(state["generator"])
 
 
-def train_with_changes(work_dir: Path, sampler: Any, workers: int, **changes: Any) -> list[list[float]]:
-    """Trains with a hook that changes the weights of the sampler after each iteration."""
+def train_with_changes(
+    work_dir: Path, sampler: Any, workers: int, copies: str = "", **changes: Any
+) -> list[list[float]]:
+    """Trains with a hook that changes the weights of the sampler after each iteration.
+
+    Resumes from a copy of the checkpoint `copies` that a run has saved before it has trained.
+    """
+    configured = copy.deepcopy(sampler)
 
     class Changes(Hook):
         def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
@@ -140,7 +147,12 @@ def train_with_changes(work_dir: Path, sampler: Any, workers: int, **changes: An
     data = DataLoader(Points(noise=0.0), batch_size=4, sampler=sampler, num_workers=workers)
     saves = {"checkpoint": {"by_epoch": False, "interval": 1}}
     cfg = settings(work_dir, train_dataloader=data, default_hooks=saves, preflight=False, **changes)
-    Runner(**{**cfg, "custom_hooks": [Changes(), watch]}).train()
+    runner = Runner(**{**cfg, "custom_hooks": [Changes(), watch]})
+    if copies:
+        runner.resume(copies)
+        changes["load_from"] = runner.save_checkpoint(str(work_dir), "copied.pth")
+        return train_with_changes(work_dir / "copied", copy.deepcopy(configured), workers, **changes, resume=True)
+    runner.train()
     return watch.seen
 
 
@@ -161,6 +173,29 @@ def test_what_a_hook_changes_in_a_sampler_is_resumed(
         saved = str(tmp_path / f"whole/iter_{done}.pth")
         changes: dict[str, Any] = {"by_epoch": by_epoch, "load_from": saved, "resume": True}
         assert train_with_changes(tmp_path / str(done), make(), workers, **changes) == whole[done:]
+        copied = tmp_path / f"{done} copied"
+        assert train_with_changes(copied, make(), workers, copies=saved, by_epoch=by_epoch) == whole[done:]
+
+
+def test_content_that_returns_to_the_configured_one_is_resumed(tmp_path: Path) -> None:
+    def run_with_changes(work_dir: Path, **changes: Any) -> list[list[float]]:
+        class Changes(Hook):
+            def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+                runner.train_dataloader.sampler.weights[0] = 50.0 if runner.iter in (3, 5) else 1.0
+
+        watch, sampler = Stop(), WeightedRandomSampler([1.0] * 16, 16)
+        sampler.weights = sampler.weights.float()  # of another type than the configured ones
+        data = DataLoader(Points(noise=0.0), batch_size=4, sampler=sampler)
+        saves = {"checkpoint": {"by_epoch": False, "interval": 1}}
+        Runner(
+            **settings(work_dir, train_dataloader=data, default_hooks=saves, custom_hooks=[Changes(), watch], **changes)
+        ).train()
+        return watch.seen
+
+    whole = run_with_changes(tmp_path / "whole")
+    for done in (5, 6, 7, 8):
+        saved = str(tmp_path / f"whole/iter_{done}.pth")
+        assert run_with_changes(tmp_path / str(done), load_from=saved, resume=True) == whole[done:]
 
 
 def test_configured_weights_replace_those_of_a_run_whose_hooks_change_none(tmp_path: Path) -> None:
@@ -179,7 +214,7 @@ def test_sampler_that_draws_other_samples_than_before_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train_with_changes(tmp_path / "whole", Weighted(one_by_one=True), 0)
-    changes = {"load_from": str(tmp_path / "whole/iter_7.pth"), "resume": True}
+    changes: dict[str, Any] = {"load_from": str(tmp_path / "whole/iter_7.pth"), "resume": True}
     train_with_changes(tmp_path / "resumed", Weighted(one_by_one=True), 0, **changes)
     assert caplog.messages[-1:] == [
         "Weighted draws other samples than before the resume, so the run is no longer bit-identical to an "

@@ -460,7 +460,10 @@ FLOAT16 = {"type": "AmpOptimWrapper", "dtype": "float16"}
             {"training_step": lambda model, batch: gan_losses(model, batch[0])[0]},
             r'optimizers\["generator"\].update_params',
         ),
-        ({"training_step": lambda model, batch, optimizers: (1, 2)}, "training_step returned several numbers"),
+        (
+            {"training_step": lambda model, batch, optimizers: (1, 2)},
+            "several numbers from training_step are ambiguous",
+        ),
     ],
 )
 def test_first_attempts_with_several_optimizers(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

@@ -266,7 +266,7 @@ def test_labels_of_different_classes_stop_the_run(tmp_path: Path, caplog: pytest
     train("dog", "cat", "bird")  # as an open-vocabulary model is validated
     assert f"{message}. Set the same classes" in caplog.text
     train("cat")
-    assert "Label 1 is 'dog' in the training data, but no class in the validation data 'day'. Set" in caplog.text
+    assert "Label 1 is 'dog' in the training data, but not a class in the validation data 'day'. Set" in caplog.text
     Named.classes_are_folders = True
     with pytest.raises(ArgumentError, match="create an empty folder"):
         train("dog", "cat", "bird", "fox")

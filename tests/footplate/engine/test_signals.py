@@ -93,7 +93,7 @@ def test_second_interrupt_of_a_notebook_keeps_the_kernel(
     with pytest.raises(KeyboardInterrupt):
         run(config(tmp_path, by_epoch=True), Send(signal.SIGINT, "before_val_iter", 4, signal.SIGINT))
     assert not (tmp_path / "on_signal.pth").exists()
-    message = "SIGINT: leaving the validation, then saving. Interrupt again to raise KeyboardInterrupt at once."
+    message = "SIGINT: stopping the validation, then saving. Interrupt again to raise KeyboardInterrupt at once."
     assert capfd.readouterr().err.splitlines() == [message]
 
 

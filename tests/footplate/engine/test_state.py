@@ -147,8 +147,8 @@ def test_resumed_run_repeats_the_validation_that_was_due(tmp_path: Path, caplog:
     caplog.clear()
     resumed = run(cfg, witness, resume=True, log_level="INFO")
     assert [at for at, _ in witness.when("before_val")] == [8, 12]
-    repeated = [message for message in caplog.messages if "which comes first" in message]
-    assert repeated == ["Training continues from before the validation of epoch 2, which comes first."]
+    repeated = [message for message in caplog.messages if message.startswith("Running the validation of")]
+    assert repeated == ["Running the validation of epoch 2, which was due when the checkpoint was saved."]
     assert [at for at, _ in witness.when("before_train_iter")] == [8, 9, 10, 11]
     assert len(resumed.message_hub.get_scalar("val/accuracy")) == 3
 
@@ -256,6 +256,35 @@ def test_invalid_checkpoint_part_is_named(tmp_path: Path, part: str, value: Any)
         run(cfg, resume=True, load_from=str(tmp_path / "broken.pth"))
     named = ".".join(part.split(".")[:2]) if part.startswith("run.") else part.split(".")[0]
     assert named in caught.value.message
+
+
+class _Split(ToyModel):
+    def train_step(self, data: Any, optim_wrapper: Any) -> Any:
+        for wrapper in optim_wrapper.values():
+            wrapper.update_params(self(data["inputs"], data["labels"], "loss")["loss"])
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("names", "rates"), [(["b"], [0.05, 0.025]), (["a"], [0.025, 0.1]), (["a", "b"], [0.025, 0.025]), ([], [0.05, 0.1])]
+)
+def test_schedules_are_matched_by_the_names_of_their_optimizers(
+    tmp_path: Path, names: list[str], rates: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(work_dir: Path, scheduled: list[str], **changes: Any) -> Runner:
+        model = _Split()
+        parts = {"a": model.layers[0], "b": model.layers[3]}
+        optimizers = {name: torch.optim.SGD(part.parameters(), 0.1) for name, part in parts.items()}
+        schedules = {name: {"type": "ExponentialLR", "gamma": 0.5} for name in scheduled}
+        cfg = settings(work_dir, model=model, param_scheduler=schedules, **changes)
+        runner = Runner(**{**cfg, "optim_wrapper": optimizers})
+        runner.train()
+        return runner
+
+    start(tmp_path / "run", ["a"])
+    resumed = start(tmp_path / "resumed", names, resume=True, load_from=str(tmp_path / "run/epoch_1.pth"))
+    assert [part.param_groups[0]["lr"] for part in resumed.optim_wrapper.parts.values()] == pytest.approx(rates)
+    assert any("differ from those in the checkpoint" in each for each in caplog.messages) == (names != ["a"])
 
 
 _STEPS = {"type": "StepLR", "step_size": 3, "gamma": 0.5, "by_epoch": False}

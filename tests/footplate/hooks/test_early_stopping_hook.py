@@ -3,11 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from footplate import Runner
 from footplate.engine.values.hook import EventName
 from footplate.hooks import EarlyStoppingHook
-from tests.support import settings
+from footplate.weighted import Weighted
+from tests.support import ToyModel, settings
 
 
 def stopping_hook(runner: Runner) -> EarlyStoppingHook:
@@ -120,3 +122,27 @@ def test_validation_loop_that_a_hook_runs_counts_as_in_mmengine(tmp_path: Path) 
     runner.on("after_train_epoch", lambda runner: loop.run())
     runner.train()
     assert stopping_hook(runner).wait_count == 7
+
+
+class _Unlabeled(ToyModel):
+    """Has labels in training only."""
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        outputs = super().forward(inputs, labels, mode)
+        return outputs if self.training or mode != "loss" else {"loss": Weighted(outputs["loss"] / 0, 0)}
+
+
+def _unlabeled_score(predictions: Any, batch: Any) -> Weighted:
+    return Weighted(math.nan, 0)
+
+
+@pytest.mark.parametrize("monitor", ["loss", "score"])
+def test_validation_without_labels_is_not_judged(tmp_path: Path, monitor: str) -> None:
+    hook = {"type": "EarlyStoppingHook", "monitor": monitor, "rule": "less", "patience": 1}
+    plateau = {"type": "ReduceOnPlateauLR", "monitor": monitor, "patience": 0}
+    evaluator = {"score": _unlabeled_score}
+    cfg = settings(tmp_path, val_evaluator=evaluator, custom_hooks=[hook], param_scheduler=plateau)
+    runner = Runner(**{**cfg, "model": _Unlabeled(), "val_cfg": {"loss": True}})
+    runner.train()
+    assert (runner.epoch, len({row["lr"] for row in runner.history})) == (3, 1)
+    assert [math.isnan(row[f"val/{monitor}"]) for row in runner.history] == [True] * 3

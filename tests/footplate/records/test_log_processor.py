@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from footplate.records import LogProcessor, MessageHub
+from footplate.weighted import Sum
 
 VECTORS = Path(__file__).parents[2] / "data" / "vectors" / "log_processor.jsonl"  # what mmengine 0.10.7 wrote
 
@@ -158,3 +159,15 @@ def test_values_of_earlier_validation_are_not_shown(runner: Any) -> None:
     hub.update_scalar("val/accuracy", 0.5)
     metrics, _ = LogProcessor().get_log_after_epoch(runner, 20, "val", with_non_scalar=True)
     assert metrics == {"accuracy": 0.5, "table": {"a": [1, 2]}, "clean/classwise": {"cat": 2.0}}
+
+
+def test_line_after_an_iteration_covers_no_values_of_earlier_lines_that_some_iterations_lack(runner: Any) -> None:
+    hub = runner.message_hub
+    hub.update_scalars({"train/loss_rare": 7.0, "train/correct": Sum(1)})
+    for scalar in hub.scalars_of("train").values():
+        scalar.mark()
+    for value in (10.0, 11.0):
+        hub.update_scalars({"train/loss": value, "train/time": 0.5, "train/correct": Sum(4)})
+    hub.update_scalars({"train/loss_rare": 3.0})
+    tag, _ = LogProcessor(window_size=4).get_log_after_iter(runner, 9, "train")
+    assert (tag["loss"], tag["loss_rare"], tag["correct"]) == ((8 + 9 + 10 + 11) / 4, 3.0, 8)

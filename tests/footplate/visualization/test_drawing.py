@@ -84,6 +84,12 @@ def test_shapes_are_drawn_at_their_positions(
     assert not found[outside]
 
 
+@pytest.mark.parametrize(("size", "diameter"), [(None, 9), (100, 15), (400, 29)])
+def test_points_are_as_large_as_in_matplotlib(size: int | None, diameter: int) -> None:
+    drawing = black(40).draw_points([[20, 20]], colors="red", sizes=size)
+    assert painted(drawing)[20].sum() == pytest.approx(diameter, abs=1)
+
+
 def test_colors_are_repeated_if_there_are_fewer_than_shapes() -> None:
     drawing = black().draw_points([[2, 2], [7, 7], [12, 12]], colors=["red", "blue"], sizes=1)
     image = drawing.get_image()

@@ -188,7 +188,7 @@ def test_an_unreadable_file_is_an_error_or_leaves_out_its_image(
     with pytest.raises(DataError, match=rf"in '{tmp_path}/labels', {problem}: b.png\n.*{tmp_path}/{file}'"):
         dataset(tmp_path, on_error="skip", test_mode=True)
     assert len(dataset(tmp_path, on_error="skip")) == 1
-    assert f"In '{tmp_path}/labels', {problem}, so their images are left out: b.png (the " in caplog.text
+    assert f"In '{tmp_path}/labels', {problem}, so their images are skipped: b.png (the " in caplog.text
 
 
 def test_class_names_are_required(tmp_path: Path) -> None:

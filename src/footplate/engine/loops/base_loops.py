@@ -7,12 +7,15 @@ from functools import cache, partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, dataset_of, length_of, metainfo_of, restore_rng
 from footplate.data.position import track_position
 from footplate.data.virtual_epochs import VirtualEpochs, VirtualPosition
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
+from footplate.engine.control.module_state import record_forward_state
 from footplate.engine.control.process_setup import keep_freed_memory
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
@@ -264,7 +267,7 @@ class BaseTrainLoop(BaseLoop):
         try:
             outputs = take_step(data_batch, optim_wrapper=runner.optim_wrapper)
         except BaseException as error:
-            self._failed_in = "step"
+            self._failed_in = "" if isinstance(error, InterruptedWaitError) else "step"
             is_explained = isinstance(error, FootplateError) and not isinstance(error, NonFiniteError)
             if isinstance(error, Exception) and not is_explained:
                 for note in [*[NO_BATCH] * (data_batch is None), *self.describe_samples(self._iter, error)]:
@@ -277,14 +280,17 @@ class BaseTrainLoop(BaseLoop):
         self._counted_iter = self._completed_iter
 
     def _take_first_step(self, data_batch: Any, optim_wrapper: Any) -> Any:
-        """Takes the first step of this process, which may compile the model. A stop request ends it without a save."""
-        random_state = capture_rng()
+        """Takes the first step of this process, which may compile the model.
+
+        Until an optimizer changes the weights, a stop request ends the step without a save.
+        """
+        restore = record_forward_state(self.runner.model)
         step = partial(self.runner.model.train_step, data_batch, optim_wrapper=optim_wrapper)
         try:
-            with data_wait.during("first step"):
+            with data_wait.during("first step"), register_optimizer_step_pre_hook(data_wait.keep):
                 outputs = data_wait.call(step)
         except InterruptedWaitError:  # another call of `train` repeats the step
-            restore_rng(random_state)
+            restore()
             raise
         self._is_first_step = False
         return outputs
@@ -369,7 +375,7 @@ class BaseTrainLoop(BaseLoop):
         before = self._validated_at, self._validated_iter, requests.agreed.validation
         if self._iter == self.began_at and not requests.agreed.validation:
             unit, done = ("epoch" if self.by_epoch else "iteration"), self.units_done
-            _logger.info("Training continues from before the validation of %s %d, which comes first.", unit, done)
+            _logger.info("Running the validation of %s %d, which was due when the checkpoint was saved.", unit, done)
         self._validated_at = self.units_done
         self._validated_iter = self.completed.iter
         requests.agreed.validation = False
@@ -391,7 +397,7 @@ class BaseTrainLoop(BaseLoop):
         if not is_complete and recorded is not None:
             with recorded.restored():
                 runner.boundary.handle()
-            _logger.info("Repeating the validation, which was left to save the run.")
+            _logger.info("Restarting the validation, which was interrupted to save the run.")
             self._validate_if_due(leaves_for_save=False)
             return
         requests.exchange()

@@ -1,6 +1,5 @@
 """The validation and test loops, which evaluate a single dataset or several named datasets."""
 
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,7 @@ from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet, build_evaluation_sets, build_loaders, map_evaluators
 from footplate.registry import LOOPS
-from footplate.weighted import LoggedValues, Weighted
+from footplate.weighted import EmptyMean, LoggedValues, Weighted
 
 if TYPE_CHECKING:
     from footplate.engine.run.runner import Runner
@@ -58,7 +57,7 @@ class MeanLosses:
                 self._weights[name] = self._weights[name] + _as_float(weight)
 
     def result(self) -> dict[str, float]:
-        """Returns the means over all processes, or NaN if all weights are 0.
+        """Returns the means over all processes, or an `EmptyMean` if all weights are 0.
 
         Raises:
             DataError: There were no batches.
@@ -74,7 +73,7 @@ class MeanLosses:
                 "the loader has no batches, so no loss can be computed",
                 notes=["Check the size of the dataset, and drop_last. A generator can be iterated only once."],
             )
-        return {name: value / weights[name] if weights[name] else math.nan for name, value in sums.items()}
+        return {name: value / weights[name] if weights[name] else EmptyMean("nan") for name, value in sums.items()}
 
 
 def _weighted(value: Any, weight: Any) -> Any:

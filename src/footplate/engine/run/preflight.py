@@ -20,10 +20,10 @@ from footplate.data import dataset_of, metainfo_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
+from footplate.engine.control.module_state import record_forward_state
 from footplate.engine.loops.base_loops import check_has_batches
 from footplate.engine.loops.evaluation_loops import add_sample_note, loss_of, merge_results, predicting
 from footplate.engine.saving import state
-from footplate.engine.saving.module_state import record_forward_state
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, CheckpointError, DataError, FootplateError
 from footplate.evaluation import Evaluator, TorchMetric

@@ -30,6 +30,7 @@ from footplate.distributed import (
 )
 from footplate.engine.control import process_setup
 from footplate.engine.control.hook_list import build_hooks, implicit_hooks
+from footplate.engine.control.module_state import ModuleAttributes
 from footplate.engine.control.requests import Interrupted, Requests
 from footplate.engine.control.run_folder import RunFolder
 from footplate.engine.control.run_history import History
@@ -49,7 +50,6 @@ from footplate.engine.run.preflight import preflight
 from footplate.engine.run.run_scope import refusing_exits, running
 from footplate.engine.saving.boundary import Boundary
 from footplate.engine.saving.checkpoint_io import CheckpointIO
-from footplate.engine.saving.module_state import ModuleAttributes
 from footplate.engine.saving.nonfinite import NonFiniteGuard
 from footplate.engine.saving.resume_plan import ResumePlan
 from footplate.engine.values.activity import Activity

@@ -24,9 +24,9 @@ from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
 from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process
 from footplate.distributed.sharding import is_sharded, reshard
+from footplate.engine.control.module_state import plain_tensors, warn_of_lost_tensors
 from footplate.engine.loops.base_loops import Progress
 from footplate.engine.saving import state
-from footplate.engine.saving.module_state import plain_tensors, warn_of_lost_tensors
 from footplate.engine.saving.nonfinite import check_before_save
 from footplate.engine.saving.resume_plan import Prepared, ResumedCheckpoint, StartingPoint
 from footplate.error_context import at_key, located

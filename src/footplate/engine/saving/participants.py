@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from footplate.checkpoint.serializable import to_serializable
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import local_tensor
-from footplate.engine.saving.module_state import record_forward_state
+from footplate.engine.control.module_state import record_forward_state
 from footplate.engine.values.hook import Hook
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.records import average_over_ranks

@@ -167,14 +167,16 @@ def restore(
             part.move(runner.train_loop.iter - loop_state["iter"])  # not 0 if the batch size has changed
     groups = schedules_by_optimizer(runner.param_schedulers)
     with restoring("param_schedulers"):
-        saved = checkpoint.get("param_schedulers")
-        for name, schedules in groups.items():
-            states: Any = saved.get(name) if name and isinstance(saved, Mapping) else saved
-            if param_schedulers and saved is not None:
+        saved = schedules_by_optimizer(checkpoint.get("param_schedulers") or [])
+        for name in {**groups, **saved}:
+            schedules, states = groups.get(name, []), saved.get(name, [])
+            if param_schedulers and "param_schedulers" in checkpoint:
                 restore_schedules(schedules, states, runner.train_loop, loop_state["iter"])
             else:
-                fast_forward(schedules, runner.train_loop, states if isinstance(states, list) else ())
-    runner.module_attributes.restores_tensors = _reads_same_batches(runner, loop_state)
+                fast_forward(schedules, runner.train_loop, states)
+    # Tensors of modules are restored if a single process reads batches of the same size.
+    sizes = {part_of(state, "data").get("batch_size") for state in (loop_state, runner.train_loop.state_dict())}
+    runner.module_attributes.restores_tensors = runner.world_size == len(sizes) == 1
     participants = participants_of(runner)
     ambiguous = _ambiguous_hooks(part_of(checkpoint, "run", "hooks"), participants)
     for path, participant in participants.items():
@@ -190,17 +192,13 @@ def restore(
         runner.history.last_iter = runner.train_loop.iter
 
 
-def _reads_same_batches(runner: "Runner", saved: Mapping[str, Any]) -> bool:
-    """Checks whether the run is a single process that reads batches of the saved run's size."""
-    sizes = [part_of(state, "data").get("batch_size") for state in (saved, runner.train_loop.state_dict())]
-    return runner.world_size == 1 and sizes[0] == sizes[1]
-
-
 def _warn_of_changes(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Logs a warning if the hyperparameters of a resumed run have changed, except for arguments that resume it."""
-    names = [name for name in {**saved, **new} if name not in ("resume", "load_from")]
-    changed = [name for name in names if saved.get(name) != new.get(name)]
-    changes = [f"{name} {new.get(name)!r} instead of {saved.get(name)!r}" for name in changed]
+    changes = [
+        f"{name} {new.get(name)!r} instead of {saved.get(name)!r}"
+        for name in {**saved, **new}
+        if name not in ("resume", "load_from") and saved.get(name) != new.get(name)
+    ]
     if changes:
         _logger.warning("Resumed with different hparams (%s).", ", ".join(changes))
 

@@ -1,5 +1,6 @@
 """A schedule that reduces the learning rate or another setting when a metric stops improving."""
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from footplate.optim.schedules.schedule import HasParamGroups, MetricSchedule, r
 from footplate.registry import PARAM_SCHEDULERS
 
 _COUNTERS = ("best", "num_bad_epochs", "cooldown_counter")
+_logger = logging.getLogger("footplate.optim")
 _SETTINGS = ("monitor", "rule", "factor", "patience", "threshold", "threshold_rule", "cooldown", "min_values", "eps")
 
 
@@ -140,14 +142,15 @@ class ReduceOnPlateau(MetricSchedule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the counters, the settings and the state of `Schedule`."""
         super().load_state_dict(state_dict)
-        for name in _COUNTERS:
-            setattr(self, name, state_dict[name])
-        for name in _SETTINGS:  # missing in the state of a resumed run
+        for name in (*_COUNTERS, *_SETTINGS):
             setattr(self, name, state_dict.get(name, getattr(self, name)))
 
     def resume(self, state_dict: dict[str, Any]) -> None:
-        """Loads the state of a run that continues with this schedule's own settings."""
-        super().resume({name: value for name, value in state_dict.items() if name not in _SETTINGS})
+        """Loads the state of a run that continues with this schedule's own settings, and logs which have changed."""
+        new = {name: getattr(self, name) for name in _SETTINGS}
+        if changed := [f"{name}={value}" for name, value in new.items() if value != state_dict.get(name, value)]:
+            _logger.warning("Resuming %s with the new settings %s.", type(self).__name__, ", ".join(changed))
+        super().resume(state_dict | new)
 
 
 @PARAM_SCHEDULERS.register_module()

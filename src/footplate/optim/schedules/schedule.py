@@ -200,7 +200,7 @@ class Schedule:
 
     def resume(self, state_dict: dict[str, Any]) -> None:
         """Loads the state of a run that continues with this schedule's own `end`."""
-        self.load_state_dict({**state_dict, "end": self.end} if "end" in state_dict else state_dict)
+        self.load_state_dict(state_dict | {"end": self.end})
 
 
 class MetricSchedule(Schedule):

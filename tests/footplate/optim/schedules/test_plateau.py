@@ -54,12 +54,13 @@ def test_every_validation_of_a_run_counts_by_default(tmp_path: Path, by_epoch: b
     assert runner.optim_wrapper.get_lr()["lr"] == [before / 4]
 
 
-def test_loaded_schedule_is_bit_equal_and_a_resumed_one_keeps_its_settings() -> None:
+def test_loaded_schedule_is_bit_equal_and_a_resumed_one_keeps_its_settings(caplog: pytest.LogCaptureFixture) -> None:
     straight, again = sgd(), sgd()
     first, second = ReduceOnPlateauLR(straight, patience=1), ReduceOnPlateauLR(again, patience=5, factor=0.2)
     step_with_losses(first, straight, LOSSES[:4])
     again.load_state_dict(straight.state_dict())
     second.resume(first.state_dict())
     assert (second.patience, second.factor, second.best) == (5, 0.2, first.best)
+    assert caplog.messages == ["Resuming ReduceOnPlateauLR with the new settings factor=0.2, patience=5."]
     second.load_state_dict(first.state_dict())
     assert step_with_losses(second, again, LOSSES[4:]) == step_with_losses(first, straight, LOSSES[4:])

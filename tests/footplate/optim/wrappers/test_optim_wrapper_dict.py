@@ -47,6 +47,8 @@ def test_states_are_saved_and_loaded_by_name() -> None:
     for others in ({"g": state["g"], "x": state["d"]}, {"g": state["g"]}):
         with pytest.raises(CheckpointError, match=r"does not contain the run's optimizers \(g, d\)"):
             again.load_state_dict(others)
+    with pytest.raises(CheckpointError, match="contains several optimizers, but the run has only one"):
+        again["g"].load_state_dict(state)
 
 
 def test_zero_grad_resets_the_gradients_of_all_optimizers() -> None:
