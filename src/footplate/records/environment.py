@@ -133,7 +133,8 @@ def _untracked(top: str, git: Callable[..., bytes]) -> dict[str, str]:
 
 def _own_modules() -> dict[str, str]:
     """Returns the `modules` of `describe_environment`."""
-    files = {name: Path(getattr(module, "__file__", None) or "-").absolute() for name, module in [*sys.modules.items()]}
+    modules = sys.modules.copy()  # in one step, during which no other thread imports a module
+    files = {name: Path(getattr(module, "__file__", None) or "-").absolute() for name, module in modules.items()}
     folders = {Path.cwd(), files["__main__"].parent}  # the current folder in a notebook
     library = Path(os.__file__).parts[-2]  # such as python3.13, which also contains site-packages
     return {
