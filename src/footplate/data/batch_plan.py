@@ -149,6 +149,8 @@ class BatchPlan:
                     pass
             self._begun_passes = max(self._begun_passes, epoch + 1)
             self._states = self._sampler_states()
+            self._drawn.clear()  # a run may be saved before it draws the pass
+            self._is_exhausted = False
         set_epoch(self.samplers, epoch)
 
     def state_dict(self, epoch: int, batch: int) -> dict[str, Any]:
@@ -242,8 +244,6 @@ class BatchPlan:
     def _record(self, epoch: int, start: int) -> Iterator[BatchKey]:
         """Yields the keys of the batches from `start` on, and records them. Restores the state of a resumed pass."""
         resumed = self._resumed
-        self._drawn.clear()
-        self._is_exhausted = False
         last, drawn = resumed.get("last"), resumed.get("drawn", ())
         repeated = bool(resumed and start)
         batches = self._batches(epoch, start - repeated)

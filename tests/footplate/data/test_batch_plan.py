@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
 from footplate.data import SampleLoader, batch_plan, build_dataloader, samplers
 
@@ -105,3 +105,14 @@ def test_samples_do_not_depend_on_the_number_of_ranks(world: int, size: int, rou
     assert found[:size] == whole
     assert [index for index, *_ in found[size:]] == [whole[at % size][0] for at in range(len(found) - size)]
     assert len(found) == (-(-size // world) * world if round_up else size)
+
+
+def test_state_before_a_pass_is_drawn_has_no_batches_of_the_pass_before() -> None:
+    sampler = WeightedRandomSampler([1.0] * 8, 8)
+    plan = batch_plan.BatchPlan(DataLoader(range(8), batch_size=2, sampler=sampler), seed=0, limit=None)  # type: ignore[arg-type]
+    plan.begin(0)
+    assert len(list(plan.keys(0, is_read=True))) == 4
+    sampler.weights[0] = 5.0
+    plan.begin(1)
+    state = plan.state_dict(1, 0)
+    assert (state["drawn"], state["is_exhausted"]) == ([], False)
