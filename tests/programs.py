@@ -134,6 +134,10 @@ def _serve(names: list[str]) -> None:
 def _prepare(words: list[str], folder: str, environment: dict[str, str], *outputs: str) -> Callable[[], object]:
     os.chdir(folder)
     tempfile.tempdir = None
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # nohup and background jobs of a shell ignore these signals
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.clear()
     os.environ.update(environment)
     for number, path in enumerate((os.devnull, *outputs)):

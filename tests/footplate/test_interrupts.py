@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from footplate.interrupts import temporary_folder
 from footplate.launchers import RANK_VARIABLES
+from tests import programs
 
 SCRIPT = """\
 import os, signal, sys
@@ -23,9 +22,8 @@ with temporary_folder("outer-") as outer, temporary_folder("inner-") as inner:
 
 def test_signal_ends_a_script_after_its_folders_are_removed() -> None:
     number = signal.SIGHUP
-    command = [sys.executable, "-c", SCRIPT, str(int(number))]
     environment = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    ended = programs.run("-c", SCRIPT, str(int(number)), folder=".", environment=environment)
     assert ended.returncode
     assert f"StopSignal: {int(number)}" in ended.stderr
     folders = [Path(line) for line in ended.stdout.splitlines()]

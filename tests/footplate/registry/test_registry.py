@@ -210,7 +210,7 @@ def test_registry_with_base_rejects_other_classes() -> None:
     assert "Shape" not in HOOKS
     child = Registry("hook", parent=HOOKS, scope="test_bases")
     with pytest.raises(
-        BuildError, match=r"the registry 'hook' accepts only subclasses of footplate\.engine\.running\.hook\.Hook"
+        BuildError, match=r"the registry 'hook' accepts only subclasses of footplate\.engine\.values\.hook\.Hook"
     ):
         child.register_module(module=lambda: None, name="HookMaker")
     del HOOKS.children["test_bases"]
