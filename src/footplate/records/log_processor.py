@@ -163,12 +163,12 @@ class LogProcessor:
         """
         tag: dict[str, Any] = {}
         scalars = _new_scalars(runner.message_hub, mode)
-        iterations = max((scalar.since_mark for scalar in scalars.values()), default=0)
+        usual = scalars["time"].since_mark if "time" in scalars else 0  # iterations since the last log line
         for name, scalar in scalars.items():
             if metrics is not None and name in _TIMES:
                 continue
             # Scalars of validation also contain values from earlier validations and first-generation workflows.
-            is_usual = mode == "train" and scalar.since_mark == iterations
+            is_usual = mode == "train" and scalar.since_mark >= usual
             window = self.window_size if is_usual else min(self.window_size, scalar.since_mark)
             is_metric = name.removesuffix(RENAMED_SUFFIX) in (metrics or ())  # a mean over the dataset
             if scalar.reduction == "sum":

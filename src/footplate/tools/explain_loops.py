@@ -66,13 +66,14 @@ def describe_loops(plan: RunPlan, hooks: HookList, *, length_of_epoch: int | Non
         for name in ("val", "test"):
             if isinstance(plan[f"{name}_cfg"], Mapping):
                 metrics = ", ".join(_metric_names(plan[f"{name}_evaluator"])) or "no metrics"
-                text, points = f"{loop_settings(plan[f'{name}_cfg'], name)['type']}: {metrics}", validations(plan)
-                if points and name == "val":
+                text = f"{loop_settings(plan[f'{name}_cfg'], name)['type']}: {metrics}"
+                points = validations(plan) if name == "val" else None
+                if points:
                     shown = ", ".join(
                         map(str, points if len(points) <= _MAX_POINTS else [*points[:3], "...", points[-1]])
                     )
                     text += f" after {unit} {shown} ({'once' if len(points) == 1 else f'{len(points)} times'})"
-                elif name == "val" and points is not None:
+                elif points is not None:
                     text += ", never during training"
                 rows.append(Row(name, text))
         for hook in hooks:

@@ -20,14 +20,14 @@ def read_schema() -> dict[str, Any]:
     for source in sorted(Path(footplate.__file__).parents[1].glob("footplate*/**/*.py")):
         digest.update(source.read_bytes())
     key = f"footplate {footplate.__version__}, torch {version('torch')}, {digest.hexdigest()}"
-    cache = Path("~/.cache/footplate/config_schema.json").expanduser()
-    with suppress(OSError, ValueError):
-        schema: dict[str, Any] = json.loads(cache.read_bytes())
-        if schema.get("$comment") == key:
-            return schema
+    cache = Path("~/.cache/footplate/config_schema.json")
+    with suppress(OSError, ValueError, RuntimeError):  # the last if there is no home
+        kept: Any = json.loads(cache.expanduser().read_bytes())
+        if isinstance(kept, dict) and kept.get("$comment") == key:
+            return kept
     from footplate.tools.config_schema import config_schema
 
     schema = {"$comment": key, **config_schema()}
-    with suppress(OSError):  # the next call makes it again
-        commit_bytes(cache, json.dumps(schema).encode())
+    with suppress(OSError, RuntimeError):  # the next call makes it again
+        commit_bytes(cache.expanduser(), json.dumps(schema).encode())
     return schema

@@ -90,6 +90,17 @@ def test_the_epoch_of_a_failed_validation_is_saved(tmp_path: Path, kind: type) -
     assert sorted(each.stem for each in tmp_path.glob("*.pth")) == ["epoch_1", "epoch_2"]
 
 
+def test_loop_is_adapted_although_a_script_has_wrapped_its_iterations(tmp_path: Path) -> None:
+    runner = runner_with(tmp_path, WholeEpoch, by_epoch=True)
+    loop: Any = runner.train_loop
+    original = loop.run_iter
+    loop.run_iter = lambda *args: original(*args)
+    runner.on("before_train_iter", lambda runner: os.kill(os.getpid(), signal.SIGTERM) if runner.iter == 4 else None)
+    with pytest.raises(Interrupted):
+        runner.train()
+    assert (runner.iter, (tmp_path / "on_signal.pth").exists()) == (5, True)
+
+
 @pytest.mark.parametrize(("kind", "by_epoch"), CASES, ids=NAMES)
 def test_overridden_loop_gives_the_same_weights(tmp_path: Path, kind: type, by_epoch: bool) -> None:
     own = trained(tmp_path / "own", kind, by_epoch=by_epoch)

@@ -168,6 +168,8 @@ def test_line_after_an_iteration_covers_no_values_of_earlier_lines_that_some_ite
         scalar.mark()
     for value in (10.0, 11.0):
         hub.update_scalars({"train/loss": value, "train/time": 0.5, "train/correct": Sum(4)})
+        for head in (1.0, 2.0):
+            hub.update_scalar("train/loss_of_heads", head)
     hub.update_scalars({"train/loss_rare": 3.0})
     tag, _ = LogProcessor(window_size=4).get_log_after_iter(runner, 9, "train")
     assert (tag["loss"], tag["loss_rare"], tag["correct"]) == ((8 + 9 + 10 + 11) / 4, 3.0, 8)

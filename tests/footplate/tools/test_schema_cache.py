@@ -42,11 +42,15 @@ def test_the_schema_is_made_again_only_if_the_sources_or_versions_change(
     assert is_made_again()
     monkeypatch.setattr(schema_cache, "version", lambda name: "9.9")
     assert is_made_again()
-    cache.write_text('{"$comment": ')
-    assert read_schema()["title"] == expected["title"]
+    for damaged in ('{"$comment": ', "[]"):
+        cache.write_text(damaged)
+        assert read_schema()["title"] == expected["title"]
 
 
 def test_the_schema_needs_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as without_home:
+        without_home.setattr(Path, "expanduser", lambda path: exec("raise RuntimeError"))
+        assert read_schema()["title"] == "footplate config"
     (tmp_path / ".cache").write_text("not a folder")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert read_schema()["title"] == "footplate config"

@@ -133,6 +133,7 @@ class BaseTrainLoop(BaseLoop):
         began_at: The iteration at which this process started or resumed the run, or None if it has not.
         batches_read: The number of batches read since `adapt_overridden`, its only user, last reset it.
         is_overridden: Whether a subclass overrides `run` or `run_epoch`, so that the runner adapts the loop.
+        is_adapted: Whether the runner has adapted it; see `adapt_overridden`.
 
     Raises:
         ArgumentError: A number is out of range.
@@ -189,6 +190,7 @@ class BaseTrainLoop(BaseLoop):
         self._is_first_step = True  # of this process: until it is complete, there is nothing to save
         self._random_at_start: dict[str, Any] | None = None
         self.is_overridden = self.overrides("run") or self.overrides("run_epoch")
+        self.is_adapted = False
 
     def run(self) -> Any:
         """Trains from the current position to the end of the run, and validates when due.

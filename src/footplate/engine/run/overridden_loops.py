@@ -17,8 +17,9 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
     Wraps the loop's `run_iter` and, if it is overridden, `run`. The loop must call `run_iter` for each iteration. Does
     nothing if the loop overrides neither, or has been adapted.
     """
-    if not loop.is_overridden or "run_iter" in vars(loop):
+    if not loop.is_overridden or loop.is_adapted:
         return
+    loop.is_adapted = True
     original_run = loop.run
     original_run_iter = loop.run_iter
 

@@ -173,7 +173,7 @@ def restore(
             if param_schedulers and "param_schedulers" in checkpoint:
                 restore_schedules(schedules, states, runner.train_loop, loop_state["iter"])
             else:
-                fast_forward(schedules, runner.train_loop, states)
+                fast_forward(schedules, runner.train_loop, states if isinstance(states, list) else ())
     # Tensors of modules are restored if a single process reads batches of the same size.
     sizes = {part_of(state, "data").get("batch_size") for state in (loop_state, runner.train_loop.state_dict())}
     runner.module_attributes.restores_tensors = runner.world_size == len(sizes) == 1

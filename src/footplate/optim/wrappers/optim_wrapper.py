@@ -350,7 +350,7 @@ class OptimWrapper(Accumulation):
         Raises:
             CheckpointError: The state belongs to different parameters or a different optimizer class.
         """
-        if "param_groups" not in state_dict:
+        if any(isinstance(value, Mapping) and "param_groups" in value for value in state_dict.values()):
             raise CheckpointError("the checkpoint contains several optimizers, but the run has only one")
         name = type(self.optimizer).__name__
         saved_name = state_dict.get("optimizer_type", name)  # not in checkpoints from older versions or other engines
