@@ -16,7 +16,7 @@ class Benchmark(NamedTuple):
 
     Attributes:
         about: What it does, in a sentence.
-        page: The file that it writes, or that shows its results.
+        page: The page that describes it or shows its results.
         duration: About how long it takes, on two cores unless it needs a GPU.
         module: Its module in this package.
     """
@@ -75,16 +75,16 @@ BENCHMARKS = {
         "corpus",
     ),
     "host_names": Benchmark(
-        "Lists the names that code imports from mmengine and mmcv, and says which are available.",
+        "Lists the names that code imports from mmengine and mmcv, and shows which are available.",
         "docs/hosts.md",
         "seconds",
         "host_names",
     ),
     "tasks": Benchmark(
-        "Trains every recipe and compares its metrics with their bars.", "CONTRIBUTING.md", "15 minutes", "tasks"
+        "Trains every recipe and compares its metrics with target values.", "CONTRIBUTING.md", "15 minutes", "tasks"
     ),
     "nuscenes": Benchmark(
-        "Writes a made-up data set in the nuScenes format.", "docs/bev.md", "1 minute", "made_up.nuscenes"
+        "Writes a synthetic dataset in the nuScenes format.", "docs/bev.md", "1 minute", "made_up.nuscenes"
     ),
 }
 

@@ -18,7 +18,7 @@ def make_environment(packages: Path, folder: Path) -> Path:
     """Creates an environment if it is missing or outdated, and returns its Python.
 
     Args:
-        packages: A file of requirements. Paths in it are relative to the folder that contains its folder.
+        packages: A file of requirements. Paths in it are relative to the parent of the file's folder.
         folder: The folder of the environment.
     """
     python, mark = folder / "bin" / "python", folder / "made-from"

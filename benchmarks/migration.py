@@ -340,7 +340,7 @@ def main() -> int:
     for each in outcomes:
         lines = [f"{each.name}/{path}: {reason}" for path, reason in each.parts.items() if "_base_" not in path]
         within = len(each.parts) - len(lines)
-        print(f"{each.name}: {within} parts below _base_, and {len(lines)} other files are no runs", *lines, sep="\n")
+        print(f"{each.name}: {within} parts below _base_; {len(lines)} other files define no run", *lines, sep="\n")
     for each in outcomes:
         for path, reason in each.wrong.items():
             print(f"wrong: {each.name}/{path}: {reason}")

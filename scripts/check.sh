@@ -5,7 +5,7 @@ set -eu
 "$BIN/ruff" format --check .
 "$BIN/ruff" check .
 "$BIN/lint-imports"
-# Counting tokens and mypy use one core for a minute, beside the tests. They report after them.
+# Counting tokens and mypy use one core for a minute, in parallel with the tests. They report after them.
 types=$(mktemp)
 trap 'rm -f "$types"' EXIT
 ("$BIN/python" scripts/token_budget.py && "$BIN/mypy") > "$types" 2>&1 &

@@ -35,5 +35,5 @@ if __name__ == "__main__":
         tokens = sum(code_tokens(path.read_text(encoding="utf-8")) for path in Path(package).rglob("*.py"))
         sys.stdout.write(f"{package:<24}{tokens:>8,} of {budget:>8,} code tokens\n")
         errors += f"error: {package} has {tokens:,} code tokens, and its budget is {budget:,}\n" * (tokens > budget)
-    advice = "  Remove code, or raise the budget in pyproject.toml, with the reason in a comment in the same line."
+    advice = "  Remove code, or raise the budget in pyproject.toml, with the reason in a comment on the same line."
     sys.exit(errors + advice if errors else 0)

@@ -28,6 +28,6 @@ def test_a_package_over_its_budget_is_an_error(tmp_path: Path) -> None:
         1,
         [
             "error: one has 8 code tokens, and its budget is 7",
-            "  Remove code, or raise the budget in pyproject.toml, with the reason in a comment in the same line.",
+            "  Remove code, or raise the budget in pyproject.toml, with the reason in a comment on the same line.",
         ],
     )

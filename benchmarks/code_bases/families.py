@@ -68,7 +68,7 @@ def families(host: str, folders: str) -> dict[str, list[Path]]:
 
 
 def select(args: argparse.Namespace, found: Mapping[str, list[Path]], configs: Mapping[str, str]) -> dict[str, Path]:
-    """Returns a config of each family that the arguments select; `configs` has parts of their names."""
+    """Returns a config of each family that the arguments select; `configs` maps a family to part of a config's name."""
     selected = {}
     for family, paths in found.items():
         wanted = args.config or configs.get(family, "")
@@ -95,7 +95,7 @@ def run_families(
         run: Called with the config and the folder for its run; returns the results.
         name: The beginning of the names of folders and logs; by default, the code base.
         cpu: Whether to run code for a GPU on the CPU.
-        about: Further keys of the lines, before the results, which may replace them.
+        about: Keys to add to each line; results with the same key replace them.
     """
     name = name or args.host
     for family, path in selected.items():
@@ -105,7 +105,7 @@ def run_families(
 
 
 def set_up(args: argparse.Namespace, scenes: int = 8) -> None:
-    """Limits torch to one thread, hides warnings, and makes the folders."""
+    """Limits torch to one thread, hides warnings, creates the folders, and writes the data if it is missing."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     if not Path(args.data).exists():

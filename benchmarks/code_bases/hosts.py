@@ -42,7 +42,7 @@ def model_types() -> list[Any]:
 
 
 def shallow_networks(*, transformers: bool = False, stages: bool = False) -> None:
-    """Limits every stage of the residual networks of a code base to one block; the numbers of channels stay.
+    """Limits every stage of the residual networks of a code base to one block; channel counts do not change.
 
     Args:
         transformers: Whether to limit vision transformers to four layers, too.
@@ -65,7 +65,7 @@ def shallow_networks(*, transformers: bool = False, stages: bool = False) -> Non
 
 @contextlib.contextmanager
 def no_random_weights() -> Iterator[None]:
-    """Leaves parameters as they are where a model initializes them: `fill_parameters` sets them later."""
+    """Disables random initialization; `fill_parameters` sets the parameters later."""
     names = ("uniform_", "normal_", "erfinv_")
     drawn = {name: getattr(torch.Tensor, name) for name in names}
     for name in names:

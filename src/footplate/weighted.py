@@ -61,7 +61,7 @@ class Sum(NamedTuple):
 
 
 class EmptyMean(float):
-    """The mean over no items: NaN, which is shown but not judged."""
+    """A NaN for the mean over no items. It is logged, but hooks and schedules ignore it."""
 
 
 class LoggedValues(dict[str, Any]):
@@ -106,7 +106,7 @@ def refuse_pair(value: Any, source: str) -> None:
             f"several numbers from {source} are ambiguous",
             found=value,
             notes=[
-                "If the second is the number of items that the first averages, return Weighted(value, count).",
+                "If these are a mean and its number of items, return Weighted(value, count).",
                 "Otherwise, return their sum, or a dict that names each of them.",
             ],
         )

@@ -1,5 +1,6 @@
 """The row of shards: runs are killed and resumed with other numbers of processes and workers."""
 
+import io
 import os
 import random
 import shutil
@@ -7,12 +8,13 @@ import signal
 import tarfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from footplate import Hook, Runner
 from footplate.data import BaseDataset, BaseTransform, DefaultSampler
@@ -20,7 +22,6 @@ from footplate.distributed import get_world_size
 from footplate.registry import TRANSFORMS
 from tests.faults.processes import end, fork
 from tests.faults.row import Fault, Finding, Trial
-from tests.footplate.data.shards import write_shards
 from tests.support import free_port, settings
 
 _SIZES = (37, 64, 5, 50, 48, 33)  # samples per shard
@@ -135,9 +136,39 @@ class ShardTrials:
         return [fork(work, place / f"{rank}.log") for rank, work in enumerate(works)]
 
 
+def _png(number: int) -> bytes:
+    """Returns a gray image whose first two pixels contain a number below 65536."""
+    pixels = np.zeros((4, 6), np.uint8)
+    pixels[0, :2] = divmod(number, 256)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _shard(numbers: Iterable[int]) -> bytes:
+    """Returns the bytes of a tar file with an image of each number, and with the number as class."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for number in numbers:
+            for extension, content in {"png": _png(number), "cls": str(number).encode()}.items():
+                member = tarfile.TarInfo(f"{number:05d}.{extension}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def _write_shards(folder: Path) -> None:
+    """Writes shards of numbered samples."""
+    folder.mkdir(parents=True, exist_ok=True)
+    begin = 0
+    for index, size in enumerate(_SIZES):
+        (folder / f"train-{index:03d}.tar").write_bytes(_shard(range(begin, begin + size)))
+        begin += size
+
+
 def begin_shards(folder: Path) -> Trial:
     """Writes shards and prepares the trials."""
-    write_shards(folder / "data", _SIZES)
+    _write_shards(folder / "data")
     return ShardTrials(folder).trial
 
 

@@ -95,7 +95,7 @@ class Trials:
             if code == 128 + signal.SIGTERM and not (
                 # In the first iteration of a process, there is nothing to save.
                 _is_saved_on_request(cfg["work_dir"])
-                or "stopping the first iteration" in result.with_suffix(".log").read_text()
+                or "stopping this process's first iteration" in result.with_suffix(".log").read_text()
             ):
                 return "it stopped without saving"
         code = end(start(cfg, result, self.fault))

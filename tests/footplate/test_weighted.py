@@ -112,7 +112,7 @@ def test_tuples_of_numbers_are_refused_everywhere(place: str) -> None:
         with pytest.raises(ArgumentError, match="are ambiguous") as caught:
             PLACES[place](value)
         assert caught.value.notes == (
-            "If the second is the number of items that the first averages, return Weighted(value, count).",
+            "If these are a mean and its number of items, return Weighted(value, count).",
             "Otherwise, return their sum, or a dict that names each of them.",
         )
 

@@ -75,7 +75,7 @@ def add_commands(subparsers: Any) -> None:
         print_schema,
         "print the JSON schema of config keys",
         "Print the JSON schema (draft 2020-12) of second-generation configs: every section and every "
-        "registered class with its keys, types, defaults and descriptions. Editors use it to complete and check keys.",
+        "registered class with its keys, defaults and descriptions. Editors use it to complete and explain keys.",
         "footplate schema --output footplate.schema.json",
     )
     schema.add_value("-o --output", "FILE", "write the schema to a file instead")

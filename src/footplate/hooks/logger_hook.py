@@ -69,7 +69,7 @@ class LoggerHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Writes the config to the visualization backends, but only in the runner's first run."""
         if is_main_process() and not self._start:  # otherwise, this is a later run of the same runner
-            runner.visualizer.add_config(runner.plan.recorded(is_plain=runner.is_plain))
+            runner.visualizer.add_config(runner.plan.recorded())
 
     def _record_start(self, runner: Runner, start: str) -> None:
         """Writes `start.json`, which `footplate analyze` and `report` need in order to interpret the log folder.

@@ -45,7 +45,7 @@ class UnknownRuleError(ArgumentError):
 def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
     """Decides whether a hook skips a metric after a validation run.
 
-    Skips the metric outside training, and the mean over no items. If the metric is missing for another accepted reason,
+    Skips the metric outside training, or if it is an `EmptyMean`. If the metric is missing for another accepted reason,
     skips it with a warning. Any other missing metric is read, which raises an error.
     """
     if not runner.activity.is_training:

@@ -62,7 +62,7 @@ def parent(path: Path) -> str:
     """Returns the folder of `path`, or "" for a bare file name."""
     if is_local(path):
         return os.path.dirname(local_path(path))
-    protocol, _, rest = split_query(os.fspath(path))[0].partition("://")
+    protocol, _, rest = without_query(os.fspath(path)).partition("://")
     return f"{protocol}://{posixpath.dirname(rest)}"
 
 
@@ -70,20 +70,17 @@ def base_name(path: Path) -> str:
     """Returns the last part of `path`, without the query string if it is an HTTP URL."""
     if is_local(path):
         return os.path.basename(local_path(path))
-    return posixpath.basename(split_query(os.fspath(path))[0])
+    return posixpath.basename(without_query(os.fspath(path)))
 
 
-def split_query(url: str) -> tuple[str, str]:
-    """Splits an HTTP URL into the part before the query and the query itself, including the question mark.
-
-    For example, the query may be the signature of a signed URL. For all other paths, the query is empty.
+def without_query(url: str) -> str:
+    """Returns an HTTP URL without its query, such as the signature of a signed URL. Other paths are not changed.
 
     Example:
-        >>> split_query("https://host/a.tar?signature=12")
-        ('https://host/a.tar', '?signature=12')
+        >>> without_query("https://host/a.tar?signature=12")
+        'https://host/a.tar'
     """
-    address, mark, query = url.partition("?") if url.startswith(("http://", "https://")) else (url, "", "")
-    return address, mark + query
+    return url.partition("?")[0] if url.startswith(("http://", "https://")) else url
 
 
 def missing_path_notes(path: Path) -> list[str]:

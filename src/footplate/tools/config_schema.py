@@ -33,7 +33,8 @@ _DEFAULTS = {
 def config_schema() -> Schema:
     """Returns the schema of a config: sections, registered classes and their arguments, with descriptions and defaults.
 
-    The schema rejects nothing, since a config may contain classes of code bases and variables; `footplate check` does.
+    The schema accepts any value, since a config may contain variables and classes of code bases; `footplate check`
+    checks values.
     """
     defaults, meanings = arguments_of(Runner).defaults, describe_arguments(Runner)
     properties: Schema = {name: {"description": text} for name, text in OTHER_KEYS.items()}

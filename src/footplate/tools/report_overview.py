@@ -140,7 +140,7 @@ def _find_problem(run: Run, headline: Headline | None) -> str:
     for series in filter(None, (headline_series(run, headline), *losses, run.scalars("train").get("loss"))):
         if series.ends_nonfinite:
             name = f"training {series.name}" if series.mode == "train" else name_in_log(run, series)
-            return f"The {name} is not finite after iteration {series.points[-1][0]:.0f}."
+            return f"The {name} is non-finite after iteration {series.points[-1][0]:.0f}."
     return "The training loss was never finite." if "loss" in run.never_finite else ""
 
 

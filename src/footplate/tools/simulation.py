@@ -71,7 +71,7 @@ def simulate_and_list_ignored(
         if not 0 <= iteration < total:
             raise ArgumentError(f"iters must be between 0 and {total - 1}", key="iters", found=iteration)
         if iteration >= MAX_LENGTH:
-            raise ArgumentError(f"cannot simulate the schedules of more than {MAX_LENGTH} iterations", found=total)
+            raise ArgumentError(f"schedules can be simulated for at most {MAX_LENGTH:,} iterations", found=total)
     wrapper = build_optim_wrapper(model, sections.get("optim_wrapper"))
     schedules = build_param_schedulers(
         sections.get("param_scheduler"), wrapper, epoch_length=epoch_length, max_epochs=epochs, max_iters=total

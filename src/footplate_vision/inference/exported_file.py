@@ -36,8 +36,7 @@ class Export(NamedTuple):
         path: The path of the file.
         outputs: The shape of each output, keyed by output name. Dimensions that may vary are letters, such as "N", "H",
             "W" and "K".
-        tested: The input shapes that the file was tested with. If the model has several inputs, these are the shapes of
-            the first one.
+        tested: The input shapes that the file was tested with.
         difference: The largest difference between the file's outputs and the model's.
         multiple: If the height and width of an input may vary, they must be multiples of this number.
         size: The size in bytes, including `data_files`.

@@ -249,7 +249,8 @@ class Preprocessing(EvaluationData):
             }
             for kind_of_data, is_used in unsupported.items():
                 if is_used:
-                    raise ArgumentError(f"predict and export do not support {kind_of_data}")
+                    notes = ["To predict, use MMAction2's inference_recognizer."] if kind_of_data == "clips" else []
+                    raise ArgumentError(f"predict and export do not support {kind_of_data}", notes=notes)
             kind = DATASETS.resolve(self.dataset.get("type"), self.dataset)
             transforms = _without_targets(self.transforms, kind)
             self.image_size: tuple[int, int] = getattr(kind, "image_size", _DEFAULT_SIZE)

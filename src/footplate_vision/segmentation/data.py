@@ -31,7 +31,7 @@ _logger = logging.getLogger("footplate.vision")
 _INSPECTED = 16  # label maps
 _OTHER_PALETTE = (
     "The palettes of label maps differ: label %d has the color %s in '%s' and %s in '%s'. Labels are indices of the "
-    "palette. If the colors mean the classes, convert the files, as docs/tasks/segmentation.md shows."
+    "palette. If the colors represent the classes, convert the files, as docs/tasks/segmentation.md shows."
 )
 
 

@@ -338,7 +338,7 @@ def test_stop_in_the_first_step_of_a_process_ends_it_at_once(
     begun = time.monotonic()
     assert in_process(stopped, ("loss", 1)) == 143
     assert time.monotonic() - begun < 50
-    assert "SIGTERM: stopping the first iteration." in capfd.readouterr().err
+    assert "SIGTERM: stopping this process's first iteration." in capfd.readouterr().err
     if resumed:
         assert (tmp_path / "on_signal.pth").read_bytes() == before
     else:

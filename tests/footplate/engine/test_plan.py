@@ -107,7 +107,7 @@ def test_each_hook_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_length_that_is_passed_with_a_config_is_recorded(tmp_path: Path) -> None:
     runner = Runner.from_cfg(settings(tmp_path), max_epochs=2)
-    assert (runner.max_epochs, runner.plan.recorded(is_plain=False).train_cfg["max_epochs"]) == (2, 2)
+    assert (runner.max_epochs, runner.plan.recorded().train_cfg["max_epochs"]) == (2, 2)
 
 
 def test_check_draws_no_random_numbers(tmp_path: Path) -> None:

@@ -56,8 +56,8 @@ def test_constructors_that_write_into_their_config_do_not_change_the_recorded_on
 
     model = {"type": Writing, "head": {"channels": 4}, "views": [{"type": "Flip"}]}
     runner = Runner.from_cfg(Config({**settings(tmp_path), "model": model}))
-    assert runner.plan.recorded(is_plain=False).model.head == {"channels": 4}
-    assert runner.plan.recorded(is_plain=False).model.views == [{"type": "Flip"}]
+    assert runner.plan.recorded().model.head == {"channels": 4}
+    assert runner.plan.recorded().model.views == [{"type": "Flip"}]
 
 
 def test_parts_of_a_run_can_be_built_alone(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_loss_that_ends_non_finite_is_a_problem() -> None:
     losses = Series("loss", "train", FALLING), val("loss", 1, 0.5)
     assert describe_run(run_of(*losses), None)["problem"] == ""
     diverged = run_of(losses[0]._replace(last_nonfinite=101.0), losses[1])
-    assert describe_run(diverged, None)["problem"] == "The training loss is not finite after iteration 100."
+    assert describe_run(diverged, None)["problem"] == "The training loss is non-finite after iteration 100."
     never = run_of(losses[1])._replace(never_finite=["loss"])
     assert describe_run(never, None)["problem"] == "The training loss was never finite."
 

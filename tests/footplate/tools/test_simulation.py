@@ -177,7 +177,7 @@ def test_iteration_based_run_ends_no_epoch() -> None:
         ({"max_epochs": 2}, {}, "epoch_length"),
         (None, {}, "does not set the length"),
         ({"max_iters": 3}, {"iters": [3]}, "iters must be between 0 and 2"),
-        ({"max_iters": 10**9}, {}, "cannot simulate the schedules of more than 10000000 iterations"),
+        ({"max_iters": 10**9}, {}, "schedules can be simulated for at most 10,000,000 iterations"),
     ],
 )
 def test_run_that_cannot_be_simulated_is_an_error(train_cfg: Any, arguments: dict[str, Any], words: str) -> None:

@@ -1,7 +1,6 @@
 """Uses the models of runs that were started from Python: builds them, and says what to do instead of predicting."""
 
 import importlib
-import importlib.util
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -18,8 +17,6 @@ from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.errors import FootplateError
 from footplate_vision.inference import Predictor, export_model, open_trained
 
-HAS_ONNX = all(importlib.util.find_spec(each) for each in ("onnx", "onnxscript", "onnxruntime"))
-needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
 MODELS = """
 from pathlib import Path
 from shutil import rmtree

@@ -185,7 +185,10 @@ class Requests:
             elif number == signal.SIGINT and os.isatty(2):  # the descriptor of stderr
                 advice = "Press Ctrl-C again to exit now."  # fits into 80 columns
             work = f"finishing the {'validation' if self._activity.is_validating else 'iteration'}, then saving"
-            left = {"validation": "stopping the validation, then saving", "first step": "stopping the first iteration"}
+            left = {
+                "validation": "stopping the validation, then saving",
+                "first step": "stopping this process's first iteration",
+            }
             print_urgent(f"{name}: {left.get(data_wait.work, work)}. {advice}")
 
     def exchange_if_due(self) -> None:

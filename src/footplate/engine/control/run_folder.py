@@ -1,4 +1,4 @@
-"""Manages a run's folder: logs, locks and overwrite protection.
+"""Manages a run's folder: its names, logs and locks.
 
 `work_dir` contains the logs and the lock. Checkpoints are saved to `home`, which is `work_dir` or a remote folder.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from footplate import errors, storage
+from footplate import storage
 from footplate.config import Config
 from footplate.distributed import (
     broadcast_object,
@@ -37,8 +37,6 @@ from footplate.storage.local_files import RUN_LOCK
 
 _logger = logging.getLogger("footplate.engine")
 _LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-_MAX_NAMES = 3
-_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(errors.__file__)), "__main__.py")
 
 
 def folders_of(work_dir: str) -> tuple[str, str]:

@@ -129,7 +129,7 @@ class RunPlan:
     def recordable_cfg(self) -> Config:
         """The config without the variables that cannot be written to a file, such as arrays.
 
-        A run does not use them: the sections that they were used in contain their values.
+        The run does not need them, since their values are already in the sections that refer to them.
         """
         result = self.cfg.copy()
         for name in self.cfg._cfg_dict.keys() - keys_with_effect(self.cfg):
@@ -139,11 +139,10 @@ class RunPlan:
                 del result[name]
         return result
 
-    def recorded(self, *, is_plain: bool) -> Config:
+    def recorded(self) -> Config:
         """Returns the config to record. Without a config, returns the arguments as plain values; see `as_plain`.
 
-        The length of the run is part of `train_cfg`. A function that builds a plain module is recorded as a model
-        config if other processes can import it.
+        The length of the run is part of `train_cfg`.
         """
         if self.has_cfg:
             return self.recordable_cfg
@@ -156,7 +155,7 @@ class RunPlan:
             and value is not False
             and not (argument.empty_if_unset and not value)
         }
-        return Config(as_plain({**arguments, **(self.cfg if is_plain else {})}))
+        return Config(as_plain(arguments))
 
 
 def second_generation(cfg: Config, overrides: Mapping[str, Any] | None = None) -> Config:

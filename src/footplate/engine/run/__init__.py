@@ -1,1 +1,1 @@
-"""The runner, which joins all parts, and what surrounds a run: the preflight check, its scope, predictions."""
+"""The runner, and code around a run: preflight check, run scope, prediction."""

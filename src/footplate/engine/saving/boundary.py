@@ -24,8 +24,8 @@ _logger = logging.getLogger("footplate.engine")
 class Boundary:
     """Handles the requests of a run between iterations, and saves the run if reading data fails.
 
-    The training loop calls `handle` after each iteration, epoch and validation run. While it trains, these are the
-    points at which saves start that hooks or signals have requested.
+    The training loop calls `handle` after each iteration, epoch and validation run. During training, requested saves
+    start only at these points.
 
     Args:
         runner: The runner.

@@ -91,7 +91,7 @@ class RecordedState:
         self._restore = [record_forward_state(module, gradients=False) for module in modules]
 
     def has_same_weights(self) -> bool:
-        """Checks that no hook but a `SwappingHook` has changed this rank's weights since."""
+        """Checks that no hook but a `SwappingHook` has changed this rank's weights since this state was recorded."""
         return self._norms == _weight_norms(self._runner)
 
     @contextmanager

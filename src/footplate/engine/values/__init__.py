@@ -1,1 +1,1 @@
-"""What a run is described by: its events, the base class of hooks, and what it is doing."""
+"""Defines events, the base class of hooks and the current activity of a run."""

@@ -88,7 +88,7 @@ const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 const facts = (run) => {
   const state = stateOf(run);
   return make("dl", { class: "facts" },
-    ...(run.problem ? [fact("Problem", "Not finite", run.problem, "bad")] : []),
+    ...(run.problem ? [fact("Problem", "Non-finite", run.problem, "bad")] : []),
     fact("State", capitalized(state.short), state.text),
     fact("Training time", timeOf(run), costText(run)));
 };
@@ -101,7 +101,7 @@ const leaderboard = () => {
   const row = (kind, head, cells) => make("tr", { class: kind }, head, ...cells.map(([content, cellKind = ""], column) =>
     make("td", { class: cellKind, "data-label": heads[column + 1] }, ...[content].flat().filter((each) => each != null))));
   const changeText = (mean) => (mean == null || value == null ? "–" : signed(differenceOf(mean, best.mean), value));
-  const stateCell = (run) => (run.problem ? make("span", { class: "bad", title: run.problem }, "not finite") : make("span", { title: stateOf(run).text }, stateOf(run).short));
+  const stateCell = (run) => (run.problem ? make("span", { class: "bad", title: run.problem }, "non-finite") : make("span", { title: stateOf(run).text }, stateOf(run).short));
   const zerosCell = (run) => {
     const { zeros, count } = mostZeros(run);
     return count ? make("span", { class: zeros ? "bad" : "", title: `${zeros} of ${count} classes are at zero` }, String(zeros)) : "–";
