@@ -201,7 +201,8 @@ def _first_interval() -> None:
 
     def load(self: Any, state: dict[str, Any]) -> None:
         whole(self, state)
-        self.val_interval = self.dynamic_intervals[0]
+        # For the rest of the run, since the next iteration would decide again.
+        self.dynamic_milestones, self.dynamic_intervals = self.dynamic_milestones[:1], self.dynamic_intervals[:1]
 
     BaseTrainLoop.load_state_dict = load  # type: ignore[method-assign]
 
