@@ -149,8 +149,10 @@ class BatchPlan:
                     pass
             self._begun_passes = max(self._begun_passes, epoch + 1)
             self._states = self._sampler_states()
-            self._drawn.clear()  # a run may be saved before it draws the pass
+            self._drawn.clear()  # in case the run is saved before the new pass is drawn
             self._is_exhausted = False
+        else:
+            self._resumed = {}
         set_epoch(self.samplers, epoch)
 
     def state_dict(self, epoch: int, batch: int) -> dict[str, Any]:
@@ -164,7 +166,7 @@ class BatchPlan:
         | `is_exhausted` | whether the samplers have ended the pass |
         | `last` | if a custom sampler is stateless, instead of the others: the indices of the last used batch |
         """
-        if self._resumed:  # the pass has not been drawn up to its position again
+        if self._resumed:  # the resumed pass has not been replayed yet
             return dict(self._resumed)
         is_stateless = not all(map(is_stateful, self.custom_samplers))
         if self._begun_passes <= epoch:
@@ -173,7 +175,7 @@ class BatchPlan:
         if is_stateless:
             return {"last": [_plain(key) for number, key in self._drawn if number == batch - 1]}
         drawn = [_plain(key) for number, key in self._drawn if number >= batch]
-        start, now = self._states, self._sampler_states(with_all=bool(self._states))
+        start, now = self._states, self._sampler_states(self._states)
         place = {"drawn": drawn, "is_exhausted": self._is_exhausted}
         return {"start": start, "now": now, **place} if start or now else {}
 
@@ -293,14 +295,15 @@ class BatchPlan:
         """
         return len(range(self._rank, self.unpadded_count or 0, self.world_size))
 
-    def _sampler_states(self, *, with_all: bool = False) -> list[Any] | None:
+    def _sampler_states(self, start: Sequence[Any] | None = None) -> list[Any] | None:
         """Returns the states of the samplers that may change, or None if there are none.
 
-        Of torch's random samplers, hooks may change the content. Unless `with_all` is set, returns it only if they
-        have, so that a run that resumes with other weights in its config uses these.
+        Hooks may change the weights or indices of torch's random samplers. These are saved only if changed (or saved in
+        `start`), so that new weights in the config of a resumed run take effect.
         """
         states: list[Any] = []
-        for sampler in self._changing if all(map(is_stateful, self.custom_samplers)) else ():
+        samplers = self._changing if all(map(is_stateful, self.custom_samplers)) else ()
+        for sampler, at_start in zip(samplers, start or repeat(None), strict=False):
             if is_custom(sampler):
                 states.append(copy.deepcopy(sampler.state_dict()))
             else:
@@ -308,7 +311,7 @@ class BatchPlan:
                 pairs = zip(content.values(), self._configured[id(sampler)].values(), strict=True)
                 # Compares numbers, since a hook may use tensors of another type or device.
                 is_changed = any(torch.as_tensor(one).tolist() != torch.as_tensor(two).tolist() for one, two in pairs)
-                states.append(content if is_changed or with_all else None)
+                states.append(content if is_changed or at_start is not None else None)
         return states if any(state is not None for state in states) else None
 
     def _batches(self, epoch: int, start: int) -> Iterator[BatchKey]:

@@ -170,7 +170,7 @@ class SampleLoader(DataLoader[Any]):
             self._batch_loader = self._build_batch_loader()
         if self.num_workers or self.pin_memory:
             self._key_sampler.keys = keys
-            iterator = data_wait.call(self._start_iterator)  # which may wait for workers to start
+            iterator = data_wait.call(self._start_iterator)  # may wait for workers to start
             if self.num_workers:
                 enlarge_result_pipe(iterator)
             read = data_wait.over(iterator)
@@ -182,7 +182,7 @@ class SampleLoader(DataLoader[Any]):
 
     def _start_iterator(self) -> Any:
         iterator = iter(self._batch_loader)
-        self._iterator = weakref.ref(iterator)  # also if a signal ends the wait now: torch knows the workers
+        self._iterator = weakref.ref(iterator)  # set here, so that the workers can be killed if a signal ends the wait
         return iterator
 
     def _build_batch_loader(self, **changes: Any) -> DataLoader[Any]:
@@ -220,14 +220,14 @@ class SampleLoader(DataLoader[Any]):
     def describe_samples(self, epoch: int, batch: int, error: Exception | None = None) -> str:
         """Returns a text that lists the sample indices of a batch, with file paths if the dataset provides them.
 
-        Sets the samplers to this pass, as reading the pass does.
+        Sets the samplers to the epoch of this pass. Can be called in the middle of a pass, if no sampler is custom.
 
         Args:
             epoch: The index of the pass.
             batch: The index of the batch.
             error: The batch's error. Fewer samples are listed if it is not likely to depend on a single sample.
         """
-        self.plan.begin(epoch)
+        set_epoch(self.plan.samplers, epoch)
         key = next(self.plan.keys(epoch, batch))
         names = []
         for index in key.indices:

@@ -28,7 +28,8 @@ class DataWait:
     signal arrives outside of it, the next `call` raises the error. If no `call` follows, the request is handled after
     the iteration or validation.
 
-    Users' code may swallow the error that a handler raises in it. `call` therefore raises it again at its end.
+    Users' code may swallow the error that a handler raises in it. `call` therefore raises it again at its end, and
+    `keep` before an optimizer steps.
 
     Attributes:
         work: What this process is doing; see above.
@@ -70,7 +71,13 @@ class DataWait:
             self.cancel()
 
     def keep(self, *_: Any) -> None:
-        """Called before an optimizer steps in the first step of a process, which handlers can no longer end."""
+        """Stops handlers from ending the first step. Called just before an optimizer steps.
+
+        Raises:
+            InterruptedWaitError: A handler has raised it in this step, and users' code has swallowed it.
+        """
+        if self.raised is not None:
+            raise self.raised
         self.work = ""
 
     def take_seconds(self) -> float:

@@ -245,7 +245,7 @@ class CheckpointHook(SavingHook):
         If `by_epoch` is True, but training ends within an epoch, this checkpoint would have the number of an earlier
         epoch. With `save_last`, `Boundary.save_on_request` then saves the run instead.
         """
-        runner.boundary.start_saves()  # those that a custom loop has not started
+        runner.boundary.start_saves()  # custom loops may not have started all saves
         compute_on_ranks(runner.saver.wait)
         loop = runner.train_loop
         path = self._path_to_write(runner)

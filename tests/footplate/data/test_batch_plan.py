@@ -1,4 +1,5 @@
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, WeightedRandomSampler
 
 from footplate.data import SampleLoader, batch_plan, build_dataloader, samplers
 
@@ -107,12 +108,76 @@ def test_samples_do_not_depend_on_the_number_of_ranks(world: int, size: int, rou
     assert len(found) == (-(-size // world) * world if round_up else size)
 
 
+def plan_of(sampler: Any, **settings: Any) -> batch_plan.BatchPlan:
+    settings = settings or {"batch_size": 2, "sampler": sampler}
+    return batch_plan.BatchPlan(DataLoader(range(8), **settings), seed=0, limit=None)  # type: ignore[arg-type]
+
+
 def test_state_before_a_pass_is_drawn_has_no_batches_of_the_pass_before() -> None:
     sampler = WeightedRandomSampler([1.0] * 8, 8)
-    plan = batch_plan.BatchPlan(DataLoader(range(8), batch_size=2, sampler=sampler), seed=0, limit=None)  # type: ignore[arg-type]
+    plan = plan_of(sampler)
     plan.begin(0)
     assert len(list(plan.keys(0, is_read=True))) == 4
     sampler.weights[0] = 5.0
     plan.begin(1)
     state = plan.state_dict(1, 0)
     assert (state["drawn"], state["is_exhausted"]) == ([], False)
+
+
+def test_state_of_a_sampler_that_the_config_no_longer_has_is_not_saved_again() -> None:
+    changing = WeightedRandomSampler([1.0] * 8, 8)
+    plan = plan_of(changing)
+    changing.weights[0] = 5.0
+    plan.begin(0)
+    next(plan.keys(0, is_read=True))
+    state = plan.state_dict(0, 1)
+    assert state
+    resumed = plan_of(samplers.DefaultSampler(range(8)))
+    resumed.load_state_dict(state, 0)
+    assert resumed.state_dict(0, 1) == state
+    resumed.begin(0)
+    assert resumed.state_dict(0, 1) == {}
+
+
+class StatefulBatches(BatchSampler):
+    passes = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.passes += 1
+        return super().__iter__()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"passes": self.passes}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.passes = state["passes"]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_weights_are_saved_only_if_changed_even_next_to_a_sampler_with_a_state(changed: bool) -> None:
+    def make(favourite: int) -> tuple[WeightedRandomSampler, batch_plan.BatchPlan]:
+        sampler = WeightedRandomSampler([float(number == favourite) for number in range(8)], 8)
+        return sampler, plan_of(None, batch_sampler=StatefulBatches(sampler, 2, drop_last=False))
+
+    sampler, plan = make(3)
+    plan.begin(0)
+    keys = plan.keys(0, is_read=True)
+    next(keys)
+    sampler.weights[:] *= 1.0 + changed
+    _, resumed = make(5)
+    resumed.load_state_dict(plan.state_dict(0, 1), 0)
+    resumed.begin(0)
+    assert next(resumed.keys(0, 1, is_read=True)).indices == [5, 5]
+    assert resumed.batch_sampler.passes == 1
+    assert resumed.batch_sampler.sampler.weights.argmax() == (3 if changed else 5)
+
+
+def test_describing_samples_does_not_change_the_state_of_the_pass() -> None:
+    loader = SampleLoader(range(16), batch_size=2, sampler=WeightedRandomSampler([1.0] * 16, 16))
+    batches = loader.batches()
+    read = [next(batches).tolist(), next(batches).tolist()]
+    loader.plan.sampler.weights[0] = 5.0
+    state = loader.plan.state_dict(0, 1)
+    assert state["drawn"] == [read[1]]
+    loader.describe_samples(0, 1)
+    assert str(loader.plan.state_dict(0, 1)) == str(state)

@@ -76,6 +76,22 @@ def test_error_of_code_that_was_interrupted_does_not_hide_the_interruption(rerai
         wait.call(user_code)
 
 
+def test_optimizer_does_not_step_after_users_code_has_swallowed_a_stop_in_the_first_step() -> None:
+    wait = DataWait()
+    steps = []
+
+    def first_step() -> None:
+        with suppress(BaseException):
+            wait.interrupt(STOP)
+        wait.keep()
+        steps.append(1)
+
+    with pytest.raises(InterruptedWaitError), wait.during("first step"):
+        wait.call(first_step)
+    assert not steps
+    wait.keep()  # in a later step
+
+
 @contextmanager
 def _default_handler() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)

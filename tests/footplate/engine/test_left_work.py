@@ -14,6 +14,7 @@ from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, METRICS, MODELS, Hook, Runner
 from footplate.engine.control.requests import Interrupted
+from footplate.optim import AmpOptimWrapper
 from tests.footplate.engine.resumed_runs import assert_same, config, run, state
 from tests.footplate.engine.signaled_runs import in_process
 from tests.support import Counter, PointAccuracy, Points, ToyModel, Witness, loader, settings
@@ -283,28 +284,59 @@ def test_stop_that_a_training_dataset_swallows_takes_effect(tmp_path: Path, whol
     assert_same(whole_state(tmp_path), whole[True])
 
 
-@pytest.mark.parametrize(("place", "saved"), [("loss", False), ("step", True)])
+@pytest.mark.parametrize(
+    ("place", "saved"),
+    [
+        ("loss", False),
+        ("backward", False),
+        ("after backward", False),
+        ("check of gradients", True),
+        ("step", True),
+        ("step without the wrapper", True),
+    ],
+)
 def test_train_after_a_stop_in_the_first_step_equals_an_uninterrupted_run(
     tmp_path: Path, place: str, saved: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    accumulates = "backward" in place
+
     def start(folder: str, number: int | None) -> Runner:
-        class Signalled(nn.BatchNorm1d):
-            def forward(self, inputs: Tensor) -> Tensor:
-                output = super().forward(inputs)
-                if number and place == "loss" and self.num_batches_tracked == 1:
-                    os.kill(os.getpid(), number)
+        def at(reached: str) -> None:
+            if number and reached == place and not runner.iter:
+                os.kill(os.getpid(), number)
+
+        class Signalled(ToyModel):
+            def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+                inputs.requires_grad_().register_hook(lambda _: at("backward"))  # type: ignore[no-untyped-call]
+                output = super().forward(inputs, labels, mode)
+                at(mode)
+                return output
+
+            def train_step(self, data: Any, optim_wrapper: Any) -> Any:
+                if place == "step without the wrapper":
+                    optim_wrapper.optimizer.step()
+                    at(place)
+                output = super().train_step(data, optim_wrapper)
+                at("after backward")
                 return output
 
         class StepsOnce(torch.optim.SGD):
             def step(self, closure: Any = None) -> Any:
                 super().step(closure)
-                if number and place == "step" and not runner.iter:
-                    os.kill(os.getpid(), number)
+                at("step")
 
-        cfg = settings(tmp_path / folder, default_hooks={"checkpoint": None}, preflight=False)
-        model = ToyModel(dropout=0.3)
-        model.layers.insert(1, Signalled(8))
-        wrapper = StepsOnce(model.parameters(), 0.1, momentum=0.9)
+        class Checks(AmpOptimWrapper):
+            def _may_step(self, norm: Tensor | None) -> bool:
+                at("check of gradients")
+                return super()._may_step(norm)
+
+        cfg = settings(tmp_path / folder, default_hooks={"checkpoint": None}, preflight=False, val_cfg=None)
+        cfg.update(val_dataloader=None, val_evaluator=None)
+        model = Signalled(dropout=0.3, is_weighted=accumulates)
+        model.layers.insert(1, nn.BatchNorm1d(8))
+        optimizer = StepsOnce(model.parameters(), 0.1, momentum=0.9)
+        dtype = "bfloat16" if accumulates else "float16"
+        wrapper = Checks(optimizer, accumulative_counts=1 + accumulates, clip_grad={"max_norm": 1.0}, dtype=dtype)
         runner = Runner(**{**cfg, "model": model, "optim_wrapper": wrapper})
         if number:
             with pytest.raises(SystemExit):

@@ -186,7 +186,7 @@ class BaseTrainLoop(BaseLoop):
         self._data_position = VirtualPosition(self.dataloader) if is_virtual else track_position(self.dataloader)
         self.batches_read = 0
         self._failed_in = ""  # a key of _REPEATED
-        self.recorded: Any = None  # the state from before the current validation, if it can be left
+        self.recorded: Any = None  # the state from before the current validation, if it can be interrupted
         self._is_first_step = True  # of this process: until it is complete, there is nothing to save
         self._random_at_start: dict[str, Any] | None = None
         self.is_overridden = self.overrides("run") or self.overrides("run_epoch")
@@ -251,7 +251,7 @@ class BaseTrainLoop(BaseLoop):
         random_state = self._random_at_start = capture_rng()
         runner.model.train()
         runner.call_hook("before_train_epoch")
-        runner.boundary.start_saves()  # of the best checkpoint, if a hook has called `runner.val()`
+        runner.boundary.start_saves()  # a hook may have called `runner.val()`, which requests saves
         if not (self.by_epoch and any(hook.sets_mode for hook in runner.hooks)):
             runner.model.train()
         if not self.at_start:
@@ -284,15 +284,17 @@ class BaseTrainLoop(BaseLoop):
     def _take_first_step(self, data_batch: Any, optim_wrapper: Any) -> Any:
         """Takes the first step of this process, which may compile the model.
 
-        Until an optimizer changes the weights, a stop request ends the step without a save.
+        Until an optimizer steps, with or without its wrapper, a stop request ends the step without a save.
         """
-        restore = record_forward_state(self.runner.model)
+        wrappers = self.runner.optim_wrapper.parts.values()
+        restores = [record_forward_state(self.runner.model), *(wrapper.record_losses() for wrapper in wrappers)]
         step = partial(self.runner.model.train_step, data_batch, optim_wrapper=optim_wrapper)
         try:
             with data_wait.during("first step"), register_optimizer_step_pre_hook(data_wait.keep):
                 outputs = data_wait.call(step)
         except InterruptedWaitError:  # another call of `train` repeats the step
-            restore()
+            for restore in restores:
+                restore()
             raise
         self._is_first_step = False
         return outputs
@@ -381,7 +383,7 @@ class BaseTrainLoop(BaseLoop):
         self._validated_at = self.units_done
         self._validated_iter = self.completed.iter
         requests.agreed.validation = False
-        runner.boundary.start_saves()  # of a loop that overrides `run_epoch`
+        runner.boundary.start_saves()  # loops that override `run_epoch` have not started these saves
         requests.leaves_for_save = leaves_for_save
         self.recorded = recorded = runner.boundary.record()
         is_complete = False
@@ -403,7 +405,7 @@ class BaseTrainLoop(BaseLoop):
             self._validate_if_due(leaves_for_save=False)
             return
         requests.exchange()
-        runner.boundary.start_saves()  # of the best checkpoint, before late hooks change the run
+        runner.boundary.start_saves()  # save a best checkpoint before late hooks change the run
         runner.call_hook("after_validation")
         runner.boundary.handle()
 

@@ -149,7 +149,7 @@ class _EvaluationLoop(BaseLoop):
         """
         runner = self.runner
         mode = self.mode
-        runner.boundary.start_saves()  # of a training loop that overrides `run` or `run_epoch`
+        runner.boundary.start_saves()  # training loops that override `run` or `run_epoch` have not started them
         with runner.beside_training():  # a hook may call this method without `Runner.phase`
             runner.call_hook(f"before_{mode}")
             runner.call_hook(f"before_{mode}_epoch")

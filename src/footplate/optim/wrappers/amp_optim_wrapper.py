@@ -10,6 +10,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from footplate.checks import check_choice, check_keys, check_number, read_count
+from footplate.data.waiting import data_wait
 from footplate.error_context import at_key
 from footplate.optim.wrappers.gradient_checks import foreign_gradients_error
 from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
@@ -95,6 +96,7 @@ class AmpOptimWrapper(OptimWrapper):
                 self._called_backward = False
                 return  # all parameters are frozen for now, but torch's scaler needs at least one gradient
             if self._clipper or (self._guard and self._guard.policy != "skip"):
+                data_wait.keep()  # gradients must not be unscaled twice
                 self.loss_scaler.unscale_(self.optimizer)
         super().step(**kwargs)
         self.loss_scaler.update(self._fixed_scale)

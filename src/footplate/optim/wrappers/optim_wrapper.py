@@ -1,7 +1,8 @@
 """The optimizer wrapper, which handles the backward pass, gradient accumulation, clipping and the optimizer state."""
 
+import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from footplate.data.waiting import data_wait
 from footplate.distributed.collectives import average_gradients
 from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.distributed.wrappers import ModelDistributedDataParallel
@@ -177,6 +179,8 @@ class OptimWrapper(Accumulation):
                 optimizer needs a closure, such as LBFGS, and `kwargs` has none.
             NonFiniteError: The gradients are non-finite and the policy is "stop".
         """
+        if data_wait.work:  # saves the call in all steps but the first one of a process
+            data_wait.keep()
         if not self._called_backward and self.data_parallel is not None:
             raise foreign_gradients_error()
         if self._needs_closure and "closure" not in kwargs:
@@ -227,6 +231,15 @@ class OptimWrapper(Accumulation):
         if self._weights:
             self._weights.discard()
         self._called_zero_grad = True
+
+    def record_losses(self) -> Callable[[], None]:
+        """Records the accumulation round and what else `backward` and `zero_grad` change, apart from gradients.
+
+        Returns:
+            A function that restores the recorded state, if `step` has not been called since.
+        """
+        recorded = {**vars(self), "_weights": copy.copy(self._weights)}
+        return lambda: vars(self).update(recorded)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns a context manager for the forward pass.

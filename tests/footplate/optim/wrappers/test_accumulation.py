@@ -11,6 +11,7 @@ from torch.optim import SGD
 
 from footplate import Runner
 from footplate.optim import OptimWrapper
+from footplate.weighted import Weighted
 
 BATCHES = list(torch.randn(10, 4, 2, generator=torch.Generator().manual_seed(0)).unbind())
 
@@ -120,3 +121,19 @@ def test_the_last_step_does_not_depend_on_where_a_run_resumes(tmp_path: Path, st
     expected = train(tmp_path / "whole")
     resumed = train(tmp_path / "resumed", load_from=str(tmp_path / "whole" / f"iter_{stop}.pth"), resume=True)
     assert all(map(torch.equal, resumed, expected))
+
+
+def test_recorded_losses_are_restored() -> None:
+    layer = net()
+    wrapper = OptimWrapper(SGD(layer.parameters(), 0.1), accumulative_counts=3)
+    wrapper.backward(Weighted(layer(BATCHES[0]).mean(), 2.0))
+    restore = wrapper.record_losses()
+    wrapper.backward(Weighted(layer(BATCHES[1]).mean(), 3.0))
+    assert wrapper.state_dict()["loss_counts"] == (2, None, 0)
+    assert wrapper.state_dict()["accumulated_weight"] == [6.0, 5.0]
+    wrapper.zero_grad()
+    restore()
+    wrapper.backward(Weighted(layer(BATCHES[1]).mean(), 3.0))
+    state = wrapper.state_dict()
+    assert (state["loss_counts"], state["accumulated_weight"]) == ((2, None, 0), [6.0, 5.0])
+    assert "called_zero_grad" not in state
