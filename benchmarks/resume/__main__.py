@@ -95,7 +95,8 @@ def try_attack(place: Place, attack: Attack, alone: Outcome) -> dict[str, Any]:
         raise RuntimeError(f"the run was not killed: {attack}\n{first.output[-2000:]}")
     line: dict[str, Any] = {"attack": attack.call or attack.signal}
     if attack.call:
-        at = next(call for call in first.calls if (call.batch, call.number) >= attack.at)
+        # If the batch changed between the log of a call and the attack on it, the attacked call is the last one.
+        at = next((call for call in first.calls if (call.batch, call.number) >= attack.at), first.calls[-1])
         line["at"] = f"{at.name} {Path(at.path).name}"
     if attack.truncate:
         line["at"] = place.truncate_newest()
@@ -151,7 +152,7 @@ def main() -> int:
             for run in concurrent.futures.as_completed(runs):
                 if run.exception():
                     failed = True
-                    print(f"{runs[run]}: {run.exception()}", flush=True)
+                    print(f"{runs[run]}: {run.exception()!r}", flush=True)
     if chosen.results == RESULTS:
         print(page.write(table.lines))
     return int(failed)
