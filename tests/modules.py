@@ -1,4 +1,4 @@
-"""Modules that lie in no package: those that stand beside data."""
+"""Loads modules that are outside of any package."""
 
 import importlib.util
 import sys

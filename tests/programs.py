@@ -38,7 +38,7 @@ class Program:
         self.process = int(server.ask(json.dumps([words, str(folder.absolute()), dict(environment), *paths])))
 
     def printed(self, name: str) -> str:
-        """Returns what the program has written to "stdout" or "stderr" until now."""
+        """Returns the output so far. `name` is "stdout" or "stderr"."""
         path = Path(self._outputs, name)
         return path.read_text() if path.exists() else ""
 

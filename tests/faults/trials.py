@@ -112,7 +112,7 @@ class Trials:
 
 
 def _is_saved_on_request(work_dir: str) -> bool:
-    """Checks whether the newest complete checkpoint was saved by a stop, or there is none, as before iteration 1."""
+    """Checks whether a stop saved the newest checkpoint. A stop before iteration 1 saves none, which also counts."""
     latest = find_newest(work_dir)
     return latest is None or os.path.basename(latest) == ON_REQUEST
 

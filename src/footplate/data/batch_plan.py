@@ -309,8 +309,9 @@ class BatchPlan:
             else:
                 content = content_of(sampler)
                 pairs = zip(content.values(), self._configured[id(sampler)].values(), strict=True)
-                # Compares numbers, since a hook may use tensors of another type or device.
-                is_changed = any(torch.as_tensor(one).tolist() != torch.as_tensor(two).tolist() for one, two in pairs)
+                # A hook may use tensors of another type or device.
+                numbers = ([torch.as_tensor(each).cpu().double() for each in pair] for pair in pairs)
+                is_changed = not all(torch.equal(one, two) for one, two in numbers)
                 states.append(content if is_changed or at_start is not None else None)
         return states if any(state is not None for state in states) else None
 

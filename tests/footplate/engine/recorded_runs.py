@@ -1,7 +1,7 @@
 """Runs whose events, checkpoints and results are recorded as data. `python -m tests.footplate.engine.recorded_runs`.
 
 The record shows what a change to the engine's structure must not change: the order of events, the position that hooks
-read, the results, and that a checkpoint of the recorded version resumes. Record anew only if a promise changes.
+read, the results, and that a checkpoint of the recorded version resumes. Update the record only if a promise changes.
 """
 
 import json
@@ -18,7 +18,7 @@ from torch import nn
 
 from footplate import LOOPS, Hook, Runner
 from footplate.engine import BaseLoop
-from tests.footplate.engine.own_loops import BY_EPOCH, BY_ITERATION
+from tests.footplate.engine.own_loops import BY_EPOCH, BY_ITERATION, iterate
 from tests.support import Points, Witness, loader, settings
 
 FILE = Path(__file__).resolve().parents[2] / "data" / "recorded-runs.zip"
@@ -62,11 +62,9 @@ class Validate(Hook):
 class CountingLoop(BaseLoop):
     """Sets its own counters and calls all hooks, as loops of MMRazor do."""
 
-    def __init__(
-        self, runner: Any, dataloader: Any, max_epochs: int, val_begin: int = 1, val_interval: int = 1
-    ) -> None:
+    def __init__(self, runner: Any, dataloader: Any, max_epochs: int, val_interval: int = 1) -> None:
         super().__init__(runner, dataloader)
-        self._max_epochs, self.val_begin, self.val_interval = max_epochs, val_begin, val_interval
+        self._max_epochs, self.val_interval = max_epochs, val_interval
         self._max_iters = max_epochs * len(self.dataloader)
         self._epoch = self._iter = 0
 
@@ -103,10 +101,7 @@ class CountingLoop(BaseLoop):
         self._epoch += 1
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        self.runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
-        self.runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
-        self._iter += 1
+        iterate(self, idx, data_batch)
 
 
 def _config(folder: Path, by_epoch: bool = True, **changes: Any) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def test_validation_loop_that_a_hook_runs_counts_as_in_mmengine(tmp_path: Path) 
 
 
 class _Unlabeled(ToyModel):
-    """Has labels in training only."""
+    """Returns a validation loss with weight 0, as if the validation data had no labels."""
 
     def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
         outputs = super().forward(inputs, labels, mode)
