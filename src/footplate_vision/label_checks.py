@@ -6,7 +6,8 @@ from typing import Any
 from footplate.data import dataset_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.data.loader_attributes import metainfo_in
-from footplate.engine import Hook, Runner
+from footplate.distributed import unwrap_model
+from footplate.engine import Hook, Run, Runner
 from footplate.error_context import at_key, join_path, location_prefix, origin_at, walk_paths
 from footplate.errors import ArgumentError, is_own_module
 from footplate.evaluation.evaluation_sets import classes_in, sets_of
@@ -28,7 +29,7 @@ class NumClassCheckHook(Hook):
 
     priority = "NORMAL"
 
-    def before_run(self, runner: Runner) -> None:
+    def before_run(self, runner: Run) -> None:
         """Compares the model with the training and validation datasets.
 
         Raises:
@@ -39,7 +40,7 @@ class NumClassCheckHook(Hook):
                 parts = (name.replace("loop", "dataloader"), evaluation_set.name, "dataset")
                 self._check(runner, evaluation_set.dataset, key=".".join(filter(None, parts)))
 
-    def _check(self, runner: Runner, dataset: Any, key: str) -> None:
+    def _check(self, runner: Run, dataset: Any, key: str) -> None:
         with at_key(key):
             classes = classes_of(dataset)
         if classes is None:
@@ -49,13 +50,13 @@ class NumClassCheckHook(Hook):
         _check_model(runner, dataset, classes, key)
 
 
-def _check_model(runner: Runner, dataset: Any, classes: Any, key: str, *, only_own: bool = False) -> None:
+def _check_model(runner: Run, dataset: Any, classes: Any, key: str, *, only_own: bool = False) -> None:
     """Compares the modules of the model, or `only_own` modules of footplate, with the classes of a dataset.
 
     Raises:
         ArgumentError: The numbers of classes differ.
     """
-    for name, module in runner.unwrapped_model.named_modules():
+    for name, module in unwrap_model(runner.model).named_modules():
         count = getattr(module, "num_classes", None)
         if not isinstance(count, int) or count < 1 or name.rpartition(".")[2] in _EXEMPT:
             continue

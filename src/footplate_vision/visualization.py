@@ -17,7 +17,7 @@ from footplate.data import length_of, metainfo_of
 from footplate.data.data_element import BaseDataElement
 from footplate.data.transforms import LoadImageFromFile
 from footplate.distributed import gather_objects, get_rank, get_world_size, is_main_process
-from footplate.engine import Hook, Runner
+from footplate.engine import Hook, Run
 from footplate.errors import DataError
 from footplate.evaluation.evaluation_sets import classes_in, sets_of
 from footplate.evaluation.metric import to_device
@@ -266,12 +266,12 @@ class BaseVisualizationHook(Hook):
         self._training_data = TrainingData(self.fields[0]) if self.fields else None
         self._is_written = False  # whether this process has written the training data
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Warns if a validation dataset has too few batches for any image to be drawn."""
         if "val" in self.modes:
             self._check_sizes(runner.val_loop)
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         """Counts the labels and image sizes of the first samples."""
         if self._is_written or self._training_data is None or not self.draw or not is_main_process():
             return
@@ -282,15 +282,16 @@ class BaseVisualizationHook(Hook):
         if self._training_data.is_complete:
             self._write_training_data(runner)
 
-    def after_train(self, runner: Runner) -> None:
+    def after_train(self, runner: Run) -> None:
         """Writes the training data of a short run."""
         if not self._is_written and self._training_data is not None and self._training_data.samples:
             self._write_training_data(runner)
 
-    def _write_training_data(self, runner: Runner) -> None:
+    def _write_training_data(self, runner: Run) -> None:
         if self._training_data is not None:
             with skipping_failed_image(TRAINING_DATA):
-                self._training_data.write(runner.log_dir, classes_in(metainfo_of(runner.train_dataloader)))
+                classes = classes_in(metainfo_of(runner.train_loop.dataloader))
+                self._training_data.write(runner.folder.log_dir, classes)
         self._is_written = True
 
     def state_dict(self) -> dict[str, Any]:
@@ -302,9 +303,9 @@ class BaseVisualizationHook(Hook):
         if self._training_data is not None:
             self._training_data.load_state_dict(state)
 
-    def before_test(self, runner: Runner) -> None:
+    def before_test(self, runner: Run) -> None:
         """Warns if a test dataset has too few batches for any image to be drawn."""
-        self._check_sizes(runner.test_loop)
+        self._check_sizes(runner.built.get("test_loop"))
 
     @property
     def _visualizer(self) -> Visualizer:
@@ -334,12 +335,12 @@ class BaseVisualizationHook(Hook):
         """
         return 0.0, ""
 
-    def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
+    def _before_epoch(self, runner: Run, mode: str = "train") -> None:
         if mode != "train":
             self._worst.clear()
             self._counts.clear()
 
-    def _after_epoch(self, runner: Runner, mode: str = "train") -> None:
+    def _after_epoch(self, runner: Run, mode: str = "train") -> None:
         if self._finds_worst(mode):
             for evaluation_set in sets_of(getattr(runner, f"{mode}_loop", None)):
                 name = "_".join(filter(None, (mode, evaluation_set.name)))
@@ -372,7 +373,7 @@ class BaseVisualizationHook(Hook):
                 kept.sort(key=lambda each: each.order)
                 del kept[_NUM_WORST:]
 
-    def _draw_worst(self, runner: Runner, name: str, dataset: Any) -> None:
+    def _draw_worst(self, runner: Run, name: str, dataset: Any) -> None:
         """Draws the worst samples of all ranks on rank 0."""
         own, ranks = self._worst.get(name, []), get_world_size()
         size = length_of(dataset) if ranks > 1 else None
@@ -392,7 +393,7 @@ class BaseVisualizationHook(Hook):
 
     def _after_iter(
         self,
-        runner: Runner,
+        runner: Run,
         batch_idx: int,
         data_batch: Any = None,
         outputs: Sequence[Any] | None = None,

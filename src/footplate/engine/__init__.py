@@ -8,6 +8,7 @@ from footplate.engine.loops.train_loops import EpochBasedTrainLoop, IterBasedTra
 from footplate.engine.run.runner import Runner
 from footplate.engine.saving.resume_plan import ResumedCheckpoint
 from footplate.engine.values.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
+from footplate.engine.values.run import Run
 
 __all__ = [
     "EVENTS",
@@ -20,6 +21,7 @@ __all__ = [
     "IterBasedTrainLoop",
     "Priority",
     "ResumedCheckpoint",
+    "Run",
     "Runner",
     "SavingHook",
     "SwappingHook",

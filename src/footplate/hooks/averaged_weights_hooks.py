@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from footplate.data import length_of
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import ResumedCheckpoint, Runner, SwappingHook
+from footplate.engine import ResumedCheckpoint, Run, SwappingHook
 from footplate.engine.loops.base_loops import check_epochs_end
 from footplate.errors import ArgumentError, CheckpointError, UnknownNameError
 from footplate.models import BaseAveragedModel, ExponentialMovingAverage
@@ -33,26 +33,26 @@ class AveragedWeightsHook(SwappingHook):
     training weights.
     """
 
-    def _swap(self, runner: Runner, *, to_average: bool) -> None:
+    def _swap(self, runner: Run, *, to_average: bool) -> None:
         """Switches the model to the averaged or the training weights. Does nothing if the model already has them."""
         raise NotImplementedError
 
-    def before_val_epoch(self, runner: Runner) -> None:
+    def before_val_epoch(self, runner: Run) -> None:
         """Switches to the averaged weights."""
         self._swap(runner, to_average=True)
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Run, metrics: dict[str, float] | None = None) -> None:
         """Switches to the training weights."""
         self._swap(runner, to_average=False)
 
     # A subclass that overrides the methods above does not change these two.
     before_test_epoch, after_test_epoch = before_val_epoch, after_val_epoch
 
-    def restore_weights(self, runner: Runner) -> None:
+    def restore_weights(self, runner: Run) -> None:
         """Switches to the training weights."""
         self._swap(runner, to_average=False)
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+    def after_load_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """If the run resumes, replaces the averaged weights in the checkpoint with the training weights."""
         if TRAINING_STATE not in checkpoint or not isinstance(checkpoint, ResumedCheckpoint):
             return
@@ -120,12 +120,12 @@ class EMAHook(AveragedWeightsHook):
         """The model with the averages; while the weights are swapped, with the training weights."""
         return None if self.ema_model is None else self.ema_model.module
 
-    def before_run(self, runner: Runner) -> None:
+    def before_run(self, runner: Run) -> None:
         """Builds the averaged model. If it has no updates yet, copies the model's current weights into it."""
         self.build_average(runner)
         self.reset_average(runner)
 
-    def reset_average(self, runner: Runner) -> None:
+    def reset_average(self, runner: Run) -> None:
         """Copies the model's weights into the average, unless the average has been updated."""
         if self.ema_model is not None and self.ema_model.count == 0:
             self._start_average()
@@ -133,14 +133,15 @@ class EMAHook(AveragedWeightsHook):
     def _start_average(self) -> None:
         self.ema_model.copy_from(self.src_model)  # type: ignore[union-attr]
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Resets the average if averaging has not begun. Warns if it never begins or stays mostly initial weights.
 
         Raises:
             ArgumentError: `begin_epoch` is set, but the sampler is endless.
         """
-        check_epochs_end(runner, "begin_epoch", self.begin_epoch if self.begin_epoch > 1 else None)
-        begin = max(1, self.begin_iter, (self.begin_epoch - 1) * (length_of(runner.train_dataloader) or 0) + 1)
+        dataloader = runner.train_loop.dataloader
+        check_epochs_end(dataloader, "begin_epoch", self.begin_epoch if self.begin_epoch > 1 else None)
+        begin = max(1, self.begin_iter, (self.begin_epoch - 1) * (length_of(dataloader) or 0) + 1)
         # In iteration-based training, another batch size changes `begin`.
         has_begun = self._has_begun(runner, runner.iter) and (not runner.by_epoch or runner.iter >= begin)
         if self.ema_model is not None and not has_begun:  # a resumed run may begin later than before
@@ -164,14 +165,14 @@ class EMAHook(AveragedWeightsHook):
                 min(5 / updates, 0.5),
             )
 
-    def build_average(self, runner: Runner) -> BaseAveragedModel:
+    def build_average(self, runner: Run) -> BaseAveragedModel:
         """Returns the averaged model. The first call builds it from the run's model."""
         self.src_model = unwrap_model(runner.model)
         if self.ema_model is None:
             self.ema_model = self._averaged(self.src_model)
         return self.ema_model
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Updates the average or, before averaging begins, copies the model's weights into it."""
         if self.ema_model is None:
             return
@@ -180,18 +181,18 @@ class EMAHook(AveragedWeightsHook):
         else:
             self.ema_model.copy_from(self.src_model)
 
-    def _has_begun(self, runner: Runner, iterations: int) -> bool:
+    def _has_begun(self, runner: Run, iterations: int) -> bool:
         """Checks whether the average is updated in the current epoch after a number of iterations."""
         # Check the epoch only if needed, because computing it takes time.
         return iterations >= max(1, self.begin_iter) and (not self.begin_epoch or runner.epoch + 1 >= self.begin_epoch)
 
-    def _swap(self, runner: Runner, *, to_average: bool) -> None:
+    def _swap(self, runner: Run, *, to_average: bool) -> None:
         if self.ema_model is None or self._is_swapped == to_average:
             return
         self.ema_model.swap_with(self.src_model)
         self._is_swapped = to_average
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+    def before_save_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """Saves the averaged weights as the model's weights, and the training weights separately."""
         if self.ema_model is None:
             return
@@ -205,7 +206,7 @@ class EMAHook(AveragedWeightsHook):
         )
         checkpoint[TRAINING_STATE] = _with_values(others, {f"module.{name}": training[name] for name in training})
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+    def after_load_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """Discards the average. If the run resumes, restores the training weights and the average."""
         if self.ema_model is not None:
             self.ema_model.count = 0
@@ -257,7 +258,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
     def __init__(self) -> None:
         self._training_weights: list[Tensor] | None = None  # set while the model has the averaged weights
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Checks that the run supports schedule-free optimizers, and switches to the training weights.
 
         Raises:
@@ -289,7 +290,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
         for optimizer in _optimizers(runner):
             optimizer.train()
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+    def before_save_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """Saves the averaged weights as the model's weights, and the training weights separately."""
         is_validating = self._training_weights is not None
         self._swap(runner, to_average=False)
@@ -305,7 +306,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
                         group["train_mode"] = True
 
     @torch.no_grad()
-    def reset_average(self, runner: Runner) -> None:
+    def reset_average(self, runner: Run) -> None:
         """Resets both the averaged and the training weights to the model's current weights."""
         self._training_weights = None
         for optimizer in _optimizers(runner):
@@ -315,7 +316,7 @@ class ScheduleFreeHook(AveragedWeightsHook):
             optimizer.train()
 
     @torch.no_grad()
-    def _swap(self, runner: Runner, *, to_average: bool) -> None:
+    def _swap(self, runner: Run, *, to_average: bool) -> None:
         """Switches the optimizers between the two sets of weights, and stores or restores the training weights."""
         optimizers = _optimizers(runner)
         parameters = [
@@ -335,12 +336,12 @@ class ScheduleFreeHook(AveragedWeightsHook):
             self._training_weights = None
 
 
-def _optimizers(runner: Runner) -> list[Any]:
+def _optimizers(runner: Run) -> list[Any]:
     optimizers = (wrapper.optimizer for wrapper in runner.optim_wrapper.parts.values())
     return [optimizer for optimizer in optimizers if is_schedule_free(optimizer)]
 
 
-def _weights(runner: Runner) -> dict[str, Any]:
+def _weights(runner: Run) -> dict[str, Any]:
     state = unwrap_model(runner.model).state_dict()
     return _with_values(state, {name: value.clone() for name, value in state.items() if isinstance(value, Tensor)})
 

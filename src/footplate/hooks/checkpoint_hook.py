@@ -25,7 +25,7 @@ from footplate.checkpoint_names import BEST, best_prefix
 from footplate.checks import check_count, check_folder, check_names, is_number
 from footplate.distributed import compute_on_main, compute_on_ranks
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import Runner, SavingHook
+from footplate.engine import Run, SavingHook
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks.best_checkpoints import BestCheckpoints
 from footplate.hooks.monitored_metrics import MonitoredMetric
@@ -138,7 +138,7 @@ class CheckpointHook(SavingHook):
         pairs = zip(names, self.rules, strict=True)
         return [MonitoredMetric(name, "save_best", rule, self.greater_keys, self.less_keys) for name, rule in pairs]
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Checks the rules of the `save_best` metrics, and sets the checkpoint folder and format.
 
         If the run's folder has been moved or copied, tracks the best checkpoints in the new folder. Those that do not
@@ -151,7 +151,7 @@ class CheckpointHook(SavingHook):
         self.best.relocate(self._folder)
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 
-    def adapt_to_loop(self, runner: Runner) -> None:
+    def adapt_to_loop(self, runner: Run) -> None:
         """Switches to counting iterations if training is iteration-based."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
@@ -162,11 +162,11 @@ class CheckpointHook(SavingHook):
             self.interval = -1
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
 
-    def folder_in(self, runner: Runner) -> str:
+    def folder_in(self, runner: Run) -> str:
         """Returns a run's checkpoint folder."""
         return runner.folder.home if self.out_dir is None else folder_below(self.out_dir, runner.work_dir)
 
-    def paths_to_overwrite(self, runner: Runner) -> list[str]:
+    def paths_to_overwrite(self, runner: Run) -> list[str]:
         """Returns the paths of existing checkpoints past the starting point, which the run would overwrite."""
         folder = self.folder_in(runner)
         last = runner.saver.last
@@ -183,7 +183,7 @@ class CheckpointHook(SavingHook):
                     paths.append(storage.join(folder, name))
         return paths
 
-    def after_train_epoch(self, runner: Runner) -> None:
+    def after_train_epoch(self, runner: Run) -> None:
         """If `by_epoch` is True, requests a save at each interval and, with `save_last`, at the end of training."""
         if not self.by_epoch:
             return
@@ -191,7 +191,7 @@ class CheckpointHook(SavingHook):
         if is_last or self.every_n_epochs(runner, self.interval, self.save_begin):
             runner.requests.saves.append(self._regular(runner))
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """If `by_epoch` is False, requests a save at each interval and, with `save_last`, at the end of training."""
         if self.by_epoch:
             return
@@ -199,7 +199,7 @@ class CheckpointHook(SavingHook):
         if is_last or self.every_n_train_iters(runner, self.interval, self.save_begin):
             runner.requests.saves.append(self._regular(runner))
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Run, metrics: dict[str, float] | None = None) -> None:
         """Requests a save for each `save_best` metric whose value ranks among the best. Only saves during training."""
         if not self.save_best or not runner.activity.is_training:
             return
@@ -233,7 +233,7 @@ class CheckpointHook(SavingHook):
         for metric in self.monitored:
             metric.resolve_name(metrics)
 
-    def after_train(self, runner: Runner) -> None:
+    def after_train(self, runner: Run) -> None:
         """Writes the published files, and saves the final checkpoint again to mark the end of the run.
 
         All other hooks have already run at this point.
@@ -272,10 +272,9 @@ class CheckpointHook(SavingHook):
         if self.save_best == ["auto"] and self.best.ranked:
             self.monitored = self._monitor(list(self.best.ranked)[:1])
 
-    def _number(self, runner: Runner) -> int:
+    def _number(self, runner: Run) -> int:
         """Returns the number for the name of a new checkpoint: the completed epochs or iterations."""
-        iteration, epoch = runner.completed
-        return epoch if self.by_epoch else iteration
+        return int(runner.completed.epoch if self.by_epoch else runner.completed.iter)
 
     def _numbers(self, prefix: str = "") -> dict[str, int]:
         """Returns the names of the checkpoints in the folder that begin with `prefix`, with their numbers."""
@@ -289,7 +288,7 @@ class CheckpointHook(SavingHook):
         if is_written_by_footplate(path):
             remove_checkpoint(path)
 
-    def after_save_checkpoint(self, runner: Runner, saved: Saved) -> None:
+    def after_save_checkpoint(self, runner: Run, saved: Saved) -> None:
         """Removes older checkpoints if one of the hook's saves has succeeded. Otherwise, restores the ranking."""
         if saved.path not in self._requested:
             return
@@ -303,7 +302,7 @@ class CheckpointHook(SavingHook):
             except (OSError, CheckpointError) as error:
                 runner.saver.report_error_in_folder(saved.path, error)
 
-    def _on_saved(self, runner: Runner, path: str, ranked: _Ranked | None) -> None:
+    def _on_saved(self, runner: Run, path: str, ranked: _Ranked | None) -> None:
         """Removes the checkpoints that a saved one replaces: among the best ones if it is `ranked`, or earlier ones."""
         if ranked is not None:
             for name in self._numbers(best_prefix(ranked.metric.name)):  # also those that the run has gone back from
@@ -322,7 +321,7 @@ class CheckpointHook(SavingHook):
                 for name in earlier[: -self.max_keep_ckpts]:
                     self._remove(name)
 
-    def _regular(self, runner: Runner) -> SaveRequest:
+    def _regular(self, runner: Run) -> SaveRequest:
         """Returns the request for a regular checkpoint."""
         path = self._path_to_write(runner)
         if runner.saver.last != path:  # the final checkpoint is saved twice
@@ -331,11 +330,11 @@ class CheckpointHook(SavingHook):
         self._requested[path] = None
         return SaveRequest(path, runner.folder.home, self.save_optimizer, self.save_param_scheduler)
 
-    def _path_to_write(self, runner: Runner, prefix: str = "") -> str:
+    def _path_to_write(self, runner: Run, prefix: str = "") -> str:
         name = prefix + self.filename_tmpl.format(self._number(runner))
         return os.path.join(self._folder, runner.saver.name_of(name))
 
-    def _take_over_best(self, runner: Runner, metric: MonitoredMetric) -> None:
+    def _take_over_best(self, runner: Run, metric: MonitoredMetric) -> None:
         """Adds a resumed MMEngine run's best checkpoint, which only the message hub records, to the ranking."""
         suffix = f"_{metric.name}" if len(self.monitored) > 1 else ""
         score = runner.message_hub.get_info(f"best_score{suffix}")
@@ -344,14 +343,14 @@ class CheckpointHook(SavingHook):
         if metric.name not in self.best.ranked and is_number(score) and is_of_metric and storage.exists(path):
             self.best.insert(metric, score, path)
 
-    def _record_best(self, runner: Runner, metric: MonitoredMetric) -> None:
+    def _record_best(self, runner: Run, metric: MonitoredMetric) -> None:
         """Records a metric's best checkpoint in the message hub. The first metric is also recorded without its name."""
         best = next(iter(self.best.ranked[metric.name]), {})
         for suffix in (f"_{metric.name}", "")[: 2 if metric is self.monitored[0] else 1]:
             infos = {f"best_score{suffix}": best.get("score"), f"best_ckpt{suffix}": best.get("path")}
             runner.message_hub.update_info_dict(infos)
 
-    def _best(self, runner: Runner, metric: MonitoredMetric, score: float) -> SaveRequest:
+    def _best(self, runner: Run, metric: MonitoredMetric, score: float) -> SaveRequest:
         """Ranks a best checkpoint and returns the request for it."""
         path = self._path_to_write(runner, best_prefix(metric.name))
         before = self.best.ranked.get(metric.name, [])
@@ -363,7 +362,7 @@ class CheckpointHook(SavingHook):
         home = folder if storage.base_name(read_pointer(folder) or BEST).startswith(BEST) else None
         return SaveRequest(path, home, self.save_optimizer, self.save_param_scheduler)
 
-    def _publish(self, runner: Runner, final: str) -> None:
+    def _publish(self, runner: Run, final: str) -> None:
         """Publishes the best checkpoints, and the final checkpoint if it has been saved."""
         runner.saver.wait()
         keys = self.published_keys
@@ -386,7 +385,7 @@ class CheckpointHook(SavingHook):
             runner.logger.info("Published the checkpoint as %s.", final)
 
 
-def best_rules(runner: Runner) -> dict[str, Rule | None]:
+def best_rules(runner: Run) -> dict[str, Rule | None]:
     """Returns the rule for each `save_best` metric: as set by the user or derived from the name, or None if unknown."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     return {metric.name: metric.rule for hook in hooks for metric in hook.monitored}

@@ -7,7 +7,7 @@ from torch import nn
 
 from footplate.checks import check_names, check_pattern
 from footplate.distributed import unwrap_model
-from footplate.engine import Hook, Runner
+from footplate.engine import Hook, Run
 from footplate.engine.loops.base_loops import check_epochs_end
 from footplate.errors import ArgumentError
 from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS, matching_names
@@ -59,10 +59,10 @@ class FreezeHook(Hook):
         self._norms: list[nn.Module] = []
         self._switched: list[nn.Module] = []  # the norm layers that would be in training mode
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Freezes the parameters, unless the freezing period is already over."""
         self._unfreeze(runner)
-        check_epochs_end(runner, "until_epoch", self.until_epoch)
+        check_epochs_end(runner.train_loop.dataloader, "until_epoch", self.until_epoch)
         if self._is_over(runner):
             return
         model = unwrap_model(runner.model)
@@ -89,7 +89,7 @@ class FreezeHook(Hook):
                     self._norms.append(module)
         runner.logger.info("Freezing %d of %d parameters.", len(self._frozen), len(set(named.values())))
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         """Unfreezes the parameters when the freezing period ends. Keeps norm layers in evaluation mode until then."""
         if not self._frozen:
             return
@@ -101,21 +101,21 @@ class FreezeHook(Hook):
             for module in switched:
                 module.eval()
 
-    def after_train(self, runner: Runner) -> None:
+    def after_train(self, runner: Run) -> None:
         """Unfreezes the parameters, so that the model can be trained again."""
         self._unfreeze(runner)
 
-    def _is_over(self, runner: Runner) -> bool:
+    def _is_over(self, runner: Run) -> bool:
         if self.until_iter is not None:
             return runner.iter >= self.until_iter
         return self.until_epoch is not None and runner.epoch >= self.until_epoch
 
-    def _held_by_others(self, runner: Runner) -> set[int]:
+    def _held_by_others(self, runner: Run) -> set[int]:
         """Returns the ids of the parameters that other hooks keep frozen."""
         others = [hook for hook in runner.hooks if isinstance(hook, FreezeHook) and hook is not self]
         return {id(parameter) for hook in others for parameter in hook._frozen}
 
-    def _unfreeze(self, runner: Runner) -> None:
+    def _unfreeze(self, runner: Run) -> None:
         held = self._held_by_others(runner)
         for parameter in self._frozen:
             parameter.requires_grad_(id(parameter) not in held)

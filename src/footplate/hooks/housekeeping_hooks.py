@@ -7,7 +7,7 @@ import torch.distributed as dist
 
 from footplate.data import samplers_of, set_epoch
 from footplate.distributed import get_world_size, is_distributed, unwrap_model
-from footplate.engine import Hook, Runner
+from footplate.engine import Hook, Run
 from footplate.registry import HOOKS
 
 
@@ -19,9 +19,9 @@ class DistSamplerSeedHook(Hook):
     a loader themselves.
     """
 
-    def before_train_epoch(self, runner: Runner) -> None:
+    def before_train_epoch(self, runner: Run) -> None:
         """Sets the epoch of the samplers and batch samplers."""
-        set_epoch(samplers_of(runner.train_dataloader), runner.epoch)
+        set_epoch(samplers_of(runner.train_loop.dataloader), runner.epoch)
 
 
 @HOOKS.register_module()
@@ -36,7 +36,7 @@ class SyncBuffersHook(Hook):
         self.distributed = distributed
 
     @torch.no_grad()
-    def after_train_epoch(self, runner: Runner) -> None:
+    def after_train_epoch(self, runner: Run) -> None:
         """Averages the buffers."""
         if not (self.distributed and is_distributed()):
             return
@@ -61,16 +61,16 @@ class EmptyCacheHook(Hook):
         self.after_each_epoch = after_epoch
         self.after_each_iter = after_iter
 
-    def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
+    def _before_epoch(self, runner: Run, mode: str = "train") -> None:
         if self.before_each_epoch:
             empty_cache()
 
-    def _after_epoch(self, runner: Runner, mode: str = "train") -> None:
+    def _after_epoch(self, runner: Run, mode: str = "train") -> None:
         if self.after_each_epoch:
             empty_cache()
 
     def _after_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
+        self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
     ) -> None:
         if self.after_each_iter:
             empty_cache()

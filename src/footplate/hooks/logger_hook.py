@@ -11,7 +11,7 @@ from footplate.checks import check_count, check_folder
 from footplate.data import dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import is_main_process
-from footplate.engine import Hook, Runner
+from footplate.engine import Hook, Run
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.messages import printable
 from footplate.metric_names import validation_label
@@ -66,12 +66,12 @@ class LoggerHook(Hook):
         self._rest_ends_at = -1  # the last iteration of an epoch or run, if it must be logged
         self._start: dict[str, Any] = {}  # the content of `start.json`
 
-    def before_run(self, runner: Runner) -> None:
+    def before_run(self, runner: Run) -> None:
         """Writes the config to the visualization backends, but only in the runner's first run."""
         if is_main_process() and not self._start:  # otherwise, this is a later run of the same runner
-            runner.visualizer.add_config(runner.plan.recorded())
+            runner.visualizer.add_config(runner.recorded_cfg)
 
-    def _record_start(self, runner: Runner, start: str) -> None:
+    def _record_start(self, runner: Run, start: str) -> None:
         """Writes `start.json`, which `footplate analyze` and `report` need in order to interpret the log folder.
 
         A training run overwrites a file that an evaluation has written to the same folder.
@@ -79,45 +79,44 @@ class LoggerHook(Hook):
         if not is_main_process() or self._start.get("kind") in ("train", "resume", start):
             return
         trains = start in ("train", "resume")
-        report = runner.checkpoints.report
-        checkpoint = report.source if report and not trains else None
+        checkpoint = None if trains else runner.loaded_from
         if checkpoint and "://" not in checkpoint:
             checkpoint = os.path.abspath(checkpoint)
         self._start = {
             "kind": start,
             "time": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
             "iteration": runner.iter,
-            "epoch_length": length_of(runner.train_dataloader) if trains and runner.by_epoch else None,
+            "epoch_length": length_of(runner.train_loop.dataloader) if trains and runner.by_epoch else None,
             "checkpoint": checkpoint,
             "config": getattr(runner.cfg, "filename", None),
         }
-        commit_bytes(os.path.join(runner.log_dir, "start.json"), json.dumps(self._start).encode())
+        commit_bytes(os.path.join(runner.folder.log_dir, "start.json"), json.dumps(self._start).encode())
 
-    def before_val(self, runner: Runner) -> None:
+    def before_val(self, runner: Run) -> None:
         """Records the start of a validation run that is not part of training."""
         self._record_start(runner, "val")
 
-    def before_test(self, runner: Runner) -> None:
+    def before_test(self, runner: Run) -> None:
         """Records the start of a test run that is not part of training."""
         self._record_start(runner, "test")
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Writes the config to the work_dir, and records the start of the run.
 
         Logs the number of iterations that log lines average over. (The live display shows the latest values instead.)
         Also determines whether to log at the end of an epoch or run.
         """
         if is_main_process():
-            runner.folder.write_config(runner.plan.recordable_cfg)
+            runner.folder.write_config(runner.recorded_cfg)
         self._record_start(runner, "resume" if runner.iter else "train")
         window = getattr(runner.log_processor, "window_size", 1)  # a custom log processor may not have one
         if window > 1:
             runner.logger.info("Losses and times in log lines are means over the last %d iterations.", window)
-        length = len(runner.train_dataloader) if runner.train_loop.by_epoch else runner.max_iters
+        length = len(runner.train_loop.dataloader) if runner.train_loop.by_epoch else runner.max_iters
         if not self.ignore_last or length <= self.interval:
             self._rest_ends_at = length
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Logs at each interval and, depending on `ignore_last`, at the end of an epoch or run."""
         batch = batch_idx + 1
         iteration = runner.iter + 1
@@ -125,66 +124,69 @@ class LoggerHook(Hook):
             return
         # If a multiple of `interval_exp_name` has been reached since the previous log line.
         if iteration % self.interval_exp_name < min(self.interval, self.interval_exp_name):
-            runner.logger.info("Exp name: %s", runner.experiment_name)
+            runner.logger.info("Exp name: %s", runner.message_hub.instance_name)
         average_over_ranks(runner.message_hub.log_scalars)
         tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
         runner.logger.info(line)
         for scalar in runner.message_hub.scalars_of("train").values():
             scalar.mark()
         if is_main_process():
-            runner.visualizer.add_scalars(tag, step=iteration, file_path=f"{runner.timestamp}.json")
+            runner.visualizer.add_scalars(tag, step=iteration, file_path=f"{runner.folder.timestamp}.json")
 
     def _after_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
+        self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
     ) -> None:
         """Logs the progress of a validation or test run, except after the last batch, which the metrics follow."""
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return
-        if batch_idx + 1 != length_of(getattr(runner, f"{mode}_dataloader")):
+        if batch_idx + 1 != _batches(runner, mode):
             _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
             runner.logger.info(line)
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Run, metrics: dict[str, float] | None = None) -> None:
         """Logs the metrics, and writes them to the visualization backends; see `Runner.records_validation`."""
-        tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
+        tag, line = runner.log_processor.get_log_after_epoch(runner, _batches(runner, "val") or 0, "val")
         _log_metrics(runner, line)
         if is_main_process() and runner.records_validation:
             # A training scalar with the same name would have different steps, so the metric gets a prefix. The log
             # processor has added it to the metrics, but not to the times; a custom one may have added none.
             recorded = runner.message_hub.log_scalars
             named = {validation_label(name, recorded): value for name, value in tag.items()}
-            self._add_metrics(runner, named, file_path=f"{runner.timestamp}.json")
+            self._add_metrics(runner, named, file_path=f"{runner.folder.timestamp}.json")
 
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+    def after_test_epoch(self, runner: Run, metrics: dict[str, float] | None = None) -> None:
         """Logs the metrics and writes them to `<timestamp>/<timestamp>.json` and the visualization backends.
 
         In the backends, metric names are prefixed with `test/`.
         """
         tag, line = runner.log_processor.get_log_after_epoch(
-            runner, length_of(runner.test_dataloader) or 0, "test", with_non_scalar=True
+            runner,
+            _batches(runner, "test") or 0,
+            "test",
+            with_non_scalar=True,
         )
         _log_metrics(runner, line)
         if is_main_process():
             text = json.dumps(tag, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
-            commit_bytes(os.path.join(runner.log_dir, f"{runner.timestamp}.json"), text.encode())
+            commit_bytes(os.path.join(runner.folder.log_dir, f"{runner.folder.timestamp}.json"), text.encode())
             # Without the prefix, test metrics would have the same names as validation metrics.
             metrics = {f"test/{name.removeprefix('test/')}": value for name, value in numbers_in(tag).items()}
             for name in ("test/time", "test/data_time"):
                 metrics.pop(name, None)
             self._add_metrics(runner, metrics)
 
-    def after_train(self, runner: Runner) -> None:
+    def after_train(self, runner: Run) -> None:
         """Logs the number of training samples that could not be read, and records whether training stopped early."""
         loop = runner.train_loop
         if is_main_process() and loop.stop_training and loop.units_done < loop.units_total:
             runner.folder.record_stop("the time limit" if loop.out_of_time else "a hook", runner.iter)
-        dataset = dataset_of(runner.train_dataloader)
+        dataset = dataset_of(runner.train_loop.dataloader)
         if skipped := count_skipped(dataset):
             share = f" ({skipped / len(dataset):.0%} of the training data)" if hasattr(dataset, "__len__") else ""
             text = "Unreadable samples were skipped and replaced with others: %d%s. See the warnings above."
             runner.logger.warning(text, skipped, share)
 
-    def after_run(self, runner: Runner) -> None:
+    def after_run(self, runner: Run) -> None:
         """Copies the logs to `out_dir` and closes the visualization backends."""
         if not is_main_process():
             return
@@ -194,7 +196,7 @@ class LoggerHook(Hook):
         target = os.path.join(self.out_dir, os.path.basename(runner.work_dir))
         if os.path.realpath(target) == os.path.realpath(runner.work_dir):
             return  # out_dir contains the work_dir
-        for folder, _, names in os.walk(runner.log_dir):
+        for folder, _, names in os.walk(runner.folder.log_dir):
             for name in names:
                 if name.endswith(self.out_suffix):
                     path = os.path.join(folder, name)
@@ -205,14 +207,19 @@ class LoggerHook(Hook):
                     if not self.keep_local:
                         os.remove(path)
 
-    def _add_metrics(self, runner: Runner, metrics: Mapping[str, Any], file_path: str | None = None) -> None:
+    def _add_metrics(self, runner: Run, metrics: Mapping[str, Any], file_path: str | None = None) -> None:
         # Iteration-based training has no meaningful epochs, whatever `log_metric_by_epoch` is.
         iteration, epoch = runner.completed
         step = epoch if self.log_metric_by_epoch and runner.by_epoch else iteration
         runner.visualizer.add_scalars(metrics, step=MetricStep(step, iteration), file_path=file_path)
 
 
-def _log_metrics(runner: Runner, line: str) -> None:
+def _batches(runner: Run, mode: str) -> int | None:
+    """Returns the number of batches of a validation or test run, or None if it is unknown."""
+    return length_of(getattr(runner.built.get(f"{mode}_loop"), "dataloader", None))
+
+
+def _log_metrics(runner: Run, line: str) -> None:
     """Logs a line of metrics. On a terminal, the first `save_best` metric is highlighted."""
     runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
 
@@ -230,8 +237,8 @@ class RecordHook(Hook):
         self.filename = check_output_path(filename, key="filename")
         self.text = text
 
-    def before_run(self, runner: Runner) -> None:
+    def before_run(self, runner: Run) -> None:
         """Writes the file."""
         if is_main_process():
             text = self.text() if callable(self.text) else self.text
-            commit_bytes(output_path(runner.log_dir, self.filename), printable(text).encode())
+            commit_bytes(output_path(runner.folder.log_dir, self.filename), printable(text).encode())

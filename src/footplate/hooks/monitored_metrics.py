@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from footplate.checks import check_score
-from footplate.engine import Runner
+from footplate.engine import Run
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.messages import list_names
@@ -42,7 +42,7 @@ class UnknownRuleError(ArgumentError):
         )
 
 
-def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) -> bool:
+def should_skip_metric(runner: Run, name: str, metrics: Mapping[str, Any]) -> bool:
     """Decides whether a hook skips a metric after a validation run.
 
     Skips the metric outside training, or if it is an `EmptyMean`. If the metric is missing for another accepted reason,
@@ -55,7 +55,7 @@ def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) ->
     label = metric_of_label(name)
     may_be_missing = (
         not metrics  # for example, the model does not predict anything yet
-        or not runner.known_metrics.isdisjoint((name, label))  # an earlier validation run has computed it
+        or not runner.history.known_metrics.isdisjoint((name, label))  # an earlier validation run has computed it
         or _lacks_optional_prefix(runner, label, metrics)
     )
     if may_be_missing:
@@ -64,7 +64,7 @@ def should_skip_metric(runner: Runner, name: str, metrics: Mapping[str, Any]) ->
     return may_be_missing
 
 
-def _lacks_optional_prefix(runner: Runner, label: str, metrics: Mapping[str, Any]) -> bool:
+def _lacks_optional_prefix(runner: Run, label: str, metrics: Mapping[str, Any]) -> bool:
     """Checks whether a metric has an optional prefix that none of `metrics` has; see `BaseMetric.optional_prefixes`."""
     for dataset in sets_of(runner.val_loop):
         for metric in dataset.evaluator.metrics:
@@ -108,7 +108,7 @@ class MonitoredMetric:
         if self.name not in metrics:
             raise MissingMetricError(self.key, self.name, metrics, self.key)
 
-    def read(self, runner: Runner, metrics: Mapping[str, Any]) -> float | None:
+    def read(self, runner: Run, metrics: Mapping[str, Any]) -> float | None:
         """Returns the metric's value, or None if this validation run does not compute it."""
         if should_skip_metric(runner, self.name, metrics):
             return None

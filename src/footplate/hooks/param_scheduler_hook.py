@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from footplate.engine import Hook, Runner
+from footplate.engine import Hook, Run
 from footplate.hooks.monitored_metrics import should_skip_metric
 from footplate.metric_names import find_rule
 from footplate.optim.schedules import collect_steps
@@ -21,7 +21,7 @@ class ParamSchedulerHook(Hook):
 
     _steps = collect_steps([])  # used until training starts, and in runs that only validate
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Groups the schedules by the event after which they step, and warns about a doubtful `rule`."""
         self._steps = collect_steps(runner.param_schedulers)
         for schedule in self._steps.by_metrics:
@@ -37,18 +37,18 @@ class ParamSchedulerHook(Hook):
                     "max" if is_lower_better else "min",
                 )
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Steps the iteration-based schedules."""
         for step in self._steps.by_iter:
             step()
 
-    def after_train_epoch(self, runner: Runner) -> None:
+    def after_train_epoch(self, runner: Run) -> None:
         """In epoch-based training, steps the epoch-based schedules."""
         if runner.train_loop.by_epoch:
             for step in self._steps.by_epoch:
                 step()
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Run, metrics: dict[str, float] | None = None) -> None:
         """Steps the schedules that monitor a metric, unless a hook has called `runner.val()`."""
         if runner.activity.is_validating_by_call:
             return

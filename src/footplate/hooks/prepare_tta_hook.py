@@ -8,7 +8,7 @@ from footplate.checks import check_choice, check_names
 from footplate.data import Compose
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import unwrap_model
-from footplate.engine import Hook, Runner, TestLoop, ValLoop
+from footplate.engine import Hook, Run, TestLoop, ValLoop
 from footplate.engine.loops.base_loops import check_loop_class
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, BuildError
@@ -50,7 +50,7 @@ class PrepareTTAHook(Hook):
         for phase in self.phases:
             check_choice("a phase", phase, ("test", "val"), key="phases")
 
-    def before_run(self, runner: Runner) -> None:
+    def before_run(self, runner: Run) -> None:
         """Builds the merging model for the run's loops, and replaces the pipelines of their datasets."""
         for phase in self.phases:
             loop = runner.built.get(f"{phase}_loop")
@@ -79,7 +79,7 @@ class PrepareTTAHook(Hook):
                         dataset.pipeline = Compose(copy.deepcopy(pipeline))
 
 
-def _setting(runner: Runner, argument: Any, key: str) -> Any:
+def _setting(runner: Run, argument: Any, key: str) -> Any:
     """Returns `argument`, or the config section `key` if `argument` is None."""
     setting = runner.cfg.get(key) if argument is None else argument
     if setting is None:

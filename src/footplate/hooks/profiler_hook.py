@@ -10,7 +10,7 @@ from torch import profiler
 
 from footplate.checks import check_choice, check_count, check_keys
 from footplate.distributed import is_main_process
-from footplate.engine import Hook, Runner
+from footplate.engine import Hook, Run
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
@@ -94,7 +94,7 @@ class ProfilerHook(Hook):
         )
         self._profiler: Any = None
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Starts profiling."""
         if self.by_epoch and not runner.by_epoch and self.schedule is None:
             raise ArgumentError(
@@ -108,29 +108,29 @@ class ProfilerHook(Hook):
         self._profiler.start()
         runner.logger.info("Profiling started. Profiled iterations are slower than others.")
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Notifies the profiler that an iteration has ended."""
         if self._profiler is not None:
             self._profiler.step()
             if not self.by_epoch:
                 self._count_down(runner)
 
-    def after_train_epoch(self, runner: Runner) -> None:
+    def after_train_epoch(self, runner: Run) -> None:
         """Stops profiling after `profile_times` epochs."""
         if self._profiler is not None and self.by_epoch:
             self._count_down(runner)
 
-    def after_train(self, runner: Runner) -> None:
+    def after_train(self, runner: Run) -> None:
         """Stops profiling at the end of training."""
         if self._profiler is not None:
             self._end(runner)
 
-    def _count_down(self, runner: Runner) -> None:
+    def _count_down(self, runner: Run) -> None:
         self._left -= 1
         if self._left == 0:
             self._end(runner)
 
-    def _end(self, runner: Runner) -> None:
+    def _end(self, runner: Run) -> None:
         result = self._profiler
         self._profiler = None
         result.stop()
@@ -138,7 +138,7 @@ class ProfilerHook(Hook):
         if self.json_trace_path and is_main_process():
             result.export_chrome_trace(_in_run(runner, self.json_trace_path))
 
-    def _trace_handler(self, runner: Runner) -> _Handler | None:
+    def _trace_handler(self, runner: Run) -> _Handler | None:
         if self._handler is None or callable(self._handler):
             return self._handler
         settings = dict(self._handler)
@@ -149,7 +149,7 @@ class ProfilerHook(Hook):
         return handler
 
 
-def _in_run(runner: Runner, path: str) -> str:
-    joined = output_path(runner.log_dir, path)
+def _in_run(runner: Run, path: str) -> str:
+    joined = output_path(runner.folder.log_dir, path)
     os.makedirs(os.path.dirname(joined), exist_ok=True)
     return joined

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.data import length_of
 from footplate.distributed import is_main_process
-from footplate.engine import Hook, Runner
+from footplate.engine import Hook, Run
 from footplate.engine.control.process_setup import is_interactive, is_notebook
 from footplate.evaluation.evaluation_sets import sets_of
 from footplate.hooks.checkpoint_hook import best_rules
@@ -49,7 +49,7 @@ class ProgressHook(Hook):
         self._metrics: dict[str, tuple[float, float, int]] = {}  # latest value, best value and its iteration
         self._validation: tuple[int, int | None] | None = None  # validated batches, and their total if known
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Opens the display."""
         self._began_at = time.monotonic()
         if not is_interactive() or not is_main_process():
@@ -60,7 +60,7 @@ class ProgressHook(Hook):
         self._display = LiveNotebook() if is_notebook() else LiveTerminal()
         self._draw(runner, runner.iter)
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Redraws the display if it is due."""
         if self._display is None:
             return
@@ -76,12 +76,12 @@ class ProgressHook(Hook):
         if is_due:
             self._draw(runner, iteration)
 
-    def before_val(self, runner: Runner) -> None:
+    def before_val(self, runner: Run) -> None:
         """Adds a line for validation to the display."""
         lengths = [length_of(data.dataloader) for data in sets_of(runner.val_loop)]
         self._validation = (0, None if None in lengths else sum(filter(None, lengths)))
 
-    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_val_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Updates the validation line."""
         if self._validation is not None:
             count, total = self._validation
@@ -89,7 +89,7 @@ class ProgressHook(Hook):
             if time.monotonic() - self._drawn_at >= _SECONDS_BETWEEN:
                 self._draw(runner, runner.completed.iter)
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Run, metrics: dict[str, float] | None = None) -> None:
         """Removes the validation line. Stores the metrics and updates the best value of each metric."""
         self._validation = None
         rules = best_rules(runner)
@@ -105,7 +105,7 @@ class ProgressHook(Hook):
             self._metrics[name] = (value, best, best_iter)
         self._draw(runner, iteration)
 
-    def after_train(self, runner: Runner) -> None:
+    def after_train(self, runner: Run) -> None:
         """Draws the final state and closes the display. Commands also call it when training ends with an error."""
         if self._display is not None:
             with suppress(Exception):  # the device may have failed; the error that ended training is reported anyway
@@ -113,7 +113,7 @@ class ProgressHook(Hook):
             self._display.close()
             self._display = None
 
-    def _draw(self, runner: Runner, iteration: int) -> None:
+    def _draw(self, runner: Run, iteration: int) -> None:
         if self._display is None:
             return
         from footplate.hooks.live_display import bar_line, loss_text, metric_text, text_line
@@ -141,7 +141,7 @@ class ProgressHook(Hook):
             lines.append(bar_line("valid", *self._validation))
         self._display.show(lines)
 
-    def _pace(self, runner: Runner, iteration: int) -> list[str]:
+    def _pace(self, runner: Run, iteration: int) -> list[str]:
         """Formats the ETA or, at the end, the total time, the speed, the share of waiting for data, and the memory."""
         scalars = runner.message_hub.log_scalars
         pace = []

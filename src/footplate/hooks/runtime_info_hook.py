@@ -7,7 +7,8 @@ from typing import Any
 
 from footplate.data import metainfo_of
 from footplate.data.waiting import data_wait
-from footplate.engine import Hook, Runner
+from footplate.distributed import get_world_size
+from footplate.engine import Hook, Run
 from footplate.engine.loops.base_loops import BaseTrainLoop, Progress
 from footplate.errors import ArgumentError
 from footplate.records import HistoryBuffer, average_over_ranks, numbers_in, recorded_name
@@ -52,18 +53,18 @@ class RuntimeInfoHook(Hook):
     _rate_scalars: list[tuple[HistoryBuffer, dict[str, Any]]]
     _losses: dict[str, HistoryBuffer]  # keyed by the names that `train_step` returns
 
-    def before_run(self, runner: Runner) -> None:
+    def before_run(self, runner: Run) -> None:
         """Records the config, the seed and the experiment name."""
         runner.message_hub.update_info_dict(
             {
                 "cfg": getattr(runner.cfg, "pretty_text", ""),
                 "seed": runner.seed,
-                "experiment_name": runner.experiment_name,
+                "experiment_name": runner.message_hub.instance_name,
             },
             resumed=False,
         )
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Records the length of the run, and determines which learning rates to record in each iteration."""
         hub = runner.message_hub
         hub.update_info_dict(
@@ -75,7 +76,7 @@ class RuntimeInfoHook(Hook):
                 "max_iters": runner.max_iters,
             }
         )
-        metainfo = metainfo_of(runner.train_dataloader)
+        metainfo = metainfo_of(runner.train_loop.dataloader)
         if metainfo is not None:
             hub.update_info("dataset_meta", dict(metainfo))
         self._loop = runner.train_loop
@@ -84,11 +85,11 @@ class RuntimeInfoHook(Hook):
         self._rate_scalars = [(hub.scalar(f"train/{name}"), settings) for name, settings in self._rates.items()]
         self._losses = {}
 
-    def before_train_epoch(self, runner: Runner) -> None:
+    def before_train_epoch(self, runner: Run) -> None:
         """Records the epoch."""
         runner.message_hub.update_info("epoch", runner.epoch)
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         """Records the epoch, the iteration and the current learning rates."""
         runner.message_hub.runtime_info.update(epoch=self._loop.epoch, iter=runner.iter)
         starts_row = batch_idx == 0 if self._loop.by_epoch else runner.iter == self._last_row.iter
@@ -98,7 +99,7 @@ class RuntimeInfoHook(Hook):
         for scalar, settings in self._rate_scalars:
             scalar.append(settings["lr"])
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Records the losses without copying them from the device."""
         if outputs is not None and not isinstance(outputs, Mapping):
             raise ArgumentError("train_step must return a dict of values to log", found=outputs)
@@ -110,7 +111,7 @@ class RuntimeInfoHook(Hook):
             key = f"train/{recorded_name(name, frozenset(self._rates))}"
             runner.message_hub.update_scalar(key, marked.get(name, value))  # checks that it is a number
             self._losses[name] = runner.message_hub.scalar(key)
-            self._losses[name].averages_ranks = runner.world_size > 1
+            self._losses[name].averages_ranks = get_world_size() > 1
         iteration = runner.iter + 1  # the same as `completed.iter`, which takes longer
         if iteration % _AVERAGING_INTERVAL == 0:  # in case log lines are less frequent or disabled
             average_over_ranks(runner.message_hub.log_scalars)
@@ -118,11 +119,11 @@ class RuntimeInfoHook(Hook):
         if not loop.by_epoch and (iteration % loop.val_interval == 0 or iteration == loop.max_iters):
             self._add_row(runner)
 
-    def after_train_epoch(self, runner: Runner) -> None:
+    def after_train_epoch(self, runner: Run) -> None:
         """Adds the losses to the run's history."""
         self._add_row(runner)
 
-    def _add_row(self, runner: Runner) -> None:
+    def _add_row(self, runner: Run) -> None:
         """Adds a row for the current position, unless it exists.
 
         If a row was added after an epoch's last iteration, but before the epoch was complete, updates that row.
@@ -137,34 +138,34 @@ class RuntimeInfoHook(Hook):
                 row[name] = scalar.current() if name in self._rates else scalar.reduce("row")
         runner.history.add(epoch, iteration, row)
 
-    def before_val(self, runner: Runner) -> None:
+    def before_val(self, runner: Run) -> None:
         """Sets the loop stage to "val", and separates the metrics of this validation run from older ones."""
         _begin_evaluation(runner, "val")
 
-    def after_val(self, runner: Runner) -> None:
+    def after_val(self, runner: Run) -> None:
         """Sets the loop stage to "train"."""
         runner.message_hub.update_info("loop_stage", "train")
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Run, metrics: dict[str, float] | None = None) -> None:
         """Records the metrics, and adds them to the row of the current iteration in the run's history."""
         self._record(runner, "val", metrics)
         if runner.activity.is_training:
-            runner.known_metrics.update(metrics or ())
+            runner.history.known_metrics.update(metrics or ())
             self._add_row(runner)
         if runner.records_validation:
             numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
             iteration, epoch = runner.completed
             runner.history.add(epoch, iteration, numbers)
 
-    def before_test(self, runner: Runner) -> None:
+    def before_test(self, runner: Run) -> None:
         """Sets the loop stage to "test", and separates the metrics of this test run from older ones."""
         _begin_evaluation(runner, "test")
 
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+    def after_test_epoch(self, runner: Run, metrics: dict[str, float] | None = None) -> None:
         """Records the metrics."""
         self._record(runner, "test", metrics)
 
-    def _record(self, runner: Runner, mode: str, metrics: Mapping[str, Any] | None) -> None:
+    def _record(self, runner: Run, mode: str, metrics: Mapping[str, Any] | None) -> None:
         hub = runner.message_hub
         metrics = metrics or {}
         numbers = numbers_in(metrics)
@@ -176,7 +177,7 @@ class RuntimeInfoHook(Hook):
                 hub.update_info(key, value)
 
 
-def _begin_evaluation(runner: Runner, mode: str) -> None:
+def _begin_evaluation(runner: Run, mode: str) -> None:
     hub = runner.message_hub
     hub.update_info("loop_stage", mode)
     for key in [key for key in hub.runtime_info if key.startswith(f"{mode}/")]:
@@ -233,10 +234,10 @@ class IterTimerHook(Hook):
     def __init__(self) -> None:
         self._since = self._val_since = time.perf_counter()
 
-    def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
+    def _before_epoch(self, runner: Run, mode: str = "train") -> None:
         self._since = time.perf_counter()
 
-    def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
+    def _before_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
         waited = data_wait.take_seconds() if mode == "train" else 0.0
         if not waited:  # not measured
             waited = time.perf_counter() - self._since
@@ -245,7 +246,7 @@ class IterTimerHook(Hook):
         runner.message_hub.scalar(f"{mode}/data_time").append(waited)
 
     def _after_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
+        self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
     ) -> None:
         now = time.perf_counter()
         seconds = now - self._since
@@ -262,11 +263,11 @@ class IterTimerHook(Hook):
                     100 * self._waited / self._trained,
                 )
 
-    def before_val(self, runner: Runner) -> None:
+    def before_val(self, runner: Run) -> None:
         """Starts timing the validation."""
         self._val_since = time.perf_counter()
 
-    def after_val(self, runner: Runner) -> None:
+    def after_val(self, runner: Run) -> None:
         """Records how long validation took, and excludes it from the duration of the next training iteration."""
         self._since = time.perf_counter()
         runner.message_hub.update_info("val_seconds", self._since - self._val_since, resumed=False)

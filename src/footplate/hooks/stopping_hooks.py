@@ -7,7 +7,8 @@ from typing import Any
 
 from footplate.checks import check_count, check_number
 from footplate.data import length_of
-from footplate.engine import Hook, Runner
+from footplate.distributed import get_world_size
+from footplate.engine import Hook, Run
 from footplate.engine.control.requests import SECONDS_BETWEEN_EXCHANGES
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import sets_of
@@ -72,7 +73,7 @@ class EarlyStoppingHook(Hook):
         self.best_score = math.inf if self.rule == "less" else -math.inf
         self.last_score: float | None = None
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Checks the rule. If a resumed run already meets a stopping condition, ends it at once."""
         self._metric.check_rule()
         if not runner.iter:  # the hook may have been used in another run
@@ -86,7 +87,7 @@ class EarlyStoppingHook(Hook):
                 reason,
             )
 
-    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
+    def after_val_epoch(self, runner: Run, metrics: Mapping[str, Any] | None = None) -> None:
         """Updates the best value of the metric, and ends training if a stopping condition is met.
 
         Does nothing if a hook has called `runner.val()`.
@@ -169,22 +170,22 @@ class TimeLimitHook(Hook):
         self._iteration = 0.0  # the decaying maximum duration of an iteration, in seconds
         self._since = time.monotonic()  # the end of the previous iteration or validation
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Sets the run's deadline."""
         self._end = time.monotonic() + self.max_hours * _SECONDS
 
-    def before_train_epoch(self, runner: Runner) -> None:
+    def before_train_epoch(self, runner: Run) -> None:
         """Restarts the timer before the first iteration of an epoch, and before validation."""
         self._since = time.monotonic()
 
     before_val = before_train_epoch
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Ends training if the remaining time is needed for the last validation run and save."""
         self._iteration = max(self._elapsed(), self._iteration * _FADING)
         self._end_in_time(runner)
 
-    def after_val(self, runner: Runner) -> None:
+    def after_val(self, runner: Run) -> None:
         """Records how long validation on all datasets takes, and ends training if no time is left to continue."""
         self._validation = max(self._elapsed(), self._validation or 0.0)
         if runner.activity.is_training:
@@ -196,21 +197,21 @@ class TimeLimitHook(Hook):
         self._since = time.monotonic()
         return self._since - since
 
-    def _end_in_time(self, runner: Runner) -> None:
+    def _end_in_time(self, runner: Run) -> None:
         """Ends training if the next iteration, a validation run and two saves might not finish in time."""
         self._saving = max(self._saving, runner.saver.seconds)
         validation = self._validation
         if validation is None or runner.val_loop is None:
             batches = sum(length_of(data.dataloader) or 0 for data in sets_of(runner.val_loop))
             validation = batches * self._iteration
-        exchange = SECONDS_BETWEEN_EXCHANGES if runner.world_size > 1 else 0.0
+        exchange = SECONDS_BETWEEN_EXCHANGES if get_world_size() > 1 else 0.0
         needed = self._iteration + exchange + _MARGIN * (validation + 2 * self._saving)
         local = runner.requests.local
         if not local.time_limit and self._since + needed >= self._end:
             local.time_limit = True
             runner.logger.info("Ending training because the time limit is near.")
 
-    def after_run(self, runner: Runner) -> None:
+    def after_run(self, runner: Run) -> None:
         """Warns if the run exceeded the time limit."""
         late = time.monotonic() - self._end
         if runner.train_loop.out_of_time and late > 0:

@@ -6,7 +6,9 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from operator import length_hint
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+import torch
 
 from footplate.checks import check_choice, check_count, check_flag, check_keys
 from footplate.error_context import at_key
@@ -18,9 +20,6 @@ from footplate.records.history_buffer import BUILTIN_STATISTICS, CAPACITY, Histo
 from footplate.records.message_hub import RENAMED_SUFFIX, MessageHub
 from footplate.registry import LOG_PROCESSORS
 
-if TYPE_CHECKING:
-    from footplate.engine import BaseLoop, Runner
-
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
 _TIMES = ("time", "data_time")
 _RATE = re.compile(r"lr(_[^/]*)?$")
@@ -28,6 +27,42 @@ _ETA_WINDOW = 50  # iterations
 _MAX_ETA = 10**13  # seconds; close to the maximum of a timedelta
 _MAX_VALUES = 16  # the maximum number of values of one metric in a log line
 _logger = logging.getLogger("footplate.records")
+
+
+class LoggedRun(Protocol):
+    """What log lines contain of a run. The loops and loaders of all modes are read by name, such as `val_loop`."""
+
+    @property
+    def iter(self) -> int:
+        """The number of completed iterations."""
+
+    @property
+    def epoch(self) -> int:
+        """The number of completed epochs."""
+
+    @property
+    def completed(self) -> Any:
+        """Like `iter` and `epoch`, but includes the iteration or epoch whose `after_train_...` hooks are running."""
+
+    @property
+    def max_iters(self) -> int:
+        """The number of iterations in the run."""
+
+    @property
+    def max_epochs(self) -> int:
+        """The number of epochs in the run."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the process trains on."""
+
+    @property
+    def message_hub(self) -> MessageHub:
+        """The scalars to log."""
+
+    @property
+    def train_loop(self) -> Any:
+        """The training loop."""
 
 
 @LOG_PROCESSORS.register_module()
@@ -84,7 +119,7 @@ class LogProcessor:
                     rule["window_size"] = "row"  # the history has a row for each epoch
                 rule.setdefault("log_name", rule["data_src"])
 
-    def get_log_after_iter(self, runner: "Runner", batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
+    def get_log_after_iter(self, runner: LoggedRun, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
         """Returns the scalars, keyed by name, and the log line. Call it in an `after_..._iter` hook.
 
         Args:
@@ -114,7 +149,7 @@ class LogProcessor:
         return tag, one_line("  ".join(parts))
 
     def get_log_after_epoch(
-        self, runner: "Runner", batch_idx: int, mode: str, with_non_scalar: bool = False
+        self, runner: LoggedRun, batch_idx: int, mode: str, with_non_scalar: bool = False
     ) -> tuple[dict[str, Any], str]:
         """Returns the metrics and mean times, keyed by name, and the log line for a validation or test run.
 
@@ -125,7 +160,7 @@ class LogProcessor:
             with_non_scalar: Whether to also return metrics that are not scalars.
         """
         hub = runner.message_hub
-        loop: BaseLoop | None = getattr(runner, f"{mode}_loop")
+        loop = getattr(runner, f"{mode}_loop")
         metrics = self._collect(runner, mode, loop.metrics if loop else ())
         if mode == "val":
             metrics = {validation_label(name, hub.log_scalars): value for name, value in metrics.items()}
@@ -153,7 +188,7 @@ class LogProcessor:
         line = one_line(f"{self._head(runner, mode)}{batches}    {values}")
         return {**metrics, **(others if with_non_scalar else {}), **times}, line
 
-    def _collect(self, runner: "Runner", mode: str, metrics: Collection[str] | None = None) -> dict[str, Any]:
+    def _collect(self, runner: LoggedRun, mode: str, metrics: Collection[str] | None = None) -> dict[str, Any]:
         """Returns the current value, or the mean over the window, of each scalar in a phase that has new values.
 
         In training, a `Sum` is summed since the last log line. Values that only some iterations have are averaged over
@@ -198,7 +233,7 @@ class LogProcessor:
                 _logger.warning("A rule in custom_cfg reads '%s', which training does not record.%s", source, hint)
         return tag
 
-    def _place(self, runner: "Runner", batch_idx: int, mode: str) -> str:
+    def _place(self, runner: LoggedRun, batch_idx: int, mode: str) -> str:
         """Returns the progress shown in a log line, such as `[2][ 50/100]`. Numbers are as wide as the largest one."""
         if mode == "train" and not self.by_epoch:
             return f"[{runner.iter + 1:{len(str(runner.max_iters))}}/{runner.max_iters}]"
@@ -212,7 +247,7 @@ class LogProcessor:
     def _name(self, mode: str, name: str) -> str:
         return f"{mode}/{name}" if self.log_with_hierarchy else name
 
-    def _head(self, runner: "Runner", mode: str) -> str:
+    def _head(self, runner: LoggedRun, mode: str) -> str:
         return f"{self._unit}({mode}) " + (f"[{runner.completed.epoch}]" if self.by_epoch and mode == "val" else "")
 
     def _format(self, value: Any) -> str:
@@ -227,12 +262,12 @@ def _new_scalars(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
     return {name: scalar for name, scalar in hub.scalars_of(mode).items() if scalar.since_mark}
 
 
-def _size(runner: "Runner", mode: str) -> int:
+def _size(runner: LoggedRun, mode: str) -> int:
     """Returns the number of batches in a dataloader, or 0 for streams."""
     return length_hint(getattr(runner, f"{mode}_dataloader"))
 
 
-def format_eta(runner: "Runner", left: int, mode: str = "train") -> str:
+def format_eta(runner: LoggedRun, left: int, mode: str = "train") -> str:
     """Formats the time that `left` more iterations and, in training, the validations to come will take.
 
     Returns "" if the time is unknown.

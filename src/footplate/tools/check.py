@@ -17,7 +17,7 @@ from footplate.data import BaseDataset, dataset_of, length_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import broadcast_object, gather_objects, get_world_size, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import Hook, Runner
+from footplate.engine import Hook, Run, Runner
 from footplate.engine.control import process_setup
 from footplate.engine.control.requests import EarlyExitError
 from footplate.engine.loops.evaluation_loops import ValLoop, predicting
@@ -304,23 +304,23 @@ class _TrialHook(Hook):
         self.seconds = self.waiting = 0.0
         self._last = perf_counter()
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Notes that the hooks of the first epoch are next."""
         loop: Any = runner.train_loop
         loop.val_begin = MAX_RUN_LENGTH
         self.stage = ("before_train_epoch of a hook", "custom_hooks")
 
-    def before_train_epoch(self, runner: Runner) -> None:
+    def before_train_epoch(self, runner: Run) -> None:
         """Starts measuring the time spent waiting for data."""
         self.stage = ("reading the first training batch", "train_dataloader")
         self._last = perf_counter()
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         """Computes how long training waited for the batch."""
         self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting, self._last = perf_counter() - self._last, perf_counter()
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Computes how long the iteration took, and stops the run after the last iteration."""
         self.seconds, self._last = perf_counter() - self._last, perf_counter()
         self.stage = ("reading a training batch", "train_dataloader")

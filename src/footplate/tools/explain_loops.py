@@ -9,6 +9,7 @@ from footplate.engine import EpochBasedTrainLoop, HookList, IterBasedTrainLoop
 from footplate.engine.control.hook_list import build_hooks
 from footplate.engine.plan.arguments import loop_settings
 from footplate.engine.plan.plan import RunPlan
+from footplate.engine.saving.nonfinite import NonFiniteGuard
 from footplate.error_context import located
 from footplate.errors import FootplateError
 from footplate.evaluation.validation_schedule import validation_points
@@ -29,7 +30,7 @@ def order_of_hooks(plan: RunPlan) -> HookList:
     """
     with located(plan.cfg):
         hooks = build_hooks(plan["default_hooks"], plan["custom_hooks"])
-        hooks.build({"type": "NonFiniteHook"})
+        hooks.build({"type": "NonFiniteHook", "guard": NonFiniteGuard(plan["on_nonfinite"])})
     return hooks
 
 

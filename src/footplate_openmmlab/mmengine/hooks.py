@@ -5,7 +5,7 @@ from functools import wraps
 from typing import Any
 
 from footplate import hooks
-from footplate.engine import Runner
+from footplate.engine import Run
 from footplate.hooks.averaged_weights_hooks import TRAINING_STATE
 from footplate_openmmlab.mmengine.registry import AcceptsBase
 
@@ -26,7 +26,7 @@ class EMAHook(hooks.EMAHook, metaclass=AcceptsBase):
             return
 
         @wraps(load)
-        def after_load_checkpoint(self: EMAHook, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        def after_load_checkpoint(self: EMAHook, runner: Run, checkpoint: dict[str, Any]) -> None:
             average = self.build_average(runner).module
             tensors = [*average.parameters(), *average.buffers()]
             versions = [tensor._version for tensor in tensors]
@@ -36,7 +36,7 @@ class EMAHook(hooks.EMAHook, metaclass=AcceptsBase):
 
         cls.after_load_checkpoint = after_load_checkpoint  # type: ignore[method-assign]
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+    def after_load_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """Discards the average. If the run resumes, restores the training weights and the average."""
         self._keeps_average = False
         super().after_load_checkpoint(runner, checkpoint)
@@ -69,7 +69,7 @@ class IterTimerHook(hooks.IterTimerHook):
         self.time_sec_tot = 0.0
         self.start_iter = 0
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Records the first iteration."""
         self.start_iter = runner.iter
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from footplate.checks import check_count
-from footplate.engine import Runner
+from footplate.engine import Run
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.visualization import ImageArray, as_array, skipping_failed_image
 from footplate.visualization.drawing import text_font
@@ -120,17 +120,17 @@ class ClsVisualizationHook(BaseVisualizationHook):
         true, highest = scores[truth].min(), others.max()
         return float(highest - true), f"score {true:.3f} of the true class, {highest:.3f} of another"
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+    def after_val_epoch(self, runner: Run, metrics: dict[str, Any] | None = None) -> None:
         """Draws the worst images, and the confusion matrix if the metrics contain one and `draw` is set."""
         super().after_val_epoch(runner, metrics)
         self._draw_matrix(runner, metrics, "val")
 
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+    def after_test_epoch(self, runner: Run, metrics: dict[str, Any] | None = None) -> None:
         """Draws the worst images, and the confusion matrix if the metrics contain one and `draw` is set."""
         super().after_test_epoch(runner, metrics)
         self._draw_matrix(runner, metrics, "test")
 
-    def _draw_matrix(self, runner: Runner, metrics: Mapping[str, Any] | None, mode: str) -> None:
+    def _draw_matrix(self, runner: Run, metrics: Mapping[str, Any] | None, mode: str) -> None:
         for name, value in (metrics or {}).items():
             if self.draw and name.endswith("confusion_matrix/result"):
                 title = "_".join([mode, *name.split("/")[:-2], "confusion_matrix"])  # with the name of the dataset

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from footplate.checks import check_choice, check_count
 from footplate.data import preserve_random_state, seed_generators
-from footplate.distributed import is_main_process
-from footplate.engine import Hook, Runner
+from footplate.distributed import is_main_process, unwrap_model
+from footplate.engine import Hook, Run
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
 from footplate.visualization import ImageArray, Visualizer, skipping_failed_image
@@ -57,12 +57,12 @@ class NeighborPictureHook(Hook):
         self.max_samples = check_count("max_samples", max_samples)
         self._seen: list[_Sample] = []
 
-    def before_val_epoch(self, runner: Runner) -> None:
+    def before_val_epoch(self, runner: Run) -> None:
         """Clears the stored images."""
         self._seen = []
 
     def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[SelfSupDataSample] | None = None
+        self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Sequence[SelfSupDataSample] | None = None
     ) -> None:
         """Stores the images and features of the batch."""
         for position, output in enumerate(outputs or ()):
@@ -71,7 +71,7 @@ class NeighborPictureHook(Hook):
                 label = int(output.gt_label) if "gt_label" in output else -1
                 self._seen.append(_Sample(image, output.features.detach().cpu(), label, output.part == "test"))
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+    def after_val_epoch(self, runner: Run, metrics: dict[str, Any] | None = None) -> None:
         """Draws the test images with their neighbors, if there are both test and training images."""
         test, train = ([sample for sample in self._seen if sample.is_test == is_test] for is_test in (True, False))
         self._seen = []
@@ -104,12 +104,12 @@ class ReconstructionPictureHook(Hook):
         self.num_samples, self.seed = check_count("num_samples", num_samples), seed
 
     def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+        self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
         """Draws the images after the first batch of a validation run."""
         if batch_idx or not is_main_process():
             return
-        model = runner.unwrapped_model
+        model: Any = unwrap_model(runner.model)
         every = max(1, len(data_batch["inputs"][0]) // self.num_samples)
         chosen = list(data_batch["inputs"][0])[::every][: self.num_samples]
         inputs = model.data_preprocessor({"inputs": [chosen]})["inputs"][0]
@@ -168,14 +168,14 @@ class ValidateFirstHook(Hook):
         self.keys = keys
         self._start: dict[str, float] = {}
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Requests a validation run before training, unless the run is resumed: its initial metrics are restored."""
         if runner.val_loop is None:
             raise ArgumentError("ValidateFirstHook needs a val_dataloader", key="val_dataloader")
         if runner.iter == 0:
             runner.train_loop.validation_requested = True
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+    def after_val_epoch(self, runner: Run, metrics: dict[str, Any] | None = None) -> None:
         """Stores the metrics of the first validation run, and adds the gains since then to all later metrics."""
         if not metrics or runner.iter and not self._start:
             return

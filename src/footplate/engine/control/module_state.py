@@ -88,6 +88,8 @@ class ModuleAttributes:
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self._device = device
         self.restores_tensors = True
+        self._model = model
+        self._at_start: dict[str, tuple[int, int]] | None = None  # what `_plain_tensors` returned when training began
         self._modules = {name: module for name, module in model.named_modules() if not isinstance(module, PlainModel)}
         self._initial = {name: (_numbers_of(module), _others_of(module)) for name, module in self._modules.items()}
 
@@ -118,6 +120,29 @@ class ModuleAttributes:
                         attributes[key] = tensor.to("cpu" if device == "cpu" else self._device, copy=True)
                 else:
                     attributes[key] = value
+
+    def remember_tensors(self) -> None:
+        """Remembers the tensors that are plain attributes of modules when training begins, to warn of lost ones."""
+        self._at_start = _plain_tensors(self._model)
+
+    def warn_of_lost_tensors(self) -> None:
+        """Logs a warning, once in a run, if tensors that no checkpoint contains have changed.
+
+        Tensors that did not exist when training began may be caches, so they are compared with their first value.
+        """
+        before = self._at_start
+        if before is None:
+            return
+        contained = {f"{path}.{name}".lstrip(".") for path, values in self.state_dict().items() for name in values}
+        found = {name: tensor for name, tensor in _plain_tensors(self._model).items() if name not in contained}
+        if lost := [name for name, tensor in found.items() if before.setdefault(name, tensor) != tensor]:
+            self._at_start = None
+            _logger.warning(
+                "Training changes tensors that checkpoints do not contain, so a resumed run loses them: %s. If the "
+                "model reads a tensor before it sets it, register it with self.register_buffer(name, tensor) in the "
+                "module.",
+                ", ".join(lost),
+            )
 
 
 def _attributes_of(module: nn.Module) -> dict[str, Any]:
@@ -156,7 +181,7 @@ def _saves_more(module: nn.Module) -> bool:
     return type(module).get_extra_state is not nn.Module.get_extra_state
 
 
-def plain_tensors(model: nn.Module) -> dict[str, tuple[int, int]]:
+def _plain_tensors(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Returns the identity and version of each tensor that is a plain attribute of a module.
 
     Leaves out modules that compute their tensors before each forward pass (such as those with weight normalization,
@@ -168,29 +193,3 @@ def plain_tensors(model: nn.Module) -> dict[str, tuple[int, int]]:
         if not (module._forward_pre_hooks or _saves_more(module))
         for name, value in _tensors_of(module).items()
     }
-
-
-def warn_of_lost_tensors(
-    before: dict[str, tuple[int, int]], model: nn.Module, saved: Mapping[str, Mapping[str, Any]]
-) -> bool:
-    """Logs a warning if tensors that no checkpoint contains have changed.
-
-    Args:
-        before: What `plain_tensors` returned when training began. Adds tensors that did not exist then, which may be
-            caches that never change.
-        model: The model.
-        saved: The attributes that the checkpoint contains; see `ModuleAttributes`.
-
-    Returns:
-        Whether there was a warning.
-    """
-    contained = {f"{path}.{name}".lstrip(".") for path, values in saved.items() for name in values}
-    found = {name: tensor for name, tensor in plain_tensors(model).items() if name not in contained}
-    lost = [name for name, tensor in found.items() if before.setdefault(name, tensor) != tensor]
-    if lost:
-        _logger.warning(
-            "Training changes tensors that checkpoints do not contain, so a resumed run loses them: %s. If the model "
-            "reads a tensor before it sets it, register it with self.register_buffer(name, tensor) in the module.",
-            ", ".join(lost),
-        )
-    return bool(lost)

@@ -26,12 +26,14 @@ class History(Sequence[Row]):
         model: The trained model.
         rows: The rows, oldest first.
         last_iter: The iteration of the last row, or 0 if there are no rows.
+        known_metrics: The names of the metrics that validation has computed, in the preflight check or in the run.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.rows: list[Row] = []
         self.last_iter = 0
+        self.known_metrics: set[str] = set()
 
     def __getitem__(self, index: Any) -> Any:
         return self.rows[index]

@@ -217,7 +217,7 @@ class BaseTrainLoop(BaseLoop):
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
         self.began_at = self._iter
-        self.runner.checkpoints.remember_tensors()
+        self.runner.module_attributes.remember_tensors()
         self._versions_at_start = self._weight_versions()
         self.ended = False
         if self._failed_in:
@@ -399,8 +399,7 @@ class BaseTrainLoop(BaseLoop):
             if not is_complete:  # another call of `train` repeats the validation
                 self._validated_at, self._validated_iter, requests.agreed.validation = before
         if not is_complete and recorded is not None:
-            with recorded.restored():
-                runner.boundary.handle()
+            runner.boundary.handle_before(recorded)
             _logger.info("Restarting the validation, which was interrupted to save the run.")
             self._validate_if_due(leaves_for_save=False)
             return
@@ -661,9 +660,9 @@ def check_has_batches(loader: Any, purpose: str = "training") -> None:
     )
 
 
-def check_epochs_end(runner: "Runner", key: str, value: Any) -> None:
+def check_epochs_end(dataloader: Any, key: str, value: Any) -> None:
     """Raises an ArgumentError if a hook counts epochs, but an endless sampler keeps the first epoch from ending."""
-    if value is not None and getattr(runner.train_loop.dataloader, "endless", False):
+    if value is not None and getattr(dataloader, "endless", False):
         raise ArgumentError(
             f"{key} counts epochs, but the sampler of the training loader is endless, so no epoch ends",
             key=key,

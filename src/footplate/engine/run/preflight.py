@@ -76,7 +76,7 @@ def preflight(runner: "Runner") -> None:
                 except FootplateError as error:
                     runner.hooks.prepend_key(error, part)
                     raise
-            runner.known_metrics.update(names)
+            runner.history.known_metrics.update(names)
     rest = ", plus the optimizer state" if None in missing else ""
     _logger.info("Preflight: each checkpoint will take about %s%s.", format_bytes(size), rest)
 
@@ -175,7 +175,9 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
     """
     if not is_main_process() and not is_sharded(runner.model):
         return 0
-    checkpoint = state.collect(runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler)
+    checkpoint = state.collect(
+        runner.parts, runner.checkpoint_meta, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler
+    )
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
     checkpoint, parts = split_state(checkpoint)
     path = _IN_MEMORY.format(f"{runner.timestamp}-{runner.rank}")

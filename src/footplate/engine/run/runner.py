@@ -2,8 +2,9 @@
 
 import logging
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -31,6 +32,7 @@ from footplate.distributed import (
 from footplate.engine.control import process_setup
 from footplate.engine.control.hook_list import build_hooks, implicit_hooks
 from footplate.engine.control.module_state import ModuleAttributes
+from footplate.engine.control.random_state import TrainingRandomState
 from footplate.engine.control.requests import Interrupted, Requests
 from footplate.engine.control.run_folder import RunFolder
 from footplate.engine.control.run_history import History
@@ -42,15 +44,16 @@ from footplate.engine.plan.arguments import PYTHON_ARGUMENTS, counts_epochs
 from footplate.engine.plan.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.plan.model_setup import build_model
 from footplate.engine.plan.plan import RunPlan, arguments_in, located_in, second_generation
+from footplate.engine.run.boundary import Boundary
+from footplate.engine.run.checkpoint_io import CheckpointIO
 from footplate.engine.run.components import Component, TrainLoopComponent, build_log_processor, build_loop
 from footplate.engine.run.other_engines import ELSEWHERE, MemberElsewhere
 from footplate.engine.run.overridden_loops import adapt_overridden
 from footplate.engine.run.prediction import predict
 from footplate.engine.run.preflight import preflight
 from footplate.engine.run.run_scope import refusing_exits, running
-from footplate.engine.saving.boundary import Boundary
-from footplate.engine.saving.checkpoint_io import CheckpointIO
 from footplate.engine.saving.nonfinite import NonFiniteGuard
+from footplate.engine.saving.participants import Parts
 from footplate.engine.saving.resume_plan import ResumePlan
 from footplate.engine.values.activity import Activity
 from footplate.engine.values.hook import EventName, FunctionHook, Hook
@@ -163,7 +166,6 @@ class Runner:
         max_epochs: The number of epochs in the run. Read-only.
         max_iters: The number of iterations in the run. Read-only.
         history: The scalars of the run, with one row per epoch; see `History`.
-        known_metrics: The names of the metrics that validation has computed, in the preflight check or in the run.
         activity: What the run is doing; see `Activity`.
         built: The components that have been built or assigned, keyed by name.
         plan: All arguments, checked and completed; see `RunPlan`.
@@ -171,11 +173,7 @@ class Runner:
         boundary: Saves and stops the run between two iterations; see `Boundary`.
         saver: Writes the checkpoint files; see `BackgroundSaver`.
         participants: Additional objects to save, keyed by their key path in the checkpoint.
-        training_random_state: The random state that training continues with, or None if that is the current one. Set
-            after a resume or an interruption until the training loop begins, and during validation and test runs and
-            predictions.
-        recorded_states: The states of hooks and records to save instead of the current ones, by their key path in the
-            checkpoint, while the run is saved because a validation run was left. Otherwise None.
+        random_state: The random state that training continues with; see `TrainingRandomState`.
         progress: The training loop. Before it is built, the `Progress` of the loaded checkpoint.
         resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
@@ -265,7 +263,9 @@ class Runner:
         self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
         self.requests = Requests(self.device, self.activity)
         self.checkpoints = CheckpointIO(self)
-        self.saver = BackgroundSaver(plan["on_save_error"], report=self.checkpoints.report_save)
+        me = weakref.proxy(self)  # so that deleting a runner without loops frees its model at once
+        report = lambda saved: me.call_hook("after_save_checkpoint", saved=saved)  # noqa: E731
+        self.saver = BackgroundSaver(plan["on_save_error"], report=report)
         self.boundary = Boundary(self)
         self.participants: dict[str, Any] = {}
         self.resume_plan = ResumePlan(
@@ -279,18 +279,16 @@ class Runner:
         # Hooks: their constructors may use the message hub and the visualizer, and draw seeded random numbers.
         self.visualizer = self.build_visualizer(plan["visualizer"])
         self.hooks = build_hooks(plan["default_hooks"], plan["custom_hooks"])
-        self.hooks.build({"type": "NonFiniteHook"})
         with at_key("on_nonfinite"):
             self.nonfinite = NonFiniteGuard(plan["on_nonfinite"])
+        self.hooks.build({"type": "NonFiniteHook", "guard": self.nonfinite})
         self.log_processor = self.build_log_processor(plan["log_processor"])
 
         # Model: needs the seed and the device. Built last, so that errors in hook settings are reported sooner.
         self.model = self.wrap_model(plan["model_wrapper_cfg"], self.build_model(plan["model"]))
         self.history = History(trained_model(self.model))
-        self.known_metrics: set[str] = set()
         self._random = capture_rng()
-        self.training_random_state: dict[str, Any] | None = None
-        self.recorded_states: Mapping[str, Mapping[str, Any]] | None = None
+        self.random_state = TrainingRandomState()
 
     @classmethod
     def from_cfg(cls, cfg: Config | Mapping[str, Any], **overrides: Any) -> "Runner":
@@ -360,7 +358,7 @@ class Runner:
                     except InterruptedWaitError:  # in the first step of this process
                         self.boundary.end_run()
                 except Interrupted:  # another call of `train` continues with this state
-                    self.training_random_state = capture_rng()
+                    self.random_state.load_state_dict(capture_rng())
                     raise
                 self.boundary.start_saves()  # those requested in `after_train`
             self.call_hook("after_run")
@@ -407,7 +405,6 @@ class Runner:
             part.join_run(self.message_hub, name, isolated=len(parts) > 1 and self.is_plain)
         self.checkpoints.initialize()
         self.module_attributes = ModuleAttributes(self.unwrapped_model, self.device)
-        self.participants["run.module_attributes"] = self.module_attributes
         self._is_training_built = True
 
     def val(self) -> dict[str, float]:
@@ -570,21 +567,9 @@ class Runner:
             if hook := self.hooks.swapping:
                 hook.restore_weights(self)
 
-    @contextmanager
-    def beside_training(self) -> Iterator[None]:
-        """Restores the random state and the model's mode at the end of the block.
-
-        All code that runs the model for anything but training uses this context, including the hooks of its events. A
-        checkpoint that is saved in the block contains the random state from before the block.
-        """
-        outer, random_state, was_training = self.training_random_state, capture_rng(), self.model.training
-        self.training_random_state = outer or random_state
-        try:
-            yield
-        finally:
-            self.training_random_state = outer
-            restore_rng(random_state)
-            self.model.train(was_training)
+    def beside_training(self) -> AbstractContextManager[None]:
+        """Restores the random state and the model's mode at the end of the block; see `TrainingRandomState`."""
+        return self.random_state.beside_training(self.model)
 
     def log(self, name: str, value: Any) -> None:
         """Logs a number for the current epoch or validation run to `history` and the visualization backends.
@@ -728,9 +713,42 @@ class Runner:
 
         Loops call this method before training starts. Only the first call has an effect.
         """
-        random_state, self.training_random_state = self.training_random_state, None
-        if random_state is not None:
-            restore_rng(random_state)
+        self.random_state.restore()
+
+    @property
+    def parts(self) -> Parts:
+        """The parts of the run that a checkpoint contains."""
+        return Parts(
+            model=self.model,
+            optim_wrapper=self.optim_wrapper,
+            param_schedulers=self.param_schedulers,
+            loop=self.train_loop,
+            hooks=self.hooks,
+            message_hub=self.message_hub,
+            history=self.history,
+            module_attributes=self.module_attributes,
+            random_state=self.random_state,
+            others={"run.writers": self.visualizer, **self.participants},
+            recorded=self.boundary.recorded_states,
+        )
+
+    @property
+    def recorded_cfg(self) -> Config:
+        """The config to record with the run, or the arguments of a run without one."""
+        return self.plan.recorded()
+
+    @property
+    def loaded_from(self) -> str | None:
+        """The path or address of the checkpoint whose weights were loaded last, or None."""
+        report = self.checkpoints.report
+        return report.source if report else None
+
+    @property
+    def checkpoint_meta(self) -> dict[str, Any]:
+        """The metadata that identify the run in its checkpoints."""
+        hparams = {"hparams": self.plan["hparams"]} if self.plan["hparams"] else {}
+        cfg = self.plan.recordable_cfg.pretty_text
+        return {"seed": self.seed, "experiment_name": self.experiment_name, "cfg": cfg, **hparams}
 
     @TrainLoopComponent
     def train_loop(self) -> BaseTrainLoop:

@@ -5,20 +5,17 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from footplate.checks import check_choice, check_count, check_keys
-from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import local_tensor
+from footplate.engine.values.run import Run
 from footplate.errors import FootplateError, NonFiniteError
 from footplate.messages import list_names
 from footplate.optim.wrappers.gradient_checks import POLICIES, can_skip_on_device
-
-if TYPE_CHECKING:
-    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 NONFINITE_DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}
@@ -51,17 +48,17 @@ class NonFiniteGuard:
         self._checked_at = 0  # the iteration of the last check
         self._totals_at_check = Counter[str]()
 
-    def begin(self, runner: "Runner") -> None:
+    def begin(self, run: Run) -> None:
         """Starts to check from the current iteration, and enables gradient checks before each step.
 
         The table in `GradientGuard` lists the actions. On a GPU, gradients are checked only if `on_nonfinite` requires
         it or the optimizer's kernel can skip the step. Otherwise, checking would cost a device-to-host copy in each
         iteration.
         """
-        self._checked_at, self._totals_at_check = runner.iter, _totals(runner)
+        self._checked_at, self._totals_at_check = run.iter, _totals(run)
         is_unchecked = False
-        for wrapper in runner.optim_wrapper.parts.values():
-            if self._checks_gradients or runner.device.type == "cpu" or can_skip_on_device(wrapper.optimizer):
+        for wrapper in run.optim_wrapper.parts.values():
+            if self._checks_gradients or run.device.type == "cpu" or can_skip_on_device(wrapper.optimizer):
                 wrapper.set_nonfinite_policy("skip" if self.loss_policy == "skip" else self.grad_policy)
             else:
                 is_unchecked |= not wrapper.has_scaler
@@ -72,7 +69,7 @@ class NonFiniteGuard:
                 "makes each iteration wait for the device."
             )
 
-    def check(self, runner: "Runner") -> None:
+    def check(self, run: Run) -> None:
         """Checks the losses since the previous check. Only the latest 8,192 values of each loss are stored.
 
         Also warns about steps that the device has skipped. Warns once if a loss scaler has reduced its scale below 1,
@@ -81,26 +78,48 @@ class NonFiniteGuard:
         Raises:
             NonFiniteError: A loss is non-finite, and `loss` is "stop".
         """
-        iteration = runner.completed.iter
+        iteration = run.completed.iter
         if iteration < self._checked_at:  # a resumed loop has restarted its epoch
-            self._checked_at = runner.train_loop.began_at or 0
-        for wrapper in runner.optim_wrapper.parts.values():
+            self._checked_at = run.train_loop.began_at or 0
+        for wrapper in run.optim_wrapper.parts.values():
             wrapper.warn_of_skipped_steps(iteration)
             self._warn_of_scale(wrapper)
         iterations = range(self._checked_at + 1, iteration + 1)
         if not iterations:
             return
-        totals = _totals(runner)
+        totals = _totals(run)
         new = totals - self._totals_at_check  # only positive counts
         self._checked_at, self._totals_at_check = iteration, totals
         in_each = [name for name, count in new.items() if count == len(iterations)]
         for name in ["loss"] if "loss" in new else new:  # a custom train_step may not return a total
-            if runner.message_hub.scalar(f"train/{name}").invalid(new[name]).any():
-                error = _loss_error(runner, name, new[name], iterations, in_each)
+            if run.message_hub.scalar(f"train/{name}").invalid(new[name]).any():
+                error = _loss_error(run, name, new[name], iterations, in_each, stops=self.loss_policy == "stop")
                 if self.loss_policy == "stop":
                     raise error
                 _logger.warning("%s", error.message)
                 return
+
+    def check_before_save(self, run: Run, models: Mapping[str, nn.Module | None]) -> None:
+        """Checks this rank's losses and weights before a save, so that non-finite weights are not saved.
+
+        First waits for the previous save, whose outcome is part of the state to save.
+
+        Args:
+            run: The run.
+            models: The models whose weights to check, keyed by what the error calls them.
+
+        Raises:
+            CheckpointError: The previous save failed, and `on_save_error` is "stop".
+            NonFiniteError: A weight is non-finite, or a loss was non-finite and `loss` is "stop".
+        """
+        run.saver.wait()
+        self.check(run)
+        for kind, model in models.items():
+            if model is not None and (names := nonfinite_weights(model)):
+                raise NonFiniteError(
+                    f"the {kind} contain NaN or infinity after iteration {run.completed.iter}, so they are not saved",
+                    notes=[f"Non-finite weights: {list_names(map(repr, names), 1)}", _last_good(run)],
+                )
 
     def _warn_of_scale(self, wrapper: Any) -> None:
         if self._has_warned_of_scale or not wrapper.has_scaler or (scale := wrapper.loss_scaler.get_scale()) >= 1:
@@ -111,27 +130,6 @@ class NonFiniteGuard:
             "non-finite gradients are skipped. To stop at the next one, set on_nonfinite=dict(grad='stop').",
             scale,
         )
-
-
-def check_before_save(runner: "Runner") -> None:
-    """Checks this rank's losses and weights before a save, so that non-finite weights are not saved.
-
-    First waits for the previous save, whose outcome is part of the state to save.
-
-    Raises:
-        CheckpointError: The previous save failed, and `on_save_error` is "stop".
-        NonFiniteError: A weight is non-finite, or a loss was non-finite and `on_nonfinite` requires the run to stop.
-    """
-    runner.saver.wait()
-    runner.nonfinite.check(runner)
-    average = getattr(runner.hooks.swapping, "average", None)
-    for kind, model in (("weights", unwrap_model(runner.model)), ("averaged weights", average)):
-        if model is not None and (names := nonfinite_weights(model)):
-            iteration = runner.completed.iter
-            raise NonFiniteError(
-                f"the {kind} contain NaN or infinity after iteration {iteration}, so they are not saved",
-                notes=[f"Non-finite weights: {list_names(map(repr, names), 1)}", _last_good(runner)],
-            )
 
 
 def nonfinite_weights(model: nn.Module) -> list[str]:
@@ -155,24 +153,27 @@ def _real_values(tensor: Tensor) -> Tensor:
     return torch.view_as_real(values) if values.is_complex() else values
 
 
-def _totals(runner: "Runner") -> Counter[str]:
+def _totals(run: Run) -> Counter[str]:
     """Returns how many values of each loss have been recorded so far."""
-    scalars = runner.message_hub.scalars_of("train")
+    scalars = run.message_hub.scalars_of("train")
     return Counter({name: scalar.num_added for name, scalar in scalars.items() if "loss" in name})
 
 
-def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_each: Sequence[str]) -> NonFiniteError:
+def _loss_error(
+    run: Run, name: str, window: int, iterations: range, in_each: Sequence[str], *, stops: bool
+) -> NonFiniteError:
     """Returns the error for the first non-finite value among the last `window` values of the loss `name`.
 
     Args:
-        runner: The runner.
+        run: The run.
         name: The name of the loss.
         window: The number of its values since the previous check.
         iterations: The iterations since the previous check.
         in_each: The losses that have one value for each of these iterations. If `name` is one of them, or there is only
             one iteration, the message includes the iteration, its samples, and the other losses that were non-finite.
+        stops: Whether the error stops the run.
     """
-    scalars = runner.message_hub.scalars_of("train")
+    scalars = run.message_hub.scalars_of("train")
     losses, weights = scalars[name].data
     first = int(scalars[name].invalid(window).argmax()) - min(window, len(losses))  # negative
     earlier = losses[:first][weights[:first] > 0]
@@ -187,20 +188,19 @@ def _loss_error(runner: "Runner", name: str, window: int, iterations: range, in_
         others = [other for other in in_each if other != name and scalars[other].invalid(-index)[0]]
         names = f" ({', '.join(others)})" if others else ""
         problem = f"the {loss} was {value:g} in iteration {iteration}{names}"
-        details += runner.train_loop.describe_samples(iteration - 1)
+        details += run.train_loop.describe_samples(iteration - 1)
     else:
         problem = f"the {loss} was {value:g} in one of iterations {iterations[0]} to {iterations[-1]}"
         details.append("Set on_nonfinite=dict(interval=1) to find the iteration.")
-    stops = runner.nonfinite.loss_policy == "stop"
     advice = ["Set on_nonfinite=dict(loss='warn') to continue anyway."] if stops else []
     return NonFiniteError(
         problem,
-        notes=[" ".join(details), _last_good(runner), *advice],  # few and in this order: see `errors._MAX_LINES`
+        notes=[" ".join(details), _last_good(run), *advice],  # few and in this order: see `errors._MAX_LINES`
     )
 
 
-def _last_good(runner: "Runner") -> str:
+def _last_good(run: Run) -> str:
     with contextlib.suppress(FootplateError):  # already reported
-        runner.saver.wait()
-    last = runner.saver.last or runner.message_hub.get_info("last_ckpt")
+        run.saver.wait()
+    last = run.saver.last or run.message_hub.get_info("last_ckpt")
     return f"The last good checkpoint is {last}" if last else "This run has not saved a checkpoint yet."

@@ -4,14 +4,14 @@ import datetime
 import logging
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from footplate.checkpoint import OpaqueObject
 from footplate.checkpoint.serializable import walk
-from footplate.data import capture_rng, check_rng, metainfo_of
-from footplate.distributed import gather_objects, is_distributed, unwrap_model
+from footplate.data import check_rng, metainfo_of
+from footplate.distributed import gather_objects, get_world_size, is_distributed, unwrap_model
 from footplate.distributed.sharding import is_sharded, mean_gradients
-from footplate.engine.saving.participants import checked_state, participants_of
+from footplate.engine.saving.participants import Parts, checked_state
 from footplate.engine.values.hook import Hook
 from footplate.error_context import WEIGHTS_ALONE, restoring
 from footplate.errors import CheckpointError
@@ -21,19 +21,22 @@ from footplate.optim.resumed_settings import choose_settings, settings_of
 from footplate.records import average_over_ranks
 from footplate.version import __version__
 
-if TYPE_CHECKING:
-    from footplate.engine.run.runner import Runner
-
 _logger = logging.getLogger("footplate.engine")
 
 
 def collect(
-    runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True, on_all_ranks: bool = False
+    parts: Parts,
+    meta: Mapping[str, Any],
+    *,
+    save_optimizer: bool = True,
+    save_param_scheduler: bool = True,
+    on_all_ranks: bool = False,
 ) -> dict[str, Any]:
     """Returns the complete state of a run.
 
     Args:
-        runner: The runner.
+        parts: The parts of the run.
+        meta: The entries of the checkpoint's `meta` that the parts do not know, such as the config.
         save_optimizer: Whether to include the optimizer state, which a bit-identical resume requires.
         save_param_scheduler: Whether to include the state of the schedules.
         on_all_ranks: Whether all ranks call this function. If so, it collects the random state of each rank.
@@ -44,18 +47,16 @@ def collect(
         `ema_state_dict`.
     """
     if on_all_ranks:
-        runner.requests.exchange()  # so that those of all ranks are saved
         # Replaces each rank's own losses with means, so that the saved history is the same on all ranks.
-        average_over_ranks(runner.message_hub.log_scalars)
-    run: dict[str, Any] = {"loop": runner.train_loop.state_dict()}
+        average_over_ranks(parts.message_hub.log_scalars)
+    run: dict[str, Any] = {"loop": parts.loop.state_dict()}
     checkpoint: dict[str, Any] = {
-        "meta": _meta(runner, run["loop"]),
-        "state_dict": checked_state(unwrap_model(runner.model)),
+        "meta": _meta(parts.loop.dataloader, run["loop"], meta),
+        "state_dict": checked_state(unwrap_model(parts.model)),
         "run": run,
     }
-    for path, participant in participants_of(runner).items():
-        recorded = runner.recorded_states or {}
-        state = recorded[path] if path in recorded else checked_state(participant)
+    for path, participant in parts.participants.items():
+        state = parts.recorded[path] if path in parts.recorded else checked_state(participant)
         if state or not isinstance(participant, Hook):  # most hooks have none
             *parents, key = path.split(".")
             target = checkpoint
@@ -63,13 +64,13 @@ def collect(
                 target = target.setdefault(parent, {})
             target[key] = state
     if save_optimizer:
-        checkpoint["optimizer"] = _optimizer_state(runner, on_all_ranks=on_all_ranks)
+        checkpoint["optimizer"] = _optimizer_state(parts, on_all_ranks=on_all_ranks)
     if save_param_scheduler:
-        groups = schedules_by_optimizer(runner.param_schedulers)
+        groups = schedules_by_optimizer(parts.param_schedulers)
         states = {name: [schedule.state_dict() for schedule in group] for name, group in groups.items()}
         checkpoint["param_schedulers"] = single_or_by_name(states)
-    run["random"] = runner.training_random_state or capture_rng()
-    if on_all_ranks and runner.world_size > 1:
+    run["random"] = parts.random_state.state_dict()
+    if on_all_ranks and get_world_size() > 1:
         run["random_of_ranks"] = gather_objects(run["random"])
         data = run["loop"].get("data", {})
         if "loader" in data:  # the state of a stateful data loader
@@ -77,54 +78,57 @@ def collect(
     return checkpoint
 
 
-def _optimizer_state(runner: "Runner", *, on_all_ranks: bool) -> dict[str, Any]:
+def _optimizer_state(parts: Parts, *, on_all_ranks: bool) -> dict[str, Any]:
     """Returns the state of the optimizer wrapper.
 
     Raises:
         CheckpointError: The state contains a type that a checkpoint cannot preserve.
     """
-    state: dict[str, Any] = runner.optim_wrapper.state_dict()
+    wrapper = parts.optim_wrapper
+    state: dict[str, Any] = wrapper.state_dict()
     if any(isinstance(value, deque) for value in walk(state)):
         raise CheckpointError(
             "a run with this optimizer cannot be resumed, because the optimizer state contains a value of type 'deque'",
             key="optim_wrapper.optimizer.type",
         )
-    for part in by_optimizer(state, runner.optim_wrapper.parts).values():
+    for part in by_optimizer(state, wrapper.parts).values():
         if on_all_ranks and "accumulated_weight" in part:  # if any rank has it, all ranks have it
             unit, weight = part["accumulated_weight"]
-            part["accumulated_weight"] = [unit, sum(gather_objects(weight)) / runner.world_size]
-    if is_distributed() and not is_sharded(runner.model):
+            part["accumulated_weight"] = [unit, sum(gather_objects(weight)) / get_world_size()]
+    if is_distributed() and not is_sharded(parts.model):
         # Averages the gradients of an unfinished accumulation round.
-        for name, part in by_optimizer(state, runner.optim_wrapper.parts).items():
+        for name, part in by_optimizer(state, wrapper.parts).items():
             is_unfinished = part.pop("accumulated_gradients", None) is not None
             # If any rank has gradients, all ranks take part, because a loss may reach a parameter on only some of the
             # ranks.
             if on_all_ranks and any(gather_objects(is_unfinished)):
-                part["accumulated_gradients"] = mean_gradients(runner.optim_wrapper.parts[name].parameters())
+                part["accumulated_gradients"] = mean_gradients(wrapper.parts[name].parameters())
     return state
 
 
-def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:
+def _meta(dataloader: Any, position: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the metadata for a checkpoint, such as the epoch, the time, the seed and the config."""
-    meta = {
-        "epoch": loop_state["epoch"],
-        "iter": loop_state["iter"],
-        "seed": runner.seed,
-        "experiment_name": runner.experiment_name,
+    complete = {
+        "epoch": position["epoch"],
+        "iter": position["iter"],
         "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
         "footplate_version": __version__,
-        "cfg": runner.plan.recordable_cfg.pretty_text,
+        **meta,
     }
-    metainfo = metainfo_of(runner.train_loop.dataloader)
+    metainfo = metainfo_of(dataloader)
     if metainfo is not None:
-        meta["dataset_meta"] = dict(metainfo)
-    if runner.plan["hparams"]:
-        meta["hparams"] = runner.plan["hparams"]
-    return meta
+        complete["dataset_meta"] = dict(metainfo)
+    return complete
 
 
 def restore(
-    runner: "Runner", checkpoint: Mapping[str, Any], *, optimizer: bool = True, param_schedulers: bool = True
+    parts: Parts,
+    meta: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+    *,
+    optimizer: bool = True,
+    param_schedulers: bool = True,
+    takes_settings: bool = False,
 ) -> None:
     """Restores the state that `collect` returned, except for the weights and the random state.
 
@@ -132,52 +136,55 @@ def restore(
     schedules.
 
     Args:
-        runner: The runner.
+        parts: The parts of the run.
+        meta: The metadata of the run, as for `collect`.
         checkpoint: The checkpoint.
         optimizer: Whether to restore the state of the optimizer.
         param_schedulers: Whether to restore the state of the schedules. Otherwise, they are fast-forwarded to the
             current iteration.
+        takes_settings: Whether to use the optimizer settings of the config instead of the saved ones.
 
     Raises:
         CheckpointError: A state is invalid, or the checkpoint contains averaged weights but no hook handles them.
     """
     has_averages = isinstance(checkpoint.get("ema_state_dict"), Mapping)
-    if has_averages and not runner.hooks.swapping:
+    if has_averages and not parts.hooks.swapping:
         raise CheckpointError(
             "the checkpoint contains averaged weights, but the run has no EMAHook or schedule-free optimizer",
             notes=["Add the hook or optimizer that the original run used.", WEIGHTS_ALONE],
         )
-    _warn_of_changes(part_of(checkpoint, "meta", "hparams"), runner.plan["hparams"])
-    seed = part_of(checkpoint, "meta").get("seed")
-    if seed not in (None, runner.seed):  # `Runner.resume` was called directly
+    saved_meta = part_of(checkpoint, "meta")
+    _warn_of_changes(part_of(checkpoint, "meta", "hparams"), meta.get("hparams", {}))
+    seed = saved_meta.get("seed")
+    if seed not in (None, meta["seed"]):  # `Runner.resume` was called directly
         _logger.warning(
             "The checkpoint was saved with seed %s, and this run has seed %d. The rest of the epoch may repeat some "
             "samples and skip others. To continue with the checkpoint's seed, pass the checkpoint to Runner(...) as "
             "load_from, with resume=True.",
             seed,
-            runner.seed,
+            meta["seed"],
         )
-    run = part_of(checkpoint, "run")
+    run, loop = part_of(checkpoint, "run"), parts.loop
     with restoring("run.loop" if "loop" in run else "meta"):
         loop_state = run["loop"] if "loop" in run else checkpoint["meta"]
-        runner.train_loop.load_state_dict(dict(loop_state))
+        loop.load_state_dict(dict(loop_state))
     if optimizer:
-        _restore_optimizer(runner, checkpoint)
-        for part in runner.optim_wrapper.parts.values():
-            part.move(runner.train_loop.iter - loop_state["iter"])  # not 0 if the batch size has changed
-    groups = schedules_by_optimizer(runner.param_schedulers)
+        _restore_optimizer(parts.optim_wrapper, checkpoint, takes_settings=takes_settings)
+        for part in parts.optim_wrapper.parts.values():
+            part.move(loop.iter - loop_state["iter"])  # not 0 if the batch size has changed
+    groups = schedules_by_optimizer(parts.param_schedulers)
     with restoring("param_schedulers"):
         saved = schedules_by_optimizer(checkpoint.get("param_schedulers") or [])
         for name in {**groups, **saved}:
             schedules, states = groups.get(name, []), saved.get(name, [])
             if param_schedulers and "param_schedulers" in checkpoint:
-                restore_schedules(schedules, states, runner.train_loop, loop_state["iter"])
+                restore_schedules(schedules, states, loop, loop_state["iter"])
             else:
-                fast_forward(schedules, runner.train_loop, states if isinstance(states, list) else ())
+                fast_forward(schedules, loop, states if isinstance(states, list) else ())
     # Tensors of modules are restored if a single process reads batches of the same size.
-    sizes = {part_of(state, "data").get("batch_size") for state in (loop_state, runner.train_loop.state_dict())}
-    runner.module_attributes.restores_tensors = runner.world_size == len(sizes) == 1
-    participants = participants_of(runner)
+    sizes = {part_of(state, "data").get("batch_size") for state in (loop_state, loop.state_dict())}
+    parts.module_attributes.restores_tensors = get_world_size() == len(sizes) == 1
+    participants = parts.participants
     ambiguous = _ambiguous_hooks(part_of(checkpoint, "run", "hooks"), participants)
     for path, participant in participants.items():
         if path in ambiguous:
@@ -188,8 +195,8 @@ def restore(
         if key in source and not is_foreign:
             with restoring(path):
                 participant.load_state_dict(dict(source[key]))
-    if runner.history.last_iter == loop_state["iter"]:  # the loop may have changed its iteration
-        runner.history.last_iter = runner.train_loop.iter
+    if parts.history.last_iter == loop_state["iter"]:  # the loop may have changed its iteration
+        parts.history.last_iter = loop.iter
 
 
 def _warn_of_changes(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -219,17 +226,17 @@ def _ambiguous_hooks(saved: Mapping[str, Any], participants: Mapping[str, Any]) 
     return set(found)
 
 
-def _restore_optimizer(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
+def _restore_optimizer(wrapper: Any, checkpoint: Mapping[str, Any], *, takes_settings: bool) -> None:
     if "optimizer" not in checkpoint:
         _logger.warning(
             "The checkpoint has no 'optimizer', so the optimizer starts with its initial state. The run will "
             "differ from an uninterrupted one."
         )
         return
-    configured = settings_of(runner.optim_wrapper)
+    configured = settings_of(wrapper)
     with restoring("optimizer"):
-        runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-        choose_settings(runner.optim_wrapper, configured, takes_config=runner.resume_plan.takes_settings)
+        wrapper.load_state_dict(checkpoint["optimizer"])
+        choose_settings(wrapper, configured, takes_config=takes_settings)
 
 
 def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from footplate.checkpoint import Saved
 from footplate.checks import check_accepts, check_choice, is_integer
+from footplate.engine.values.run import Run
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 
@@ -178,124 +177,124 @@ class Hook:
     `footplate check` then runs it, as it runs hooks of the user.
     """
 
-    def before_run(self, runner: "Runner") -> None:
+    def before_run(self, runner: Run) -> None:
         """Called once, at the start of a run. `Runner.val` and `Runner.test` are separate runs."""
 
-    def after_run(self, runner: "Runner") -> None:
+    def after_run(self, runner: Run) -> None:
         """Called once, at the end of a run. Not called if the run fails or is stopped by a signal; see `before_run`."""
 
-    def before_train(self, runner: "Runner") -> None:
+    def before_train(self, runner: Run) -> None:
         """Called before the first training iteration."""
 
-    def after_train(self, runner: "Runner") -> None:
+    def after_train(self, runner: Run) -> None:
         """Called after the last training iteration and the validation that follows it, unless training fails."""
 
-    def before_val(self, runner: "Runner") -> None:
+    def before_val(self, runner: Run) -> None:
         """Called before a validation run."""
 
-    def after_val(self, runner: "Runner") -> None:
+    def after_val(self, runner: Run) -> None:
         """Called after a validation run."""
 
-    def before_test(self, runner: "Runner") -> None:
+    def before_test(self, runner: Run) -> None:
         """Called before a test run."""
 
-    def after_test(self, runner: "Runner") -> None:
+    def after_test(self, runner: Run) -> None:
         """Called after a test run."""
 
-    def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
+    def before_save_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """Called with the checkpoint that is about to be saved. The hook may modify it."""
 
-    def after_save_checkpoint(self, runner: "Runner", saved: Saved) -> None:
+    def after_save_checkpoint(self, runner: Run, saved: Saved) -> None:
         """Called when a save has ended, in the main thread: after an iteration, or before the next save.
 
         `saved` contains the path and the error, if any. With several processes, only rank 0 calls the hooks, except if
         all of them have noticed that the checkpoint cannot be saved.
         """
 
-    def after_validation(self, runner: "Runner") -> None:
+    def after_validation(self, runner: Run) -> None:
         """Called after a validation run of the training loop, when the saves that it has led to have started."""
 
-    def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
+    def after_load_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """Called with a loaded checkpoint before it is used. The hook may modify it.
 
         If the run resumes from it, and does not only load its weights, `checkpoint` is a `ResumedCheckpoint`.
         """
 
-    def before_train_epoch(self, runner: "Runner") -> None:
+    def before_train_epoch(self, runner: Run) -> None:
         """Called before each epoch, also when a run resumes mid-epoch.
 
         In iteration-based training, called once, when training starts or resumes.
         """
         self._before_epoch(runner, mode="train")
 
-    def before_val_epoch(self, runner: "Runner") -> None:
+    def before_val_epoch(self, runner: Run) -> None:
         """Called before the first batch of a validation run."""
         self._before_epoch(runner, mode="val")
 
-    def before_test_epoch(self, runner: "Runner") -> None:
+    def before_test_epoch(self, runner: Run) -> None:
         """Called before the first batch of a test run."""
         self._before_epoch(runner, mode="test")
 
-    def after_train_epoch(self, runner: "Runner") -> None:
+    def after_train_epoch(self, runner: Run) -> None:
         """Called after each epoch, before `runner.epoch` is incremented.
 
         In iteration-based training, called once, when training ends.
         """
         self._after_epoch(runner, mode="train")
 
-    def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Run, metrics: dict[str, float] | None = None) -> None:
         """Called after the last batch of a validation run, with its metrics."""
         self._after_epoch(runner, mode="val")
 
-    def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
+    def after_test_epoch(self, runner: Run, metrics: dict[str, float] | None = None) -> None:
         """Called after the last batch of a test run, with its metrics."""
         self._after_epoch(runner, mode="test")
 
-    def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         """Called before each training iteration."""
         self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="train")
 
-    def before_val_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
+    def before_val_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         """Called before each validation batch."""
         self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="val")
 
-    def before_test_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
+    def before_test_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         """Called before each test batch."""
         self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="test")
 
     def after_train_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+        self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Called after each training iteration. `outputs` contains the losses, which are still on the device."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="train")
 
     def after_val_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+        self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
         """Called after each validation batch. `outputs` contains the predictions."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="val")
 
     def after_test_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+        self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
         """Called after each test batch. `outputs` contains the predictions."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="test")
 
-    def _before_epoch(self, runner: "Runner", mode: str = "train") -> None:
+    def _before_epoch(self, runner: Run, mode: str = "train") -> None:
         """Called before each training epoch, validation run and test run."""
 
-    def _after_epoch(self, runner: "Runner", mode: str = "train") -> None:
+    def _after_epoch(self, runner: Run, mode: str = "train") -> None:
         """Called after each training epoch, validation run and test run."""
 
-    def _before_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
+    def _before_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
         """Called before each training, validation and test batch."""
 
     def _after_iter(
-        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
+        self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
     ) -> None:
         """Called after each training, validation and test batch."""
 
-    def every_n_epochs(self, runner: "Runner", n: int, start: int = 0) -> bool:
+    def every_n_epochs(self, runner: Run, n: int, start: int = 0) -> bool:
         """Checks whether the current epoch, counted from 1, is `start`, `start + n`, ... Returns False if `n` <= 0."""
         epoch = runner.epoch + 1
         return n > 0 and epoch >= start and (epoch - start) % n == 0
@@ -304,7 +303,7 @@ class Hook:
         """Checks whether `batch_idx + 1` is a multiple of `n`. Returns False if `n` <= 0."""
         return n > 0 and (batch_idx + 1) % n == 0
 
-    def every_n_train_iters(self, runner: "Runner", n: int, start: int = 0) -> bool:
+    def every_n_train_iters(self, runner: Run, n: int, start: int = 0) -> bool:
         """Checks whether the current iteration, counted from 1, is `start`, `start + n`, ... False if `n` <= 0."""
         iteration = runner.iter + 1
         return n > 0 and iteration >= start and (iteration - start) % n == 0
@@ -313,11 +312,11 @@ class Hook:
         """Checks whether `batch_idx` is the index of the loader's last batch. Kept from MMEngine."""
         return batch_idx + 1 == len(dataloader)
 
-    def is_last_train_epoch(self, runner: "Runner") -> bool:
+    def is_last_train_epoch(self, runner: Run) -> bool:
         """Checks whether the current epoch is the last one."""
         return runner.epoch + 1 == runner.max_epochs
 
-    def is_last_train_iter(self, runner: "Runner") -> bool:
+    def is_last_train_iter(self, runner: Run) -> bool:
         """Checks whether the current iteration is the last one."""
         return runner.iter + 1 == runner.max_iters
 
@@ -368,14 +367,14 @@ class SavingHook(Hook):
 
     acts_last = True
 
-    def folder_in(self, runner: "Runner") -> str:
+    def folder_in(self, runner: Run) -> str:
         """Returns the folder where the hook saves the run's checkpoints."""
         raise NotImplementedError
 
-    def adapt_to_loop(self, runner: "Runner") -> None:
+    def adapt_to_loop(self, runner: Run) -> None:
         """Adapts the hook's settings to the training loop. Called each time training starts, before `before_run`."""
 
-    def paths_to_overwrite(self, runner: "Runner") -> list[str]:
+    def paths_to_overwrite(self, runner: Run) -> list[str]:
         """Returns the paths of existing checkpoints that the run would overwrite. Called before training."""
         raise NotImplementedError
 
@@ -391,13 +390,13 @@ class SwappingHook(Hook):
         """The averaged model, if there is one, whose weights are checked before a save."""
         return None
 
-    def restore_weights(self, runner: "Runner") -> None:
+    def restore_weights(self, runner: Run) -> None:
         """Restores the training weights in the model if the hook has swapped them out.
 
         Called at the end of each phase (see `Runner.phase`), even after an error.
         """
 
-    def reset_average(self, runner: "Runner") -> None:
+    def reset_average(self, runner: Run) -> None:
         """Resets the averaged weights to the model's weights, unless they were restored because the run resumes.
 
         Called after weights are loaded.
@@ -474,7 +473,7 @@ def _checked_method(hook: Hook, event: str, *, is_own: bool) -> Callable[..., An
     if taken == arguments:
         return method
 
-    def call(runner: "Runner", **values: Any) -> Any:
+    def call(runner: Run, **values: Any) -> Any:
         return method(runner, **{name: values[name] for name in taken if name in values})
 
     return call

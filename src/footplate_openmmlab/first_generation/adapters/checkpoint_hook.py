@@ -16,7 +16,7 @@ from footplate.checkpoint.serializable import to_serializable
 from footplate.checkpoint_names import is_sharded_path
 from footplate.checks import check_flag
 from footplate.data import dataset_of
-from footplate.engine import Hook, ResumedCheckpoint, Runner
+from footplate.engine import Hook, ResumedCheckpoint, Run
 from footplate.errors import CheckpointError
 from footplate.hooks.averaged_weights_hooks import TRAINING_STATE, EMAHook
 from footplate.registry import HOOKS
@@ -46,12 +46,12 @@ class LegacyCheckpointHook(Hook):
         self.meta = dict(meta or {})
         self.create_symlink = check_flag("create_symlink", create_symlink)
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Makes the saver update `latest.pth` if `create_symlink` is set."""
         if self.create_symlink:
             runner.saver.write_pointer = _write_pointer_and_link
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+    def before_save_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """Adds the metadata to `checkpoint["meta"]`. Does not replace existing entries."""
         meta, view = checkpoint["meta"], existing_view_of(runner)
         dataset, metainfo = dataset_of(runner.train_loop.dataloader), meta.get("dataset_meta", {})
@@ -63,7 +63,7 @@ class LegacyCheckpointHook(Hook):
             except CheckpointError as error:
                 _logger.warning("The checkpoint is saved without meta['%s']: %s", key, error.message)
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+    def after_load_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """If the run is resuming, restores `hook_msgs` in `runner.meta`, and the best score and averages of mmcv."""
         if not isinstance(checkpoint, ResumedCheckpoint):
             return

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from footplate.data import SampleLoader, length_of
-from footplate.engine import Runner
+from footplate.engine import Run, Runner
 from footplate.optim import OptimWrapper
 from footplate.records import MessageHub
 from footplate.registry import Registry
@@ -124,7 +124,7 @@ class LogBuffer:
         return found
 
 
-def view_of(runner: Runner) -> Any:
+def view_of(runner: Run) -> Any:
     """Returns the first-generation runner of a run: the script's object or, in a run from a config, a new one."""
     view = existing_view_of(runner)
     if view is None:
@@ -134,7 +134,7 @@ def view_of(runner: Runner) -> Any:
     return view
 
 
-def existing_view_of(runner: Runner) -> Any:
+def existing_view_of(runner: Run) -> Any:
     """Returns the first-generation runner of a run, or None if no hook has used one."""
     return vars(runner).get(_VIEW)
 

@@ -10,7 +10,7 @@ import torch
 from footplate.checks import check_count
 from footplate.data import batch_size_of, batches, build_dataloader, endless_batches
 from footplate.distributed import is_main_process
-from footplate.engine import Hook, Runner
+from footplate.engine import Hook, Run
 from footplate.engine.loops.evaluation_loops import loss_of
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
@@ -53,21 +53,21 @@ class WorkflowHook(Hook):
         self._cfg = dataloader
         self._validated_at = -1  # the completed epochs or iterations at the latest validation
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Builds the dataloader."""
         self.dataloader = build_dataloader(self._cfg, seed=runner.seed)
 
-    def before_train_epoch(self, runner: Runner) -> None:
+    def before_train_epoch(self, runner: Run) -> None:
         """Runs validation if the previous epoch ended a training phase."""
         if runner.by_epoch and runner.train_loop.at_start:
             self._validate_if_due(runner)
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         """Runs validation if the previous iteration ended a training phase."""
         if not runner.by_epoch:
             self._validate_if_due(runner)
 
-    def after_train(self, runner: Runner) -> None:
+    def after_train(self, runner: Run) -> None:
         """Runs the validation phase after the last training phase, even if training ended within that phase."""
         self._validate_if_due(runner, last=True)
 
@@ -79,13 +79,13 @@ class WorkflowHook(Hook):
         """Restores a state returned by `state_dict`."""
         self._validated_at = state["validated_at"]
 
-    def _validate_if_due(self, runner: Runner, *, last: bool = False) -> None:
+    def _validate_if_due(self, runner: Run, *, last: bool = False) -> None:
         done = runner.epoch if runner.by_epoch else runner.iter
         is_due = done % self._training == 0 or last
         if not done or not is_due or done == self._validated_at:
             return
         view = view_of(runner)
-        with runner.beside_training():
+        with view.engine.beside_training():
             runner.model.eval()
             if runner.by_epoch:
                 for _ in range(self._validation):
@@ -100,7 +100,7 @@ class WorkflowHook(Hook):
         view.mode = "train"
         self._validated_at = done
 
-    def _validate(self, runner: Runner, view: RunnerView, data: Iterable[Any]) -> None:
+    def _validate(self, runner: Run, view: RunnerView, data: Iterable[Any]) -> None:
         """Runs the model on the validation data, and records the mean of each logged value over all samples.
 
         As in `MeanLosses`, a batch whose `num_samples` is 0 does not count.

@@ -3,7 +3,8 @@
 import logging
 import os
 import weakref
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from footplate.checkpoint import SaveRequest
 from footplate.data import kill_workers
@@ -29,9 +30,14 @@ class Boundary:
 
     Args:
         runner: The runner.
+
+    Attributes:
+        recorded_states: The states to save instead of the current ones, by their key path in the checkpoint, while the
+            run is saved because a validation run was left.
     """
 
     def __init__(self, runner: "Runner") -> None:
+        self.recorded_states: Mapping[str, Mapping[str, Any]] = {}
         self._reference = weakref.ref(runner)  # so that deleting a runner without loops frees its model at once
         self._requests = runner.requests
         self._saver = runner.saver
@@ -70,6 +76,15 @@ class Boundary:
         self.save_on_request()
         if agreed.signal:
             self.end_run()
+
+    def handle_before(self, recorded: RecordedState) -> None:
+        """Handles requests in the state from before a validation run that was left; see `handle`."""
+        with recorded.restored():
+            self.recorded_states = recorded.states
+            try:
+                self.handle()
+            finally:
+                self.recorded_states = {}
 
     def end_run(self) -> NoReturn:
         """Ends the run because of a signal, once the save in progress is complete.
@@ -155,5 +170,5 @@ class Boundary:
 
         Participants of users may be large, so they are not copied. All ranks must call this method.
         """
-        is_small = self._runner.participants.keys() <= {"run.module_attributes"}
-        return RecordedState(self._runner) if all(gather_objects(is_small)) else None
+        is_small = not self._runner.participants
+        return RecordedState(self._runner.parts) if all(gather_objects(is_small)) else None

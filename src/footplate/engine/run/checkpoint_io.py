@@ -4,6 +4,7 @@ import copy
 import logging
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +21,13 @@ from footplate.checkpoint import (
     relocate,
 )
 from footplate.checkpoint.run_checkpoints import find_newest
-from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
-from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process
+from footplate.distributed import compute_on_ranks, initialize_weights, unwrap_model
 from footplate.distributed.sharding import is_sharded, reshard
-from footplate.engine.control.module_state import plain_tensors, warn_of_lost_tensors
 from footplate.engine.loops.base_loops import Progress
 from footplate.engine.saving import state
-from footplate.engine.saving.nonfinite import check_before_save
 from footplate.engine.saving.resume_plan import Prepared, ResumedCheckpoint, StartingPoint
+from footplate.engine.saving.run_saving import save_parts
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes, sets_of
@@ -57,7 +56,7 @@ class CheckpointIO:
             Runner.build_training     calls `initialize`, unless training has already been built
             Runner.load_checkpoint    reads the file, calls `after_load_checkpoint`, loads weights, resets the average
             state.restore             restores position, optimizer, schedules, message hub, history and hooks
-        Runner.restore_random_state   when the training loop begins: `resume` only sets `training_random_state`
+        Runner.restore_random_state   when the training loop begins: `resume` only sets `random_state`
 
     MMEngine fixes the signatures of these methods and of hooks. The values that they pass on therefore have classes of
     their own: a path is a `StartingPoint`, which knows whether the run resumes and what the search has read, and the
@@ -76,7 +75,6 @@ class CheckpointIO:
         self._reference = weakref.ref(runner)
         self.report: LoadReport | None = None
         self.prepared: Prepared = "nothing"
-        self._tensors_at_start: dict[str, tuple[int, int]] | None = None  # see `warn_of_lost_tensors`
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
 
     @property
@@ -84,76 +82,39 @@ class CheckpointIO:
         return self._reference()  # type: ignore[return-value]
 
     def save(
-        self,
-        path: str,
-        *,
-        save_optimizer: bool = True,
-        save_param_scheduler: bool = True,
-        meta: Mapping[str, Any] | None = None,
-        background: bool = False,
-        home: str | None = None,
+        self, path: str, *, meta: Mapping[str, Any] | None = None, background: bool = False, **options: Any
     ) -> None:
         """Saves the current state of the run; see `Runner.save_checkpoint`.
 
         Args:
             path: The file or folder.
-            save_optimizer: Whether to include the optimizer state.
-            save_param_scheduler: Whether to include the state of the schedules.
             meta: Additional entries for the checkpoint's `meta`.
             background: Whether to return as soon as the state is copied, and write the file in the background. In this
                 case, or if the model or the checkpoint is sharded, all ranks must call this method.
-            home: The folder whose pointer is updated, or None; see `SaveRequest`.
+            options: Further arguments of `save_parts`.
         """
         runner = self._runner
-        is_complete = save_optimizer and save_param_scheduler
-        reshard(runner.model)
-        on_all_ranks = background or is_sharded(runner.model) or is_sharded_path(path)
+        parts = runner.parts
+        reshard(parts.model)
+        models = {"weights": unwrap_model(parts.model), "averaged weights": parts.average}
+        on_all_ranks = background or is_sharded(parts.model) or is_sharded_path(path)
+        check = partial(runner.nonfinite.check_before_save, runner, models)
         try:
             if on_all_ranks:
-                compute_on_ranks(lambda: check_before_save(runner))
+                compute_on_ranks(check)
             else:
-                check_before_save(runner)
+                check()
         except NonFiniteError as error:
             if runner.nonfinite.loss_policy == "stop":
                 raise
             _logger.error("%s", error)
             runner.saver.failure = first_line(error)
-            self.report_save(Saved(path, error))
+            runner.call_hook("after_save_checkpoint", saved=Saved(path, error))
             return
-        self._warn_of_lost_tensors()
-        checkpoint = state.collect(
-            runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, on_all_ranks=on_all_ranks
-        )
-        checkpoint["meta"].update(meta or {})
-        runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-        if not is_sharded_path(path):  # one rank writes the file, with the shards of all ranks
-            if is_sharded(runner.model):
-                checkpoint = gather_full_state(checkpoint)
-            if not is_main_process():
-                return
-        runner.saver.save(
-            checkpoint,
-            path,
-            home=home,
-            becomes_last=home is not None or (is_complete and not storage.base_name(path).startswith(BEST)),
-        )
-        if not background:
-            runner.saver.wait()
-
-    def _warn_of_lost_tensors(self) -> None:
-        """Logs a warning about tensors that the checkpoint will not contain, once in a run."""
-        runner = self._runner
-        before = self._tensors_at_start
-        if before is not None and warn_of_lost_tensors(before, runner.model, runner.module_attributes.state_dict()):
-            self._tensors_at_start = None
-
-    def remember_tensors(self) -> None:
-        """Remembers the tensors that are plain attributes of modules when training begins, to warn of lost ones."""
-        self._tensors_at_start = plain_tensors(self._runner.model)
-
-    def report_save(self, saved: Saved) -> None:
-        """Calls the hooks for the event `after_save_checkpoint`."""
-        self._runner.call_hook("after_save_checkpoint", saved=saved)
+        if on_all_ranks:
+            runner.requests.exchange()  # so that those of all ranks are saved
+        meta = {**runner.checkpoint_meta, **(meta or {})}
+        save_parts(parts, meta, path, runner.saver, runner.call_hook, background=background, **options)
 
     def initialize(self) -> None:
         """Initializes the model's weights, except for those that have been loaded. Skips plain torch modules."""
@@ -264,8 +225,15 @@ class CheckpointIO:
             note = f"In {name}, pass `filename` unchanged to super().load_checkpoint, and return its result."
             raise CheckpointError(f"{name} has loaded the averaged weights, not the training weights", notes=[note])
         keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
-        state.restore(runner, checkpoint, optimizer=optimizer, param_schedulers=keeps_schedules)
-        runner.training_random_state = state.random_of(checkpoint, runner.rank)
+        state.restore(
+            runner.parts,
+            runner.checkpoint_meta,
+            checkpoint,
+            optimizer=optimizer,
+            param_schedulers=keeps_schedules,
+            takes_settings=runner.resume_plan.takes_settings,
+        )
+        runner.random_state.load_state_dict(state.random_of(checkpoint, runner.rank))
         self.prepared = "run"
         runner.saver.last = path = str(start)
         infos = runner.message_hub.runtime_info
