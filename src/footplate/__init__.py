@@ -10,7 +10,7 @@ from footplate.version import __version__
 
 if TYPE_CHECKING:
     from footplate.config import Config
-    from footplate.engine import Hook, Runner
+    from footplate.engine import Hook, Run, Runner
     from footplate.models import BaseModel
     from footplate.registry import Registry
     from footplate.registry.root import *
@@ -41,6 +41,7 @@ __all__ = [
     "RUNNERS",
     "RUNNER_CONSTRUCTORS",
     "Registry",
+    "Run",
     "Runner",
     "STRATEGIES",
     "Sum",
@@ -56,6 +57,7 @@ _HOMES = {
     "BaseModel": "footplate.models",
     "Config": "footplate.config",
     "Hook": "footplate.engine",
+    "Run": "footplate.engine",
     "Runner": "footplate.engine",
     "Sum": "footplate.weighted",
     "Weighted": "footplate.weighted",

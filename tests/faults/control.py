@@ -10,7 +10,7 @@ from footplate.data import position
 from footplate.engine.control import signals
 from footplate.engine.loops.base_loops import BaseTrainLoop
 from footplate.engine.run import runner
-from footplate.engine.saving.boundary import Boundary
+from footplate.engine.run.boundary import Boundary
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule
 from tests.faults.processes import nothing, replace_in

@@ -14,7 +14,7 @@ import psutil  # type: ignore[import-untyped]
 import torch
 from torch import nn
 
-from footplate import BaseModel, Hook, Runner
+from footplate import BaseModel, Hook, Run, Runner
 from tests.faults.processes import end, fork
 from tests.faults.row import Fault, Finding, Trial
 
@@ -57,7 +57,7 @@ class Meter(Hook):
         self._calls = 0
         self._since = self._time = 0.0
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         """Times 50 iterations, and then counts the calls of 50 iterations."""
         place = runner.iter % self.every - self.every // 2
         if place == 0:
@@ -191,7 +191,7 @@ def leak() -> None:
     kept: list[bytearray] = []
     whole = Meter.before_train_iter
 
-    def keep(self: Meter, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+    def keep(self: Meter, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         kept.append(bytearray(1024))
         whole(self, runner, batch_idx, data_batch)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from footplate import Hook, Runner
+from footplate import Hook, Run, Runner
 from footplate.checkpoint import find_newest, load_checkpoint
 from footplate.engine.saving import resume_plan, state
 from tests.faults.processes import end, fork, replace_in
@@ -38,7 +38,7 @@ class Told(Hook):
     def __init__(self, writer: int, path: Path) -> None:
         self.writer, self.path = writer, path
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         """Writes the report."""
         self.path.write_text(str(runner.iter))
         os.write(self.writer, b"x")

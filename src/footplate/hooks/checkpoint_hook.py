@@ -21,9 +21,9 @@ from footplate.checkpoint import (
     save_checkpoint,
 )
 from footplate.checkpoint.run_checkpoints import folder_below
-from footplate.checkpoint_names import BEST, best_prefix
+from footplate.checkpoint_names import BEST, best_prefix, is_sharded_path
 from footplate.checks import check_count, check_folder, check_names, is_number
-from footplate.distributed import compute_on_main, compute_on_ranks
+from footplate.distributed import compute_on_main, compute_on_ranks, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Run, SavingHook
 from footplate.errors import ArgumentError, CheckpointError
@@ -39,7 +39,6 @@ class _Ranked(NamedTuple):
     metric: MonitoredMetric
     score: float
     place: str
-    before: list[dict[str, Any]]  # the ranking without it
 
 
 @HOOKS.register_module()
@@ -264,13 +263,13 @@ class CheckpointHook(SavingHook):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the paths and scores of the best checkpoints."""
-        return {"best": copy.deepcopy(self.best.ranked)}
+        return {"best": self.best.ranking}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned."""
-        self.best.ranked = copy.deepcopy(state["best"])
-        if self.save_best == ["auto"] and self.best.ranked:
-            self.monitored = self._monitor(list(self.best.ranked)[:1])
+        self.best.saved = copy.deepcopy(state["best"])
+        if self.save_best == ["auto"] and self.best.saved:
+            self.monitored = self._monitor(list(self.best.saved)[:1])
 
     def _number(self, runner: Run) -> int:
         """Returns the number for the name of a new checkpoint: the completed epochs or iterations."""
@@ -289,14 +288,14 @@ class CheckpointHook(SavingHook):
             remove_checkpoint(path)
 
     def after_save_checkpoint(self, runner: Run, saved: Saved) -> None:
-        """Removes older checkpoints if one of the hook's saves has succeeded. Otherwise, restores the ranking."""
+        """Takes a saved best checkpoint over into the ranking, and removes those that a saved checkpoint replaces."""
         if saved.path not in self._requested:
             return
         ranked = self._requested.pop(saved.path)
-        if ranked is not None and saved.error is not None:
-            self.best.ranked[ranked.metric.name] = ranked.before
+        if ranked is not None:
+            self.best.complete(saved.path, is_saved=saved.error is None)
             self._record_best(runner, ranked.metric)
-        elif saved.error is None:
+        if saved.error is None:
             try:
                 self._on_saved(runner, saved.path, ranked)
             except (OSError, CheckpointError) as error:
@@ -340,12 +339,12 @@ class CheckpointHook(SavingHook):
         score = runner.message_hub.get_info(f"best_score{suffix}")
         path = runner.message_hub.get_info(f"best_ckpt{suffix}")
         is_of_metric = isinstance(path, str) and storage.base_name(path).startswith(best_prefix(metric.name))
-        if metric.name not in self.best.ranked and is_number(score) and is_of_metric and storage.exists(path):
-            self.best.insert(metric, score, path)
+        if metric.name not in self.best.ranking and is_number(score) and is_of_metric and storage.exists(path):
+            self.best.saved[metric.name] = [{"score": score, "path": path}]
 
     def _record_best(self, runner: Run, metric: MonitoredMetric) -> None:
         """Records a metric's best checkpoint in the message hub. The first metric is also recorded without its name."""
-        best = next(iter(self.best.ranked[metric.name]), {})
+        best = next(iter(self.best.ranking.get(metric.name, [])), {})
         for suffix in (f"_{metric.name}", "")[: 2 if metric is self.monitored[0] else 1]:
             infos = {f"best_score{suffix}": best.get("score"), f"best_ckpt{suffix}": best.get("path")}
             runner.message_hub.update_info_dict(infos)
@@ -353,10 +352,12 @@ class CheckpointHook(SavingHook):
     def _best(self, runner: Run, metric: MonitoredMetric, score: float) -> SaveRequest:
         """Ranks a best checkpoint and returns the request for it."""
         path = self._path_to_write(runner, best_prefix(metric.name))
-        before = self.best.ranked.get(metric.name, [])
-        place = self.best.insert(metric, score, path)
+        place = self.best.request(metric, score, path)
         self._record_best(runner, metric)
-        self._requested[path] = _Ranked(metric, score, "best" if place == 0 else f"#{place + 1} best", before)
+        if is_main_process() or is_sharded_path(path):
+            self._requested[path] = _Ranked(metric, score, "best" if place == 0 else f"#{place + 1} best")
+        else:  # only the main process learns the outcome
+            self.best.complete(path)
         # Until there is a regular checkpoint, the run resumes from the newest best one.
         folder = runner.folder.home
         home = folder if storage.base_name(read_pointer(folder) or BEST).startswith(BEST) else None

@@ -12,6 +12,7 @@ from footplate.data import dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Run
+from footplate.engine.values.run import records_validation
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.messages import printable
 from footplate.metric_names import validation_label
@@ -144,10 +145,10 @@ class LoggerHook(Hook):
             runner.logger.info(line)
 
     def after_val_epoch(self, runner: Run, metrics: dict[str, float] | None = None) -> None:
-        """Logs the metrics, and writes them to the visualization backends; see `Runner.records_validation`."""
+        """Logs the metrics, and writes them to the visualization backends; see `records_validation`."""
         tag, line = runner.log_processor.get_log_after_epoch(runner, _batches(runner, "val") or 0, "val")
         _log_metrics(runner, line)
-        if is_main_process() and runner.records_validation:
+        if is_main_process() and records_validation(runner):
             # A training scalar with the same name would have different steps, so the metric gets a prefix. The log
             # processor has added it to the metrics, but not to the times; a custom one may have added none.
             recorded = runner.message_hub.log_scalars

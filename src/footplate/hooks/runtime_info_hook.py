@@ -9,6 +9,7 @@ from footplate.data import metainfo_of
 from footplate.data.waiting import data_wait
 from footplate.distributed import get_world_size
 from footplate.engine import Hook, Run
+from footplate.engine.values.run import records_validation
 from footplate.engine.loops.base_loops import BaseTrainLoop, Progress
 from footplate.errors import ArgumentError
 from footplate.records import HistoryBuffer, average_over_ranks, numbers_in, recorded_name
@@ -152,7 +153,7 @@ class RuntimeInfoHook(Hook):
         if runner.activity.is_training:
             runner.history.known_metrics.update(metrics or ())
             self._add_row(runner)
-        if runner.records_validation:
+        if records_validation(runner):
             numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
             iteration, epoch = runner.completed
             runner.history.add(epoch, iteration, numbers)

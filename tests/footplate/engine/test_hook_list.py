@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from footplate.engine import Hook, HookList, Runner
+from footplate.engine import Hook, HookList, Run, Runner
 from footplate.errors import ArgumentError, FootplateError
 from footplate.registry import HOOKS
 from tests.support import settings
@@ -57,13 +57,14 @@ def test_hook_that_is_registered_during_an_event_acts_from_the_next_one_on(tmp_p
     class Registering(Hook):
         calls = 0
 
-        def before_train_epoch(self, runner: Runner) -> None:
+        def before_train_epoch(self, runner: Run) -> None:
             self.calls += 1
             assert self.calls <= runner.epoch + 1
+            assert isinstance(runner, Runner)
             runner.register_hook(Counting(), "HIGHEST")
 
     class Counting(Hook):
-        def before_train_epoch(self, runner: Runner) -> None:
+        def before_train_epoch(self, runner: Run) -> None:
             seen.append(runner.epoch)
 
     seen: list[int] = []

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from footplate import Hook, Runner
+from footplate import Hook, Run, Runner
 from footplate.cli.main import main
 from footplate.engine.saving.nonfinite import nonfinite_weights
 from footplate.errors import NonFiniteError
@@ -196,9 +196,12 @@ def test_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_averages_are_checked_before_a_save(tmp_path: Path) -> None:
     class Spoiled(Hook):
-        def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        def after_train_iter(self, runner: Run, *args: Any, **kwargs: Any) -> None:
             if runner.iter == 1:
-                next(iter(runner.hooks.swapping.average.parameters())).data.fill_(math.nan)  # type: ignore[union-attr]
+                assert isinstance(runner, Runner)
+                average = runner.parts.average
+                assert average is not None
+                next(average.parameters()).data.fill_(math.nan)
 
     hooks = [{"type": "EMAHook"}, Spoiled()]
     runner = Runner(

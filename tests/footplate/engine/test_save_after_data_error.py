@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from footplate import DATASETS, Hook
-from footplate.engine.saving.boundary import Boundary
+from footplate.engine.run.boundary import Boundary
 from footplate.errors import DataError
 from tests.footplate.engine.resumed_runs import assert_same, config, run, state
 from tests.footplate.engine.signaled_runs import IDLE, Draw

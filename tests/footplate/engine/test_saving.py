@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from footplate import Hook, Runner
+from footplate import Hook, Run, Runner
 from footplate.checkpoint import Saved, find_newest, saver
 from footplate.errors import CheckpointError
 from footplate.hooks import CheckpointHook
@@ -195,7 +195,7 @@ def test_run_waits_for_its_saves_at_the_end(tmp_path: Path, threads: list[str]) 
 
 def test_error_of_a_hook_is_not_one_of_the_folder(tmp_path: Path) -> None:
     class Uploads(Hook):
-        def after_save_checkpoint(self, runner: Runner, saved: Saved) -> None:
+        def after_save_checkpoint(self, runner: Run, saved: Saved) -> None:
             raise OSError("the server is down")
 
     with pytest.raises(OSError, match="the server is down"):
@@ -223,7 +223,7 @@ def test_error_of_the_run_is_not_replaced_by_that_of_a_save(tmp_path: Path, monk
         raise CheckpointError("no space left")
 
     class Fails(Hook):
-        def before_train_epoch(self, runner: Runner) -> None:
+        def before_train_epoch(self, runner: Run) -> None:
             if runner.epoch == 1:
                 failed.set()
                 raise ZeroDivisionError

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate import Hook, Runner
+from footplate import Hook, Run, Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.engine.values.hook import FunctionHook
 from footplate.errors import CheckpointError
@@ -154,7 +154,7 @@ def test_resumed_run_repeats_the_validation_that_was_due(tmp_path: Path, caplog:
 
 
 class DrawsInValidation(Hook):
-    def before_val(self, runner: Runner) -> None:
+    def before_val(self, runner: Run) -> None:
         torch.rand(1)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from footplate import Runner
+from footplate import Run, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.registry import HOOKS
 from footplate_openmmlab.mmengine.hooks import EMAHook
@@ -18,21 +18,22 @@ class Swapping(EMAHook):
 
     loaded = False
 
-    def before_val_epoch(self, runner: Runner) -> None:
+    def before_val_epoch(self, runner: Run) -> None:
         self._swap_ema_parameters()
 
     def after_val_epoch(self, runner: Runner) -> None:  # type: ignore[override]
         self._swap_ema_parameters()
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+    def after_load_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         assert self.ema_model is not None
         assert self.src_model is runner.model
         if "ema_state_dict" in checkpoint:
             self._swap_ema_state_dict(checkpoint)
             self.ema_model.load_state_dict(checkpoint["ema_state_dict"], strict=self.strict_load)
+            assert isinstance(runner, Runner)
             self.loaded = not runner.resume_plan.resume
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: Run) -> None:
         super().before_train(runner)
         if self.loaded:
             assert self.ema_model is not None
@@ -72,7 +73,7 @@ def test_run_that_starts_from_a_checkpoint_with_an_average_begins_with_the_avera
 
 
 class Extended(EMAHook):
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+    def after_load_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         super().after_load_checkpoint(runner, checkpoint)
 
 

@@ -717,7 +717,8 @@ class Runner:
 
     @property
     def parts(self) -> Parts:
-        """The parts of the run that a checkpoint contains."""
+        """The parts of the run that a checkpoint contains. Builds them if necessary."""
+        self.build_training()
         return Parts(
             model=self.model,
             optim_wrapper=self.optim_wrapper,
@@ -889,15 +890,6 @@ class Runner:
     def by_epoch(self) -> bool:
         """Whether training counts epochs rather than iterations."""
         return counts_epochs(self.built.get("train_loop", self.plan["train_cfg"]))
-
-    @property
-    def records_validation(self) -> bool:
-        """Whether validation results belong to the current iteration, so that they are recorded and not only logged.
-
-        This is the case during training, and in a run without a training loop. After training, `val` may validate
-        weights that do not come from the current iteration, such as those of the best checkpoint.
-        """
-        return self.activity.is_training or "train_loop" not in self.built
 
     @property
     def should_stop(self) -> bool:

@@ -75,15 +75,15 @@ class Run(Protocol):
     def activity(self) -> Activity:
         """What the run is doing."""
 
-    @property
-    def records_validation(self) -> bool:
-        """Whether validation results belong to the current iteration, so that they are recorded and not only logged."""
-
     # What it trains
 
     @property
     def model(self) -> Any:
         """The model, with its distributed and torch.compile wrappers."""
+
+    @property
+    def unwrapped_model(self) -> Any:
+        """The model without its distributed and torch.compile wrappers."""
 
     @property
     def optim_wrapper(self) -> OptimWrapper:
@@ -172,3 +172,12 @@ class Run(Protocol):
     @property
     def saver(self) -> BackgroundSaver:
         """Writes the checkpoint files."""
+
+
+def records_validation(run: Run) -> bool:
+    """Checks whether validation results belong to the current iteration: they are then recorded, not only logged.
+
+    This is the case during training, and in a run without a training loop. After training, `val` may validate weights
+    that do not come from the current iteration, such as those of the best checkpoint.
+    """
+    return run.activity.is_training or "train_loop" not in run.built
