@@ -8,7 +8,8 @@ from typing import Any
 from footplate.data import metainfo_of
 from footplate.data.waiting import data_wait
 from footplate.engine import Hook, Runner
-from footplate.engine.loops.base_loops import BaseTrainLoop, Progress
+from footplate.engine.loops.base_loops import BaseTrainLoop
+from footplate.engine.values.position import Progress
 from footplate.errors import ArgumentError
 from footplate.records import HistoryBuffer, average_over_ranks, numbers_in, recorded_name
 from footplate.registry import HOOKS

@@ -72,6 +72,7 @@ class HookList(Sequence[Hook]):
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
+        self._first: dict[str, list[Listener]] = {}
         self.methods: dict[str, list[Listener]] = {event: [] for event in EVENTS}
 
     def __getitem__(self, index: Any) -> Any:
@@ -119,9 +120,18 @@ class HookList(Sequence[Hook]):
             hook.priority = priority
         added = _Entry(hook, key or type(hook).__name__, arguments, hook.listeners())
         bisect.insort(self._entries, added, key=_Entry.sort_key)
-        for event in EVENTS:  # with new lists, because a hook may register another hook while an event is being handled
-            listeners = [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
-            self.methods[event] = listeners
+        for event in EVENTS:
+            self._list(event)
+
+    def call_first(self, event: str, function: Callable[..., Any]) -> None:
+        """Makes an event call a function of the engine before its hooks, instead of an earlier one."""
+        self._first[event] = [(Hook(), function)]
+        self._list(event)
+
+    def _list(self, event: str) -> None:
+        """Lists the methods for an event anew, because a hook may register another hook while an event is handled."""
+        listeners = [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
+        self.methods[event] = [*self._first.get(event, ()), *listeners]
 
     def build(self, cfg: Any, priority: int | str | None = None, *, key: str = "") -> Hook:
         """Registers a hook, after building it if it is a config dict.

@@ -3,33 +3,49 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
+from footplate.data.waiting import data_wait
+from footplate.engine.loops.base_loops import Session
 from footplate.errors import ArgumentError
 
 if TYPE_CHECKING:
     from footplate.engine.loops.base_loops import BaseTrainLoop
+    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 
 
-def adapt_overridden(loop: "BaseTrainLoop") -> None:
+def adapt_overridden(runner: "Runner") -> None:
+    """Adapts the training and validation loops of a run that override methods. Loops are adapted once."""
+    loop, val_loop = runner.train_loop, runner.val_loop
+    if any(map(loop.overrides, ("run", "run_epoch", "run_iter"))):
+        # These loops may call hooks themselves, so that the position has to be written before their first hook.
+        runner.hooks.call_first("after_train_iter", lambda runner, **_: loop.count_step())
+        runner.hooks.call_first("after_train_epoch", lambda runner: loop.count_epoch())
+    if val_loop is not None and val_loop.overrides("run"):
+        runner.hooks.call_first("after_val_epoch", lambda runner, metrics: data_wait.cancel())
+    if loop.is_overridden and not loop.is_adapted:
+        loop.is_adapted = True
+        _handle_requests(loop)
+
+
+def _handle_requests(loop: "BaseTrainLoop") -> None:
     """Adds resume checks and support for stop and save requests to a loop that overrides `run` or `run_epoch`.
 
-    Wraps the loop's `run_iter` and, if it is overridden, `run`. The loop must call `run_iter` for each iteration. Does
-    nothing if the loop overrides neither, or has been adapted.
+    Wraps the loop's `run_iter` and, if it is overridden, `run`. The loop must call `run_iter` for each iteration.
     """
-    if not loop.is_overridden or loop.is_adapted:
-        return
-    loop.is_adapted = True
     original_run = loop.run
     original_run_iter = loop.run_iter
+    has_begun = False
 
     def run() -> Any:
         """Runs the loop in the phase "train", which here includes the `before_train` and `after_train` hooks.
 
         Only the loop knows when it calls these hooks. The setup must follow them, so the first `run_iter` does it.
         """
-        loop.began_at = None
-        with loop.runner.phase("train"):
+        nonlocal has_begun
+        has_begun = False
+        loop.session = Session(loop.iter)
+        with loop.training():
             return original_run()
 
     def run_iter(*args: Any, **kwargs: Any) -> None:
@@ -37,9 +53,11 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
 
         Before it, because the loop may have validated or ended an epoch since the previous iteration.
         """
-        if loop.began_at is None:
+        nonlocal has_begun
+        if not has_begun:
+            has_begun = True
             loop.begin()
-        if loop.iter == loop.began_at:
+        if loop.iter == loop.session.began_at:
             _check_resumed_data(loop)
         loop.runner.boundary.handle()
         original_run_iter(*args, **kwargs)

@@ -36,13 +36,13 @@ from footplate.engine.control.run_folder import RunFolder
 from footplate.engine.control.run_history import History
 from footplate.engine.control.script_seed import remember_script_seed
 from footplate.engine.control.signals import handling_signals
-from footplate.engine.loops.base_loops import BaseTrainLoop, Progress
+from footplate.engine.loops.base_loops import BaseTrainLoop
 from footplate.engine.loops.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.plan.arguments import PYTHON_ARGUMENTS, counts_epochs
 from footplate.engine.plan.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.plan.model_setup import build_model
 from footplate.engine.plan.plan import RunPlan, arguments_in, located_in, second_generation
-from footplate.engine.run.components import Component, TrainLoopComponent, build_log_processor, build_loop
+from footplate.engine.run.components import Component, build_log_processor, build_loop
 from footplate.engine.run.other_engines import ELSEWHERE, MemberElsewhere
 from footplate.engine.run.overridden_loops import adapt_overridden
 from footplate.engine.run.prediction import predict
@@ -54,6 +54,7 @@ from footplate.engine.saving.nonfinite import NonFiniteGuard
 from footplate.engine.saving.resume_plan import ResumePlan
 from footplate.engine.values.activity import Activity
 from footplate.engine.values.hook import EventName, FunctionHook, Hook
+from footplate.engine.values.position import Position, Progress
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -75,13 +76,6 @@ from footplate.visualization import Visualizer, build_visualizer
 
 F = TypeVar("F", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.engine")
-_ENDS = {
-    "after_train_iter": BaseTrainLoop.end_iteration,
-    "after_train_epoch": BaseTrainLoop.end_epoch,
-    "after_val_epoch": BaseTrainLoop.end_validation,
-}
-"""The events before which the training loop counts an iteration or epoch as complete, or no longer leaves a validation.
-"""
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
@@ -176,7 +170,8 @@ class Runner:
             predictions.
         recorded_states: The states of hooks and records to save instead of the current ones, by their key path in the
             checkpoint, while the run is saved because a validation run was left. Otherwise None.
-        progress: The training loop. Before it is built, the `Progress` of the loaded checkpoint.
+        position: Where the run is; see `Position`. Only the training loop writes it or, if there is none, the loading
+            of a checkpoint.
         resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
     Raises:
@@ -262,7 +257,7 @@ class Runner:
         self.built: dict[str, Any] = {}
         self._is_training_built = False  # by `build_training`
         self.activity = Activity()
-        self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
+        self.position = Position()
         self.requests = Requests(self.device, self.activity)
         self.checkpoints = CheckpointIO(self)
         self.saver = BackgroundSaver(plan["on_save_error"], report=self.checkpoints.report_save)
@@ -364,7 +359,7 @@ class Runner:
                     raise
                 self.boundary.start_saves()  # those requested in `after_train`
             self.call_hook("after_run")
-        loop.ended = True
+        loop.end()
         return result
 
     def _build_and_check(self) -> None:
@@ -381,7 +376,7 @@ class Runner:
         """Prepares the loaded or resumed components for the training loop, and runs the preflight check."""
         broadcast_tensors(self.model.parameters())  # user code may have loaded different weights on each rank
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
-        adapt_overridden(self.train_loop)
+        adapt_overridden(self)
         self.optim_wrapper.initialize_count_status(self.model, self.train_loop.iter, self.train_loop.max_iters)
         process_setup.warn_of_nondeterminism(self.plan["randomness"], self.train_loop.dataloader)
         self.requests.reset(drop_stop=self.train_loop.has_stopped)
@@ -529,17 +524,11 @@ class Runner:
             listeners = self.hooks.at(fn_name)
         activity = self.activity
         outer, activity.event = activity.event, fn_name
-        loop = self.built.get("train_loop") if fn_name in _ENDS else None
-        if loop is not None:
-            _ENDS[fn_name](loop)
         try:
             for hook, method in listeners:  # noqa: B007 - the failing hook is needed below
                 method(self, **kwargs)
-        except BaseException as error:
-            if loop is not None:
-                loop.on_hook_error()
-            if isinstance(error, FootplateError):
-                self.hooks.prepend_key(error, hook)
+        except FootplateError as error:
+            self.hooks.prepend_key(error, hook)
             raise
         finally:
             activity.event = outer
@@ -732,7 +721,7 @@ class Runner:
         if random_state is not None:
             restore_rng(random_state)
 
-    @TrainLoopComponent
+    @Component
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
         return self.build_train_loop(self._required("train_cfg"))
@@ -845,18 +834,14 @@ class Runner:
             raise ArgumentError(f"training needs '{name}'", key=name)
         return self.plan[name]
 
-    # An attrgetter is faster than a function in Python, and hooks read this several times per iteration.
-    iter: int = property(attrgetter("progress.iter"))  # type: ignore[assignment]
-
-    @property
-    def epoch(self) -> int:
-        """The number of completed epochs; see `Progress`."""
-        return self.progress.epoch
+    # An attrgetter is faster than a function in Python, and hooks read these several times per iteration.
+    iter: int = property(attrgetter("position.iter"), doc="See `Position`.")  # type: ignore[assignment]
+    epoch: int = property(attrgetter("position.epoch"), doc="See `Position`.")  # type: ignore[assignment]
 
     @property
     def completed(self) -> Progress:
         """Like `iter` and `epoch`, but includes the iteration or epoch whose `after_train_...` hooks are running."""
-        return self.progress.completed
+        return self.position.completed
 
     def _refuse_length(self, value: int) -> None:
         raise AttributeError(

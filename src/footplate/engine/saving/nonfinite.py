@@ -83,7 +83,7 @@ class NonFiniteGuard:
         """
         iteration = runner.completed.iter
         if iteration < self._checked_at:  # a resumed loop has restarted its epoch
-            self._checked_at = runner.train_loop.began_at or 0
+            self._checked_at = runner.train_loop.session.began_at
         for wrapper in runner.optim_wrapper.parts.values():
             wrapper.warn_of_skipped_steps(iteration)
             self._warn_of_scale(wrapper)
