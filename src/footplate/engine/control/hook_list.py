@@ -4,6 +4,7 @@ By default, every run has these hooks, in this order:
 
 | hook | priority | added by |
 |---|---|---|
+| `CountingHook` | before all others | `adapt_loops`, for loops that call hooks themselves |
 | `RuntimeInfoHook` | VERY_HIGH | `DEFAULT_HOOKS` |
 | `IterTimerHook` | NORMAL | `DEFAULT_HOOKS` |
 | `DistSamplerSeedHook` | NORMAL | `DEFAULT_HOOKS` |
@@ -22,6 +23,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from footplate.data.waiting import data_wait
 from footplate.engine.values.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
 from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
@@ -43,6 +45,22 @@ Listener = tuple[Hook, Callable[..., Any]]
 """A hook and its method for an event."""
 
 
+class CountingHook(Hook):
+    """Writes the position of a run whose loops call hooks themselves, before all other hooks."""
+
+    def after_train_iter(self, runner: Any, **_: Any) -> None:  # type: ignore[override]
+        """Counts the step as complete."""
+        runner.train_loop.count_step()
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Counts the epoch as complete."""
+        runner.train_loop.count_epoch()
+
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        """Completes the validation, which can no longer be left, because hooks now act on the metrics."""
+        data_wait.cancel()
+
+
 @dataclass
 class _Entry:
     """A hook in a `HookList`.
@@ -61,6 +79,8 @@ class _Entry:
 
     def sort_key(self) -> tuple[bool, int]:
         """Sorts entries in execution order."""
+        if isinstance(self.hook, CountingHook):
+            return False, -1
         return bool(self.hook.acts_last), get_priority(self.hook.priority)
 
 
@@ -72,7 +92,6 @@ class HookList(Sequence[Hook]):
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
-        self._first: dict[str, list[Listener]] = {}
         self.methods: dict[str, list[Listener]] = {event: [] for event in EVENTS}
 
     def __getitem__(self, index: Any) -> Any:
@@ -120,18 +139,9 @@ class HookList(Sequence[Hook]):
             hook.priority = priority
         added = _Entry(hook, key or type(hook).__name__, arguments, hook.listeners())
         bisect.insort(self._entries, added, key=_Entry.sort_key)
-        for event in EVENTS:
-            self._list(event)
-
-    def call_first(self, event: str, function: Callable[..., Any]) -> None:
-        """Makes an event call a function of the engine before its hooks, instead of an earlier one."""
-        self._first[event] = [(Hook(), function)]
-        self._list(event)
-
-    def _list(self, event: str) -> None:
-        """Lists the methods for an event anew, because a hook may register another hook while an event is handled."""
-        listeners = [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
-        self.methods[event] = [*self._first.get(event, ()), *listeners]
+        for event in EVENTS:  # with new lists, because a hook may register another hook while an event is being handled
+            listeners = [(entry.hook, entry.methods[event]) for entry in self._entries if event in entry.methods]
+            self.methods[event] = listeners
 
     def build(self, cfg: Any, priority: int | str | None = None, *, key: str = "") -> Hook:
         """Registers a hook, after building it if it is a config dict.

@@ -19,6 +19,7 @@ from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
 from footplate.engine.control.module_state import record_forward_state
 from footplate.engine.control.process_setup import keep_freed_memory
+from footplate.engine.values.activity import Phase
 from footplate.engine.values.position import Position, Progress, Stage
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
@@ -129,9 +130,9 @@ class BaseTrainLoop(BaseLoop):
             and save, as estimated from earlier ones. You can resume the run later.
 
     Attributes:
-        batches_read: The number of batches read since `adapt_overridden`, its only user, last reset it.
-        is_overridden: Whether a subclass overrides `run` or `run_epoch`, so that the runner adapts the loop.
-        is_adapted: Whether the runner has adapted it; see `adapt_overridden`.
+        batches_read: The number of batches read since `adapt_loops`, its only user, last reset it.
+        is_overridden: Whether a subclass overrides `run` or `run_epoch`, so that the loop may read batches itself.
+        is_adapted: Whether the runner has adapted the loop; see `adapt_loops`.
 
     Raises:
         ArgumentError: A number is out of range.
@@ -201,8 +202,8 @@ class BaseTrainLoop(BaseLoop):
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """The phase "train". After an error, the position does not count an iteration or epoch whose hooks failed."""
-        with self.runner.phase("train"):
+        """The phase `TRAIN`. After an error, the position does not count an iteration or epoch whose hooks failed."""
+        with self.runner.phase(Phase.TRAIN):
             try:
                 yield
             except BaseException:
@@ -410,7 +411,7 @@ class BaseTrainLoop(BaseLoop):
         self.session.recorded = recorded = runner.boundary.record()
         is_complete = False
         try:
-            with data_wait.during("" if recorded is None else "validation"), runner.phase("val"):
+            with data_wait.during("" if recorded is None else "validation"), runner.phase(Phase.VAL):
                 runner.val_loop.run()
             is_complete = True
         except InterruptedWaitError:

@@ -1,9 +1,9 @@
-"""Adapts training loops that override `run` or `run_epoch`, as is common in existing code."""
+"""Adapts loops that override methods, as is common in existing code."""
 
 import logging
 from typing import TYPE_CHECKING, Any
 
-from footplate.data.waiting import data_wait
+from footplate.engine.control.hook_list import CountingHook
 from footplate.engine.loops.base_loops import Session
 from footplate.errors import ArgumentError
 
@@ -14,17 +14,15 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 
 
-def adapt_overridden(runner: "Runner") -> None:
-    """Adapts the training and validation loops of a run that override methods. Loops are adapted once."""
+def adapt_loops(runner: "Runner") -> None:
+    """Adapts the loops of a run, once: those that call hooks, and those that run iterations themselves."""
     loop, val_loop = runner.train_loop, runner.val_loop
-    if any(map(loop.overrides, ("run", "run_epoch", "run_iter"))):
-        # These loops may call hooks themselves, so that the position has to be written before their first hook.
-        runner.hooks.call_first("after_train_iter", lambda runner, **_: loop.count_step())
-        runner.hooks.call_first("after_train_epoch", lambda runner: loop.count_epoch())
-    if val_loop is not None and val_loop.overrides("run"):
-        runner.hooks.call_first("after_val_epoch", lambda runner, metrics: data_wait.cancel())
-    if loop.is_overridden and not loop.is_adapted:
-        loop.is_adapted = True
+    if loop.is_adapted:
+        return
+    loop.is_adapted = True
+    if any(map(loop.overrides, ("run", "run_epoch", "run_iter"))) or (val_loop and val_loop.overrides("run")):
+        runner.hooks.register(CountingHook())
+    if loop.is_overridden:
         _handle_requests(loop)
 
 

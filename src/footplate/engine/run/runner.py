@@ -44,7 +44,7 @@ from footplate.engine.plan.model_setup import build_model
 from footplate.engine.plan.plan import RunPlan, arguments_in, located_in, second_generation
 from footplate.engine.run.components import Component, build_log_processor, build_loop
 from footplate.engine.run.other_engines import ELSEWHERE, MemberElsewhere
-from footplate.engine.run.overridden_loops import adapt_overridden
+from footplate.engine.run.overridden_loops import adapt_loops
 from footplate.engine.run.prediction import predict
 from footplate.engine.run.preflight import preflight
 from footplate.engine.run.run_scope import refusing_exits, running
@@ -52,7 +52,7 @@ from footplate.engine.saving.boundary import Boundary
 from footplate.engine.saving.checkpoint_io import CheckpointIO
 from footplate.engine.saving.nonfinite import NonFiniteGuard
 from footplate.engine.saving.resume_plan import ResumePlan
-from footplate.engine.values.activity import Activity
+from footplate.engine.values.activity import Activity, Phase
 from footplate.engine.values.hook import EventName, FunctionHook, Hook
 from footplate.engine.values.position import Position, Progress
 from footplate.error_context import at_key, located, with_origins
@@ -376,7 +376,7 @@ class Runner:
         """Prepares the loaded or resumed components for the training loop, and runs the preflight check."""
         broadcast_tensors(self.model.parameters())  # user code may have loaded different weights on each rank
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
-        adapt_overridden(self)
+        adapt_loops(self)
         self.optim_wrapper.initialize_count_status(self.model, self.train_loop.iter, self.train_loop.max_iters)
         process_setup.warn_of_nondeterminism(self.plan["randomness"], self.train_loop.dataloader)
         self.requests.reset(drop_stop=self.train_loop.has_stopped)
@@ -468,12 +468,12 @@ class Runner:
             needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         if self.activity.is_running:
-            with self.phase(mode, by_call=True):
+            with self.phase(Phase(mode), by_call=True):
                 return loop.run()  # type: ignore[no-any-return]
         self.load_or_resume(whole_model=mode == "test", for_training=False)
         with running(self, for_training=False):
             self.call_hook("before_run")
-            with self.phase(mode, by_call=True):
+            with self.phase(Phase(mode), by_call=True):
                 metrics: dict[str, float] = loop.run()
             if not self.is_plain:
                 self.model.eval()  # as MMEngine leaves it
@@ -534,28 +534,26 @@ class Runner:
             activity.event = outer
 
     @contextmanager
-    def phase(self, name: str, *, by_call: bool = False) -> Iterator[None]:
-        """Adds a phase to `activity` for the duration of the block: "run", "train", "val", "test" or "preflight".
+    def phase(self, phase: Phase, *, by_call: bool = False) -> Iterator[None]:
+        """Adds a phase to `activity` for the duration of the block.
 
         With `by_call`, a validation run does not belong to the training loop; see `Activity`.
 
         On exit, even after an error, restores the model's training weights if a hook has swapped them out. All phases
-        except "run" and "train" leave training as it was; see `beside_training`.
+        except `RUN` and `TRAIN` leave training as it was; see `beside_training`.
         """
         activity = self.activity
-        outer = activity.event, activity.is_validating_by_call
-        activity.event, activity.is_validating_by_call = "", by_call
-        activity.phases.append(name)
-        activity.failed_in = ""
+        outer = activity.phases, activity.event, activity.is_validating_by_call
+        activity.phases, activity.event, activity.is_validating_by_call = (*activity.phases, phase), "", by_call
+        activity.failed_in = None
         try:
-            with nullcontext() if name in ("run", "train") else self.beside_training():
+            with nullcontext() if phase in (Phase.RUN, Phase.TRAIN) else self.beside_training():
                 yield
         except BaseException:
-            activity.failed_in = activity.failed_in or name
+            activity.failed_in = activity.failed_in or phase
             raise
         finally:
-            activity.phases.pop()
-            activity.event, activity.is_validating_by_call = outer
+            activity.phases, activity.event, activity.is_validating_by_call = outer
             if hook := self.hooks.swapping:
                 hook.restore_weights(self)
 
