@@ -175,6 +175,8 @@ class BaseTrainLoop(BaseLoop):
         self._validated = Progress()
         is_virtual = isinstance(self.dataloader, VirtualEpochs)
         self._data_position = VirtualPosition(self.dataloader) if is_virtual else track_position(self.dataloader)
+        # Returns the epoch that contains an iteration, and the index of the iteration's batch in that epoch.
+        self._place_of = self._place_in_epoch if self.by_epoch else self._data_position.locate
         self.batches_read = 0
         self._is_first_step = True  # of this process: until it is complete, there is nothing to save
         self.is_overridden = self.overrides("run") or self.overrides("run_epoch")
@@ -241,7 +243,7 @@ class BaseTrainLoop(BaseLoop):
 
         A resumed run calls these hooks again. If it resumes mid-epoch, it then restores the random state, so that
         random numbers drawn by the hooks do not affect the results. If it was stopped before the epoch's first batch,
-        it starts with the random state from before the hooks; see `_return_to_last_iteration`. If it was saved just
+        it starts with the random state from before the hooks; see `_stop_reading`. If it was saved just
         before a validation, `run` has already run this validation.
         """
         runner = self.runner
@@ -283,11 +285,11 @@ class BaseTrainLoop(BaseLoop):
     def count_step(self) -> None:
         """Counts a step as complete, before the `after_train_iter` hooks. Counts it once if this is called again."""
         position = self.runner.position
-        if self.by_epoch:
-            epoch, batch = position.epoch, position.batch + 1
-        else:
-            epoch, batch = self._data_position.locate(position.iter + 1)
-        self.runner.position = position.after_step(epoch, batch)
+        self.runner.position = position.after_step(*self._place_of(position.iter + 1))
+
+    def _place_in_epoch(self, iteration: int) -> tuple[int, int]:
+        position = self.runner.position
+        return position.epoch, position.batch + iteration - position.iter
 
     def count_epoch(self) -> None:
         """Counts an epoch as complete, before the `after_train_epoch` hooks. Counts it once if this is called again."""
@@ -357,7 +359,7 @@ class BaseTrainLoop(BaseLoop):
                 data_wait.end()
                 self.batches_read += 1
                 if data.pass_index != runner.position.epoch:
-                    self._follow_data()
+                    self._iter = runner.position.iter  # which is now in the next pass
                 yield batch
                 del batch  # before the next one is requested (decision 025)
                 data_wait.begin()
@@ -378,14 +380,9 @@ class BaseTrainLoop(BaseLoop):
         If no iteration of the epoch is complete, restores the random state from before `before_train_epoch`.
         """
         data_wait.cancel()
-        self._follow_data()
+        self._iter = self.iter  # reading may have begun the next pass
         if self.session.random_at_start is not None and self.at_start:
             restore_rng(self.session.random_at_start)
-
-    def _follow_data(self) -> None:
-        """Moves the position to the start of a pass that reading has begun, in iteration-based training."""
-        if not self.by_epoch:
-            self.runner.position = Position(self.iter, *self._data_position.locate(self.iter))
 
     def _validate_if_due(self, *, leaves_for_save: bool = True) -> None:
         """Runs validation if it is due, then handles any requests that arrived in the meantime.
@@ -530,15 +527,7 @@ class BaseTrainLoop(BaseLoop):
 
     @_iter.setter
     def _iter(self, number: int) -> None:
-        position = self.position
-        step = number - position.iter
-        if position.stage is Stage.ITERATION_HOOKS and step == 1:
-            self.runner.position = position.after_hooks()
-        elif self.by_epoch:
-            batch = position.batch + step if step in (0, 1) else number - self._start_of(position.epoch)
-            self.runner.position = Position(number, position.epoch, batch)
-        else:
-            self.runner.position = Position(number, *self._data_position.locate(number))
+        self.runner.position = Position(number, *self._place_of(number))
 
     @property
     def _epoch(self) -> int:
@@ -546,11 +535,9 @@ class BaseTrainLoop(BaseLoop):
 
     @_epoch.setter
     def _epoch(self, number: int) -> None:
-        position = self.position
-        if position.stage is Stage.EPOCH_HOOKS and number == position.epoch + 1:
-            self.runner.position = position.after_hooks()
-        else:
-            self.runner.position = Position(position.iter, number, position.iter - self._start_of(number))
+        reached = self.position.after_hooks()
+        batch = reached.batch if number == reached.epoch else self.iter - self._start_of(number)
+        self.runner.position = Position(self.iter, number, batch)
 
     def _start_of(self, epoch: int) -> int:
         """Returns the iteration at which an epoch of a loop that counts itself begins."""
@@ -629,7 +616,7 @@ class BaseTrainLoop(BaseLoop):
                     epoch + 1,
                 )
         if not self.by_epoch:
-            epoch, batch = self._data_position.locate(iteration)
+            epoch, batch = self._place_of(iteration)
         self.runner.position = Position(iteration, epoch, batch, stage)
         if iteration != saved:
             _logger.warning(
