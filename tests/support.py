@@ -126,7 +126,11 @@ class Witness(Hook):
     priority = "HIGHEST"
 
     def __init__(self) -> None:
-        self.seen: list[tuple[str, int, int]] = []
+        self.seen: list[tuple[Any, ...]] = []
+
+    def row(self, event: str, runner: Any) -> tuple[Any, ...]:
+        """Returns what is kept of an event."""
+        return (event, runner.iter, runner.epoch)
 
     def when(self, event: str) -> list[tuple[int, int]]:
         """Returns iteration and epoch of each time that `event` came."""
@@ -135,7 +139,7 @@ class Witness(Hook):
 
 def _witness(event: str) -> Any:
     def method(self: Witness, runner: Any, **arguments: Any) -> None:
-        self.seen.append((event, runner.iter, runner.epoch))
+        self.seen.append(self.row(event, runner))
 
     return method
 

@@ -15,7 +15,7 @@ from footplate.data import batch_plan
 from footplate.engine import Hook
 from footplate.engine.control.hook_list import HookList
 from footplate.engine.run import preflight
-from footplate.engine.values.hook import EVENTS
+from footplate.engine.values.events import EVENTS
 from footplate.hooks import CheckpointHook
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, MODELS

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, count, islice
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -177,6 +178,10 @@ class DataPosition:
         own = [generator for generator in generators_of(samplers_of(loader)) if type(generator) is _OwnGenerator]
         generators = [getattr(loader, "generator", None), *own]
         self._seeds = {each: each.initial_seed() for each in generators if isinstance(each, torch.Generator)}
+
+    pass_index: int = property(  # type: ignore[assignment]
+        attrgetter("_anchor.pass_index"), doc="The index of the pass that is being read."
+    )
 
     def locate(self, iteration: int) -> tuple[int, int]:
         """Returns the pass that contains an iteration, and the iteration's batch index in that pass.

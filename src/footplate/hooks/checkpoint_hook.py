@@ -256,7 +256,7 @@ class CheckpointHook(SavingHook):
                 runner.boundary.start_save(self._regular(runner))
             compute_on_main(lambda: self._publish(runner, path))
         if saves_final:
-            loop.ended = True
+            loop.end()
             runner.boundary.start_save(self._regular(runner))
         elif self.save_last:
             runner.boundary.save_on_request()

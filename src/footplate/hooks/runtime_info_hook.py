@@ -9,8 +9,9 @@ from footplate.data import metainfo_of
 from footplate.data.waiting import data_wait
 from footplate.distributed import get_world_size
 from footplate.engine import Hook, Run
+from footplate.engine.loops.base_loops import BaseTrainLoop
+from footplate.engine.values.position import Progress
 from footplate.engine.values.run import records_validation
-from footplate.engine.loops.base_loops import BaseTrainLoop, Progress
 from footplate.errors import ArgumentError
 from footplate.records import HistoryBuffer, average_over_ranks, numbers_in, recorded_name
 from footplate.registry import HOOKS

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, get_worker_info
 from footplate import Runner
 from footplate.data import SampleLoader, build_dataloader, explain_worker_death
 from footplate.engine.control.requests import Interrupted
-from footplate.engine.values.hook import EventName
+from footplate.engine.values.events import EventName
 from footplate.errors import ArgumentError, DataError
 from tests.support import settings
 

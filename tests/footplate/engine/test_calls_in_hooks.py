@@ -10,7 +10,7 @@ import torch
 
 from footplate import Runner
 from footplate.engine import ValLoop
-from footplate.engine.values.hook import EventName
+from footplate.engine.values.events import EventName
 from footplate.errors import ArgumentError
 from footplate.records import MessageHub
 from tests.support import ToyModel, json_lines, settings

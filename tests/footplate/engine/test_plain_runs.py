@@ -19,7 +19,7 @@ from footplate import Config, Hook, Runner, Weighted
 from footplate.checkpoint import load_checkpoint
 from footplate.config import read_recorded
 from footplate.engine import EVENTS, History
-from footplate.engine.values.hook import EventName
+from footplate.engine.values.events import EventName
 from footplate.errors import ArgumentError, DataError, FootplateError, UnknownNameError
 from footplate.tools.analysis import summarize
 from footplate.tools.diff import compare, read_either

@@ -8,18 +8,22 @@ from typing import Any
 import pytest
 import torch
 
-from tests.footplate.engine.recorded_runs import FILE, RUNS, record
+from tests.footplate.engine.recorded_runs import FILE, RUNS, RUNS_OF_RANKS, of_ranks, whole_and_resumed
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", [*RUNS, *RUNS_OF_RANKS])
 def test_events_and_results_are_those_of_the_record(tmp_path: Path, name: str) -> None:
+    checkpoint = tmp_path / "iter_6.pth"
     with zipfile.ZipFile(FILE) as archive:
         recorded = json.loads(archive.read(f"{name}.json"))
-        (tmp_path / "iter_6.pth").write_bytes(archive.read(f"{name}.pth"))
-    _compare(record(RUNS[name], tmp_path / "whole"), recorded["whole"])
-    resumed = record(RUNS[name], tmp_path / "resumed", resume=True, load_from=str(tmp_path / "iter_6.pth"))
-    _compare(resumed, recorded["resumed"])
+        checkpoint.write_bytes(archive.read(f"{name}.pth"))
+    if name in RUNS:
+        found = whole_and_resumed(RUNS[name], tmp_path, checkpoint)
+    else:
+        found = of_ranks(name, tmp_path, checkpoint)
+    for part in ("whole", "resumed"):
+        _compare(found[part], recorded[part])
 
 
 def _compare(found: dict[str, Any], recorded: dict[str, Any]) -> None:

@@ -106,17 +106,13 @@ def test_hook_may_withdraw_a_saved_request(tmp_path: Path) -> None:
 
 # What differs between a run and a resumed one, and why.
 DIFFERENT = {
-    "began_at": "the iteration in which the process began",
+    "session": "of a call of `train`",
     "batches_read": "counted by the process",
     "_is_first_step": "of the process",
-    "_versions_at_start": "counted by torch in this process",
     "_since": "the time of the latest exchange of requests",
     "leaves_for_save": "set before each validation",
-    "_validated_iter": "unknown after a resume",
-    "_epoch_starts": "only those that the process knows",
+    "_validated": "the number that validation does not count is unknown after a resume",
     "_anchor": "the rest of a pass begins at the resume",
-    "_counted_epoch": "not used in iteration-based training",
-    "_completed_epoch": "not used in iteration-based training",
     "_losses_per_iteration": "estimated by the process",
     "_count_at_start": "the iteration in which the process began",
     "_called_zero_grad": "since the latest step",
@@ -158,7 +154,8 @@ def test_resumed_run_has_the_same_plain_values(tmp_path: Path, by_epoch: bool) -
     class Notes(Hook):
         def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
             if runner.iter == 9:
-                self.values = plain_values({name: runner.built[name] for name in PARTS} | {"": runner.requests})
+                own = {"": runner.requests, "position": runner.position, "state": runner.train_loop.state_dict()}
+                self.values = plain_values({name: runner.built[name] for name in PARTS} | own)
 
     train_cfg: dict[str, Any] = {"max_epochs": 3} if by_epoch else {"max_iters": 12}
     train_cfg |= {"val_interval": 3 if by_epoch else 5, "dynamic_intervals": [(2, 1)] if by_epoch else [(7, 2)]}

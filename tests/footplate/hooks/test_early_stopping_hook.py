@@ -6,7 +6,7 @@ import pytest
 from torch import Tensor
 
 from footplate import Runner
-from footplate.engine.values.hook import EventName
+from footplate.engine.values.events import EventName
 from footplate.hooks import EarlyStoppingHook
 from footplate.weighted import Weighted
 from tests.support import ToyModel, settings

@@ -4,6 +4,7 @@ By default, every run has these hooks, in this order:
 
 | hook | priority | added by |
 |---|---|---|
+| `CountingHook` | before all others | `adapt_loops`, for loops that call hooks themselves |
 | `RuntimeInfoHook` | VERY_HIGH | `DEFAULT_HOOKS` |
 | `IterTimerHook` | NORMAL | `DEFAULT_HOOKS` |
 | `DistSamplerSeedHook` | NORMAL | `DEFAULT_HOOKS` |
@@ -22,7 +23,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from footplate.engine.values.hook import EVENTS, Hook, Priority, SavingHook, SwappingHook, get_priority
+from footplate.data.waiting import data_wait
+from footplate.engine.values.events import EVENTS
+from footplate.engine.values.hook import Hook, Priority, SavingHook, SwappingHook, get_priority
 from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
@@ -43,6 +46,22 @@ Listener = tuple[Hook, Callable[..., Any]]
 """A hook and its method for an event."""
 
 
+class CountingHook(Hook):
+    """Writes the position of a run whose loops call hooks themselves, before all other hooks."""
+
+    def after_train_iter(self, runner: Any, **_: Any) -> None:  # type: ignore[override]
+        """Counts the step as complete."""
+        runner.train_loop.count_step()
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Counts the epoch as complete."""
+        runner.train_loop.count_epoch()
+
+    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        """Completes the validation, which can no longer be left, because hooks now act on the metrics."""
+        data_wait.cancel()
+
+
 @dataclass
 class _Entry:
     """A hook in a `HookList`.
@@ -61,6 +80,8 @@ class _Entry:
 
     def sort_key(self) -> tuple[bool, int]:
         """Sorts entries in execution order."""
+        if isinstance(self.hook, CountingHook):
+            return False, -1
         return bool(self.hook.acts_last), get_priority(self.hook.priority)
 
 

@@ -3,9 +3,11 @@
 import inspect
 import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache, partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -17,6 +19,8 @@ from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
 from footplate.engine.control.module_state import record_forward_state
 from footplate.engine.control.process_setup import keep_freed_memory
+from footplate.engine.values.activity import Phase
+from footplate.engine.values.position import Position, Progress, Stage
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
 from footplate.evaluation.evaluation_sets import EvaluationSet
@@ -32,35 +36,33 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 NO_BATCH = "The batch is None. Check that `collate_fn` returns the batch."
-# What a second call of `train` repeats after an error, by where it occurred.
+# What a second call of `train` repeats after an error, by the stage in which it occurred.
 _REPEATED = {
-    "step": "The step of iteration %d failed, so training repeats it, without its gradients unless they accumulate.",
-    "hook": "A hook failed after the step of iteration %d, so training repeats it: its batch is used twice.",
-    "end of epoch": "A hook failed at the end of an epoch, before iteration %d, so training calls its hooks again: "
+    Stage.STEP: "The step of iteration %d failed, so training repeats it, without its gradients unless they "
+    "accumulate.",
+    Stage.ITERATION_HOOKS: "A hook failed after the step of iteration %d, so training repeats it: its batch is used "
+    "twice.",
+    Stage.EPOCH_HOOKS: "A hook failed at the end of an epoch, before iteration %d, so training calls its hooks again: "
     "those that come before it act twice.",
 }
 
 
-class Progress(NamedTuple):
-    """The position of a run, as saved in checkpoints.
-
-    An epoch is a pass over the training data, also in iteration-based training. Only MMEngine's names that end a run or
-    call hooks count differently there: for `before_train_epoch`, `after_train_epoch` and `max_epochs`, the whole run is
-    one epoch.
+@dataclass
+class Session:
+    """What a training loop knows of a call of `train`, and does not save.
 
     Attributes:
-        iter: The number of completed iterations.
-        epoch: The number of completed epochs. It stays 0 for a stream with neither a length nor its own state. In
-            iteration-based training, see `DataPosition.locate` for the end of a pass.
+        began_at: The iteration at which the call started or resumed the run.
+        weight_versions: The result of `_weight_versions` at that time.
+        random_at_start: The random state from before the hooks that begin the current epoch, or None if the loop calls
+            them itself.
+        recorded: The state from before the current validation, or None if it cannot be interrupted.
     """
 
-    iter: int = 0
-    epoch: int = 0
-
-    @property
-    def completed(self) -> "Progress":
-        """This object, so that the runner need not check whether the training loop has been built."""
-        return self
+    began_at: int
+    weight_versions: list[int] = field(default_factory=list)
+    random_at_start: dict[str, Any] | None = None
+    recorded: Any = None
 
 
 class BaseLoop:
@@ -103,9 +105,9 @@ class BaseLoop:
             self.runner.visualizer.dataset_meta = metainfo
 
     def overrides(self, method: str) -> bool:
-        """Checks whether a user's subclass overrides a method."""
-        owner = next((base for base in type(self).__mro__ if method in vars(base)), None)
-        return owner is not None and not owner.__module__.startswith("footplate.engine.")
+        """Checks whether a user's subclass or script replaces a method."""
+        function = getattr(self, method, None)
+        return function is not None and not function.__module__.startswith("footplate.engine.")
 
 
 class BaseTrainLoop(BaseLoop):
@@ -114,9 +116,7 @@ class BaseTrainLoop(BaseLoop):
     If a hook sets `validation_requested`, the loop validates after the current iteration or epoch. With several ranks,
     it validates after the ranks have exchanged requests, up to 10 iterations later.
 
-    `completed` counts an iteration or epoch as soon as its `after_train_...` hooks are called: `Runner.call_hook`
-    writes it, so that this also holds in loops that call the hooks themselves. As in MMEngine, `iter` and `epoch` count
-    it only after these hooks. Checkpoints and validation use `completed`.
+    The loop is what writes the position of the run; see `Position`. Checkpoints and validation use `completed`.
 
     Args:
         runner: The runner that owns the loop.
@@ -130,10 +130,9 @@ class BaseTrainLoop(BaseLoop):
             and save, as estimated from earlier ones. You can resume the run later.
 
     Attributes:
-        began_at: The iteration at which this process started or resumed the run, or None if it has not.
-        batches_read: The number of batches read since `adapt_overridden`, its only user, last reset it.
-        is_overridden: Whether a subclass overrides `run` or `run_epoch`, so that the runner adapts the loop.
-        is_adapted: Whether the runner has adapted it; see `adapt_overridden`.
+        batches_read: The number of batches read since `adapt_loops`, its only user, last reset it.
+        is_overridden: Whether a subclass overrides `run` or `run_epoch`, so that the loop may read batches itself.
+        is_adapted: Whether the runner has adapted the loop; see `adapt_loops`.
 
     Raises:
         ArgumentError: A number is out of range.
@@ -142,10 +141,6 @@ class BaseTrainLoop(BaseLoop):
     by_epoch = True
     _max_iters: int  # set by subclasses, like `_max_epochs`
     _max_epochs: int
-    _counted_iter: int  # the values of `iter` and `epoch`
-    _counted_epoch: int
-    _completed_iter: int  # the values of `completed`
-    _completed_epoch: int
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": (),
         "run_iter": ("idx", "data_batch"),
@@ -173,22 +168,17 @@ class BaseTrainLoop(BaseLoop):
         self.val_begin = check_count("val_begin", val_begin, least=0)
         self.dynamic_milestones, self.dynamic_intervals = checked_intervals(val_interval, dynamic_intervals)
         self.val_interval = self.dynamic_intervals[0]  # the current one
-        # Whether the run has ended, and only its final save may remain. Set by `CheckpointHook` and `Runner.train`.
-        self.ended = False
-        self._iter = 0
-        self._epoch = 0
-        self._epoch_starts: dict[int, int] = {}  # the iterations at which epochs began, if this process knows them
-        self.began_at: int | None = None
-        # The position of the latest validation, at which the run does not validate again, also after a resume.
-        self._validated_at = 0  # the completed epochs or iterations; see `units_done`
-        self._validated_iter: int | None = 0  # the completed iterations, or None if they are unknown after a resume
+        runner.position = Position()
+        self.session = Session(0)
+        # The position of the latest validation, at which the run does not validate again, also after a resume. What is
+        # unknown after a resume is -1.
+        self._validated = Progress()
         is_virtual = isinstance(self.dataloader, VirtualEpochs)
         self._data_position = VirtualPosition(self.dataloader) if is_virtual else track_position(self.dataloader)
+        # Returns the epoch that contains an iteration, and the index of the iteration's batch in that epoch.
+        self._place_of = self._place_in_epoch if self.by_epoch else self._data_position.locate
         self.batches_read = 0
-        self._failed_in = ""  # a key of _REPEATED
-        self.recorded: Any = None  # the state from before the current validation, if it can be interrupted
         self._is_first_step = True  # of this process: until it is complete, there is nothing to save
-        self._random_at_start: dict[str, Any] | None = None
         self.is_overridden = self.overrides("run") or self.overrides("run_epoch")
         self.is_adapted = False
 
@@ -200,7 +190,7 @@ class BaseTrainLoop(BaseLoop):
         """
         runner = self.runner
         runner.call_hook("before_train")
-        with runner.phase("train"):
+        with self.training():
             self.begin()
             self._validate_if_due()  # if the run was saved just before a validation
             self._train()
@@ -212,25 +202,34 @@ class BaseTrainLoop(BaseLoop):
         """Trains and validates until the run is complete or `stop_training` is set."""
         raise NotImplementedError
 
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """The phase `TRAIN`. After an error, the position does not count an iteration or epoch whose hooks failed."""
+        with self.runner.phase(Phase.TRAIN):
+            try:
+                yield
+            except BaseException:
+                self.runner.position = self.position.at(self.position.stage)
+                raise
+
     def begin(self) -> None:
         """Prepares to train from the current position. Called after the `before_train` hooks."""
         keep_freed_memory(self.runner.device)
         self.runner.restore_random_state()
-        self.began_at = self._iter
         self.runner.module_attributes.remember_tensors()
-        self._versions_at_start = self._weight_versions()
-        self.ended = False
-        if self._failed_in:
-            if self._failed_in == "step":
-                for part in self.runner.optim_wrapper.parts.values():
-                    if part._accumulative_counts == 1:  # otherwise, some may belong to earlier iterations
-                        part.zero_grad()
+        failed_in = self.position.stage
+        self.runner.position = self.position.at(Stage.READY)
+        self.session = Session(self.iter, self._weight_versions())
+        if failed_in is Stage.STEP:
+            for part in self.runner.optim_wrapper.parts.values():
+                if part._accumulative_counts == 1:  # otherwise, some may belong to earlier iterations
+                    part.zero_grad()
+        if failed_in in _REPEATED:
             _logger.warning(
-                f"{_REPEATED[self._failed_in]} To continue exactly from the newest checkpoint, if there is one, create "
-                "a new Runner with resume=True.",
-                self._iter + 1,
+                f"{_REPEATED[failed_in]} To continue exactly from the newest checkpoint, if there is one, create a new "
+                "Runner with resume=True.",
+                self.iter + 1,
             )
-            self._failed_in = ""
         requests = self.runner.requests
         requests.exchange()  # a `before_train` hook may have requested a stop
         if requests.agreed.stop:
@@ -244,11 +243,11 @@ class BaseTrainLoop(BaseLoop):
 
         A resumed run calls these hooks again. If it resumes mid-epoch, it then restores the random state, so that
         random numbers drawn by the hooks do not affect the results. If it was stopped before the epoch's first batch,
-        it starts with the random state from before the hooks; see `_return_to_last_iteration`. If it was saved just
+        it starts with the random state from before the hooks; see `_stop_reading`. If it was saved just
         before a validation, `run` has already run this validation.
         """
         runner = self.runner
-        random_state = self._random_at_start = capture_rng()
+        random_state = self.session.random_at_start = capture_rng()
         runner.model.train()
         runner.call_hook("before_train_epoch")
         runner.boundary.start_saves()  # a hook may have called `runner.val()`, which requests saves
@@ -259,7 +258,8 @@ class BaseTrainLoop(BaseLoop):
 
     def restart_epoch(self) -> None:
         """Returns to the start of the epoch, before training begins."""
-        self._iter = self.began_at = self._start_of(self.epoch)
+        self.runner.position = Position(self.iter - self.position.batch, self.epoch)
+        self.session.began_at = self.iter
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Trains on one batch. Subclasses may override this method to customize the iteration."""
@@ -269,17 +269,32 @@ class BaseTrainLoop(BaseLoop):
         try:
             outputs = take_step(data_batch, optim_wrapper=runner.optim_wrapper)
         except BaseException as error:
-            self._failed_in = "" if isinstance(error, InterruptedWaitError) else "step"
+            if not isinstance(error, InterruptedWaitError):
+                runner.position = self.position.at(Stage.STEP)
             is_explained = isinstance(error, FootplateError) and not isinstance(error, NonFiniteError)
             if isinstance(error, Exception) and not is_explained:
-                for note in [*[NO_BATCH] * (data_batch is None), *self.describe_samples(self._iter, error)]:
+                for note in [*[NO_BATCH] * (data_batch is None), *self.describe_samples(self.iter, error)]:
                     add_note(error, note)
             raise
-        self._failed_in = ""
-        if self._counted_iter == self.began_at:
+        if runner.position.iter == self.session.began_at:
             self._update_loss_counts()
+        self.count_step()
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
-        self._counted_iter = self._completed_iter
+        runner.position = runner.position.after_hooks()
+
+    def count_step(self) -> None:
+        """Counts a step as complete, before the `after_train_iter` hooks. Counts it once if this is called again."""
+        position = self.runner.position
+        self.runner.position = position.after_step(*self._place_of(position.iter + 1))
+
+    def _place_in_epoch(self, iteration: int) -> tuple[int, int]:
+        position = self.runner.position
+        return position.epoch, position.batch + iteration - position.iter
+
+    def count_epoch(self) -> None:
+        """Counts an epoch as complete, before the `after_train_epoch` hooks. Counts it once if this is called again."""
+        if self.by_epoch:  # otherwise, the position in the data counts it
+            self.runner.position = self.position.after_pass()
 
     def _take_first_step(self, data_batch: Any, optim_wrapper: Any) -> Any:
         """Takes the first step of this process, which may compile the model.
@@ -305,10 +320,10 @@ class BaseTrainLoop(BaseLoop):
         `train_step` may compute any number of losses. Logs a warning if a plain module's `training_step` computes none,
         and does not change a weight itself.
         """
-        iterations_left = self.max_iters - self._iter - 1
+        iterations_left = self.max_iters - self.iter - 1
         wrappers = self.runner.optim_wrapper.parts.values()
         counts = [wrapper.update_loss_counts(iterations_left) for wrapper in wrappers]
-        if self.runner.is_plain and not any(counts) and self._weight_versions() == self._versions_at_start:
+        if self.runner.is_plain and not any(counts) and self._weight_versions() == self.session.weight_versions:
             _logger.warning(
                 "training_step did not step an optimizer in the first iteration, which is fine if it skips the batch. "
                 "To step, call `update_params(loss)` of its optimizer argument."
@@ -337,31 +352,37 @@ class BaseTrainLoop(BaseLoop):
 
         A stop request interrupts the wait for a batch. If reading fails, saves the run, unless it has made no progress.
         """
+        runner, data = self.runner, self._data_position
         try:
             data_wait.begin()
             for batch in stream:
                 data_wait.end()
                 self.batches_read += 1
+                if data.pass_index != runner.position.epoch:
+                    self._iter = runner.position.iter  # which is now in the next pass
                 yield batch
                 del batch  # before the next one is requested (decision 025)
                 data_wait.begin()
         except InterruptedWaitError:
-            data_wait.cancel()
-            self._return_to_last_iteration()
-            self.runner.boundary.handle()  # raises Interrupted, because a stop request ended the wait
+            self._stop_reading()
+            runner.boundary.handle()  # raises Interrupted, because a stop request ended the wait
         except Exception as error:
-            data_wait.cancel()
-            self._return_to_last_iteration()
-            if self.began_at is not None and self._iter > self.began_at:
-                self.runner.boundary.save_after_data_error(error)
+            self._stop_reading()
+            if self.iter > self.session.began_at:
+                runner.boundary.save_after_data_error(error)
             raise
         finally:
             data_wait.cancel()
 
-    def _return_to_last_iteration(self) -> None:
-        """If no iteration of the epoch is complete, restores the random state from before `before_train_epoch`."""
-        if self._random_at_start is not None and self.at_start:
-            restore_rng(self._random_at_start)
+    def _stop_reading(self) -> None:
+        """Ends a wait for a batch.
+
+        If no iteration of the epoch is complete, restores the random state from before `before_train_epoch`.
+        """
+        data_wait.cancel()
+        self._iter = self.iter  # reading may have begun the next pass
+        if self.session.random_at_start is not None and self.at_start:
+            restore_rng(self.session.random_at_start)
 
     def _validate_if_due(self, *, leaves_for_save: bool = True) -> None:
         """Runs validation if it is due, then handles any requests that arrived in the meantime.
@@ -376,28 +397,27 @@ class BaseTrainLoop(BaseLoop):
             return
         # Set before the validation, so that a run that resumes from the best checkpoint does not repeat the validation.
         requests = runner.requests
-        before = self._validated_at, self._validated_iter, requests.agreed.validation
-        if self._iter == self.began_at and not requests.agreed.validation:
+        before = self._validated, requests.agreed.validation
+        if self.iter == self.session.began_at and not requests.agreed.validation:
             unit, done = ("epoch" if self.by_epoch else "iteration"), self.units_done
             _logger.info("Running the validation of %s %d, which was due when the checkpoint was saved.", unit, done)
-        self._validated_at = self.units_done
-        self._validated_iter = self.completed.iter
+        self._validated = self.completed
         requests.agreed.validation = False
         runner.boundary.start_saves()  # loops that override `run_epoch` have not started these saves
         requests.leaves_for_save = leaves_for_save
-        self.recorded = recorded = runner.boundary.record()
+        self.session.recorded = recorded = runner.boundary.record()
         is_complete = False
         try:
-            with data_wait.during("" if recorded is None else "validation"), runner.phase("val"):
+            with data_wait.during("" if recorded is None else "validation"), runner.phase(Phase.VAL):
                 runner.val_loop.run()
             is_complete = True
         except InterruptedWaitError:
             if recorded is None:
                 raise
         finally:
-            self.recorded = None
+            self.session.recorded = None
             if not is_complete:  # another call of `train` repeats the validation
-                self._validated_at, self._validated_iter, requests.agreed.validation = before
+                self._validated, requests.agreed.validation = before
         if not is_complete and recorded is not None:
             runner.boundary.handle_before(recorded)
             _logger.info("Restarting the validation, which was interrupted to save the run.")
@@ -410,36 +430,31 @@ class BaseTrainLoop(BaseLoop):
 
     def has_training_weights(self) -> bool:
         """Checks that no hook but a `SwappingHook` has changed weights since the current validation began."""
-        return self.recorded is not None and self.recorded.has_same_weights()
+        return self.session.recorded is not None and self.session.recorded.has_same_weights()
 
     def validation_is_due(self) -> bool:
         """Checks whether validation is due now or, in a hook, after the hooks of the current iteration or epoch.
 
+        A request and the time limit end an iteration, the schedule an epoch or, in iteration-based training, also an
+        iteration. After the last iteration of an epoch, the `after_train_epoch` hooks come first, also in a run that
+        resumes there. The schedule and the time limit do not validate a position twice.
+
         First-generation hooks call this method, because they run after the validation. Updates `val_interval`.
-
-        | reason | within an epoch | after its last iteration | after its hooks | iteration-based training |
-        |---|---|---|---|---|
-        | a request | due | - | due | due |
-        | the time limit, unless the loop has validated after this iteration | due | - | due | due |
-        | the schedule, unless the loop has validated after this epoch or iteration | - | - | due | due |
-
-        After an epoch's last iteration, the `after_train_epoch` hooks come first, also in a run that resumes there.
         """
         self._decide_current_val_interval()
-        is_last = self.out_of_time and self._validated_iter != self.completed.iter
+        is_last = self.out_of_time and self._validated.iter != self.completed.iter
         if is_last or self.runner.requests.agreed.validation:
             return not self.at_epoch_end
         done = self.units_done
-        if done == self._validated_at:
-            return False
-        return is_validation_point(done, self.units_total, self.val_begin, self.val_interval)
+        is_validated = done == self._units(self._validated)
+        return not is_validated and is_validation_point(done, self.units_total, self.val_begin, self.val_interval)
 
     @property
     def validations_left(self) -> int:
         """The number of validation runs still to come, except requested ones, if the interval does not change."""
         if self.runner.val_loop is None:
             return 0
-        may_be_due_now = self.units_done != self._validated_at
+        may_be_due_now = self.units_done != self._units(self._validated)
         return count_validations(self.units_done - may_be_due_now, self.units_total, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
@@ -471,6 +486,15 @@ class BaseTrainLoop(BaseLoop):
         return self.runner.requests.agreed.time_limit
 
     @property
+    def ended(self) -> bool:
+        """Whether the run has ended, and only its final save may remain."""
+        return self.position.stage is Stage.ENDED
+
+    def end(self) -> None:
+        """Marks the run as ended. Called by `CheckpointHook` and `Runner.train`."""
+        self.runner.position = self.position.at(Stage.ENDED)
+
+    @property
     def has_stopped(self) -> bool:
         """Whether the run has ended, but not within an epoch, as the time limit does: no request to end it is left."""
         return self.ended and (self.at_start or not self.by_epoch)
@@ -489,54 +513,34 @@ class BaseTrainLoop(BaseLoop):
     def validation_requested(self, wanted: bool) -> None:
         self.runner.requests.local.validation = wanted
 
-    # Loops count by adding 1 to these attributes, as in MMEngine.
+    position: Position = property(attrgetter("runner.position"))  # type: ignore[assignment]
+    iter: int = property(attrgetter("runner.position.iter"), doc="See `Position`.")  # type: ignore[assignment]
+    epoch: int = property(attrgetter("runner.position.epoch"), doc="See `Position`.")  # type: ignore[assignment]
+    completed: Progress = property(attrgetter("runner.position.completed"))  # type: ignore[assignment]
+    max_iters: int = property(attrgetter("_max_iters"), doc="The number of iterations.")  # type: ignore[assignment]
+
+    # Loops that call hooks themselves count by adding 1 to these attributes afterwards, as in MMEngine.
     @property
     def _iter(self) -> int:
-        return self._counted_iter
+        return self.position.iter
 
     @_iter.setter
     def _iter(self, number: int) -> None:
-        self._counted_iter = self._completed_iter = number
+        self.runner.position = Position(number, *self._place_of(number))
 
     @property
     def _epoch(self) -> int:
-        return self._counted_epoch
+        return self.position.epoch
 
     @_epoch.setter
     def _epoch(self, number: int) -> None:
-        self._counted_epoch = self._completed_epoch = number
+        reached = self.position.after_hooks()
+        batch = reached.batch if number == reached.epoch else self.iter - self._start_of(number)
+        self.runner.position = Position(self.iter, number, batch)
 
-    def end_iteration(self) -> None:
-        """Counts the current iteration in `completed`."""
-        self._completed_iter = self._counted_iter + 1
-
-    def end_epoch(self) -> None:
-        """Counts the current epoch in `completed`. In iteration-based training, the position in the data does that."""
-        self._completed_epoch = self._counted_epoch + 1
-
-    def end_validation(self) -> None:
-        """Marks the current validation as complete: it can no longer be left, because hooks now act on the metrics."""
-        data_wait.cancel()
-
-    def on_hook_error(self) -> None:
-        """No longer counts an iteration or epoch, one of whose hooks has failed, in `completed`."""
-        if self._completed_iter != self._counted_iter:
-            self._failed_in = "hook"
-        elif self._completed_epoch != self._counted_epoch:
-            self._failed_in = "end of epoch"
-        self._completed_iter, self._completed_epoch = self._counted_iter, self._counted_epoch
-
-    iter = property(attrgetter("_counted_iter"), doc="The number of completed iterations.")
-
-    @property
-    def epoch(self) -> int:
-        """The number of completed epochs; see `Progress`."""
-        return self._counted_epoch if self.by_epoch else self._data_position.locate(self._counted_iter)[0]
-
-    @property
-    def max_iters(self) -> int:
-        """The total number of iterations in the run."""
-        return self._max_iters
+    def _start_of(self, epoch: int) -> int:
+        """Returns the iteration at which an epoch of a loop that counts itself begins."""
+        return epoch and epoch * len(self.dataloader)
 
     @property
     def max_epochs(self) -> int:
@@ -546,7 +550,7 @@ class BaseTrainLoop(BaseLoop):
     @property
     def at_start(self) -> bool:
         """Whether `before_train_epoch` comes next, which iteration-based training calls only when the run starts."""
-        return self._counted_iter == (self._start_of(self._counted_epoch) if self.by_epoch else 0)
+        return (self.position.batch if self.by_epoch else self.iter) == 0
 
     @property
     def at_epoch_end(self) -> bool:
@@ -554,94 +558,72 @@ class BaseTrainLoop(BaseLoop):
 
         In iteration-based training, this is always False.
         """
-        return self.by_epoch and self._next_batch()[1] == len(self.dataloader)
+        return self.by_epoch and self.position.after_hooks().batch == len(self.dataloader)
 
     @property
     def units_done(self) -> int:
         """The number of completed epochs or, in iteration-based training, iterations."""
-        iteration, epoch = self.completed
-        return epoch if self.by_epoch else iteration
+        return self._units(self.completed)
+
+    def _units(self, progress: Progress) -> int:
+        return progress.epoch if self.by_epoch else progress.iter
 
     @property
     def units_total(self) -> int:
         """The total number of epochs or, in iteration-based training, iterations."""
         return self.max_epochs if self.by_epoch else self.max_iters
 
-    @property
-    def completed(self) -> Progress:
-        """The completed iterations and epochs; see `BaseTrainLoop`."""
-        epoch = self._completed_epoch if self.by_epoch else self._data_position.locate(self._completed_iter)[0]
-        return Progress(self._completed_iter, epoch)
-
     def state_dict(self) -> dict[str, Any]:
         """Returns the current iteration and epoch, the data position, the validation state, and pending requests."""
-        iteration, epoch = self.completed
+        iteration, epoch, batch, *_ = self.position.after_hooks()
         agreed = self.runner.requests.agreed
         return {
             "iter": iteration,
             "epoch": epoch,
-            "validated_at": self._validated_at,
+            "validated_at": self._units(self._validated),
             "validation_requested": self.validation_requested or agreed.validation,
             "stop_requested": (self.runner.requests.local.stop or agreed.stop) and not self.has_stopped,
             "ended": self.ended and self.units_done == self.units_total,
-            "data": self._data_position.state_dict(*self._next_batch()),
+            "data": self._data_position.state_dict(epoch, batch),
         }
-
-    def _next_batch(self) -> tuple[int, int]:
-        """Returns the index of the pass from which training continues, and the index of the next batch in it.
-
-        An epoch is complete only after its hooks. Until then, the index of the batch is the length of the epoch.
-        """
-        if not self.by_epoch:
-            return self._data_position.locate(self._completed_iter)
-        return self._completed_epoch, self._completed_iter - self._start_of(self._completed_epoch)
-
-    def _start_of(self, epoch: int) -> int:
-        """Returns the iteration at which an epoch begins, in epoch-based training."""
-        return self._epoch_starts.get(epoch, epoch * len(self.dataloader))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned. Training then continues from that position."""
-        self._failed_in = ""
-        self._iter = read_count(state, "iter")
-        self._epoch = read_count(state, "epoch")
-        self._epoch_starts = {}
+        saved, epoch = read_count(state, "iter"), read_count(state, "epoch")
         # Checkpoints from other engines lack these keys. Assume that no validation or save is outstanding.
         defaults = {"validation_requested": False, "stop_requested": False, "ended": True}
-        state = {"validated_at": self.units_done, **defaults, **state}
-        self._validated_at = read_count(state, "validated_at")
-        self._validated_iter = None if self.by_epoch else self._validated_at
+        state = {"validated_at": epoch if self.by_epoch else saved, **defaults, **state}
+        validated_at = read_count(state, "validated_at")
+        self._validated = Progress(-1, validated_at) if self.by_epoch else Progress(validated_at, -1)
         self.validation_requested = read_flag(state, "validation_requested")
         self.stop_training = read_flag(state, "stop_requested")
-        self.ended = read_flag(state, "ended")
-        iteration = self._iter
+        stage = Stage.ENDED if read_flag(state, "ended") else Stage.READY
+        iteration = saved
         if "data" in state:
-            if self.by_epoch and state["data"]["epoch"] != self._epoch:
-                raise ValueError(
-                    f"the data is at epoch {state['data']['epoch']}, but the run is at epoch {self._epoch}"
-                )
+            if self.by_epoch and state["data"]["epoch"] != epoch:
+                raise ValueError(f"the data is at epoch {state['data']['epoch']}, but the run is at epoch {epoch}")
             iteration, batch = self._data_position.load_state_dict(state["data"], iteration, by_epoch=self.by_epoch)
-            self._epoch_starts[self._epoch] = iteration - batch
         elif self.by_epoch:  # a checkpoint from another engine, which does not contain the length of an epoch
-            start = self._start_of(self._epoch)
-            batches = iteration - start
-            if not 0 <= batches <= len(self.dataloader):
-                iteration = start
-            elif batches:
+            batch = iteration - self._start_of(epoch)
+            if not 0 <= batch <= len(self.dataloader):
+                iteration, batch = self._start_of(epoch), 0
+            elif batch:
                 _logger.warning(
                     "The checkpoint is from another engine, so training continues after batch %d of epoch %d, as its "
                     "iteration number says. This is wrong if the epochs of the saved run had a different length.",
-                    batches,
-                    self._epoch + 1,
+                    batch,
+                    epoch + 1,
                 )
-        if self._iter != iteration:
+        if not self.by_epoch:
+            epoch, batch = self._place_of(iteration)
+        self.runner.position = Position(iteration, epoch, batch, stage)
+        if iteration != saved:
             _logger.warning(
                 "The iteration is now %d instead of %d, because the batch size or the epoch length has changed. "
                 "`footplate analyze` and `footplate report` rescale the earlier records, but `history` does not.",
                 iteration,
-                self._iter,
+                saved,
             )
-            self._iter = iteration
         self._decide_current_val_interval()
 
 
@@ -683,6 +665,7 @@ def with_training(loop_class: type[BaseLoop]) -> type[BaseTrainLoop]:
     members = {
         "__module__": loop_class.__module__,
         "by_epoch": by_epoch,
+        **({} if by_epoch else {"_epoch": 0}),  # the whole run is one epoch
         "overridable_methods": BaseLoop.overridable_methods,  # only the loop itself calls the others
     }
     return type(loop_class.__name__, (loop_class, BaseTrainLoop), members)

@@ -165,6 +165,7 @@ class _EvaluationLoop(BaseLoop):
             finally:
                 self.choose(self.sets[0])
             self.metrics = metrics
+            data_wait.cancel()  # the validation can no longer be left, because hooks now act on the metrics
             runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
             runner.call_hook(f"after_{mode}")
         return metrics

@@ -71,15 +71,15 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     def _train(self) -> None:
         # A run that resumes within an epoch in which a hook has set `stop_training` finishes this epoch, too.
-        while self._epoch < self._max_epochs and not (self.stop_training if self.at_start else self.out_of_time):
+        while self.epoch < self._max_epochs and not (self.stop_training if self.at_start else self.out_of_time):
             self.run_epoch()
             self._validate_if_due()
 
     def run_epoch(self) -> None:
         """Trains for one epoch, or for the rest of the epoch after a resume. Subclasses may override this method."""
         self._begin_epoch()
-        index = self._iter - self._start_of(self._epoch)
-        batches = self._read(self._data_position.one_pass(self._epoch, index, self._iter))
+        iteration, epoch, index, *_ = self.position
+        batches = self._read(self._data_position.one_pass(epoch, index, iteration))
         length = len(self.dataloader)  # which the hooks and the sampler's `set_epoch` may have changed
         try:
             for batch in batches:
@@ -93,10 +93,10 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                     return  # without the hooks of the epoch; `_train` then validates
         finally:
             batches.close()  # also stops the workers
-        self._data_position.check_pass(self._epoch, index, length)
-        self._epoch_starts[self._epoch + 1] = self._iter
+        self._data_position.check_pass(epoch, index, length)
+        self.count_epoch()
         self.runner.call_hook("after_train_epoch")
-        self._epoch += 1
+        self.runner.position = self.position.after_hooks()
         self._exchange_requests()  # before validation, which may take a long time
 
 
@@ -111,6 +111,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
     """
 
     by_epoch = False
+    _epoch = 0  # as MMEngine counts: the whole run is one epoch
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {
         **BaseTrainLoop.overridable_methods,
         "run_iter": ("data_batch",),
@@ -135,7 +136,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
     def dataloader_iterator(self) -> Iterator[Any]:
         """The iterator that the loop reads batches from. It never ends."""
         if self._batches is None:
-            self._batches = self._read(self._data_position.endless(self._iter))
+            self._batches = self._read(self._data_position.endless(self.iter))
         return self._batches
 
     @dataloader_iterator.setter
@@ -153,7 +154,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         batches = self.dataloader_iterator
         validates = runner.val_loop is not None
         try:
-            while self._counted_iter < self._max_iters and not self.stop_training:
+            while runner.position.iter < self._max_iters and not self.stop_training:
                 if not runner.model.training:  # a hook has run validation or set evaluation mode
                     runner.model.train()
                 self.run_iter(next(batches))
@@ -169,4 +170,4 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # existing subclasses have this signature
         """Trains on one batch. Subclasses may override this method to customize the iteration."""
-        super().run_iter(self._counted_iter, data_batch)
+        super().run_iter(self.runner.position.iter, data_batch)

@@ -24,10 +24,10 @@ from footplate.checkpoint.run_checkpoints import find_newest
 from footplate.checkpoint_names import BEST, is_sharded_path
 from footplate.distributed import compute_on_ranks, initialize_weights, unwrap_model
 from footplate.distributed.sharding import is_sharded, reshard
-from footplate.engine.loops.base_loops import Progress
 from footplate.engine.saving import state
 from footplate.engine.saving.resume_plan import Prepared, ResumedCheckpoint, StartingPoint
 from footplate.engine.saving.run_saving import save_parts
+from footplate.engine.values.position import Position
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
 from footplate.evaluation.evaluation_sets import check_classes, sets_of
@@ -162,7 +162,7 @@ class CheckpointIO:
         if "train_loop" not in runner.built:  # which counts them otherwise
             meta = _meta_of(checkpoint)
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
-            runner.progress = Progress(**counts)
+            runner.position = Position(**counts)
         return checkpoint
 
     def _located(self, name: str, *, resuming: bool = False) -> StartingPoint:

@@ -38,17 +38,6 @@ class Component(Generic[_T]):
         instance.built[self._name] = value
 
 
-class TrainLoopComponent(Component[BaseTrainLoop]):
-    """A component that also becomes the object's `progress`, whether it is built or assigned.
-
-    A property that looks it up would be slower, and hooks read `progress` several times per iteration.
-    """
-
-    def __set__(self, instance: Any, value: BaseTrainLoop) -> None:
-        super().__set__(instance, value)
-        instance.progress = value
-
-
 def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
     """Builds a loop with its loader and evaluator. If `cfg` is None or a loop object, returns it unchanged.
 

@@ -1,35 +1,49 @@
-"""Adapts training loops that override `run` or `run_epoch`, as is common in existing code."""
+"""Adapts loops that override methods, as is common in existing code."""
 
 import logging
 from typing import TYPE_CHECKING, Any
 
+from footplate.engine.control.hook_list import CountingHook
+from footplate.engine.loops.base_loops import Session
 from footplate.errors import ArgumentError
 
 if TYPE_CHECKING:
     from footplate.engine.loops.base_loops import BaseTrainLoop
+    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 
 
-def adapt_overridden(loop: "BaseTrainLoop") -> None:
-    """Adds resume checks and support for stop and save requests to a loop that overrides `run` or `run_epoch`.
-
-    Wraps the loop's `run_iter` and, if it is overridden, `run`. The loop must call `run_iter` for each iteration. Does
-    nothing if the loop overrides neither, or has been adapted.
-    """
-    if not loop.is_overridden or loop.is_adapted:
+def adapt_loops(runner: "Runner") -> None:
+    """Adapts the loops of a run, once: those that call hooks, and those that run iterations themselves."""
+    loop, val_loop = runner.train_loop, runner.val_loop
+    if loop.is_adapted:
         return
     loop.is_adapted = True
+    if any(map(loop.overrides, ("run", "run_epoch", "run_iter"))) or (val_loop and val_loop.overrides("run")):
+        runner.hooks.register(CountingHook())
+    if loop.is_overridden:
+        _handle_requests(loop)
+
+
+def _handle_requests(loop: "BaseTrainLoop") -> None:
+    """Adds resume checks and support for stop and save requests to a loop that overrides `run` or `run_epoch`.
+
+    Wraps the loop's `run_iter` and, if it is overridden, `run`. The loop must call `run_iter` for each iteration.
+    """
     original_run = loop.run
     original_run_iter = loop.run_iter
+    has_begun = False
 
     def run() -> Any:
         """Runs the loop in the phase "train", which here includes the `before_train` and `after_train` hooks.
 
         Only the loop knows when it calls these hooks. The setup must follow them, so the first `run_iter` does it.
         """
-        loop.began_at = None
-        with loop.runner.phase("train"):
+        nonlocal has_begun
+        has_begun = False
+        loop.session = Session(loop.iter)
+        with loop.training():
             return original_run()
 
     def run_iter(*args: Any, **kwargs: Any) -> None:
@@ -37,9 +51,11 @@ def adapt_overridden(loop: "BaseTrainLoop") -> None:
 
         Before it, because the loop may have validated or ended an epoch since the previous iteration.
         """
-        if loop.began_at is None:
+        nonlocal has_begun
+        if not has_begun:
+            has_begun = True
             loop.begin()
-        if loop.iter == loop.began_at:
+        if loop.iter == loop.session.began_at:
             _check_resumed_data(loop)
         loop.runner.boundary.handle()
         original_run_iter(*args, **kwargs)

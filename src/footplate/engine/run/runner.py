@@ -38,7 +38,7 @@ from footplate.engine.control.run_folder import RunFolder
 from footplate.engine.control.run_history import History
 from footplate.engine.control.script_seed import remember_script_seed
 from footplate.engine.control.signals import handling_signals
-from footplate.engine.loops.base_loops import BaseTrainLoop, Progress
+from footplate.engine.loops.base_loops import BaseTrainLoop
 from footplate.engine.loops.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.plan.arguments import PYTHON_ARGUMENTS, counts_epochs
 from footplate.engine.plan.idle_settings import warn_about_idle_settings, warn_about_variables
@@ -46,17 +46,19 @@ from footplate.engine.plan.model_setup import build_model
 from footplate.engine.plan.plan import RunPlan, arguments_in, located_in, second_generation
 from footplate.engine.run.boundary import Boundary
 from footplate.engine.run.checkpoint_io import CheckpointIO
-from footplate.engine.run.components import Component, TrainLoopComponent, build_log_processor, build_loop
+from footplate.engine.run.components import Component, build_log_processor, build_loop
 from footplate.engine.run.other_engines import ELSEWHERE, MemberElsewhere
-from footplate.engine.run.overridden_loops import adapt_overridden
+from footplate.engine.run.overridden_loops import adapt_loops
 from footplate.engine.run.prediction import predict
 from footplate.engine.run.preflight import preflight
 from footplate.engine.run.run_scope import refusing_exits, running
 from footplate.engine.saving.nonfinite import NonFiniteGuard
 from footplate.engine.saving.participants import Parts
 from footplate.engine.saving.resume_plan import ResumePlan
-from footplate.engine.values.activity import Activity
-from footplate.engine.values.hook import EventName, FunctionHook, Hook
+from footplate.engine.values.activity import Activity, Phase
+from footplate.engine.values.events import EventName
+from footplate.engine.values.hook import FunctionHook, Hook
+from footplate.engine.values.position import Position, Progress
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -78,13 +80,6 @@ from footplate.visualization import Visualizer, build_visualizer
 
 F = TypeVar("F", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.engine")
-_ENDS = {
-    "after_train_iter": BaseTrainLoop.end_iteration,
-    "after_train_epoch": BaseTrainLoop.end_epoch,
-    "after_val_epoch": BaseTrainLoop.end_validation,
-}
-"""The events before which the training loop counts an iteration or epoch as complete, or no longer leaves a validation.
-"""
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
@@ -174,7 +169,8 @@ class Runner:
         saver: Writes the checkpoint files; see `BackgroundSaver`.
         participants: Additional objects to save, keyed by their key path in the checkpoint.
         random_state: The random state that training continues with; see `TrainingRandomState`.
-        progress: The training loop. Before it is built, the `Progress` of the loaded checkpoint.
+        position: Where the run is; see `Position`. Only the training loop writes it or, if there is none, the loading
+            of a checkpoint.
         resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
     Raises:
@@ -260,7 +256,7 @@ class Runner:
         self.built: dict[str, Any] = {}
         self._is_training_built = False  # by `build_training`
         self.activity = Activity()
-        self.progress: Progress | BaseTrainLoop = Progress()  # until `train_loop` is set
+        self.position = Position()
         self.requests = Requests(self.device, self.activity)
         self.checkpoints = CheckpointIO(self)
         me = weakref.proxy(self)  # so that deleting a runner without loops frees its model at once
@@ -362,7 +358,7 @@ class Runner:
                     raise
                 self.boundary.start_saves()  # those requested in `after_train`
             self.call_hook("after_run")
-        loop.ended = True
+        loop.end()
         return result
 
     def _build_and_check(self) -> None:
@@ -379,7 +375,7 @@ class Runner:
         """Prepares the loaded or resumed components for the training loop, and runs the preflight check."""
         broadcast_tensors(self.model.parameters())  # user code may have loaded different weights on each rank
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
-        adapt_overridden(self.train_loop)
+        adapt_loops(self)
         self.optim_wrapper.initialize_count_status(self.model, self.train_loop.iter, self.train_loop.max_iters)
         process_setup.warn_of_nondeterminism(self.plan["randomness"], self.train_loop.dataloader)
         self.requests.reset(drop_stop=self.train_loop.has_stopped)
@@ -470,12 +466,12 @@ class Runner:
             needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         if self.activity.is_running:
-            with self.phase(mode, by_call=True):
+            with self.phase(Phase(mode), by_call=True):
                 return loop.run()  # type: ignore[no-any-return]
         self.load_or_resume(whole_model=mode == "test", for_training=False)
         with running(self, for_training=False):
             self.call_hook("before_run")
-            with self.phase(mode, by_call=True):
+            with self.phase(Phase(mode), by_call=True):
                 metrics: dict[str, float] = loop.run()
             if not self.is_plain:
                 self.model.eval()  # as MMEngine leaves it
@@ -526,44 +522,36 @@ class Runner:
             listeners = self.hooks.at(fn_name)
         activity = self.activity
         outer, activity.event = activity.event, fn_name
-        loop = self.built.get("train_loop") if fn_name in _ENDS else None
-        if loop is not None:
-            _ENDS[fn_name](loop)
         try:
             for hook, method in listeners:  # noqa: B007 - the failing hook is needed below
                 method(self, **kwargs)
-        except BaseException as error:
-            if loop is not None:
-                loop.on_hook_error()
-            if isinstance(error, FootplateError):
-                self.hooks.prepend_key(error, hook)
+        except FootplateError as error:
+            self.hooks.prepend_key(error, hook)
             raise
         finally:
             activity.event = outer
 
     @contextmanager
-    def phase(self, name: str, *, by_call: bool = False) -> Iterator[None]:
-        """Adds a phase to `activity` for the duration of the block: "run", "train", "val", "test" or "preflight".
+    def phase(self, phase: Phase, *, by_call: bool = False) -> Iterator[None]:
+        """Adds a phase to `activity` for the duration of the block.
 
         With `by_call`, a validation run does not belong to the training loop; see `Activity`.
 
         On exit, even after an error, restores the model's training weights if a hook has swapped them out. All phases
-        except "run" and "train" leave training as it was; see `beside_training`.
+        except `RUN` and `TRAIN` leave training as it was; see `beside_training`.
         """
         activity = self.activity
-        outer = activity.event, activity.is_validating_by_call
-        activity.event, activity.is_validating_by_call = "", by_call
-        activity.phases.append(name)
-        activity.failed_in = ""
+        outer = activity.phases, activity.event, activity.is_validating_by_call
+        activity.phases, activity.event, activity.is_validating_by_call = (*activity.phases, phase), "", by_call
+        activity.failed_in = None
         try:
-            with nullcontext() if name in ("run", "train") else self.beside_training():
+            with nullcontext() if phase in (Phase.RUN, Phase.TRAIN) else self.beside_training():
                 yield
         except BaseException:
-            activity.failed_in = activity.failed_in or name
+            activity.failed_in = activity.failed_in or phase
             raise
         finally:
-            activity.phases.pop()
-            activity.event, activity.is_validating_by_call = outer
+            activity.phases, activity.event, activity.is_validating_by_call = outer
             if hook := self.hooks.swapping:
                 hook.restore_weights(self)
 
@@ -751,7 +739,7 @@ class Runner:
         cfg = self.plan.recordable_cfg.pretty_text
         return {"seed": self.seed, "experiment_name": self.experiment_name, "cfg": cfg, **hparams}
 
-    @TrainLoopComponent
+    @Component
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
         return self.build_train_loop(self._required("train_cfg"))
@@ -864,18 +852,14 @@ class Runner:
             raise ArgumentError(f"training needs '{name}'", key=name)
         return self.plan[name]
 
-    # An attrgetter is faster than a function in Python, and hooks read this several times per iteration.
-    iter: int = property(attrgetter("progress.iter"))  # type: ignore[assignment]
-
-    @property
-    def epoch(self) -> int:
-        """The number of completed epochs; see `Progress`."""
-        return self.progress.epoch
+    # An attrgetter is faster than a function in Python, and hooks read these several times per iteration.
+    iter: int = property(attrgetter("position.iter"), doc="See `Position`.")  # type: ignore[assignment]
+    epoch: int = property(attrgetter("position.epoch"), doc="See `Position`.")  # type: ignore[assignment]
 
     @property
     def completed(self) -> Progress:
         """Like `iter` and `epoch`, but includes the iteration or epoch whose `after_train_...` hooks are running."""
-        return self.progress.completed
+        return self.position.completed
 
     def _refuse_length(self, value: int) -> None:
         raise AttributeError(

@@ -80,7 +80,7 @@ class NonFiniteGuard:
         """
         iteration = run.completed.iter
         if iteration < self._checked_at:  # a resumed loop has restarted its epoch
-            self._checked_at = run.train_loop.began_at or 0
+            self._checked_at = run.train_loop.session.began_at
         for wrapper in run.optim_wrapper.parts.values():
             wrapper.warn_of_skipped_steps(iteration)
             self._warn_of_scale(wrapper)

@@ -1,49 +1,65 @@
 """Records what a run is doing, and refuses calls at the wrong point of a run."""
 
+from dataclasses import dataclass
+from enum import Enum
+
+from footplate.engine.values.events import EVENTS
 from footplate.errors import ArgumentError
 
 _AFTER_EVALUATION = ("after_val_epoch", "after_val", "after_test_epoch", "after_test")
 
 
+class Phase(Enum):
+    """A part of a run, which may contain others. `RUN` only validates or tests, unless it contains `TRAIN`."""
+
+    RUN = "run"
+    PREFLIGHT = "preflight"
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+_LOOPS = (Phase.TRAIN, Phase.VAL, Phase.TEST)
+
+
+@dataclass
 class Activity:
     """What a run is doing. The runner writes the attributes, in `Runner.phase` and `Runner.call_hook`.
 
     Attributes:
-        phases: The phases "run", "train", "val", "test" and "preflight" that have started and not ended, outermost
-            first.
+        phases: The phases that have started and not ended, outermost first.
         event: The event whose hooks are being called in the innermost phase, or "".
         is_validating_by_call: Whether a hook or a script has called `runner.val()`, so that the current validation run
             does not belong to the training loop. Its metrics have no effect on schedules and do not end training.
-        failed_in: The innermost phase in which the run last failed, e.g. "val", or "" if it has not failed in "train",
-            "val", "test" or "preflight".
+        failed_in: The innermost phase in which the run last failed, or None.
     """
 
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-        self.event = ""
-        self.is_validating_by_call = False
-        self.failed_in = ""
+    phases: tuple[Phase, ...] = ()
+    event: str = ""
+    is_validating_by_call: bool = False
+    failed_in: Phase | None = None
 
     @property
     def is_running(self) -> bool:
         """Whether a run has started and not ended. It may only validate or test."""
-        return "run" in self.phases
+        return Phase.RUN in self.phases
 
     @property
     def is_training(self) -> bool:
         """Whether training has started and not ended, including validation runs in between."""
-        return "train" in self.phases
+        return Phase.TRAIN in self.phases
 
     @property
     def is_validating(self) -> bool:
         """Whether a validation run has started and not ended."""
-        return "val" in self.phases
+        return Phase.VAL in self.phases
 
     @property
     def is_in_step(self) -> bool:
         """Whether a training, validation or test step, or a hook before or after an iteration, is running."""
-        is_in_loop = bool(self.phases) and self.phases[-1] != "run"
-        return self.event.endswith("_iter") or (is_in_loop and not self.event)
+        if self.event:
+            return self.event in EVENTS and "batch_idx" in EVENTS[self.event].arguments
+        return self.phases[-1:] not in ((), (Phase.RUN,))
 
     def refuse_during_training(self, method: str, *events: str) -> None:
         """Raises an ArgumentError if `method` is called during training or in a hook for one of `events`."""
@@ -59,9 +75,9 @@ class Activity:
         Example: in `after_val_iter`, neither `val` nor `test` can be called. In `after_val`, the hooks have restored
         the weights, so `test` can be called, but not `val`, whose loop is still running.
         """
-        phase = next((name for name in reversed(self.phases) if name in ("train", "val", "test")), "")
-        if phase == method or (phase in ("val", "test") and self.event not in _AFTER_EVALUATION):
+        phase = next((phase for phase in reversed(self.phases) if phase in _LOOPS), Phase.TRAIN)
+        if phase is not Phase.TRAIN and (phase.value == method or self.event not in _AFTER_EVALUATION):
             raise ArgumentError(
-                f"{method} cannot be called during a {phase} run",
+                f"{method} cannot be called during a {phase.value} run",
                 notes=["Call it in a hook for another event, such as after_train_epoch."],
             )

@@ -9,6 +9,7 @@ import torch
 from footplate.checkpoint import BackgroundSaver, SaveRequest
 from footplate.config import Config
 from footplate.engine.values.activity import Activity
+from footplate.engine.values.position import Progress
 from footplate.optim import OptimWrapper
 from footplate.records import LogProcessor, MessageHub
 from footplate.visualization import Visualizer
@@ -56,7 +57,7 @@ class Run(Protocol):
         """The number of completed epochs."""
 
     @property
-    def completed(self) -> Any:
+    def completed(self) -> Progress:
         """Like `iter` and `epoch`, but includes the iteration or epoch whose `after_train_...` hooks are running."""
 
     @property
