@@ -88,6 +88,10 @@ class Extension:
     def check_dataset(self, dataset: Any) -> None:
         """Raises an error or logs a warning if footplate would misinterpret a dataset's samples."""
 
+    def training_loop(self, loop_class: Any) -> Any:
+        """Returns the class of a training loop, derived from `BaseTrainLoop`, for a class that is not."""
+        return loop_class
+
     def prepare_training(self, runner: Any) -> None:
         """Checks and adapts the parts of a run before it trains. May raise an error or log warnings."""
 

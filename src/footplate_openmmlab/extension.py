@@ -97,6 +97,12 @@ class OpenMMLab(Extension):
 
         return accepted_keys(cfg, parts)
 
+    def training_loop(self, loop_class: Any) -> Any:
+        """Returns a training loop's class with the base class `BaseTrainLoop`."""
+        from footplate_openmmlab.mmengine.loops import with_training
+
+        return with_training(loop_class)
+
     def import_packages(self, cfg: Any) -> None:
         """Imports a config's code bases and its plugin."""
         from footplate_openmmlab.code_bases import import_packages

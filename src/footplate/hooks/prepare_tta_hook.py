@@ -9,7 +9,7 @@ from footplate.data import Compose
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Run, TestLoop, ValLoop
-from footplate.engine.loops.base_loops import check_loop_class
+from footplate.engine.loops.loop_classes import check_loop_class
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, BuildError
 from footplate.registry import HOOKS, MODELS

@@ -10,7 +10,8 @@ from footplate.data import LOADER_KEYS
 from footplate.distributed.process_group import DIST_KEYS
 from footplate.engine.control.hook_list import DEFAULT_HOOKS
 from footplate.engine.control.process_setup import ENVIRONMENT_KEYS, RANDOMNESS_KEYS, WORKER_KEYS
-from footplate.engine.plan.arguments import SECOND_GENERATION_KEYS, loop_settings
+from footplate.engine.loops.loop_classes import loop_settings
+from footplate.engine.plan.arguments import SECOND_GENERATION_KEYS
 from footplate.engine.saving.nonfinite import NONFINITE_DEFAULTS
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import has_several_loaders

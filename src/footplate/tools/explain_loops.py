@@ -7,7 +7,7 @@ from footplate.checks import check_count
 from footplate.data import build_dataloader, length_of
 from footplate.engine import EpochBasedTrainLoop, HookList, IterBasedTrainLoop
 from footplate.engine.control.hook_list import build_hooks
-from footplate.engine.plan.arguments import loop_settings
+from footplate.engine.loops.loop_classes import loop_settings
 from footplate.engine.plan.plan import RunPlan
 from footplate.engine.saving.nonfinite import NonFiniteGuard
 from footplate.error_context import located

@@ -1,5 +1,7 @@
 """Loops from `mmengine.runner` for the loops of code bases."""
 
+import inspect
+from functools import cache
 from typing import Any
 
 from footplate import engine
@@ -27,3 +29,19 @@ class BaseLoop(engine.BaseLoop):
         """The datasets, without their metrics, which only the subclass computes."""
         loaders = getattr(self, "dataloaders", None) or [self.dataloader]
         return [EvaluationSet("", loader, Evaluator([])) for loader in loaders]
+
+
+@cache
+def with_training(loop_class: type[engine.BaseLoop]) -> type[engine.BaseTrainLoop]:
+    """Returns a training loop's class with the base class `BaseTrainLoop`, which resumes and handles requests.
+
+    In MMEngine, a training loop may be derived from BaseLoop alone. It then sets its own counters and `_max_epochs`.
+    """
+    by_epoch = "max_iters" not in inspect.signature(loop_class.__init__).parameters
+    members = {
+        "__module__": loop_class.__module__,
+        "by_epoch": by_epoch,
+        **({} if by_epoch else {"_epoch": 0}),  # the whole run is one epoch
+        "overridable_methods": engine.BaseLoop.overridable_methods,  # only the loop itself calls the others
+    }
+    return type(loop_class.__name__, (loop_class, engine.BaseTrainLoop), members)

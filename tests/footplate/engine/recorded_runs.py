@@ -317,7 +317,7 @@ def whole_and_resumed(build: Callable[..., Runner], folder: Path, checkpoint: Pa
 
 def of_ranks(name: str, folder: Path, checkpoint: Path) -> dict[str, Any]:
     """Records a run of two ranks. Returns what the second one has seen."""
-    found: dict[str, Any] = on_processes(2, whole_and_resumed, RUNS_OF_RANKS[name], folder, checkpoint)[1]
+    found: dict[str, Any] = on_processes(2, whole_and_resumed, RUNS_OF_RANKS[name], folder, checkpoint, timeout=300)[1]
     return found
 
 

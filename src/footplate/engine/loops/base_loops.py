@@ -1,15 +1,12 @@
 """Base classes for the training and evaluation loops."""
 
-import inspect
 import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
-
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, dataset_of, length_of, metainfo_of, restore_rng
@@ -17,12 +14,12 @@ from footplate.data.position import track_position
 from footplate.data.virtual_epochs import VirtualEpochs, VirtualPosition
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks
-from footplate.engine.control.module_state import record_forward_state
 from footplate.engine.control.process_setup import keep_freed_memory
+from footplate.engine.loops.first_step import take_first_step, update_loss_counts, weight_versions
 from footplate.engine.values.activity import Phase
 from footplate.engine.values.position import Position, Progress, Stage
 from footplate.error_context import add_note
-from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, NonFiniteError
+from footplate.errors import ArgumentError, DataError, FootplateError, NonFiniteError
 from footplate.evaluation.evaluation_sets import EvaluationSet
 from footplate.evaluation.validation_schedule import (
     checked_intervals,
@@ -53,7 +50,7 @@ class Session:
 
     Attributes:
         began_at: The iteration at which the call started or resumed the run.
-        weight_versions: The result of `_weight_versions` at that time.
+        weight_versions: The result of `weight_versions` at that time.
         random_at_start: The random state from before the hooks that begin the current epoch, or None if the loop calls
             them itself.
         recorded: The state from before the current validation, or None if it cannot be interrupted.
@@ -219,7 +216,7 @@ class BaseTrainLoop(BaseLoop):
         self.runner.module_attributes.remember_tensors()
         failed_in = self.position.stage
         self.runner.position = self.position.at(Stage.READY)
-        self.session = Session(self.iter, self._weight_versions())
+        self.session = Session(self.iter, weight_versions(self.runner.model))
         if failed_in is Stage.STEP:
             for part in self.runner.optim_wrapper.parts.values():
                 if part._accumulative_counts == 1:  # otherwise, some may belong to earlier iterations
@@ -265,7 +262,7 @@ class BaseTrainLoop(BaseLoop):
         """Trains on one batch. Subclasses may override this method to customize the iteration."""
         runner = self.runner
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
-        take_step = self._take_first_step if self._is_first_step else runner.model.train_step
+        take_step = partial(take_first_step, runner) if self._is_first_step else runner.model.train_step
         try:
             outputs = take_step(data_batch, optim_wrapper=runner.optim_wrapper)
         except BaseException as error:
@@ -276,8 +273,9 @@ class BaseTrainLoop(BaseLoop):
                 for note in [*[NO_BATCH] * (data_batch is None), *self.describe_samples(self.iter, error)]:
                     add_note(error, note)
             raise
+        self._is_first_step = False
         if runner.position.iter == self.session.began_at:
-            self._update_loss_counts()
+            update_loss_counts(runner, self.session.weight_versions)
         self.count_step()
         runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         runner.position = runner.position.after_hooks()
@@ -295,43 +293,6 @@ class BaseTrainLoop(BaseLoop):
         """Counts an epoch as complete, before the `after_train_epoch` hooks. Counts it once if this is called again."""
         if self.by_epoch:  # otherwise, the position in the data counts it
             self.runner.position = self.position.after_pass()
-
-    def _take_first_step(self, data_batch: Any, optim_wrapper: Any) -> Any:
-        """Takes the first step of this process, which may compile the model.
-
-        Until an optimizer steps, with or without its wrapper, a stop request ends the step without a save.
-        """
-        wrappers = self.runner.optim_wrapper.parts.values()
-        restores = [record_forward_state(self.runner.model), *(wrapper.record_losses() for wrapper in wrappers)]
-        step = partial(self.runner.model.train_step, data_batch, optim_wrapper=optim_wrapper)
-        try:
-            with data_wait.during("first step"), register_optimizer_step_pre_hook(data_wait.keep):
-                outputs = data_wait.call(step)
-        except InterruptedWaitError:  # another call of `train` repeats the step
-            for restore in restores:
-                restore()
-            raise
-        self._is_first_step = False
-        return outputs
-
-    def _update_loss_counts(self) -> None:
-        """Counts the losses in this process's first iteration, from which each optimizer wrapper derives the total.
-
-        `train_step` may compute any number of losses. Logs a warning if a plain module's `training_step` computes none,
-        and does not change a weight itself.
-        """
-        iterations_left = self.max_iters - self.iter - 1
-        wrappers = self.runner.optim_wrapper.parts.values()
-        counts = [wrapper.update_loss_counts(iterations_left) for wrapper in wrappers]
-        if self.runner.is_plain and not any(counts) and self._weight_versions() == self.session.weight_versions:
-            _logger.warning(
-                "training_step did not step an optimizer in the first iteration, which is fine if it skips the batch. "
-                "To step, call `update_params(loss)` of its optimizer argument."
-            )
-
-    def _weight_versions(self) -> list[int]:
-        """Returns torch's version counter of each weight, which each change in place increases."""
-        return [weight._version for weight in self.runner.model.parameters()]
 
     def describe_samples(self, iteration: int, error: Exception | None = None) -> list[str]:
         """Returns a list with one note on this rank's samples in an iteration (from 0), or [] if they are unknown."""
@@ -651,27 +612,3 @@ def check_epochs_end(dataloader: Any, key: str, value: Any) -> None:
             found=value,
             notes=[f"Set {key.replace('epoch', 'iter')} instead."],
         )
-
-
-@cache
-def with_training(loop_class: type[BaseLoop]) -> type[BaseTrainLoop]:
-    """Returns a training loop's class with the base class `BaseTrainLoop`, which resumes and handles requests.
-
-    In MMEngine, a training loop may be derived from BaseLoop alone. It then sets its own counters and `_max_epochs`.
-    """
-    if issubclass(loop_class, BaseTrainLoop):
-        return loop_class
-    by_epoch = "max_iters" not in inspect.signature(loop_class.__init__).parameters
-    members = {
-        "__module__": loop_class.__module__,
-        "by_epoch": by_epoch,
-        **({} if by_epoch else {"_epoch": 0}),  # the whole run is one epoch
-        "overridable_methods": BaseLoop.overridable_methods,  # only the loop itself calls the others
-    }
-    return type(loop_class.__name__, (loop_class, BaseTrainLoop), members)
-
-
-def check_loop_class(loop_class: Any, base: type[BaseLoop], key: str) -> None:
-    """Raises a BuildError if a loop class is not derived from `base`."""
-    if not issubclass(loop_class, base):
-        raise BuildError(f"the loop must be derived from {base.__name__}", found=loop_class, key=key)

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from footplate.checks import MAX_RUN_LENGTH, check_count, check_flag
+from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper
 from footplate.engine.control.process_setup import check_environment, check_randomness
 from footplate.engine.control.run_folder import folders_of
-from footplate.engine.loops.base_loops import BaseLoop, BaseTrainLoop, check_loop_class, with_training
+from footplate.engine.loops.loop_classes import resolve_loop
 from footplate.engine.saving.nonfinite import NonFiniteGuard
-from footplate.error_context import at_key, with_defaults, with_origins
+from footplate.error_context import at_key, with_defaults
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator, is_named
 from footplate.evaluation.evaluation_sets import has_several_loaders, map_evaluators, map_loaders
@@ -133,53 +133,6 @@ def check_preprocessor(cfg: Any, model: Any) -> None:
         cfg = with_defaults(cfg, type=usual)
     with at_key("data_preprocessor"):
         MODELS.check(cfg)
-
-
-def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """Returns a loop config with a default `type` if it has none.
-
-    For training, the default depends on `by_epoch` or, if it is not set, on the presence of `max_iters`.
-
-    Args:
-        cfg: `train_cfg`, `val_cfg` or `test_cfg`.
-        mode: "train", "val" or "test".
-    """
-    settings = dict(cfg)
-    if mode != "train":
-        settings.setdefault("type", "ValLoop" if mode == "val" else "TestLoop")
-    elif "type" not in settings:
-        by_epoch = check_flag("by_epoch", settings.pop("by_epoch", "max_iters" not in cfg))
-        settings["type"] = "EpochBasedTrainLoop" if by_epoch else "IterBasedTrainLoop"
-    return with_origins(settings, cfg)
-
-
-def resolve_loop(cfg: Mapping[str, Any], mode: str) -> tuple[type[BaseLoop], dict[str, Any]]:
-    """Returns a loop config's class and its settings, as returned by `loop_settings`.
-
-    Raises:
-        FootplateError: The type is unknown, or is not a loop for this mode.
-    """
-    settings = loop_settings(cfg, mode)
-    loop_class: Any = LOOPS.resolve(settings["type"], settings)
-    check_loop_class(loop_class, BaseLoop, "type")
-    if mode == "train" and not issubclass(loop_class, BaseTrainLoop):
-        settings["type"] = loop_class = with_training(loop_class)
-    return loop_class, settings
-
-
-def counts_epochs(train_cfg: Any) -> bool:
-    """Checks whether a training loop, or its config dict, counts epochs rather than iterations.
-
-    If the config has a `type`, the loop class determines the result. Otherwise, `by_epoch` does or, if it is not set,
-    the presence of `max_iters`, which may also come from the Runner's argument. Without a config, returns True.
-
-    Raises:
-        FootplateError: `by_epoch` is not a bool, or the type is unknown or not a training loop.
-    """
-    if isinstance(train_cfg, Mapping):
-        with at_key("train_cfg"):
-            train_cfg, _ = resolve_loop(train_cfg, "train")
-    return bool(getattr(train_cfg, "by_epoch", True))
 
 
 def check_evaluation(mode: str, arguments: Arguments) -> None:

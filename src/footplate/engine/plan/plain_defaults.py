@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from footplate.engine.control.process_setup import is_interactive
-from footplate.engine.plan.arguments import counts_epochs
+from footplate.engine.loops.loop_classes import counts_epochs
 from footplate.error_context import with_defaults, with_origins
 from footplate.evaluation.evaluator import copy_section, returned_numbers
 

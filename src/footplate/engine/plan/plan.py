@@ -20,6 +20,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from footplate.config import Config, as_plain, as_python
 from footplate.config.key_paths import merge_options
 from footplate.data.rng import preserve_random_state
+from footplate.engine.loops.loop_classes import counts_epochs
 from footplate.engine.plan.arguments import (
     ARGUMENTS,
     LENGTHS,
@@ -28,7 +29,6 @@ from footplate.engine.plan.arguments import (
     SECOND_GENERATION_KEYS,
     check_contents,
     check_structure,
-    counts_epochs,
 )
 from footplate.engine.plan.plain_defaults import set_plain_defaults
 from footplate.engine.plan.top_level_keys import check_top_level_keys, keys_with_effect

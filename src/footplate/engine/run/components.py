@@ -5,8 +5,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from footplate.data import SampleLoader, check_same_dataset
-from footplate.engine.loops.base_loops import BaseLoop, BaseTrainLoop, check_has_batches, check_loop_class
-from footplate.engine.plan.arguments import resolve_loop
+from footplate.engine.loops.base_loops import BaseLoop, BaseTrainLoop, check_has_batches
+from footplate.engine.loops.loop_classes import check_loop_class, resolve_loop
 from footplate.error_context import at_key, with_defaults
 from footplate.errors import BuildError
 from footplate.evaluation.evaluation_sets import build_loaders, map_evaluators

@@ -33,15 +33,15 @@ def _handle_requests(loop: "BaseTrainLoop") -> None:
     """
     original_run = loop.run
     original_run_iter = loop.run_iter
-    has_begun = False
+    begins = False  # whether `run_iter` is about to be called for the first time
 
     def run() -> Any:
-        """Runs the loop in the phase "train", which here includes the `before_train` and `after_train` hooks.
+        """Runs the loop in the phase `TRAIN`, which here includes the `before_train` and `after_train` hooks.
 
         Only the loop knows when it calls these hooks. The setup must follow them, so the first `run_iter` does it.
         """
-        nonlocal has_begun
-        has_begun = False
+        nonlocal begins
+        begins = True
         loop.session = Session(loop.iter)
         with loop.training():
             return original_run()
@@ -51,9 +51,9 @@ def _handle_requests(loop: "BaseTrainLoop") -> None:
 
         Before it, because the loop may have validated or ended an epoch since the previous iteration.
         """
-        nonlocal has_begun
-        if not has_begun:
-            has_begun = True
+        nonlocal begins
+        if begins:
+            begins = False
             loop.begin()
         if loop.iter == loop.session.began_at:
             _check_resumed_data(loop)

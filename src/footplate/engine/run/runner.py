@@ -40,7 +40,8 @@ from footplate.engine.control.script_seed import remember_script_seed
 from footplate.engine.control.signals import handling_signals
 from footplate.engine.loops.base_loops import BaseTrainLoop
 from footplate.engine.loops.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.plan.arguments import PYTHON_ARGUMENTS, counts_epochs
+from footplate.engine.loops.loop_classes import counts_epochs
+from footplate.engine.plan.arguments import PYTHON_ARGUMENTS
 from footplate.engine.plan.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.plan.model_setup import build_model
 from footplate.engine.plan.plan import RunPlan, arguments_in, located_in, second_generation
