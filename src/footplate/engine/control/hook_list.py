@@ -26,6 +26,7 @@ from typing import Any
 from footplate.data.waiting import data_wait
 from footplate.engine.values.events import EVENTS
 from footplate.engine.values.hook import Hook, Priority, SavingHook, SwappingHook, get_priority
+from footplate.engine.values.run import Run
 from footplate.error_context import at_key, with_defaults, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
@@ -49,15 +50,15 @@ Listener = tuple[Hook, Callable[..., Any]]
 class CountingHook(Hook):
     """Writes the position of a run whose loops call hooks themselves, before all other hooks."""
 
-    def after_train_iter(self, runner: Any, **_: Any) -> None:  # type: ignore[override]
+    def after_train_iter(self, runner: Run, **_: Any) -> None:  # type: ignore[override]
         """Counts the step as complete."""
         runner.train_loop.count_step()
 
-    def after_train_epoch(self, runner: Any) -> None:
+    def after_train_epoch(self, runner: Run) -> None:
         """Counts the epoch as complete."""
         runner.train_loop.count_epoch()
 
-    def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+    def after_val_epoch(self, runner: Run, metrics: Any = None) -> None:
         """Completes the validation, which can no longer be left, because hooks now act on the metrics."""
         data_wait.cancel()
 

@@ -6,16 +6,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
 from footplate.data import build_dataloader, capture_rng, dataset_of, length_of, metainfo_of, restore_rng
 from footplate.data.position import track_position
 from footplate.data.virtual_epochs import VirtualEpochs, VirtualPosition
 from footplate.data.waiting import InterruptedWaitError, data_wait
-from footplate.distributed import compute_on_ranks
+from footplate.distributed import compute_on_ranks, get_rank, get_world_size
 from footplate.engine.control.process_setup import keep_freed_memory
 from footplate.engine.loops.first_step import take_first_step, update_loss_counts, weight_versions
+from footplate.engine.loops.loop_run import LoopRun
 from footplate.engine.values.activity import Phase
 from footplate.engine.values.position import Position, Progress, Stage
 from footplate.error_context import add_note
@@ -27,9 +28,6 @@ from footplate.evaluation.validation_schedule import (
     interval_at,
     is_validation_point,
 )
-
-if TYPE_CHECKING:
-    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 NO_BATCH = "The batch is None. Check that `collate_fn` returns the batch."
@@ -84,7 +82,7 @@ class BaseLoop:
     predictor: Any = None
     fp16 = inference_mode = loss = False
 
-    def __init__(self, runner: "Runner", dataloader: Any) -> None:
+    def __init__(self, runner: LoopRun, dataloader: Any) -> None:
         self.runner = runner
         self._runner = runner  # MMEngine's name, which existing subclasses use
         for method, arguments in self.overridable_methods.items():
@@ -146,7 +144,7 @@ class BaseTrainLoop(BaseLoop):
 
     def __init__(
         self,
-        runner: "Runner",
+        runner: LoopRun,
         dataloader: Any,
         val_begin: int = 1,
         val_interval: int = 1,
@@ -301,8 +299,8 @@ class BaseTrainLoop(BaseLoop):
             return []
         samples = self.dataloader.describe_samples(*position.locate(iteration), error)
         rank, others = "", ""
-        if self.runner.world_size > 1:
-            rank = f" of rank {self.runner.rank}"
+        if get_world_size() > 1:
+            rank = f" of rank {get_rank()}"
             # Log lines average the losses, the ranks average their gradients, and a model may exchange values.
             is_shared = error is None or isinstance(error, NonFiniteError)
             others = " The cause may also be in the batch of another rank." if is_shared else ""

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -19,17 +19,15 @@ from footplate.data import (
     length_of,
 )
 from footplate.data.waiting import data_wait
-from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, is_model_wrapper
+from footplate.distributed import broadcast_object, broadcast_tensors, gather_objects, get_world_size, is_model_wrapper
 from footplate.engine.loops.base_loops import NO_BATCH, BaseLoop
+from footplate.engine.loops.loop_run import LoopRun
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.evaluation.evaluation_sets import EvaluationSet, build_evaluation_sets, build_loaders, map_evaluators
 from footplate.registry import LOOPS
 from footplate.weighted import EmptyMean, LoggedValues, Weighted
-
-if TYPE_CHECKING:
-    from footplate.engine.run.runner import Runner
 
 
 class MeanLosses:
@@ -119,7 +117,7 @@ class _EvaluationLoop(BaseLoop):
 
     def __init__(
         self,
-        runner: "Runner",
+        runner: LoopRun,
         dataloader: Any,
         evaluator: Any,
         fp16: bool = False,
@@ -211,7 +209,7 @@ class _EvaluationLoop(BaseLoop):
         # The metrics drop the results of repeated samples; see `build_loaders`. An overridden `run_iter` may evaluate
         # them also in batches that are padding.
         repeats_samples = not isinstance(self.dataloader, SampleLoader) or self.dataloader.plan.repeats_samples
-        has_extra_results = runner.world_size > 1 and (repeats_samples or self.overrides("run_iter"))
+        has_extra_results = get_world_size() > 1 and (repeats_samples or self.overrides("run_iter"))
         size = length_of(dataset_of(self.dataloader)) if has_extra_results else None
         # The results may differ between ranks if a metric does its own reduction.
         metrics = broadcast_object(data_wait.call(self.evaluator.evaluate, sys.maxsize if size is None else size))
@@ -222,7 +220,7 @@ class _EvaluationLoop(BaseLoop):
         self.current = dataset.name
         self.dataloader = dataset.dataloader
         self.evaluator: Evaluator = dataset.evaluator
-        self.evaluator.set_context(folder=self.runner.log_dir)
+        self.evaluator.set_context(folder=self.runner.folder.log_dir)
         self._pass_metainfo(dataset.dataloader)
 
 

@@ -3,21 +3,19 @@
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.engine.control.module_state import record_forward_state
-
-if TYPE_CHECKING:
-    from footplate.engine.run.runner import Runner
+from footplate.engine.loops.loop_run import LoopRun
 
 _logger = logging.getLogger("footplate.engine")
 
 
-def take_first_step(runner: "Runner", data_batch: Any, optim_wrapper: Any) -> Any:
+def take_first_step(runner: LoopRun, data_batch: Any, optim_wrapper: Any) -> Any:
     """Takes the first step of this process, which may compile the model.
 
     Until an optimizer steps, with or without its wrapper, a stop request ends the step without a save.
@@ -34,7 +32,7 @@ def take_first_step(runner: "Runner", data_batch: Any, optim_wrapper: Any) -> An
         raise
 
 
-def update_loss_counts(runner: "Runner", versions: Sequence[int]) -> None:
+def update_loss_counts(runner: LoopRun, versions: Sequence[int]) -> None:
     """Counts the losses in the first iteration, from which each optimizer wrapper derives the total.
 
     `train_step` may compute any number of losses. Logs a warning if a plain module's `training_step` computes none, and

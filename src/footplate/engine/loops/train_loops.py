@@ -1,18 +1,16 @@
 """The epoch-based and iteration-based training loops."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import build_dataloader, length_of
 from footplate.data.virtual_epochs import VirtualEpochs
 from footplate.distributed import gather_objects
 from footplate.engine.loops.base_loops import BaseTrainLoop
+from footplate.engine.loops.loop_run import LoopRun
 from footplate.errors import ArgumentError
 from footplate.registry import LOOPS
-
-if TYPE_CHECKING:
-    from footplate.engine.run.runner import Runner
 
 
 @LOOPS.register_module()
@@ -31,7 +29,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
     def __init__(
         self,
-        runner: "Runner",
+        runner: LoopRun,
         dataloader: Any,
         max_epochs: int,
         val_begin: int = 1,
@@ -119,7 +117,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     def __init__(
         self,
-        runner: "Runner",
+        runner: LoopRun,
         dataloader: Any,
         max_iters: int,
         val_begin: int = 1,
