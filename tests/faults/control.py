@@ -7,9 +7,8 @@ from typing import Any
 
 from footplate.checkpoint import saver, unpickler
 from footplate.data import position
-from footplate.engine.control import signals
+from footplate.engine.control import random_state, signals
 from footplate.engine.loops.base_loops import BaseTrainLoop
-from footplate.engine.run import runner
 from footplate.engine.run.boundary import Boundary
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule
@@ -18,7 +17,7 @@ from tests.faults.row import Fault
 
 
 def _random_state() -> None:
-    runner.Runner.restore_random_state = nothing  # type: ignore[method-assign]
+    random_state.TrainingRandomState.restore = nothing  # type: ignore[method-assign]
 
 
 def _data_position() -> None:

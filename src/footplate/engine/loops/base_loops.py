@@ -210,7 +210,7 @@ class BaseTrainLoop(BaseLoop):
     def begin(self) -> None:
         """Prepares to train from the current position. Called after the `before_train` hooks."""
         keep_freed_memory(self.runner.device)
-        self.runner.restore_random_state()
+        self.runner.random_state.restore()
         self.runner.module_attributes.remember_tensors()
         failed_in = self.position.stage
         self.runner.position = self.position.at(Stage.READY)

@@ -140,7 +140,7 @@ class _EvaluationLoop(BaseLoop):
         self.choose(self.sets[0])
 
     def run(self) -> dict[str, float]:
-        """Evaluates all datasets. Training continues as without it; see `Runner.beside_training`.
+        """Evaluates all datasets. Training continues as without it; see `TrainingRandomState`.
 
         Returns:
             A dict that maps metric names to values.
@@ -148,7 +148,7 @@ class _EvaluationLoop(BaseLoop):
         runner = self.runner
         mode = self.mode
         runner.boundary.start_saves()  # training loops that override `run` or `run_epoch` have not started them
-        with runner.beside_training():  # a hook may call this method without `Runner.phase`
+        with runner.random_state.beside_training(runner.model):  # a hook may call this method without `Runner.phase`
             runner.call_hook(f"before_{mode}")
             runner.call_hook(f"before_{mode}_epoch")
             if data_wait.work == "validation" and not all(gather_objects(runner.train_loop.has_training_weights())):

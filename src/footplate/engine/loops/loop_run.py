@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from footplate.engine.control.module_state import ModuleAttributes
+from footplate.engine.control.random_state import TrainingRandomState
 from footplate.engine.control.requests import Requests
 from footplate.engine.values.activity import Phase
 from footplate.engine.values.position import Position
@@ -37,8 +38,6 @@ class LoopRun(Run, Protocol):
     def phase(self, name: Phase) -> AbstractContextManager[None]:
         """Adds a phase to `activity` for the duration of the block."""
 
-    def beside_training(self) -> AbstractContextManager[None]:
-        """Restores the random state and the model's mode at the end of the block."""
-
-    def restore_random_state(self) -> None:
-        """Restores the random state from which training continues."""
+    @property
+    def random_state(self) -> TrainingRandomState:
+        """The random state that training continues with."""

@@ -56,7 +56,7 @@ class CheckpointIO:
             Runner.build_training     calls `initialize`, unless training has already been built
             Runner.load_checkpoint    reads the file, calls `after_load_checkpoint`, loads weights, resets the average
             state.restore             restores position, optimizer, schedules, message hub, history and hooks
-        Runner.restore_random_state   when the training loop begins: `resume` only sets `random_state`
+        TrainingRandomState.restore   when the training loop begins: `resume` only sets the state
 
     MMEngine fixes the signatures of these methods and of hooks. The values that they pass on therefore have classes of
     their own: a path is a `StartingPoint`, which knows whether the run resumes and what the search has read, and the

@@ -4,7 +4,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -337,7 +337,7 @@ class Runner:
         result = self.history if self.is_plain else self.model
         self.load_or_resume()
         if loop.finished:
-            self.restore_random_state()
+            self.random_state.restore()
             _logger.info(
                 "The run is complete: it has trained for %d iterations, and its configured length is %d. To train "
                 "further, increase %s in the config or in Runner(...), and resume; to start over, use a new work_dir.",
@@ -539,14 +539,14 @@ class Runner:
         With `by_call`, a validation run does not belong to the training loop; see `Activity`.
 
         On exit, even after an error, restores the model's training weights if a hook has swapped them out. All phases
-        except `RUN` and `TRAIN` leave training as it was; see `beside_training`.
+        except `RUN` and `TRAIN` leave training as it was; see `TrainingRandomState`.
         """
         activity = self.activity
         outer = activity.phases, activity.event, activity.is_validating_by_call
         activity.phases, activity.event, activity.is_validating_by_call = (*activity.phases, phase), "", by_call
         activity.failed_in = None
         try:
-            with nullcontext() if phase in (Phase.RUN, Phase.TRAIN) else self.beside_training():
+            with nullcontext() if phase in (Phase.RUN, Phase.TRAIN) else self.random_state.beside_training(self.model):
                 yield
         except BaseException:
             activity.failed_in = activity.failed_in or phase
@@ -555,10 +555,6 @@ class Runner:
             activity.phases, activity.event, activity.is_validating_by_call = outer
             if hook := self.hooks.swapping:
                 hook.restore_weights(self)
-
-    def beside_training(self) -> AbstractContextManager[None]:
-        """Restores the random state and the model's mode at the end of the block; see `TrainingRandomState`."""
-        return self.random_state.beside_training(self.model)
 
     def log(self, name: str, value: Any) -> None:
         """Logs a number for the current epoch or validation run to `history` and the visualization backends.
@@ -696,13 +692,6 @@ class Runner:
             for_training: Whether the run is about to train.
         """
         self.checkpoints.load_or_resume(whole_model=whole_model, for_training=for_training)
-
-    def restore_random_state(self) -> None:
-        """Restores the random state of the checkpoint or interrupted run from which training continues.
-
-        Loops call this method before training starts. Only the first call has an effect.
-        """
-        self.random_state.restore()
 
     @property
     def parts(self) -> Parts:

@@ -85,7 +85,7 @@ class WorkflowHook(Hook):
         if not done or not is_due or done == self._validated_at:
             return
         view = view_of(runner)
-        with view.engine.beside_training():
+        with view.engine.random_state.beside_training(runner.model):
             runner.model.eval()
             if runner.by_epoch:
                 for _ in range(self._validation):
