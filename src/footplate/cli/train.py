@@ -209,7 +209,6 @@ def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook"
     """
     from footplate.cli.error_messages import raise_module_error
     from footplate.engine.control.requests import Interrupted
-    from footplate.engine.values.activity import Phase
     from footplate.records import surviving_streams
 
     progress.after_train(runner)
@@ -217,9 +216,9 @@ def _end_failed(runner: "Runner", arguments: Namespace, progress: "ProgressHook"
     last = has_begun and runner.saver.last  # only rank 0 knows it
     saved = f"; the last checkpoint is {shown_path(last)}" if last else ""
     done = f"after {runner.iter} of {runner.max_iters} iterations" if has_begun else "before the first iteration"
-    if runner.activity.failed_in is Phase.VAL:
+    if runner.activity.failed_in == "val":
         done = f"during validation {done}"
-    elif runner.activity.failed_in is Phase.PREFLIGHT:
+    elif runner.activity.failed_in == "preflight":
         done = "during preflight validation"
     arguments.progress = done + saved
     # If workers exit together with the process, torch raises an error, which would hide the real one.

@@ -31,7 +31,6 @@ from footplate.engine.run.preflight import (
     predict_batch,
     trial_evaluator,
 )
-from footplate.engine.values.activity import Phase
 from footplate.error_context import at_key, located
 from footplate.errors import CheckpointError, FootplateError, StorageError, is_own_module, shown_path
 from footplate.evaluation.evaluation_sets import sets_of
@@ -173,7 +172,7 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
                 parts = state_bytes(runner)
                 if not is_sharded(runner.model):  # gathered weights would count as activations
                     parts["activations"] = activations()
-            with runner.phase(Phase.VAL):
+            with runner.phase("val"):
                 validating, metrics = _validate(runner, hook, largest)
             saving = next((each for each in runner.hooks if isinstance(each, CheckpointHook)), CheckpointHook())
             size = checkpoint_size(

@@ -41,7 +41,9 @@ def with_training(loop_class: type[engine.BaseLoop]) -> type[engine.BaseTrainLoo
     members = {
         "__module__": loop_class.__module__,
         "by_epoch": by_epoch,
-        **({} if by_epoch else {"_epoch": 0}),  # the whole run is one epoch
+        # Even if the loop's class sets them. In iteration-based training, the whole run is one epoch.
+        "_iter": engine.BaseTrainLoop._iter,
+        "_epoch": engine.BaseTrainLoop._epoch if by_epoch else 0,
         "overridable_methods": engine.BaseLoop.overridable_methods,  # only the loop itself calls the others
     }
     return type(loop_class.__name__, (loop_class, engine.BaseTrainLoop), members)

@@ -168,8 +168,11 @@ def test_failed_validation_is_repeated(tmp_path: Path) -> None:
     assert [row["epoch"] for row in runner.history if "val/loss" in row] == [1, 2, 3]
 
 
-def test_hooks_that_act_twice_at_the_end_of_an_epoch_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    runner = Runner(**settings(tmp_path))
+@pytest.mark.parametrize(("by_epoch", "iteration"), [(True, 5), (False, 13)])
+def test_hooks_that_act_twice_at_the_end_of_an_epoch_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, by_epoch: bool, iteration: int
+) -> None:
+    runner = Runner(**settings(tmp_path, by_epoch=by_epoch))
 
     def fail(runner: Runner) -> None:
         if "failed" not in vars(runner):
@@ -180,4 +183,5 @@ def test_hooks_that_act_twice_at_the_end_of_an_epoch_are_told(tmp_path: Path, ca
     with pytest.raises(ZeroDivisionError):
         runner.train()
     runner.train()
-    assert "A hook failed at the end of an epoch, before iteration 5, so training calls its hooks again" in caplog.text
+    place = f"at the end of an epoch, before iteration {iteration}"
+    assert f"A hook failed {place}, so training calls its hooks again" in caplog.text

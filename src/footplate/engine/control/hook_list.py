@@ -4,7 +4,6 @@ By default, every run has these hooks, in this order:
 
 | hook | priority | added by |
 |---|---|---|
-| `CountingHook` | before all others | `adapt_loops`, for loops that call hooks themselves |
 | `RuntimeInfoHook` | VERY_HIGH | `DEFAULT_HOOKS` |
 | `IterTimerHook` | NORMAL | `DEFAULT_HOOKS` |
 | `DistSamplerSeedHook` | NORMAL | `DEFAULT_HOOKS` |
@@ -14,7 +13,8 @@ By default, every run has these hooks, in this order:
 | `NonFiniteHook` | LOW | `Runner` |
 | `CheckpointHook` | VERY_LOW, but `acts_last` | `DEFAULT_HOOKS` |
 
-`docs/hooks.md` lists all built-in hooks by priority.
+`docs/hooks.md` lists all built-in hooks by priority. A run whose loops call hooks themselves also has a `CountingHook`,
+which comes before all others.
 """
 
 import bisect

@@ -17,7 +17,6 @@ from footplate.distributed import compute_on_ranks, get_rank, get_world_size
 from footplate.engine.control.process_setup import keep_freed_memory
 from footplate.engine.loops.first_step import take_first_step, update_loss_counts, weight_versions
 from footplate.engine.loops.loop_run import LoopRun
-from footplate.engine.values.activity import Phase
 from footplate.engine.values.position import Position, Progress, Stage
 from footplate.error_context import add_note
 from footplate.errors import ArgumentError, DataError, FootplateError, NonFiniteError
@@ -199,8 +198,8 @@ class BaseTrainLoop(BaseLoop):
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """The phase `TRAIN`. After an error, the position does not count an iteration or epoch whose hooks failed."""
-        with self.runner.phase(Phase.TRAIN):
+        """The phase "train". After an error, the position does not count an iteration or epoch whose hooks failed."""
+        with self.runner.phase("train"):
             try:
                 yield
             except BaseException:
@@ -288,9 +287,19 @@ class BaseTrainLoop(BaseLoop):
         return position.epoch, position.batch + iteration - position.iter
 
     def count_epoch(self) -> None:
-        """Counts an epoch as complete, before the `after_train_epoch` hooks. Counts it once if this is called again."""
-        if self.by_epoch:  # otherwise, the position in the data counts it
-            self.runner.position = self.position.after_pass()
+        """Counts an epoch as complete, before the `after_train_epoch` hooks. Counts it once if this is called again.
+
+        In iteration-based training, the position in the data counts it.
+        """
+        self.runner.position = self.position.after_pass(int(self.by_epoch))
+
+    def _end_epoch(self) -> None:
+        """Calls the `after_train_epoch` hooks, and saves or stops the run if any rank requested it."""
+        self.count_epoch()
+        self.runner.call_hook("after_train_epoch")
+        self.runner.position = self.position.after_hooks()
+        self.runner.requests.exchange()  # before validation, which may take a long time
+        self.runner.boundary.handle()
 
     def describe_samples(self, iteration: int, error: Exception | None = None) -> list[str]:
         """Returns a list with one note on this rank's samples in an iteration (from 0), or [] if they are unknown."""
@@ -367,7 +376,7 @@ class BaseTrainLoop(BaseLoop):
         self.session.recorded = recorded = runner.boundary.record()
         is_complete = False
         try:
-            with data_wait.during("" if recorded is None else "validation"), runner.phase(Phase.VAL):
+            with data_wait.during("" if recorded is None else "validation"), runner.phase("val"):
                 runner.val_loop.run()
             is_complete = True
         except InterruptedWaitError:
@@ -419,11 +428,6 @@ class BaseTrainLoop(BaseLoop):
     def _decide_current_val_interval(self) -> None:
         """Sets `val_interval` to the interval for the current position. Subclasses may override this method."""
         self.val_interval = interval_at(self.units_done, self.dynamic_milestones, self.dynamic_intervals)
-
-    def _exchange_requests(self) -> None:
-        """Exchanges requests with the other ranks, and saves or stops the run if any rank requested it."""
-        self.runner.requests.exchange()
-        self.runner.boundary.handle()
 
     @property
     def stop_training(self) -> bool:

@@ -92,10 +92,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         finally:
             batches.close()  # also stops the workers
         self._data_position.check_pass(epoch, index, length)
-        self.count_epoch()
-        self.runner.call_hook("after_train_epoch")
-        self.runner.position = self.position.after_hooks()
-        self._exchange_requests()  # before validation, which may take a long time
+        self._end_epoch()
 
 
 @LOOPS.register_module()
@@ -163,8 +160,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
             del batches
             # Drops the last reference, which also stops the workers. Iterators set by hooks may lack `close`.
             self._batches = None
-        runner.call_hook("after_train_epoch")
-        self._exchange_requests()
+        self._end_epoch()
 
     def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # existing subclasses have this signature
         """Trains on one batch. Subclasses may override this method to customize the iteration."""

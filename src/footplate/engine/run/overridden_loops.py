@@ -36,7 +36,7 @@ def _handle_requests(loop: "BaseTrainLoop") -> None:
     begins = False  # whether `run_iter` is about to be called for the first time
 
     def run() -> Any:
-        """Runs the loop in the phase `TRAIN`, which here includes the `before_train` and `after_train` hooks.
+        """Runs the loop in the phase "train", which here includes the `before_train` and `after_train` hooks.
 
         Only the loop knows when it calls these hooks. The setup must follow them, so the first `run_iter` does it.
         """

@@ -11,7 +11,6 @@ from footplate.data.samplers import RANDOM_SAMPLERS, samplers_of
 from footplate.distributed import gather_objects
 from footplate.engine.loops.base_loops import BaseLoop
 from footplate.engine.loops.evaluation_loops import predicting
-from footplate.engine.values.activity import Phase
 from footplate.engine.values.hook import SwappingHook
 from footplate.errors import ArgumentError
 from footplate.evaluation.evaluation_sets import has_several_loaders, sets_of
@@ -36,7 +35,7 @@ def predict(runner: "Runner", dataloader: Any, *, gather: bool) -> list[Any]:
             loader.drop_padding()
     pairs = [(loader, _loop_with_data(runner, loader)) for loader in loaders]
     runner.load_or_resume(whole_model=True, for_training=False)
-    with runner.phase(Phase.TEST):
+    with runner.phase("test"):
         runner.model.eval()
         # Only hooks that affect predictions. `phase` then restores the weights; a predictor stays in its loop.
         for hook in runner.hooks:

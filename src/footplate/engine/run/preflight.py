@@ -24,7 +24,6 @@ from footplate.engine.control.module_state import record_forward_state
 from footplate.engine.loops.base_loops import check_has_batches
 from footplate.engine.loops.evaluation_loops import add_sample_note, loss_of, merge_results, predicting
 from footplate.engine.saving import state
-from footplate.engine.values.activity import Phase
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, CheckpointError, DataError, FootplateError
 from footplate.evaluation import Evaluator, TorchMetric
@@ -66,7 +65,7 @@ def preflight(runner: "Runner") -> None:
         size += sum(filter(None, missing))
         compute_on_main(lambda: _check_folders(runner, size))
         compute_on_main(lambda: _check_labels(runner))
-        with runner.phase(Phase.PREFLIGHT):
+        with runner.phase("preflight"):
             metrics = [_metrics_of_one_batch(runner, chosen) for chosen in _validation_sets(runner)]
         if metrics and all(metrics):  # otherwise, some metrics are unknown
             names = [name for of_set in metrics for name in of_set]

@@ -13,7 +13,6 @@ from footplate.distributed.failures import LOST_RANK, is_lost_connection
 from footplate.engine.control.requests import EarlyExitError, Interrupted
 from footplate.engine.plan.invalid_labels import label_advice
 from footplate.engine.run.folder_opening import open_folder
-from footplate.engine.values.activity import Phase
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
 from footplate.errors import ArgumentError, CheckpointError, ExitError, FootplateError
 from footplate.records import NOT_SHOWN
@@ -70,7 +69,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
         ExitError: User code raised SystemExit.
     """
     resources = ExitStack()
-    resources.enter_context(runner.phase(Phase.RUN))
+    resources.enter_context(runner.phase("run"))
     try:
         open_folder(runner, resources, for_training=for_training)
         try:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -457,7 +457,7 @@ class Runner:
                 remember_script_seed()  # before it is overwritten
                 restore_rng(self._random)
 
-    def _evaluate(self, mode: str) -> dict[str, float]:
+    def _evaluate(self, mode: Literal["val", "test"]) -> dict[str, float]:
         """Runs the validation or test loop: in the current run if a hook called this method, or else as its own run."""
         self.activity.refuse_during_evaluation(mode)
         self._make_current()
@@ -467,12 +467,12 @@ class Runner:
             needed = "" if self.is_plain else f" and {mode}_evaluator, and in a config also {mode}_cfg"
             raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         if self.activity.is_running:
-            with self.phase(Phase(mode), by_call=True):
+            with self.phase(mode, by_call=True):
                 return loop.run()  # type: ignore[no-any-return]
         self.load_or_resume(whole_model=mode == "test", for_training=False)
         with running(self, for_training=False):
             self.call_hook("before_run")
-            with self.phase(Phase(mode), by_call=True):
+            with self.phase(mode, by_call=True):
                 metrics: dict[str, float] = loop.run()
             if not self.is_plain:
                 self.model.eval()  # as MMEngine leaves it
@@ -539,14 +539,14 @@ class Runner:
         With `by_call`, a validation run does not belong to the training loop; see `Activity`.
 
         On exit, even after an error, restores the model's training weights if a hook has swapped them out. All phases
-        except `RUN` and `TRAIN` leave training as it was; see `TrainingRandomState`.
+        except "run" and "train" leave training as it was; see `TrainingRandomState`.
         """
         activity = self.activity
         outer = activity.phases, activity.event, activity.is_validating_by_call
         activity.phases, activity.event, activity.is_validating_by_call = (*activity.phases, phase), "", by_call
         activity.failed_in = None
         try:
-            with nullcontext() if phase in (Phase.RUN, Phase.TRAIN) else self.random_state.beside_training(self.model):
+            with nullcontext() if phase in ("run", "train") else self.random_state.beside_training(self.model):
                 yield
         except BaseException:
             activity.failed_in = activity.failed_in or phase
@@ -846,10 +846,10 @@ class Runner:
     iter: int = property(attrgetter("position.iter"), doc="See `Position`.")  # type: ignore[assignment]
     epoch: int = property(attrgetter("position.epoch"), doc="See `Position`.")  # type: ignore[assignment]
 
-    @property
-    def completed(self) -> Progress:
-        """Like `iter` and `epoch`, but includes the iteration or epoch whose `after_train_...` hooks are running."""
-        return self.position.completed
+    completed: Progress = property(  # type: ignore[assignment]
+        attrgetter("position.completed"),
+        doc="Like `iter` and `epoch`, but includes the iteration or epoch whose `after_train_...` hooks are running.",
+    )
 
     def _refuse_length(self, value: int) -> None:
         raise AttributeError(

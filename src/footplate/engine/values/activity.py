@@ -1,7 +1,7 @@
 """Records what a run is doing, and refuses calls at the wrong point of a run."""
 
 from dataclasses import dataclass
-from enum import Enum
+from typing import Literal
 
 from footplate.engine.values.events import EVENTS
 from footplate.errors import ArgumentError
@@ -9,17 +9,8 @@ from footplate.errors import ArgumentError
 _AFTER_EVALUATION = ("after_val_epoch", "after_val", "after_test_epoch", "after_test")
 
 
-class Phase(Enum):
-    """A part of a run, which may contain others. `RUN` only validates or tests, unless it contains `TRAIN`."""
-
-    RUN = "run"
-    PREFLIGHT = "preflight"
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
-
-
-_LOOPS = (Phase.TRAIN, Phase.VAL, Phase.TEST)
+Phase = Literal["run", "preflight", "train", "val", "test"]
+"""A part of a run, which may contain others. A "run" only validates or tests, unless it contains "train"."""
 
 
 @dataclass
@@ -42,24 +33,24 @@ class Activity:
     @property
     def is_running(self) -> bool:
         """Whether a run has started and not ended. It may only validate or test."""
-        return Phase.RUN in self.phases
+        return "run" in self.phases
 
     @property
     def is_training(self) -> bool:
         """Whether training has started and not ended, including validation runs in between."""
-        return Phase.TRAIN in self.phases
+        return "train" in self.phases
 
     @property
     def is_validating(self) -> bool:
         """Whether a validation run has started and not ended."""
-        return Phase.VAL in self.phases
+        return "val" in self.phases
 
     @property
     def is_in_step(self) -> bool:
         """Whether a training, validation or test step, or a hook before or after an iteration, is running."""
         if self.event:
             return self.event in EVENTS and "batch_idx" in EVENTS[self.event].arguments
-        return self.phases[-1:] not in ((), (Phase.RUN,))
+        return self.phases[-1:] not in ((), ("run",))
 
     def refuse_during_training(self, method: str, *events: str) -> None:
         """Raises an ArgumentError if `method` is called during training or in a hook for one of `events`."""
@@ -75,9 +66,9 @@ class Activity:
         Example: in `after_val_iter`, neither `val` nor `test` can be called. In `after_val`, the hooks have restored
         the weights, so `test` can be called, but not `val`, whose loop is still running.
         """
-        phase = next((phase for phase in reversed(self.phases) if phase in _LOOPS), Phase.TRAIN)
-        if phase is not Phase.TRAIN and (phase.value == method or self.event not in _AFTER_EVALUATION):
+        phase = next((phase for phase in reversed(self.phases) if phase in ("train", "val", "test")), "train")
+        if phase != "train" and (phase == method or self.event not in _AFTER_EVALUATION):
             raise ArgumentError(
-                f"{method} cannot be called during a {phase.value} run",
+                f"{method} cannot be called during a {phase} run",
                 notes=["Call it in a hook for another event, such as after_train_epoch."],
             )

@@ -66,17 +66,18 @@ class Position(NamedTuple):
 
     def after_step(self, epoch: int, batch: int) -> "Position":
         """Returns the position after a step, whose hooks come next. Training continues with a batch of an epoch."""
-        if self.stage is Stage.ITERATION_HOOKS and self.reached:  # the loop calls a method that has counted the step
+        if self.stage is Stage.ITERATION_HOOKS:  # the loop calls a method that has counted the step
             return self
         reached = Position(self.iter + 1, epoch, batch)
         return Position(self.iter, self.epoch, self.batch, Stage.ITERATION_HOOKS, reached)
 
-    def after_pass(self) -> "Position":
-        """Returns the position after the last iteration of an epoch, whose hooks come next."""
-        if self.stage is Stage.EPOCH_HOOKS and self.reached:
+    def after_pass(self, epochs: int) -> "Position":
+        """Returns the position after the last iteration of an epoch, whose hooks come next and complete `epochs`."""
+        if self.stage is Stage.EPOCH_HOOKS:
             return self
         here = self.after_hooks()
-        return Position(here.iter, here.epoch, here.batch, Stage.EPOCH_HOOKS, Position(here.iter, here.epoch + 1))
+        reached = Position(here.iter, here.epoch + 1) if epochs else here
+        return Position(here.iter, here.epoch, here.batch, Stage.EPOCH_HOOKS, reached)
 
     def after_hooks(self) -> "Position":
         """Returns the position once the hooks that are being called, if any, have been called."""
