@@ -69,6 +69,6 @@ class VirtualPosition(DataPosition):
         """Restores a position; see `DataPosition.load_state_dict`."""
         place = super().load_state_dict(state, iteration, by_epoch=by_epoch)
         if "stream" in state:
-            self._stream_position.load_state_dict(state["stream"], iteration)
+            self._stream_position.load_state_dict(state["stream"], place[0])
         self._next = None
         return place

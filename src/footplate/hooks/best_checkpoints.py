@@ -66,6 +66,10 @@ class BestCheckpoints:
         if is_saved:
             self._insert(self.saved, metric, score, path)
 
+    def forget_requests(self) -> None:
+        """Forgets the requests for saves that will not start, because an error has ended training."""
+        self._requested = {}
+
     def relocate(self, folder: str) -> None:
         """Updates the paths of checkpoints that are now in `folder`; see `footplate.checkpoint.relocate`.
 
@@ -81,8 +85,8 @@ class BestCheckpoints:
                     )
 
     def paths(self) -> list[str]:
-        """Returns the path of the best saved checkpoint for each metric."""
-        return [ranked[0]["path"] for ranked in self.saved.values() if ranked]
+        """Returns the path of the best checkpoint for each metric."""
+        return [ranked[0]["path"] for ranked in self.ranking.values() if ranked]
 
     def keeps(self, name: str) -> bool:
         """Checks whether a checkpoint with this file name is one of the best for any metric, or may become one."""

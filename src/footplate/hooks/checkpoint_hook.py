@@ -147,6 +147,9 @@ class CheckpointHook(SavingHook):
             metric.check_rule()
         self.adapt_to_loop(runner)  # again, in case a `before_run` hook has registered this hook
         self._folder = self.folder_in(runner)
+        compute_on_ranks(runner.saver.wait)  # of an earlier call of `train`
+        self._requested = {}
+        self.best.forget_requests()
         self.best.relocate(self._folder)
         runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
 

@@ -70,3 +70,9 @@ def test_epochs_continue_the_stream_and_resume_anywhere(tmp_path: Path, make: An
 def test_error_for_a_stream_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="steps_per_epoch"):
         run(tmp_path, unsized(), train_cfg={})
+
+
+def test_resume_with_another_number_of_steps_reads_on(tmp_path: Path) -> None:
+    _, whole = run(tmp_path / "a", sized())
+    _, seen = run(tmp_path / "b", sized(), steps=6, resume=True, load_from=str(tmp_path / "a/iter_6.pth"))
+    assert seen[: len(whole) - 6] == whole[6:]

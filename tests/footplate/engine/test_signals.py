@@ -48,6 +48,7 @@ def test_stopped_run_resumes_bit_exactly(tmp_path: Path, by_epoch: bool, event: 
         assert (event, at) == ("after_train_epoch", 12)
     else:
         assert code == 128 + number
+        assert "Nothing was saved yet" not in (tmp_path / "told").rglob("*.log").__next__().read_text()
         assert (tmp_path / "told/last_checkpoint").read_text() == str(tmp_path / "told/on_signal.pth")
         witness = Witness()
         resumed = run(cfg, witness, resume=True)

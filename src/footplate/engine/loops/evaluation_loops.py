@@ -147,7 +147,8 @@ class _EvaluationLoop(BaseLoop):
         """
         runner = self.runner
         mode = self.mode
-        runner.boundary.start_saves()  # training loops that override `run` or `run_epoch` have not started them
+        if not runner.activity.is_validating_by_call:  # in a hook, others have not acted yet
+            runner.boundary.start_saves()  # training loops that override `run` or `run_epoch` have not started them
         with runner.random_state.beside_training(runner.model):  # a hook may call this method without `Runner.phase`
             runner.call_hook(f"before_{mode}")
             runner.call_hook(f"before_{mode}_epoch")

@@ -21,12 +21,12 @@ from footplate.checkpoint import (
     relocate,
 )
 from footplate.checkpoint.run_checkpoints import find_newest
+from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
-from footplate.distributed import compute_on_ranks, initialize_weights, unwrap_model
+from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded, reshard
 from footplate.engine.saving import state
 from footplate.engine.saving.resume_plan import Prepared, ResumedCheckpoint, StartingPoint
-from footplate.engine.saving.run_saving import save_parts
 from footplate.engine.values.position import Position
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
@@ -82,16 +82,25 @@ class CheckpointIO:
         return self._reference()  # type: ignore[return-value]
 
     def save(
-        self, path: str, *, meta: Mapping[str, Any] | None = None, background: bool = False, **options: Any
+        self,
+        path: str,
+        *,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: Mapping[str, Any] | None = None,
+        background: bool = False,
+        home: str | None = None,
     ) -> None:
         """Saves the current state of the run; see `Runner.save_checkpoint`.
 
         Args:
             path: The file or folder.
+            save_optimizer: Whether to include the optimizer state.
+            save_param_scheduler: Whether to include the state of the schedules.
             meta: Additional entries for the checkpoint's `meta`.
             background: Whether to return as soon as the state is copied, and write the file in the background. In this
                 case, or if the model or the checkpoint is sharded, all ranks must call this method.
-            options: Further arguments of `save_parts`.
+            home: The folder whose pointer is updated, or None; see `SaveRequest`.
         """
         runner = self._runner
         parts = runner.parts
@@ -111,10 +120,27 @@ class CheckpointIO:
             runner.saver.failure = first_line(error)
             runner.call_hook("after_save_checkpoint", saved=Saved(path, error))
             return
+        parts.module_attributes.warn_of_lost_tensors()
         if on_all_ranks:
             runner.requests.exchange()  # so that those of all ranks are saved
-        meta = {**runner.checkpoint_meta, **(meta or {})}
-        save_parts(parts, meta, path, runner.saver, runner.call_hook, background=background, **options)
+        checkpoint = state.collect(
+            parts,
+            {**runner.checkpoint_meta, **(meta or {})},
+            save_optimizer=save_optimizer,
+            save_param_scheduler=save_param_scheduler,
+            on_all_ranks=on_all_ranks,
+        )
+        runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+        if not is_sharded_path(path):  # one rank writes the file, with the shards of all ranks
+            if is_sharded(parts.model):
+                checkpoint = gather_full_state(checkpoint)
+            if not is_main_process():
+                return
+        is_complete = save_optimizer and save_param_scheduler
+        becomes_last = home is not None or (is_complete and not storage.base_name(path).startswith(BEST))
+        runner.saver.save(checkpoint, path, home=home, becomes_last=becomes_last)
+        if not background:
+            runner.saver.wait()
 
     def initialize(self) -> None:
         """Initializes the model's weights, except for those that have been loaded. Skips plain torch modules."""

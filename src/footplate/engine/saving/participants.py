@@ -15,7 +15,7 @@ from footplate.distributed.sharding import local_tensor
 from footplate.engine.control.hook_list import HookList
 from footplate.engine.control.module_state import ModuleAttributes, record_forward_state
 from footplate.engine.control.run_history import History
-from footplate.engine.values.hook import Hook
+from footplate.engine.values.hook import Hook, SavingHook
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.records import MessageHub, average_over_ranks
 
@@ -143,7 +143,9 @@ class RecordedState:
         self._parts = parts
         self._norms = _weight_norms(parts)
         average_over_ranks(parts.message_hub.log_scalars)  # as before a save
-        self.states = {path: _copied(checked_state(owner)) for path, owner in parts.participants.items()}
+        # A validation that can be left has no best checkpoint yet, but the previous save may end while it runs.
+        recorded = {path: owner for path, owner in parts.participants.items() if not isinstance(owner, SavingHook)}
+        self.states = {path: _copied(checked_state(owner)) for path, owner in recorded.items()}
         # Hooks may hold models: averages, whose buffers a validation of the averaged weights changes, or teachers.
         held = [part for hook in parts.hooks for part in vars(hook).values() if isinstance(part, nn.Module)]
         modules = dict.fromkeys([unwrap_model(parts.model), *map(unwrap_model, held)])
