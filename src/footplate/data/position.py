@@ -389,6 +389,8 @@ class PlannedPosition(DataPosition):
 class UntrackedPosition(DataPosition):
     """Tracks the position in a stream without a length by counting all batches, as if they belonged to one pass."""
 
+    pass_index = 0
+
     def locate(self, iteration: int) -> tuple[int, int]:
         """Returns 0 and the iteration."""
         return 0, iteration

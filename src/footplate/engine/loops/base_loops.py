@@ -329,7 +329,7 @@ class BaseTrainLoop(BaseLoop):
                 data_wait.end()
                 self.batches_read += 1
                 if data.pass_index != runner.position.epoch:
-                    self._iter = runner.position.iter  # which is now in the next pass
+                    self._follow_data()
                 yield batch
                 del batch  # before the next one is requested (decision 025)
                 data_wait.begin()
@@ -350,9 +350,14 @@ class BaseTrainLoop(BaseLoop):
         If no iteration of the epoch is complete, restores the random state from before `before_train_epoch`.
         """
         data_wait.cancel()
-        self._iter = self.iter  # reading may have begun the next pass
+        self._follow_data()
         if self.session.random_at_start is not None and self.at_start:
             restore_rng(self.session.random_at_start)
+
+    def _follow_data(self) -> None:
+        """Moves the position to the pass that reading may have begun. Keeps the stage, which may be a failed one."""
+        iteration, *_, stage, _ = self.position
+        self.runner.position = Position(iteration, *self._place_of(iteration), stage)
 
     def _validate_if_due(self, *, leaves_for_save: bool = True) -> None:
         """Runs validation if it is due, then handles any requests that arrived in the meantime.
