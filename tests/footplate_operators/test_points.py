@@ -61,18 +61,6 @@ def test_ball_query_on_stacked_samples() -> None:
     assert found.tolist() == [[0, 1], [0, 0], [-1, 0]]
 
 
-def test_nearest_neighbors() -> None:
-    xyz, centers = cloud(2, 20, 3), cloud(2, 4, 3)
-    index, squared = torch.zeros(2, 4, 6, dtype=torch.int32), torch.zeros(2, 4, 6)
-    points.knn_forward(xyz, centers, index, squared, 2, 20, 4, 6)
-    distances = (centers[:, :, None] - xyz[:, None]).square().sum(-1)
-    assert torch.equal(index.long(), distances.argsort(-1)[..., :6])
-    assert torch.equal(squared, distances.gather(-1, index.long()))
-    three, best = torch.zeros(2, 4, 3, dtype=torch.int32), torch.zeros(2, 4, 3)
-    points.three_nn_forward(centers, xyz, best, three, 2, 4, 20)
-    assert torch.equal(three, index[..., :3])
-
-
 @pytest.mark.parametrize("with_distances", [False, True])
 def test_furthest_point_sampling(with_distances: bool) -> None:
     xyz = cloud(2, 25, 3)
@@ -88,47 +76,6 @@ def test_furthest_point_sampling(with_distances: bool) -> None:
             gaps = (xyz[batch][:, None] - xyz[batch][taken]).square().sum(-1).amin(1)
             taken.append(int(gaps.argmax()))
         assert found[batch].tolist() == taken
-
-
-def test_groups_of_points() -> None:
-    features, index = cloud(2, 3, 10), torch.randint(10, (2, 4, 5), generator=RANDOM, dtype=torch.int32)
-    grouped, gradient = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 10)
-    points.group_points_forward(features, index, grouped, 2, 3, 10, 4, 5)
-    for batch in range(2):
-        assert torch.equal(grouped[batch], features[batch][:, index[batch].long()])
-    points.group_points_backward(torch.ones_like(grouped), index, gradient, 2, 3, 10, 4, 5)
-    assert gradient[:, 0].tolist() == [index[batch].flatten().bincount(minlength=10).tolist() for batch in range(2)]
-
-
-def test_groups_of_nothing() -> None:
-    for samples, channels, groups, size in ((0, 3, 4, 2), (2, 0, 4, 2), (2, 3, 0, 2), (2, 3, 4, 0)):
-        features, output = torch.rand(samples, channels, 5), torch.rand(samples, channels, groups, size)
-        index = torch.zeros(samples, groups, size, dtype=torch.int32)
-        points.group_points_forward(features, index, output, samples, channels, 5, groups, size)
-        points.group_points_backward(output, index, features, samples, channels, 5, groups, size)
-        assert not features.any()
-
-
-def test_groups_on_stacked_samples() -> None:
-    features, index = cloud(5, 3), torch.tensor([[0, 1], [2, 0], [1, 1]], dtype=torch.int32)
-    counts = torch.tensor([3, 2], dtype=torch.int32), torch.tensor([2, 1], dtype=torch.int32)
-    grouped, gradient = torch.zeros(3, 3, 2), torch.zeros(5, 3)
-    points.stack_group_points_forward(features, counts[0], index, counts[1], grouped, 2, 3, 3, 2)
-    rows = torch.tensor([[0, 1], [2, 0], [4, 4]])
-    assert torch.equal(grouped, features[rows].transpose(1, 2))
-    points.stack_group_points_backward(torch.ones_like(grouped), index, counts[1], counts[0], gradient, 2, 3, 3, 5, 2)
-    assert gradient[:, 0].tolist() == [2.0, 1.0, 1.0, 0.0, 2.0]
-
-
-def test_three_interpolate() -> None:
-    features, weight = cloud(2, 3, 6), cloud(2, 4, 3)
-    index = torch.randint(6, (2, 4, 3), generator=RANDOM, dtype=torch.int32)
-    output, gradient = torch.zeros(2, 3, 4), torch.zeros(2, 3, 6)
-    points.three_interpolate_forward(features, index, weight, output, 2, 3, 6, 4)
-    expected = (features[1][:, index[1].long()] * weight[1]).sum(-1)
-    torch.testing.assert_close(output[1], expected)
-    points.three_interpolate_backward(torch.ones_like(output), index, weight, gradient, 2, 3, 4, 6)
-    assert (gradient * features).sum().item() == pytest.approx(output.sum().item(), rel=1e-5)
 
 
 def test_assignment_of_scores_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,16 +111,6 @@ def test_chamfer_distance() -> None:
     points.chamfer_distance_backward(first, second, *indices, torch.ones(1, 5), torch.full((1, 7), 2.0), *gradients)
     for found, expected in zip(gradients, torch.autograd.grad(loss, leaves), strict=True):
         torch.testing.assert_close(found, expected)
-
-
-def test_points_in_several_boxes() -> None:
-    boxes = torch.tensor([[[0.0, 0, 0, 2, 2, 2, 0], [0, 0, 0, 4, 1, 4, torch.pi / 2]]])
-    xyz = torch.tensor([[[0.0, 0, 1], [0, 1.5, 1], [0.9, 0.9, 1], [1.5, 0, 1], [0, 0, 3], [0, 0, 5]]])
-    every, first = torch.zeros(1, 6, 2, dtype=torch.int32), torch.zeros(1, 6, dtype=torch.int32)
-    points.points_in_boxes_all_forward(boxes, xyz, every)
-    points.points_in_boxes_part_forward(boxes, xyz, first)
-    assert every[0].tolist() == [[1, 1], [0, 1], [1, 0], [0, 0], [0, 1], [0, 0]]
-    assert first[0].tolist() == [0, 1, 0, -1, 1, -1]
 
 
 def test_points_in_polygons() -> None:
