@@ -147,16 +147,3 @@ def test_process_settings_are_applied(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(setNumThreads=calls.append))
     trained(tmp_path, mp_start_method="spawn", opencv_num_threads=3)
     assert calls == [("spawn", True), 3]
-
-
-def test_find_unused_parameters_is_passed_to_the_model_wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values: list[Any] = []
-
-    def keep(model: Any, cfg: Any, *, find_unused_parameters: bool, **settings: Any) -> Any:
-        values.append(find_unused_parameters)
-        return model
-
-    monkeypatch.setattr("footplate.engine.run.runner.wrap_model", keep)
-    Runner.from_cfg(old_config(tmp_path, find_unused_parameters=True))
-    Runner.from_cfg(old_config(tmp_path))
-    assert values == [True, False]

@@ -96,20 +96,6 @@ def rates_by_epoch(hook: Any, epochs: int = 4, length: int = 2) -> list[float]:
     return found
 
 
-class OwnRates(LrUpdaterHook):
-    def before_train_epoch(self, runner: Any) -> None:
-        if self.warmup is None:
-            super().before_train_epoch(runner)
-        runner.optim_wrapper.param_groups[0]["lr"] = 0.5
-
-    def get_lr(self, runner: Any, base_lr: float) -> float:
-        return base_lr
-
-
-def test_a_subclass_may_set_the_rates_of_an_epoch_itself() -> None:
-    assert rates_by_epoch(OwnRates()) == rates_by_epoch(OwnRates(warmup="constant", warmup_iters=1)) == [0.5] * 4
-
-
 class AfterIterations(LrUpdaterHook):
     """Stores and sets the rates itself, with the methods of mmcv's base class."""
 
