@@ -80,24 +80,6 @@ def test_images_are_filtered_in_training(tmp_path: Path, filter_cfg: Any, test_m
     assert found.left_out == (left_out + reasons if small or empty else "")
 
 
-@pytest.mark.parametrize(
-    ("box", "message"),
-    [
-        ([20, 10, 30, 25], "3 of 3 boxes in '{}' extend beyond their image. `bbox` must be x and y"),  # x1 y1 x2 y2
-        ([0.5, 0.2, 1, 1], "3 of 3 boxes in '{}' are at most one pixel wide and high."),
-    ],
-)
-def test_boxes_in_another_format_are_reported(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, box: Any, message: str
-) -> None:
-    given = content()
-    for annotation in given["annotations"]:
-        annotation |= {"bbox": box, "iscrowd": 0}
-    dataset(tmp_path, given)
-    (warning,) = caplog.messages
-    assert warning.startswith(message.format(tmp_path / "annotations/train.json"))
-
-
 def test_annotations_that_cannot_be_used_are_left_out_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -187,14 +169,6 @@ def test_invalid_settings_are_refused(tmp_path: Path, arguments: Any, error: Any
         dataset(tmp_path, **arguments)
 
 
-def test_a_test_needs_no_annotations(tmp_path: Path) -> None:
-    given = content()
-    del given["annotations"]
-    assert dataset(tmp_path, given, test_mode=True).get_data_info(2)["instances"] == []
-    with pytest.raises(DataError, match="must have the lists"):
-        dataset(tmp_path, given)
-
-
 def test_samples_are_made_of_images_on_disk(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     for number in (1, 2):
@@ -269,17 +243,6 @@ def batch() -> dict[str, Any]:
     truth = InstanceData(bboxes=torch.tensor([[0.0, 0, 3, 2]]), masks=torch.ones(1, 5, 6, dtype=torch.bool))
     samples = [DetDataSample(gt_instances=truth, metainfo={"img_shape": (5, 6)}), DetDataSample()]
     return {"inputs": [torch.full((3, 5, 6), 5.0), torch.full((3, 4, 9), 5.0)], "data_samples": samples}
-
-
-def test_images_are_padded_where_boxes_need_no_change() -> None:
-    cfg = {"type": "DetDataPreprocessor", "mean": [1.0] * 3, "std": [2.0] * 3, "pad_size_divisor": 4, "pad_value": 7}
-    found = MODELS.build(cfg)(batch())
-    assert found["inputs"].shape == (2, 3, 8, 12)
-    assert found["inputs"][0, 0, :, 0].tolist() == [2.0] * 5 + [7.0] * 3
-    first = found["data_samples"][0]
-    assert (first.pad_shape, first.batch_input_shape, first.img_shape) == ((8, 12), (8, 12), (5, 6))
-    assert first.gt_instances.bboxes.tolist() == [[0, 0, 3, 2]]
-    assert first.gt_instances.masks.shape == (1, 5, 6)
 
 
 def test_masks_are_padded_with_pad_mask() -> None:

@@ -75,16 +75,6 @@ def test_nt_xent_agrees_with_a_plain_loop(seed: int) -> None:
     assert found == pytest.approx(nt_xent_by_a_loop(first.tolist(), second.tolist(), temperature), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize(("layers", "expected"), [(2, 2), (3, 3)])
-def test_the_neck_projects_averaged_maps(layers: int, expected: int) -> None:
-    cfg = {"type": "NonLinearNeck", "in_channels": 4, "hid_channels": 6, "out_channels": 3, "num_layers": layers}
-    neck = MODELS.build(cfg).eval()
-    maps = torch.randn(5, 4, 2, 2)
-    assert neck((torch.zeros(5, 1, 4, 4), maps)).shape == (5, 3)
-    assert torch.allclose(neck(maps), neck(maps.mean(dim=(2, 3))), atol=1e-6)
-    assert sum(isinstance(each, torch.nn.Linear) for each in neck.layers) == expected
-
-
 def views(count: int = 6) -> list[torch.Tensor]:
     return list(torch.randn(2, count, 1, 12, 12, generator=torch.Generator().manual_seed(0)))
 
