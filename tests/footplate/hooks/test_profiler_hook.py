@@ -19,23 +19,6 @@ def run(tmp_path: Path, **hook: Any) -> Runner:
     return runner
 
 
-def ends(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each for each in caplog.messages if each.startswith("Profiling stopped")]
-
-
-@pytest.mark.parametrize(
-    ("hook", "end"),
-    [
-        ({"profile_times": 2}, 8),
-        ({"by_epoch": False, "profile_times": 3}, 3),
-    ],
-)
-def test_profiled_length(tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: dict[str, Any], end: int) -> None:
-    caplog.set_level(logging.INFO)
-    run(tmp_path, **hook)
-    assert ends(caplog) == [f"Profiling stopped after iteration {end}."]
-
-
 def test_trace_contains_operations_of_the_model(tmp_path: Path) -> None:
     runner = run(tmp_path, by_epoch=False, profile_times=2, json_trace_path="deep/trace.json")
     trace = json.loads((Path(runner.log_dir) / "deep/trace.json").read_text())
