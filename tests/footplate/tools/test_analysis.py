@@ -41,15 +41,6 @@ def test_summary_of_a_run(run: Run) -> None:
     assert figures["checkpoints"] == {"iter_30.pth": 4}
 
 
-def test_values_of_a_test_are_not_the_best_of_the_run(tmp_path: Path) -> None:
-    lines = [{"loss": 4.0, "iter": 10, "step": 10}, {"mIoU": 40.0, "step": 10}, {"test/mIoU": 50.0, "step": 0}]
-    run = run_of(tmp_path, lines)
-    assert list(summarize(run)["best"]) == ["mIoU"]
-    text = explain_runs([run])
-    assert "best        mIoU 40 at iteration 10\n" in text
-    assert "test        test/mIoU 50\n" in text
-
-
 def test_metric_without_a_known_direction_has_no_best_value(run: Run) -> None:
     points = [(10.0, 0.5), (20.0, 0.75), (30.0, 0.625)]
     run.series.append(Series("far/err", "val", points))
@@ -74,41 +65,6 @@ def test_figures_of_a_partly_logged_run_name_the_logged_iterations(tmp_path: Pat
     text = explain_runs([run])
     assert "0.0% of it waiting for data, 0:00:40 for the 100 logged iterations, without validation\n" in text
     assert "  last        at iteration 100: loss 0.04\n" in text
-
-
-@pytest.mark.parametrize(
-    ("config", "names"),
-    [
-        ("default_hooks = dict(checkpoint=dict(save_best='mIoU'))", ["mIoU", "aAcc", "mAcc"]),
-        (
-            "default_hooks = dict(checkpoint=dict(save_best=['mAcc', 'IoU.T-shirt/top', 'x']))",
-            ["mAcc", "IoU.T-shirt/top", "aAcc", "mIoU"],
-        ),
-        ("evaluation = dict(save_best='mIoU')", ["mIoU", "aAcc", "mAcc"]),
-        ("1 / 0", ["aAcc", "mAcc", "mIoU"]),
-    ],
-)
-def test_best_checkpoint_metric_comes_first_and_class_values_are_left_out(
-    tmp_path: Path, config: str, names: list[str]
-) -> None:
-    metrics = {"aAcc": 9.0, "mAcc": 8.0, "mIoU": 7.0, "IoU.T-shirt/top": 6.0, "Acc.bag": 5.0, "step": 10}
-    (tmp_path / "run.py").write_text(config)
-    run = run_of(tmp_path, [metrics])
-    assert list(summarize(run)["best"]) == names
-    assert explain_runs([run]).splitlines()[1].startswith(f"  best        {names[0]} ")
-
-
-def test_runs_are_compared_in_a_table(make_run: MakeRun) -> None:
-    failed, first, second = (
-        make_run(f"{lr}", lr=lr)._replace(config=Config({"lr": lr, "randomness": {"seed": 1}})) for lr in (0, 0.1, 0.5)
-    )
-    failed.series.pop()
-    rows = [row.split() for row in explain_runs([failed, first, second]).splitlines()[-2:]]
-    assert rows == [
-        ["|", "mIoU", "|", str(first.folder), "|", "1", "|", "41", "|", "41", "|"],
-        ["|", "mIoU", "|", str(second.folder), "|", "1", "|", "45", "|", "45", "|"],
-    ]
-    assert "|" not in explain_runs([first])
 
 
 def test_runs_that_differ_only_in_the_seed_and_fold_are_summarized(make_run: MakeRun) -> None:

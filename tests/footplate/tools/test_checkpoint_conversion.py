@@ -19,13 +19,6 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def test_plain_export_contains_only_weights(tmp_path: Path, source: Path) -> None:
-    assert export_weights(source, tmp_path / "w.pth") == 3
-    found = torch.load(tmp_path / "w.pth", weights_only=True)
-    assert list(found) == ["net.w", "net.tied", "head.b"]
-    assert found["net.w"].tolist() == [[0, 3], [1, 4], [2, 5]]
-
-
 def test_reference_layout_has_meta_and_state_dict(tmp_path: Path, source: Path) -> None:
     export_weights(source, tmp_path / "w.pth", layout="mmengine")
     found = torch.load(tmp_path / "w.pth", weights_only=True)

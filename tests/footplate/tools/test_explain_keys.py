@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config
-from footplate.config.config_dict import Replaced
-from footplate.errors import ConfigKeyError, Origin
+from footplate.errors import ConfigKeyError
 from footplate.tools.explain_keys import explain_config, explain_key, history
 from footplate.tools.overrides import apply_overrides
 
@@ -24,37 +23,6 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     cfg = Config.fromfile("main.py")
     apply_overrides(cfg, ["hook.every.n=5"])
     return cfg
-
-
-def test_config_is_shown_with_locations_and_replaced_values(cfg: Config, tmp_path: Path) -> None:
-    assert (
-        explain_config(cfg)
-        == f"""\
-# files below {tmp_path}
-optimizer = dict(
-    type='Adam',     # main.py:4
-    lr=0.3,          # main.py:4
-)
-hook = dict(
-    every=dict(
-        n=5,         # --set  was 1, base.py:3
-    ),
-)
-steps = [            # middle.py:3
-    dict(
-        type='A',    # middle.py:3
-    ),
-    dict(
-        type='B',    # middle.py:3
-    ),
-]
-empty = dict()       # main.py:5
-"""
-    )
-
-
-def test_values_in_a_list_have_a_history(cfg: Config, tmp_path: Path) -> None:
-    assert history(cfg, "steps[1].type") == [Replaced("B", Origin(str(tmp_path / "middle.py"), 3))]
 
 
 def test_key_is_shown_with_its_history(cfg: Config) -> None:

@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from footplate.errors import ArgumentError, UnknownNameError
+from footplate.errors import ArgumentError
 from footplate.tools.explain_optimizer import (
     explain_params,
     explain_schedule,
@@ -120,10 +120,3 @@ def test_frozen_parameters_are_listed(plan: Plan) -> None:
     found = groups_of(plan().with_changes(model={"type": HalfFrozen}))
     assert found.frozen == ["0.weight", "0.bias"]
     assert explain_params(found).endswith("\nfrozen: 2 tensors: 0.weight, 0.bias\n")
-
-
-def test_model_that_is_not_installed_is_an_error(plan: Plan) -> None:
-    run = plan("model = dict(type='Unheard', backbone=dict(type='A'))")
-    for explain in (groups_of, lambda each: schedule_of(each, length_of_epoch=5)):
-        with pytest.raises(UnknownNameError, match="unknown model 'Unheard'"):
-            explain(run)

@@ -162,15 +162,6 @@ def test_several_optimizers() -> None:
     assert found["head.bias"]["lr"] == [1.0, 0.1]
 
 
-def test_iteration_based_run_ends_no_epoch() -> None:
-    cfg = {
-        "optim_wrapper": {"optimizer": SGD},
-        "param_scheduler": {"type": "StepLR", "step_size": 1, "by_epoch": True},
-        "train_cfg": {"max_iters": 6},
-    }
-    assert simulate(cfg, nn.Linear(1, 1), epoch_length=2)["weight"]["lr"] == [0.1] * 6
-
-
 @pytest.mark.parametrize(
     ("train_cfg", "arguments", "words"),
     [
