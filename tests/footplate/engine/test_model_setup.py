@@ -118,6 +118,10 @@ FRAGILE = [
     shortcut(4),
     shortcut(32, groups=4),
 ]
+SAFE = [
+    shortcut(16),
+    shortcut(4, stride=1),
+]
 REFUSED = (
     "the strided 1 x 1 convolution '1' cannot be trained on a CPU in channels-last format: its groups have fewer "
     "than 16 input channels"
@@ -137,6 +141,13 @@ def test_fragile_convolution_raises_on_a_cpu(model: nn.Module, compile: Any) -> 
 def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Avoids importing the compiler, which causes warnings about torch's own code."""
     monkeypatch.setattr(torch, "compile", lambda call, **_: call)
+
+
+@pytest.mark.usefixtures("without_compiler")
+@pytest.mark.parametrize("model", SAFE)
+def test_other_convolutions_are_accepted_on_a_cpu(model: nn.Module) -> None:
+    laid_out = speed_up(copy.deepcopy(model), compile=True, channels_last=True)
+    assert laid_out[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[index]
 
 
 @pytest.mark.usefixtures("without_compiler")

@@ -41,6 +41,15 @@ def test_summary_of_a_run(run: Run) -> None:
     assert figures["checkpoints"] == {"iter_30.pth": 4}
 
 
+def test_values_of_a_test_are_not_the_best_of_the_run(tmp_path: Path) -> None:
+    lines = [{"loss": 4.0, "iter": 10, "step": 10}, {"mIoU": 40.0, "step": 10}, {"test/mIoU": 50.0, "step": 0}]
+    run = run_of(tmp_path, lines)
+    assert list(summarize(run)["best"]) == ["mIoU"]
+    text = explain_runs([run])
+    assert "best        mIoU 40 at iteration 10\n" in text
+    assert "test        test/mIoU 50\n" in text
+
+
 def test_metric_without_a_known_direction_has_no_best_value(run: Run) -> None:
     points = [(10.0, 0.5), (20.0, 0.75), (30.0, 0.625)]
     run.series.append(Series("far/err", "val", points))
