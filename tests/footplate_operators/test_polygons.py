@@ -77,31 +77,6 @@ def test_order_and_padding_of_sorted_vertices() -> None:
     assert sorted_indices(vertices.to("meta"), mask.to("meta")).device.type == "meta"  # no tensor is on the CPU
 
 
-def test_gradient_of_the_area_of_sorted_vertices() -> None:
-    random = torch.Generator().manual_seed(4)
-    boxes = torch.rand(20, 5, generator=random, dtype=torch.float64) + torch.tensor([0, 0, 1, 1, 0])
-    others = polygons.rotated_box_corners(torch.rand(20, 5, generator=random, dtype=torch.float64) + 0.5)
-    assert torch.autograd.gradcheck(
-        lambda each: area_of_sorted_vertices(polygons.rotated_box_corners(each), others), boxes.requires_grad_()
-    )
-
-
-@pytest.mark.parametrize("aligned", [False, True])
-def test_boxes_are_compared_in_blocks(aligned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    random = torch.Generator().manual_seed(6)
-    boxes, others = torch.rand(2, 7, 5, generator=random)
-
-    def results() -> Tensor:
-        found = torch.zeros(2, 7 if aligned else 49)
-        polygons.box_iou_rotated(boxes, others, found[0], mode_flag=1, aligned=aligned)
-        polygons.box_iou_quadri(boxes.repeat(1, 2)[:, :8], others.repeat(1, 2)[:, :8], found[1], 0, aligned)
-        return found
-
-    expected = results()
-    monkeypatch.setattr(polygons, "_BLOCK", 2 * 16)
-    assert torch.equal(results(), expected)
-
-
 def test_convex_iou() -> None:
     points = torch.cat((SQUARE, SQUARE * 0.5 + 0.5, torch.ones(1, 2, dtype=torch.float64))).reshape(1, 18)
     quads = torch.stack((SQUARE, SQUARE + 1, SQUARE + 9)).reshape(3, 8)

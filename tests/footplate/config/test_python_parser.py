@@ -1,4 +1,3 @@
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -107,14 +106,6 @@ def resolved(write: Write, text: str, base: str = BASE, **arguments: Any) -> dic
 def test_bases_are_imported_into_the_config(write: Write, text: str, changed: dict[str, Any]) -> None:
     expected = {key: value for key, value in {**RESOLVED, **changed}.items() if value is not None}
     assert resolved(write, HEAD + text + "\n") == expected
-
-
-@pytest.mark.parametrize("imports", ["", "from mmengine.config import read_base\n"])
-def test_configs_know_their_file(write: Write, imports: str) -> None:
-    path = write(
-        {"main.py": f"{imports}import os.path as osp\nname = osp.basename(__file__)\nroot = osp.dirname(__file__)"}
-    )
-    assert Config.fromfile(path).to_dict() == {"name": "main.py", "root": os.path.dirname(path)}
 
 
 def test_imports_of_pure_configs_are_lazy(write: Write) -> None:

@@ -26,11 +26,6 @@ def groups(model: nn.Module, paramwise_cfg: Any = None, **optimizer: Any) -> dic
     return {names[id(each)]: group for group in built.param_groups for each in group["params"]}
 
 
-def test_defaults_of_the_optimizer_class_are_multiplied() -> None:
-    found = DefaultOptimWrapperConstructor({"optimizer": {"type": "AdamW"}}, {"bias_decay_mult": 0.5})(nn.Linear(1, 1))
-    assert [group["weight_decay"] for group in found.param_groups] == [0.01, 0.005]
-
-
 DIFFERING = (
     "Some shared parameters (%d) have different settings under different names. The settings for the first name are "
     "used."

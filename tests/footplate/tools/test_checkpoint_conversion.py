@@ -71,15 +71,6 @@ def _save(folder: Path, *values: float) -> list[Path]:
     return paths
 
 
-def test_averages_use_the_counters_of_the_last_checkpoint(tmp_path: Path) -> None:
-    found = average_weights(_save(tmp_path, 1.0, 2.0, 6.0))
-    assert found["w"].tolist() == [3.0, 3.0]
-    assert found["w"].dtype == torch.float32
-    assert found["half"].dtype == torch.bfloat16
-    assert found["count"].item() == 2
-    assert list(found) == ["w", "half", "count"]
-
-
 def test_different_weights_are_rejected_and_named(tmp_path: Path) -> None:
     (path,) = _save(tmp_path, 1.0)
     save_checkpoint({"w": torch.ones(2), "other": torch.ones(1)}, tmp_path / "keys.pth")

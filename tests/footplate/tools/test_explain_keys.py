@@ -58,19 +58,6 @@ def test_nearest_key_is_suggested_for_an_unknown_key(cfg: Config) -> None:
     assert caught.value.suggestion == "optimizer"
 
 
-def test_recipe_is_shown_by_the_name_that_configs_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.py").write_text("_base_ = 'footplate::fashion-seg.py'\nval_cfg = dict(fp16=True)\n")
-    cfg = Config.fromfile("own.py")
-    text = explain_config(cfg)
-    assert text.startswith(f"# files below {tmp_path}\n")
-    places = {line.split()[0]: line.split("  # ")[1] for line in text.splitlines() if "  # " in line}
-    assert places["type='InfiniteSampler',"] == "footplate::fashion-seg.py:12"
-    assert places["fp16=True,"] == "own.py:2"
-    assert max(map(len, text.splitlines())) < 100
-    assert explain_key(cfg, "optim_wrapper.optimizer.lr").endswith("\n  # set at footplate::fashion-seg.py:45\n")
-
-
 def test_list_item_set_by_an_override_has_its_origin(tmp_path: Path) -> None:
     values = "[1, 2, 3]"
     (tmp_path / "a.py").write_text(f"sizes = {values}\nsteps = [dict(type='A', size={values})]\n")

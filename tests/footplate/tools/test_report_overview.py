@@ -103,13 +103,6 @@ def test_command_of_a_run_from_python_needs_no_images(tmp_path: Path, cfg: dict[
     assert used["command"] == "\n".join(code_to_load(str(files[0])))
 
 
-@pytest.mark.parametrize(("rule", "order"), [("greater", [2, 0, 1]), ("less", [0, 2, 1]), (None, [0, 2, 1])])
-def test_runs_are_ordered_by_their_best_value(rule: Any, order: list[int]) -> None:
-    runs = [run_of(val("mIoU", 10, 30)), run_of(val("acc", 99)), run_of(val("mIoU", 20, 40))]
-    assert order_variants(runs, (runs[0].series[0], rule)) == [[runs[place]] for place in order]
-    assert order_variants(runs, None) == [[run] for run in runs]
-
-
 def seed_of(lr: float, seed: int, value: float, *, done: int = 50) -> Run:
     cfg = {"lr": lr, "work_dir": f"{lr}-{seed}", "randomness": {"seed": seed}, "train_cfg": {"max_iters": 50}}
     return run_of(val("mIoU", 10, value)._replace(points=[(25, 10), (done, value)]), cfg=cfg)._replace(

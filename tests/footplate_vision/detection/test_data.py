@@ -36,24 +36,6 @@ def dataset(folder: Path, given: Any = None, **arguments: Any) -> CocoDataset:
     return found
 
 
-def test_records_contain_the_fields_of_the_file(tmp_path: Path) -> None:
-    found = dataset(tmp_path)
-    assert (len(found), found.metainfo["classes"]) == (3, ("cat", "dog"))
-    assert found.get_data_info(0) == {
-        "img_path": str(tmp_path / "pictures" / "1.png"),
-        "img_id": 1,
-        "width": 40,
-        "height": 31,
-        "instances": [
-            {"bbox": [2, 3, 12, 23], "bbox_label": 0, "ignore_flag": 0},
-            {"bbox": [0.0, 0.0, 30, 30], "bbox_label": 1, "ignore_flag": 1},
-        ],
-        "sample_idx": 0,
-    }
-    assert [each["img_id"] for each in map(found.get_data_info, range(3))] == [1, 2, 5]
-    assert (found.get_cat_ids(0), found.get_cat_ids(1)) == ([0, 1], [])
-
-
 def test_classes_may_be_chosen_and_ordered(tmp_path: Path) -> None:
     both = dataset(tmp_path, metainfo={"classes": ["dog", "cat"]})
     assert both.get_cat_ids(0) == [1, 0]

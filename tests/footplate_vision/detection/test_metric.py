@@ -3,7 +3,6 @@ import io
 import json
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
 from footplate.errors import DataError
 from footplate.evaluation import EvaluationContext
 from footplate.evaluation.evaluator import as_metric
-from footplate_vision.detection import CocoMetric, DetDataSample
+from footplate_vision.detection import DetDataSample
 from footplate_vision.structures import InstanceData
 
 CLASSES = ("cat", "dog", "cow")
@@ -209,22 +208,6 @@ def test_a_file_may_lack_a_class_that_is_predicted(tmp_path: Path) -> None:
     found = values([sample(3, found=[(0, 0, 1), (50, 0, 2)])], ann_file=path, classwise=True)
     assert (found["coco/bbox_mAP"], found["coco/dog_precision"]) == (1.0, 1.0)
     assert np.isnan(found["coco/cow_precision"])
-
-
-def test_the_file_of_the_dataset_is_the_default(tmp_path: Path) -> None:
-    class Data:
-        ann_file = coco_file(tmp_path)
-
-    metric = CocoMetric()
-    metric.dataset_meta = {"classes": CLASSES}
-    metric.attach(Data())
-    metric.process(None, [sample(3, found=[(0, 0, 1)]).to_dict()])
-    assert metric.evaluate(1)["coco/bbox_mAP_50"] == 1.0
-    for other, file in ((metric, "boxes.csv"), (CocoMetric(ann_file=""), Data.ann_file)):
-        other.dataset_meta = {"classes": CLASSES}
-        other.attach(SimpleNamespace(ann_file=file))
-        other.process(None, [sample(3, found=[(0, 0, 1)]).to_dict()])
-        assert other.evaluate(1)["coco/bbox_mAP_50"] == -1.0
 
 
 def test_predictions_and_truth_are_written(tmp_path: Path) -> None:

@@ -199,12 +199,6 @@ def test_label_maps_of_bytes_are_padded_with_any_label() -> None:
     assert padded.gt_sem_seg.data[0, -1].tolist() == [-1] * 8
 
 
-@pytest.mark.parametrize(("training", "expected"), [(True, (9, 9)), (False, (4, 6))])
-def test_training_and_testing_may_pad_differently(training: bool, expected: tuple[int, int]) -> None:
-    preprocessor = SegDataPreProcessor(size=9, test_cfg={"size_divisor": 2})
-    assert tuple(preprocessor(batch((3, 6)), training)["inputs"].shape[-2:]) == expected
-
-
 def test_augmentations_act_on_padded_batches_in_training_only() -> None:
     seen: list[tuple[int, ...]] = []
 

@@ -10,7 +10,6 @@ from torch.optim import SGD, AdamW
 from footplate.errors import ArgumentError
 from footplate.optim.wrappers import gradient_checks
 from footplate.optim.wrappers.gradient_checks import GradientGuard, build_clipper
-from footplate.records import MessageHub
 
 
 def parameters_with_gradients(*dtypes: torch.dtype) -> list[torch.Tensor]:
@@ -63,19 +62,6 @@ def test_gradients_are_checked_only_if_the_norm_is_non_finite(gradient: float, n
     """The norm of finite gradients may overflow, so a non-finite norm does not suffice."""
     optimizer = SGD(parameters(gradient), lr=0.1)
     assert GradientGuard("skip").allows_step(optimizer, 0, torch.tensor(norm)) is allowed
-
-
-def test_warnings_are_logged_at_powers_of_two(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(MessageHub, "_instance_dict", {})  # outside a run
-    caplog.set_level(logging.WARNING, "footplate")
-    guard, params = GradientGuard("skip"), parameters(float("nan"))
-    for iteration in range(10):
-        guard.allows_step(SGD(params, lr=0.1), iteration)
-    lines = [record.getMessage() for record in caplog.records]
-    assert lines[0] == "The gradients in iteration 0 are non-finite (1 time so far): the step is skipped."
-    assert [line.split()[4] for line in lines] == ["0", "1", "3", "7"]
 
 
 class OnDevice(Tensor):

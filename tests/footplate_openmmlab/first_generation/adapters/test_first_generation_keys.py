@@ -100,27 +100,6 @@ KEYS = [
 ]
 
 
-def test_keys_of_the_process_and_the_log(tmp_path: Path) -> None:
-    keys: dict[str, Any] = {
-        "seed": 11,
-        "log_level": "ERROR",
-        "cudnn_benchmark": True,
-        "device": "cpu",
-        "gpu_ids": range(1),
-        "dist_params": {"backend": "nccl"},
-        "log_config": {"interval": 3, "hooks": [{"type": "TextLoggerHook"}]},
-        "custom_hooks": [{"type": "RatesOfKeys", "priority": "VERY_LOW"}],
-        "runner": {"type": "EpochBasedRunner", "max_epochs": 1},
-    }
-    runner = trained(tmp_path, **keys)
-    assert (runner.seed, runner.device.type) == (11, "cpu")
-    assert logging.getLogger("footplate").level == logging.ERROR
-    assert torch.backends.cudnn.benchmark
-    assert runner.cfg.env_cfg.dist_cfg == {"backend": "nccl"}
-    assert hook(runner, "LoggerHook").interval == 3
-    assert hook(runner, "RatesOfKeys").priority == "VERY_LOW"
-
-
 @pytest.fixture(autouse=True)
 def _restored_global_state() -> Iterator[None]:
     benchmark, level = torch.backends.cudnn.benchmark, logging.getLogger("footplate").level

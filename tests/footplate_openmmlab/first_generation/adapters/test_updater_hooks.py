@@ -63,12 +63,6 @@ def test_user_defined_policy_equals_the_built_in_policy(tmp_path: Path, warmup: 
     assert len(set(own.seen)) > 2
 
 
-def test_user_defined_momentum_policy(tmp_path: Path) -> None:
-    adam = {"type": "Adam", "lr": 0.1, "betas": (0.6, 0.9)}
-    hook = rates(tmp_path / "adam", optimizer=adam, momentum_config={"policy": "Fall"})
-    assert hook.momenta == pytest.approx([0.6] * 4 + [0.4] * 4 + [0.2] * 4)
-
-
 def test_resumed_run_uses_the_rates_of_the_config(tmp_path: Path) -> None:
     policy = {"policy": "fall", "by_epoch": False}
     whole = rates(tmp_path / "whole", lr_config=policy)

@@ -1,8 +1,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from footplate import Runner
 from footplate_openmmlab.first_generation.adapters.workflow import WorkflowHook
 from tests.footplate_openmmlab.first_generation.adapters.recorder import Recorder
@@ -15,22 +13,6 @@ def train(tmp_path: Path, workflow: Any, **changes: Any) -> tuple[Runner, list[A
     runner = Runner.from_cfg(old_config(tmp_path, workflow=workflow, custom_hooks=[hook], **changes))
     runner.train()
     return runner, hook.seen
-
-
-@pytest.mark.parametrize(
-    ("workflow", "by_epoch", "iterations"),
-    [
-        ([("train", 2), ("val", 2)], True, [8, 8, 12, 12]),  # ends within a training phase
-        ([("train", 5), ("val", 2)], False, [5, 5, 10, 10, 12, 12]),
-    ],
-)
-def test_phases_are_counted_in_the_unit_of_the_runner(
-    tmp_path: Path, workflow: Any, by_epoch: bool, iterations: list[int]
-) -> None:
-    length: dict[str, Any] = {} if by_epoch else {"runner": {"type": "IterBasedRunner", "max_iters": 12}}
-    _, seen = train(tmp_path, workflow, **length)
-    event = "before_val_epoch" if by_epoch else "before_val_iter"
-    assert [entry[2] for entry in seen if entry[0] == event] == iterations
 
 
 def test_second_generation_model(tmp_path: Path) -> None:
