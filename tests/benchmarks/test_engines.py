@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from benchmarks.engines import page
 from benchmarks.engines.__main__ import LISTS
 from benchmarks.engines.cases import CASES
-from benchmarks.engines.judge import judge, leads
+from benchmarks.engines.judge import judge
 from benchmarks.engines.remarks import OPEN_ON_GPU
 from benchmarks.engines.results import Results
 from benchmarks.engines.run import Plan, Runner
@@ -33,32 +33,6 @@ def fill(results: Results, case: str, figures: dict[str, float], *, rounds: int 
         for engine, value in figures.items():
             found = {"us": value * (1 + number / 1000), **(others if engine == "footplate" else {})}
             results.add(case, engine, number, {"figures": found, "versions": {"torch": "2.13.0", "python": "3.11"}})
-
-
-def states(results: Results, *names: str) -> list[str]:
-    return [each.state for each in judge([CASES[name] for name in names], results)]
-
-
-@pytest.mark.parametrize(
-    ("case", "engine", "us", "expected"),
-    [
-        ("tiny", "footplate", 216.0, ["missed", "missed"]),
-        ("norms", "footplate", 206.1, ["missed", "met"]),
-        ("norms", "ignite", 204.0, ["met", "missed"]),
-        ("validation", "footplate", 210.5, ["missed", "open"]),
-    ],
-)
-def test_slow_result_misses_the_goal(results: Results, case: str, engine: str, us: float, expected: list[str]) -> None:
-    fill(results, case, {**STEADY, engine: us})
-    assert states(results, case) == expected
-
-
-def test_faster_engines_are_listed(results: Results) -> None:
-    fill(results, "tiny", {**STEADY, "ignite": 195.0})
-    found = leads(CASES.values(), results)
-    assert [(each.case.name, each.engine, round(each.spread.median, 3)) for each in found] == [
-        ("tiny", "ignite", round(195 / 205, 3))
-    ]
 
 
 def test_results_are_invalid_after_a_change_of_the_sources(results: Results) -> None:

@@ -112,20 +112,6 @@ def test_menu_opens_on_a_narrow_home_page(browser: Any, site: str) -> None:
     )
 
 
-def test_comments_of_commands_are_set_apart(browser: Any, site: str) -> None:
-    browser.get(f"{site}inspecting-runs/")
-    assert "# writes a page with both runs" in found(browser, ".highlight .c1")
-
-
-def test_long_commands_are_wrapped_and_other_code_is_scrolled(browser: Any, site: str) -> None:
-    browser.get(f"{site}tasks/segmentation/")
-    found(browser, "h1")
-    space = (
-        "return getComputedStyle(document.querySelector(`.language-${arguments[0]} code`) ?? document.body).whiteSpace"
-    )
-    assert [browser.execute_script(space, language) for language in ("console", "python")] == ["pre-wrap", "pre"]
-
-
 def test_prompts_and_output_are_not_copied(browser: Any, site: str) -> None:
     browser.get(f"{site}getting-started/")
     found(browser, "h1")
@@ -141,11 +127,6 @@ def test_keys_can_be_linked(browser: Any, site: str) -> None:
     for page, key in (("config", "train_cfg"), ("optimization", "ampoptimwrapper.dtype")):
         browser.get(f"{site}reference/{page}/")
         assert found(browser, f'tr[id="{key}"] a[href="#{key}"]') == [key.rpartition(".")[2]]
-
-
-def test_headers_of_tables_begin_with_a_capital_except_for_names(browser: Any, site: str) -> None:
-    browser.get(f"{site}data/")
-    assert found(browser, "table th")[:3] == ["Your files", "type", "Guide"]
 
 
 @pytest.mark.parametrize(

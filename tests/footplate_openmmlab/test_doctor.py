@@ -10,7 +10,7 @@ from footplate.cli.main import main
 from footplate.errors import UnknownNameError
 from footplate.registry import MODELS
 from footplate_openmmlab.code_bases import named_code_bases
-from footplate_openmmlab.requirements import NEWEST_TESTED, explain_installation, explain_unmet, extra_of
+from footplate_openmmlab.requirements import NEWEST_TESTED, explain_unmet
 from tests.footplate_openmmlab.conftest import WritePackage
 
 if sys.version_info >= (3, 11):
@@ -59,38 +59,11 @@ def test_everything_missing_is_listed_with_one_command(site: Path, capsys: pytes
     assert lines[1] == "    Run: pip install ftfy 'mmcv-lite<2.3,>=2.1' 'mmengine>=0.10' 'no-such>=2'"
 
 
-def test_an_extra_installs_each_generation(site: Path) -> None:
-    assert explain_installation("mmpose") == [
-        "Install it: pip install 'footplate[mmpose]' && pip install --no-deps 'mmpose>=1.0,<2'"
-    ]
-    assert explain_installation("mmrotate") == [
-        "Install it: pip install 'footplate[mmrotate]'",
-        "For first-generation configs: pip install 'footplate[mmrotate0]' && pip install --no-deps 'mmrotate<1'",
-    ]
-    assert explain_installation("mmdet3d")[1] == (
-        "For first-generation configs: pip install 'footplate[mmdet3d0]' && "
-        "pip install --no-deps --no-build-isolation 'mmdet3d>=1.0.0rc0,<1.1'"
-    )
-    write_metadata(site, "mmrotate", "0.3.4", ["Requires-Dist: mmcv-full"])
-    assert extra_of("mmrotate") == "mmrotate0"
-    write_metadata(site, "mmdet", "3.3.0", [])
-    assert explain_unmet("mmdet2")[0].startswith("Missing or unsuitable: mmdet<3,>=2.20 (3.3.0 is installed)")
-
-
 def test_a_code_base_is_installed_alone_if_its_own_requirements_cannot_be(site: Path) -> None:
     write_metadata(site, "mmdet3d", "1.1.0", [])
     missing, command = explain_unmet("mmdet3d0")
     assert "mmdet3d<1.1,>=1.0.0rc0 (1.1.0 is installed)" in missing
     assert command.endswith(" && pip install --no-deps --no-build-isolation 'mmdet3d>=1.0.0rc0,<1.1'")
-
-
-def test_an_extra_replaces_the_requirements_of_a_code_base_that_is_installed_alone(site: Path) -> None:
-    write_metadata(site, "mmdet3d", "1.0.0rc6", ["Requires-Dist: numba==0.53.0"])
-    assert extra_of("mmdet3d") == "mmdet3d0"
-    missing, command = explain_unmet("mmdet3d0")
-    assert "mmdet3d" not in missing
-    assert "numba==0.53" not in missing
-    assert "--no-deps" not in command
 
 
 def test_a_module_that_cannot_be_imported_does_not_stop_a_code_base(

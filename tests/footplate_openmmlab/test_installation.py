@@ -15,7 +15,7 @@ from footplate.config import Config, import_module, import_modules
 from footplate.data.dataloader_checks import check_dataloader
 from footplate.engine import Hook as EngineHook
 from footplate.errors import BuildError, ConfigError
-from footplate.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS, using_scope
+from footplate.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, using_scope
 from footplate_openmmlab.first_generation.adapters import Hook
 from footplate_openmmlab.first_generation.translation.config_translation import translate
 from footplate_openmmlab.requirements import installed_version
@@ -71,14 +71,6 @@ def test_missing_names_are_added_to_installed_mmcv_2(package: WritePackage) -> N
     assert imported("mmcv.runner", "HOOKS") is HOOKS
     assert hasattr(importlib.import_module("mmcv.utils"), "build_from_cfg")
     assert "missing names are added to mmcv" in report
-
-
-def test_attention_of_mmcv_is_replaced(package: WritePackage) -> None:
-    attention = "def multi_scale_deformable_attn_pytorch(): pass"
-    package("mmcv", {"__init__": MMCV_2, "ops/__init__": "", "ops/multi_scale_deform_attn": attention})
-    openmmlab.install()
-    found = imported("mmcv.ops.multi_scale_deform_attn", "multi_scale_deformable_attn_pytorch")
-    assert found.__module__ == "footplate_operators.attention"
 
 
 def test_an_mmcv_that_is_imported_first_gets_its_names(package: WritePackage) -> None:
@@ -142,15 +134,6 @@ def test_operators_of_an_installed_mmcv(package: WritePackage, compiled: bool) -
         assert nms(boxes, torch.tensor([0.5, 0.9, 0.1]), iou_threshold=0.5, offset=0).tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("name", ["mmcls", "research_code"])
-def test_a_code_base_sees_a_version_of_mmcv_that_it_accepts(package: WritePackage, name: str) -> None:
-    package("mmcv", {"__init__": MMCV_2})
-    code = "import mmcv\nmmcv_maximum_version = '1.9.0'\nseen = mmcv.__version__\n"
-    package(name, {"__init__": code, "part": "import numpy as np\nkind = np.int\n"})
-    openmmlab.install()
-    assert (imported(name, "seen"), imported(f"{name}.part", "kind")) == ("1.7.2", int)
-
-
 def test_a_code_base_whose_registries_have_no_locations(package: WritePackage) -> None:
     modules = {
         "registry": "from mmengine.registry import MODELS as ROOT, Registry\nMODELS = Registry('model', parent=ROOT)\n",
@@ -185,22 +168,6 @@ def test_processes_that_a_code_base_spawns_find_the_import_names(package: WriteP
         assert pool.map_async(function, [0]).get(timeout=60) == ["footplate.engine.values.hook"]
 
 
-def test_a_first_generation_code_base_that_registers_its_classes_in_another_one(
-    package: WritePackage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("footplate.registry.dotted_paths._is_installed", lambda place: True)
-    first = "mmcv_maximum_version = '1.8.0'\n"
-    models = "from mmcv.utils import Registry\nMODELS = Registry('model')\n@MODELS.register_module()\nclass Wide: ...\n"
-    package("mmcv", {"__init__": MMCV_2})
-    package("mmdet", {"__init__": first, "models": models})
-    own = "from mmdet.models import MODELS\n@MODELS.register_module()\nclass Rotated: ...\n"
-    package("mmrotate", {"__init__": first, "models": own})
-    openmmlab.use_code_bases({"default_scope": "mmrotate"})
-    with using_scope("mmrotate"):
-        built = [type(MODELS.build({"type": name})).__module__ for name in ("Rotated", "Wide")]
-    assert built == ["mmrotate.models", "mmdet.models"]
-
-
 @pytest.mark.parametrize(
     ("modules", "message"),
     [
@@ -229,18 +196,6 @@ plugin = True
 """
 
 
-@pytest.mark.parametrize("plugin_dir", ["projects/plugin/", None])
-def test_the_plugin_of_a_first_generation_config_is_imported(
-    package: WritePackage, current_folder: Path, monkeypatch: pytest.MonkeyPatch, plugin_dir: str | None
-) -> None:
-    package("projects", {"plugin/__init__": "from mmcv.runner import HOOKS\nvalue = HOOKS\n"})
-    config = current_folder / ("config.py" if plugin_dir else "projects/plugin/config.py")
-    config.write_text(PLUGIN + (f"plugin_dir = {plugin_dir!r}\n" if plugin_dir else ""))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    import_modules(Config.fromfile(str(config)))
-    assert sys.modules["projects.plugin"].value is HOOKS
-
-
 def test_a_migrated_config_still_imports_its_plugin(
     package: WritePackage, current_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,15 +221,6 @@ def test_a_config_may_import_from_mmengine_without_custom_imports(package: Write
     package("detector_of_mine", {"__init__": "from mmdet.datasets import CocoDataset"})
     with pytest.raises(ConfigError, match="doctor mmdet` shows how to install it"):
         import_module("detector_of_mine")
-
-
-def test_classes_of_a_code_base_hide_those_of_footplate_from_the_first_lookup(package: WritePackage) -> None:
-    code = "from mmengine.evaluator import BaseMetric\nfrom mmengine.registry import METRICS as ROOT, Registry\n"
-    code += "METRICS = Registry('metric', parent=ROOT)\n@METRICS.register_module()\nclass IoUMetric(BaseMetric): ...\n"
-    package("mmpose", {"registry": code})
-    openmmlab.install()
-    with using_scope("mmpose"):
-        assert METRICS.get("IoUMetric").__module__ == "mmpose.registry"
 
 
 WRAPPED = """
@@ -308,24 +254,6 @@ FIRST_GENERATION = {
     "MODELS = Registry('models', parent=ROOT)\n@MODELS.register_module()\nclass Classifier:\n    pass\n",
     "datasets/__init__": WRAPPED,
 }
-
-
-def test_a_first_generation_config_is_matched_by_its_types(package: WritePackage) -> None:
-    folder = package("mmcls", FIRST_GENERATION)
-    package("mmpose", {**FIRST_GENERATION, "datasets/__init__": ""})
-    cfg: dict[str, Any] = {
-        "model": {"type": "Classifier"},
-        "data": {"train": {"type": "Pictures"}},
-        "optimizer": {"type": "SGD"},
-        "runner": {"type": "EpochBasedRunner", "max_epochs": 1},
-    }
-    own = {**cfg, "model": {"type": "ModelOfCustomImports"}}
-    assert openmmlab.use_code_bases({**own, "data": {"train": {"type": "OwnData"}}}) == ()
-    assert openmmlab.use_code_bases(own) == (f"mmcls 0.25.0 from {folder}",)
-    assert openmmlab.use_code_bases(cfg) == (f"mmcls 0.25.0 from {folder}",)
-    assert cfg["default_scope"] == "mmcls"
-    with using_scope("mmcls"):
-        assert type(MODELS.build({"type": "Classifier"})).__module__ == "mmcls.models"
 
 
 def test_names_are_looked_up_where_a_code_base_registers_most_of_its_classes(package: WritePackage) -> None:

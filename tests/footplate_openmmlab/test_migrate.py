@@ -4,8 +4,7 @@ import pytest
 
 from footplate import Config
 from footplate.cli.main import main
-from footplate_openmmlab.first_generation.translation.config_translation import translate
-from tests.footplate.cli.conftest import FIRST_GENERATION, Command
+from tests.footplate.cli.conftest import Command
 
 OLD = """\
 _base_ = 'base.py'
@@ -21,24 +20,6 @@ def old(current_folder: Path) -> Path:
     path.write_text(OLD)
     (current_folder / "base.py").write_text("model = dict(type='Net')\n")
     return path
-
-
-def test_migrated_file_and_report_are_written(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["migrate", "old.py", "-o", "new.py"]) == 0
-    new = Config.fromfile("new.py")
-    assert new.to_dict() == translate(Config.fromfile(old)).to_dict()
-    assert capsys.readouterr().out.splitlines() == [
-        "translated keys:",
-        "  old.py:2: optimizer: optim_wrapper",
-        "  old.py:3: runner: train_cfg.type, train_cfg.max_epochs",
-        "  old.py:4: data: train_dataloader, val_dataset",
-        "settings that cannot be kept:",
-        "  old.py:3: runner.turns: 3 has no counterpart and was removed",
-        "settings that you need to check:",
-        "  old.py:3: runner.type: 'MyRunner' is not a built-in runner; only its length is kept, not its methods",
-        "  old.py:4: data.val: there is no evaluation section; kept as val_dataset, which is not read",
-        "written: new.py",
-    ]
 
 
 BAD: dict[str, bytes] = {
@@ -69,11 +50,6 @@ def test_mistakes_are_reported_in_a_few_lines(
     assert not [message for message in messages if message not in error], error
     assert len(error.splitlines()) <= 5
     assert {path: path.is_file() and path.read_bytes() for path in old.parent.rglob("*")} == before
-
-
-def test_config_is_migrated_to_the_current_folder(old: Path) -> None:
-    assert main(["migrate", str(FIRST_GENERATION)]) == 0
-    assert (old.parent / "fashion-seg-v0_migrated.py").is_file()
 
 
 def test_migrated_file_names_the_code_base_of_its_model(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,7 @@
-import importlib
 import inspect
 import sys
 from pkgutil import resolve_name
 
-import pytest
-
-import footplate_openmmlab as openmmlab
 from footplate_openmmlab.names import NAMES, PATCHED_NAMES
 
 
@@ -19,14 +15,3 @@ def test_every_name_resolves_to_footplate_torch_or_python() -> None:
             if inspect.isclass(found) or inspect.isfunction(found):
                 is_of_python = found.__module__ in sys.stdlib_module_names
                 assert is_of_python or found.__module__.startswith(("footplate", "torch.", "yaml.")), f"{module}.{name}"
-
-
-@pytest.fixture
-def installed() -> None:
-    openmmlab.install()
-
-
-@pytest.mark.usefixtures("installed")
-def test_a_function_keeps_its_name_after_its_module_is_imported() -> None:
-    function = importlib.import_module("mmcv.parallel.collate").collate
-    assert importlib.import_module("mmcv.parallel").collate is function

@@ -73,21 +73,6 @@ def test_an_array_of_one_number_is_stored_as_a_number() -> None:
     assert describe_patches() == "numpy.ndarray.__setitem__"
 
 
-def test_lists_of_different_lengths_become_arrays_of_objects() -> None:
-    code = "import numpy as np\nvalues, table = [np.ones((3, 2)), np.ones((3, 1))], [[1, 2], [3, 4]]\n"
-    names = run(code + "values, table = np.array(values), np.array(table)\n")
-    assert (names["values"].dtype, [each.shape for each in names["values"]]) == (object, [(3, 2), (3, 1)])
-    assert (names["table"].dtype, names["table"].tolist()) == (np.int64, [[1, 2], [3, 4]])
-    assert describe_patches() == "numpy.array()"
-    assert patch("import numpy as np\nx = np.array([1, 2])\ny = np.array(x, dtype=object)\n", "example") is None
-
-
-def test_names_that_the_module_assigns_to_are_kept() -> None:
-    code = "import time\nimport numpy as np\ndef clock(time, kind=np.int):\n    return time.clock, kind\n"
-    found = run(code + "class Watch:\n    clock, int = 'mine', 'also mine'\n")
-    assert found["clock"](found["Watch"]) == ("mine", int)
-
-
 def test_names_that_moved_within_numba_are_replaced(package: WritePackage) -> None:
     errors = {"core/__init__": "", "core/errors": "class NumbaPerformanceWarning: ...\n"}
     package("numba", {"__init__": "from numba.core import errors\n", **errors})
@@ -116,26 +101,6 @@ def test_numbers_out_of_range_wrap_in_calls() -> None:
     assert found["shades"].tolist() == [3, 4]
 
 
-@pytest.fixture
-def mmcls(package: WritePackage) -> None:
-    """A first-generation code base, and mmcv."""
-    package("mmcls", {"__init__": "mmcv_maximum_version = '1.9.0'\n", "data": KIND})
-    package("mmcv", {"__init__": "__version__ = '2.1.0'\n", "image": "import numpy as np\nhue = np.uint8(-1)\n"})
-    package("timm", {"__init__": "from torch._six import container_abcs\n"})
-    package("other", {"__init__": "import mmcls\nfrom other.plugin import kind\n", "plugin": KIND})
-
-
-def test_modules_of_code_bases_are_patched(mmcls: None) -> None:
-    openmmlab.install()
-    assert importlib.import_module("mmcls.data").kind is float
-    assert openmmlab.describe_patches() == "numpy.float"
-    with pytest.raises(AttributeError):
-        importlib.import_module("other")
-    assert importlib.import_module("mmcv.image").hue == 255
-    assert importlib.import_module("timm").container_abcs is collections.abc
-    assert describe_patches() == "numpy.float, numpy.uint8(), torch._six.container_abcs"
-
-
 def test_modules_of_second_generation_code_bases_are_patched_if_they_use_removed_names(package: WritePackage) -> None:
     package("mmcv", {"__init__": "__version__ = '2.1.0'\n"})
     ragged = "import numpy as np\nvalues = [[1], [2, 3]]\narray = np.array(values)\n"
@@ -146,19 +111,6 @@ def test_modules_of_second_generation_code_bases_are_patched_if_they_use_removed
     assert importlib.import_module("mmaction.types").Sequence is collections.abc.Sequence
     with pytest.raises(ValueError, match="inhomogeneous"):
         importlib.import_module("mmaction.unchanged")
-
-
-def test_modules_below_the_current_folder_are_patched_after_a_first_generation_code_base(
-    mmcls: None, current_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    environment = current_folder / ".venv/lib/site-packages"
-    environment.mkdir(parents=True)
-    (environment / "installed_there.py").write_text(KIND)
-    monkeypatch.syspath_prepend(str(environment))
-    openmmlab.install()
-    assert importlib.import_module("other").kind is float
-    with pytest.raises(AttributeError):
-        importlib.import_module("installed_there")
 
 
 def test_code_for_mmpycocotools_reads_annotations_with_pycocotools(tmp_path: Path) -> None:

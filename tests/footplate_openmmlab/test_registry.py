@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from footplate.errors import DuplicateNameError, UnknownNameError
-from footplate.registry import DATASETS, MODELS, TRANSFORMS, using_scope
+from footplate.registry import MODELS
 from footplate_openmmlab.code_bases import Registry
 from footplate_openmmlab.mmengine.registry_members import RegistryMembers
 from footplate_openmmlab.mmengine.runner_members import add_members
@@ -12,17 +12,6 @@ from footplate_openmmlab.mmengine.runner_members import add_members
 
 def removed(parent: object, scope: str) -> None:
     parent.children.pop(scope)  # type: ignore[attr-defined]
-
-
-def test_a_registry_without_a_parent_joins_the_tree() -> None:
-    registry = Registry("pipeline", scope="joins")
-    try:
-        registry.register_module("Twice", module=lambda: 5)
-        assert TRANSFORMS.build({"type": "joins.Twice"}) == 5
-        with using_scope("joins"):
-            assert TRANSFORMS.build({"type": "Twice"}) == 5
-    finally:
-        removed(TRANSFORMS, "joins")
 
 
 def test_registries_of_one_scope_share_their_entries() -> None:
@@ -38,27 +27,6 @@ def test_registries_of_one_scope_share_their_entries() -> None:
             models.build({"type": "Wall"})
     finally:
         removed(MODELS, "shares")
-
-
-def test_a_registry_finds_names_of_its_parent_and_keeps_its_build_function() -> None:
-    registry = Registry("dataset", build_func=lambda cfg, registry: cfg["type"], scope="own")
-    try:
-        assert registry.parent is DATASETS
-        assert "ConcatDataset" in registry
-        assert registry.build({"type": "anything"}) == "anything"
-    finally:
-        removed(DATASETS, "own")
-
-
-def test_registries_of_mmcv_1_2_for_kinds_of_modules_share_their_entries() -> None:
-    backbones, segmentors = Registry("backbone", scope="old"), Registry("segmentor", scope="old")
-    try:
-        backbones.register_module(name="Net", module=lambda: "net")
-        segmentors.register_module(name="Segmentor", module=lambda backbone: MODELS.build(backbone))
-        with using_scope("old"):
-            assert MODELS.build({"type": "Segmentor", "backbone": {"type": "Net"}}) == "net"
-    finally:
-        removed(MODELS, "old")
 
 
 def test_members_for_code_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,18 +35,6 @@ def test_ranges_are_read_from_the_source() -> None:
     assert not is_for_mmcv_1(SEGMENTATION)
 
 
-@pytest.mark.parametrize(
-    ("limits", "shown"),
-    [
-        (("2.0.0rc4", "2.2.0"), "2.1.0"),
-        (("2.0.0rc4", "2.3.0"), "2.2.0"),
-    ],
-)
-def test_a_code_base_sees_a_version_that_it_accepts(mmcv: ModuleType, limits: tuple[str, str], shown: str) -> None:
-    show_accepted_versions(f"mmcv_minimum_version, x = 0, 0\nmmcv_min = '{limits[0]}'\nmmcv_max = '{limits[1]}'\n")
-    assert (mmcv.__version__, mmcv.version_info[:2]) == (shown, (2, int(shown[2])))
-
-
 @pytest.mark.parametrize(("limits", "shown"), [(("2.16.0", "2.23.0"), "2.16.0"), (("2.16.0", "3.0.0"), "2.28.2")])
 def test_a_code_base_sees_an_accepted_version_of_another_code_base(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, limits: tuple[str, str], shown: str
@@ -69,11 +57,3 @@ def test_a_code_base_sees_an_accepted_version_of_another_code_base(
     assert ("  mmdet 2.28.2 is installed, but a code base accepts versions up to 2.23.0.\n" in message) == (
         shown == "2.16.0"
     )
-
-
-def test_a_code_base_that_imports_another_one_sees_a_version_that_both_accept(mmcv: ModuleType) -> None:
-    show_accepted_versions("mmcv_minimum_version = '1.5.2'\nmmcv_maximum_version = '1.7.0'\n")
-    show_accepted_versions("mmcv_minimum_version = '1.3.17'\nmmcv_maximum_version = '1.8.0'\n")
-    assert mmcv.__version__ == "1.6.2"
-    show_accepted_versions("mmcv_minimum_version = '1.0.0'\nmmcv_maximum_version = '1.4.0'\n")
-    assert mmcv.__version__ == "1.3.18"  # no version fits all three

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from footplate_operators import create_extension
 from footplate_operators.attention import multi_scale_deformable_attn_pytorch
@@ -18,25 +17,6 @@ def arguments(kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, **group
     pairs = {"kernel": kernel, "stride": stride, "pad": padding, "dilation": dilation}
     found = {f"{name}_{side}": size for name, pair in pairs.items() for side, size in zip("hw", pair, strict=True)}
     return {**found, **groups, "with_bias": False}
-
-
-@pytest.mark.parametrize(
-    ("stride", "padding", "dilation", "groups", "deform_groups"),
-    [((1, 1), (1, 1), (1, 1), 1, 1), ((2, 1), (0, 1), (1, 1), 2, 4), ((1, 1), (2, 3), (3, 2), 1, 2)],
-)
-def test_offsets_of_zero_give_a_plain_convolution(
-    stride: Pair, padding: Pair, dilation: Pair, groups: int, deform_groups: int
-) -> None:
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(2, 4, 6, 7, generator=generator)
-    weight = torch.randn(4, 4 // groups, 2, 3, generator=generator)
-    expected = F.conv2d(features, weight, None, stride, padding, dilation, groups)
-    offset = torch.zeros(2, 12 * deform_groups, *expected.shape[2:])
-    mask = torch.ones(2, 6 * deform_groups, *expected.shape[2:])
-    settings = arguments((2, 3), stride, padding, dilation, group=groups, deformable_group=deform_groups)
-    output = torch.empty_like(expected)
-    EXTENSION.modulated_deform_conv_forward(features, weight, UNUSED, UNUSED, offset, mask, output, UNUSED, **settings)
-    torch.testing.assert_close(output, expected)
 
 
 def test_gradient_at_a_pixel_center_is_that_of_the_following_interval() -> None:

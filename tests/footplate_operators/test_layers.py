@@ -5,7 +5,6 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from footplate_operators import create_extension, layers
 
@@ -100,34 +99,6 @@ def test_carafe(naive: bool) -> None:
         assert (gradient * tensor).sum().item() == pytest.approx((grad * output).sum().item(), rel=1e-4)
 
 
-def test_masked_convolution() -> None:
-    features, weight = torch.randn(1, 2, 6, 7, generator=RANDOM), torch.randn(3, 2, 3, 3, generator=RANDOM)
-    mask = torch.rand(6, 7, generator=RANDOM) > 0.5
-    y, x = mask.nonzero(as_tuple=True)
-    columns = torch.zeros(2 * 9, len(y))
-    layers.masked_im2col_forward(features, y, x, columns, kernel_h=3, kernel_w=3, pad_h=1, pad_w=1)
-    output = torch.zeros(1, 3, 6, 7)
-    layers.masked_col2im_forward(weight.flatten(1) @ columns, y, x, output, height=6, width=7, channels=3)
-    torch.testing.assert_close(output, F.conv2d(features, weight, padding=1) * mask)
-
-
-def test_rotated_filters() -> None:
-    weight = torch.randn(2, 3, 1, 3, 3, generator=RANDOM)
-    ring = [0, 1, 2, 5, 8, 7, 6, 3]  # a turn by 45 degrees moves each weight to the next place of the ring
-    indices = torch.zeros(1, 3, 3, 8, dtype=torch.int32)
-    for turn in range(8):
-        indices[0, 1, 1, turn] = 5
-        for place, position in enumerate(ring):
-            indices[0, position // 3, position % 3, turn] = ring[(place + turn) % 8] + 1
-    output, gradient = torch.zeros(16, 3, 3, 3), torch.zeros_like(weight)
-    layers.active_rotated_filter_forward(weight, indices, output)
-    turned = output.view(2, 8, 3, 3, 3)
-    assert torch.equal(turned[:, 0], weight[:, :, 0])
-    assert torch.equal(turned[:, 2], weight[:, :, 0].rot90(-1, (2, 3)))
-    layers.active_rotated_filter_backward(torch.ones_like(output), indices, gradient)
-    assert torch.equal(gradient, torch.full_like(weight, 8.0))
-
-
 def test_pixel_group() -> None:
     label = torch.tensor([[1, 0, 0, 0, 2], [1, 0, 0, 0, 2]], dtype=torch.int32)
     embedding = torch.tensor([0.0, 0.1, 0.2, 0.9, 1.0]).expand(2, 5)[..., None]
@@ -163,15 +134,6 @@ def test_upfirdn2d(flip: bool) -> None:
         for x in range(width):
             expected[:, :, y, x] = (spread[:, :, y : y + 3, x : x + 2] * taps).sum((2, 3)) * 1.5
     torch.testing.assert_close(found, expected[:, :, :, ::2])
-
-
-def test_fused_bias_leakyrelu() -> None:
-    x, bias = torch.randn(2, 3, 4, generator=RANDOM), torch.randn(3, generator=RANDOM)
-    empty = torch.empty(0)
-    found = layers.fused_bias_leakyrelu(x, bias, empty, act=3, grad=0, alpha=0.2, scale=1.4)
-    torch.testing.assert_close(found, F.leaky_relu(x + bias[:, None], 0.2) * 1.4)
-    slope: Tensor = layers.fused_bias_leakyrelu(torch.ones_like(x), empty, found, act=3, grad=1, alpha=0.2, scale=1.4)
-    torch.testing.assert_close(slope, torch.where(found > 0, 1.4, 0.28))
 
 
 def test_an_operator_that_is_missing_says_what_to_install() -> None:

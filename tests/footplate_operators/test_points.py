@@ -61,18 +61,6 @@ def test_ball_query_on_stacked_samples() -> None:
     assert found.tolist() == [[0, 1], [0, 0], [-1, 0]]
 
 
-def test_nearest_neighbors() -> None:
-    xyz, centers = cloud(2, 20, 3), cloud(2, 4, 3)
-    index, squared = torch.zeros(2, 4, 6, dtype=torch.int32), torch.zeros(2, 4, 6)
-    points.knn_forward(xyz, centers, index, squared, 2, 20, 4, 6)
-    distances = (centers[:, :, None] - xyz[:, None]).square().sum(-1)
-    assert torch.equal(index.long(), distances.argsort(-1)[..., :6])
-    assert torch.equal(squared, distances.gather(-1, index.long()))
-    three, best = torch.zeros(2, 4, 3, dtype=torch.int32), torch.zeros(2, 4, 3)
-    points.three_nn_forward(centers, xyz, best, three, 2, 4, 20)
-    assert torch.equal(three, index[..., :3])
-
-
 @pytest.mark.parametrize("with_distances", [False, True])
 def test_furthest_point_sampling(with_distances: bool) -> None:
     xyz = cloud(2, 25, 3)
@@ -88,47 +76,6 @@ def test_furthest_point_sampling(with_distances: bool) -> None:
             gaps = (xyz[batch][:, None] - xyz[batch][taken]).square().sum(-1).amin(1)
             taken.append(int(gaps.argmax()))
         assert found[batch].tolist() == taken
-
-
-def test_groups_of_points() -> None:
-    features, index = cloud(2, 3, 10), torch.randint(10, (2, 4, 5), generator=RANDOM, dtype=torch.int32)
-    grouped, gradient = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 10)
-    points.group_points_forward(features, index, grouped, 2, 3, 10, 4, 5)
-    for batch in range(2):
-        assert torch.equal(grouped[batch], features[batch][:, index[batch].long()])
-    points.group_points_backward(torch.ones_like(grouped), index, gradient, 2, 3, 10, 4, 5)
-    assert gradient[:, 0].tolist() == [index[batch].flatten().bincount(minlength=10).tolist() for batch in range(2)]
-
-
-def test_groups_of_nothing() -> None:
-    for samples, channels, groups, size in ((0, 3, 4, 2), (2, 0, 4, 2), (2, 3, 0, 2), (2, 3, 4, 0)):
-        features, output = torch.rand(samples, channels, 5), torch.rand(samples, channels, groups, size)
-        index = torch.zeros(samples, groups, size, dtype=torch.int32)
-        points.group_points_forward(features, index, output, samples, channels, 5, groups, size)
-        points.group_points_backward(output, index, features, samples, channels, 5, groups, size)
-        assert not features.any()
-
-
-def test_groups_on_stacked_samples() -> None:
-    features, index = cloud(5, 3), torch.tensor([[0, 1], [2, 0], [1, 1]], dtype=torch.int32)
-    counts = torch.tensor([3, 2], dtype=torch.int32), torch.tensor([2, 1], dtype=torch.int32)
-    grouped, gradient = torch.zeros(3, 3, 2), torch.zeros(5, 3)
-    points.stack_group_points_forward(features, counts[0], index, counts[1], grouped, 2, 3, 3, 2)
-    rows = torch.tensor([[0, 1], [2, 0], [4, 4]])
-    assert torch.equal(grouped, features[rows].transpose(1, 2))
-    points.stack_group_points_backward(torch.ones_like(grouped), index, counts[1], counts[0], gradient, 2, 3, 3, 5, 2)
-    assert gradient[:, 0].tolist() == [2.0, 1.0, 1.0, 0.0, 2.0]
-
-
-def test_three_interpolate() -> None:
-    features, weight = cloud(2, 3, 6), cloud(2, 4, 3)
-    index = torch.randint(6, (2, 4, 3), generator=RANDOM, dtype=torch.int32)
-    output, gradient = torch.zeros(2, 3, 4), torch.zeros(2, 3, 6)
-    points.three_interpolate_forward(features, index, weight, output, 2, 3, 6, 4)
-    expected = (features[1][:, index[1].long()] * weight[1]).sum(-1)
-    torch.testing.assert_close(output[1], expected)
-    points.three_interpolate_backward(torch.ones_like(output), index, weight, gradient, 2, 3, 4, 6)
-    assert (gradient * features).sum().item() == pytest.approx(output.sum().item(), rel=1e-5)
 
 
 def test_assignment_of_scores_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,89 +113,12 @@ def test_chamfer_distance() -> None:
         torch.testing.assert_close(found, expected)
 
 
-def test_points_in_several_boxes() -> None:
-    boxes = torch.tensor([[[0.0, 0, 0, 2, 2, 2, 0], [0, 0, 0, 4, 1, 4, torch.pi / 2]]])
-    xyz = torch.tensor([[[0.0, 0, 1], [0, 1.5, 1], [0.9, 0.9, 1], [1.5, 0, 1], [0, 0, 3], [0, 0, 5]]])
-    every, first = torch.zeros(1, 6, 2, dtype=torch.int32), torch.zeros(1, 6, dtype=torch.int32)
-    points.points_in_boxes_all_forward(boxes, xyz, every)
-    points.points_in_boxes_part_forward(boxes, xyz, first)
-    assert every[0].tolist() == [[1, 1], [0, 1], [1, 0], [0, 0], [0, 1], [0, 0]]
-    assert first[0].tolist() == [0, 1, 0, -1, 1, -1]
-
-
 def test_points_in_polygons() -> None:
     quads = torch.tensor([[0.0, 0, 2, 0, 2, 2, 0, 2], [1.0, 0, 2, 1, 1, 2, 0, 1]])
     xy = torch.tensor([[1.0, 1.0], [0.2, 0.2], [3.0, 1.0], [1.9, 1.9]])
     found = torch.zeros(4, 2)
     points.points_in_polygons_forward(xy, quads, found)
     assert found.tolist() == [[1, 1], [1, 0], [0, 0], [1, 0]]
-
-
-def test_voxels() -> None:
-    cloud = torch.tensor(
-        [[0.5, 0.5, 0.5, 1], [2.5, 0.5, 0.5, 2], [0.6, 0.5, 0.5, 3], [9, 9, 9, 4], [0.7, 0.5, 0.5, 5.0]]
-    )
-    size, bounds = torch.ones(3), torch.tensor([0.0, 0, 0, 4, 4, 2])
-    each = torch.zeros(5, 3, dtype=torch.int32)
-    points.dynamic_voxelize_forward(cloud, size, bounds, each, NDim=3)
-    assert each.tolist() == [[0, 0, 0], [0, 0, 2], [0, 0, 0], [-1, -1, -1], [0, 0, 0]]
-    voxels, places = torch.zeros(4, 2, 4), torch.zeros(4, 3, dtype=torch.int32)
-    counts, total = torch.zeros(4, dtype=torch.int32), torch.zeros(())
-    points.hard_voxelize_forward(cloud, size, bounds, voxels, places, counts, total, 2, 4, NDim=3, deterministic=True)
-    assert (total.item(), counts.tolist()) == (2, [2, 1, 0, 0])
-    assert places[:2].tolist() == [[0, 0, 0], [0, 0, 2]]
-    assert voxels[:2, :, 3].tolist() == [[1, 3], [2, 0]]
-    voxels.zero_()
-    points.hard_voxelize_forward(cloud, size, bounds, voxels, places, counts, total, 2, 1, NDim=3, deterministic=True)
-    assert total.item() == 1
-    assert voxels[:, :, 3].tolist() == [[1, 3], [0, 0], [0, 0], [0, 0]]
-
-
-@pytest.mark.parametrize(
-    ("how", "expected", "gradient"),
-    [("sum", [4.0, 2.0], [1, 1, 1, 0]), ("mean", [2.0, 2.0], [0.5, 1, 0.5, 0]), ("max", [3.0, 2.0], [0, 1, 1, 0])],
-)
-def test_features_of_voxels(how: str, expected: list[float], gradient: list[float]) -> None:
-    features = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
-    places = torch.tensor([[0, 0, 1], [0, 2, 0], [0, 0, 1], [-1, 0, 0]], dtype=torch.int32)
-    reduced, voxels, of_point, counts = points.dynamic_point_to_voxel_forward(features, places, how)
-    assert reduced[:, 0].tolist() == expected
-    assert voxels.tolist() == [[0, 0, 1], [0, 2, 0]]
-    assert (of_point.tolist(), counts.tolist()) == ([0, 1, 0, -1], [2, 1])
-    found = torch.ones_like(features)
-    ones = torch.ones_like(reduced)
-    points.dynamic_point_to_voxel_backward(found, ones, features, reduced, of_point, counts, how)
-    assert found[:, 0].tolist() == gradient
-
-
-@pytest.mark.parametrize("method", [0, 1])
-def test_roi_aware_pooling(method: int) -> None:
-    pts, features = cloud(200, 3), cloud(200, 4)
-    boxes = torch.tensor([[0.5, 0.5, 0.1, 0.8, 0.6, 0.7, 0.4], [9.0, 9, 9, 1, 1, 1, 0]])
-    pooled, argmax = torch.zeros(2, 2, 3, 2, 4), torch.zeros(2, 2, 3, 2, 4, dtype=torch.int32)
-    lists = torch.zeros(2, 2, 3, 2, 5, dtype=torch.int32)
-    points.roiaware_pool3d_forward(boxes, pts, features, argmax, lists, pooled, pool_method=method)
-    expected, grad = torch.zeros_like(pooled), torch.randn(pooled.shape, generator=RANDOM)
-    leaf = features.clone().requires_grad_()
-    turn = torch.tensor([[0.4]]).cos().item(), torch.tensor([[0.4]]).sin().item()
-    members: dict[tuple[int, ...], list[int]] = {}
-    for index, point in enumerate(pts.tolist()):
-        x, y, z = point[0] - 0.5, point[1] - 0.5, point[2] - 0.1
-        local = (x * turn[0] + y * turn[1] + 0.4, y * turn[0] - x * turn[1] + 0.3, z)
-        place = tuple(int(v // (s / n)) for v, s, n in zip(local, (0.8, 0.6, 0.7), (2, 3, 2), strict=True))
-        if all(0 <= v < n for v, n in zip(place, (2, 3, 2), strict=True)):
-            members.setdefault((0, *place), []).append(index)
-    assert max(map(len, members.values())) > 4  # the limit of four points per voxel is reached
-    loss = torch.zeros(())
-    for place, rows in members.items():
-        value = leaf[rows[:4]].max(0)[0] if method == 0 else leaf[rows[:4]].mean(0)
-        expected[place] = value.detach()
-        assert lists[place].tolist() == [len(rows[:4]), *rows[:4], *[0] * (4 - len(rows[:4]))]
-        loss = loss + (value * grad[place]).sum()
-    assert torch.allclose(pooled, expected)
-    gradient = torch.zeros_like(features)
-    points.roiaware_pool3d_backward(lists, argmax, grad, gradient, pool_method=method)
-    assert torch.allclose(gradient, torch.autograd.grad(loss, leaf)[0], atol=1e-6)
 
 
 def test_roi_point_pooling() -> None:

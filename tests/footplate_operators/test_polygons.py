@@ -1,8 +1,5 @@
 """Tests overlaps of polygons on shapes whose areas are known, and beside the same areas counted on a fine grid."""
 
-import math
-
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,25 +11,6 @@ SQUARE = torch.tensor([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0]], dtype=to
 
 def rotated(box: list[float]) -> Tensor:
     return polygons.rotated_box_corners(torch.tensor([box], dtype=torch.float64))[0]
-
-
-@pytest.mark.parametrize(
-    ("other", "area"),
-    [
-        (SQUARE, 4.0),
-        (SQUARE + 1, 1.0),
-        (SQUARE + torch.tensor([2.0, 0.0]), 0.0),  # a common edge
-        (SQUARE + torch.tensor([1.0, 0.0]), 2.0),  # edges on one line
-        (SQUARE / 2, 1.0),  # within, in a corner
-        (SQUARE * 3 - 1, 4.0),  # around
-        (rotated([1, 1, 2, 2, math.pi / 4]), 8 * (math.sqrt(2) - 1)),  # an octagon
-        (torch.tensor([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0]], dtype=torch.float64), 2.0),
-    ],
-)
-def test_the_area_of_an_intersection(other: Tensor, area: float) -> None:
-    pair = polygons.counterclockwise(SQUARE[None]), polygons.counterclockwise(other.double()[None])
-    assert polygons.intersection_areas(*pair).item() == pytest.approx(area, abs=1e-7)
-    assert polygons.intersection_areas(*reversed(pair)).item() == pytest.approx(area, abs=1e-7)
 
 
 def intersection_candidates(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,65 +77,12 @@ def test_order_and_padding_of_sorted_vertices() -> None:
     assert sorted_indices(vertices.to("meta"), mask.to("meta")).device.type == "meta"  # no tensor is on the CPU
 
 
-def test_gradient_of_the_area_of_sorted_vertices() -> None:
-    random = torch.Generator().manual_seed(4)
-    boxes = torch.rand(20, 5, generator=random, dtype=torch.float64) + torch.tensor([0, 0, 1, 1, 0])
-    others = polygons.rotated_box_corners(torch.rand(20, 5, generator=random, dtype=torch.float64) + 0.5)
-    assert torch.autograd.gradcheck(
-        lambda each: area_of_sorted_vertices(polygons.rotated_box_corners(each), others), boxes.requires_grad_()
-    )
-
-
-@pytest.mark.parametrize("aligned", [False, True])
-def test_boxes_are_compared_in_blocks(aligned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    random = torch.Generator().manual_seed(6)
-    boxes, others = torch.rand(2, 7, 5, generator=random)
-
-    def results() -> Tensor:
-        found = torch.zeros(2, 7 if aligned else 49)
-        polygons.box_iou_rotated(boxes, others, found[0], mode_flag=1, aligned=aligned)
-        polygons.box_iou_quadri(boxes.repeat(1, 2)[:, :8], others.repeat(1, 2)[:, :8], found[1], 0, aligned)
-        return found
-
-    expected = results()
-    monkeypatch.setattr(polygons, "_BLOCK", 2 * 16)
-    assert torch.equal(results(), expected)
-
-
-def test_no_boxes() -> None:
-    found = torch.zeros(0, 3)
-    polygons.box_iou_rotated(torch.zeros(0, 5), torch.rand(3, 5), found, mode_flag=0, aligned=False)
-    assert nms.nms(torch.zeros(0, 4), torch.zeros(0), 0.5, 0).tolist() == []
-
-
-def test_the_hull_of_points() -> None:
-    points = np.array([[0, 0], [2, 0], [1, 1], [2, 2], [0, 2], [1, 0], [0, 0]], dtype=float)
-    assert points[polygons.convex_hull(points)].tolist() == [[0, 0], [2, 0], [2, 2], [0, 2]]
-
-
 def test_convex_iou() -> None:
     points = torch.cat((SQUARE, SQUARE * 0.5 + 0.5, torch.ones(1, 2, dtype=torch.float64))).reshape(1, 18)
     quads = torch.stack((SQUARE, SQUARE + 1, SQUARE + 9)).reshape(3, 8)
     found = torch.zeros(1, 3, dtype=torch.float64)
     polygons.convex_iou(points, quads, found)
     assert found.tolist() == [[pytest.approx(1.0), pytest.approx(1 / 7), 0.0]]
-
-
-def test_convex_giou_and_its_gradient() -> None:
-    random = torch.Generator().manual_seed(2)
-    points = torch.rand(3, 18, generator=random, dtype=torch.float64) * 3
-    quads = (SQUARE + 0.3).reshape(1, 8).expand(3, 8)
-
-    def giou(points: Tensor) -> Tensor:
-        output = torch.zeros(3, 19, dtype=torch.float64)
-        polygons.convex_giou(points, quads, output)
-        return output
-
-    found = giou(points)
-    for place in range(18):
-        step = torch.zeros(18, dtype=torch.float64).index_fill(0, torch.tensor(place), 1e-6)
-        slope = (giou(points + step)[:, 18] - giou(points - step)[:, 18]) / 2e-6
-        torch.testing.assert_close(found[:, place], slope, rtol=0, atol=1e-5)
 
 
 def test_the_smallest_rectangle() -> None:

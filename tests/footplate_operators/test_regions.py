@@ -106,13 +106,6 @@ def test_maximum_pooling_without_rois() -> None:
     assert not gradient.any()
 
 
-def test_rotation_invariant_roi_align_without_rois() -> None:
-    output, rois, gradient = torch.zeros(0, 8, 7, 7), torch.zeros(0, 6), torch.zeros(1, 8, 5, 5)
-    regions.riroi_align_rotated_forward(torch.rand(1, 8, 5, 5), rois, output, 7, 7, 1.0, 2, 8, False)
-    regions.riroi_align_rotated_backward(output, rois, gradient, 7, 7, 1.0, 2, 8, False)
-    assert not gradient.any()
-
-
 def test_deformable_roi_pool_shifts_bins() -> None:
     plane = torch.arange(12.0).expand(1, 1, 12, 12)  # each value is its column
     rois = torch.tensor([[0, 2.0, 2.0, 6.0, 6.0]])

@@ -73,18 +73,6 @@ def test_convolution(
         assert torch.allclose(mine, theirs, atol=1e-5)
 
 
-def test_inverse_convolution_exchanges_input_and_output() -> None:
-    indices, features = occupied_cells(4)
-    found, pairs, counts = sparse.get_indice_pairs_3d_forward(
-        indices, 2, (3, 3, 2), (5, 6, 4), [3] * 3, [2] * 3, [1] * 3, [1] * 3, [0] * 3, 0, 0
-    )
-    coarse, filters = torch.randn(len(found), 4, generator=RANDOM), torch.randn(3, 3, 3, 4, 2, generator=RANDOM)
-    out = sparse.indice_conv_forward(coarse, filters, pairs, counts, len(features), 1, 0)
-    grid = dense(found, coarse, 3, 3, 2)
-    expected = F.conv_transpose3d(grid, filters.permute(3, 4, 0, 1, 2), stride=2, padding=1, output_padding=(0, 1, 1))
-    assert torch.allclose(out, at(expected, indices), atol=1e-5)
-
-
 def test_max_pooling() -> None:
     indices, features = occupied_cells(4)
     features = features.abs()

@@ -224,19 +224,6 @@ def test_compiled_operators_of_lists_return_the_same(name: str) -> None:
     torch.testing.assert_close(_compiled(called)(*values), expected, rtol=0, atol=0)
 
 
-def test_sizes_that_depend_on_values_reach_other_operators() -> None:
-    features, filters = _leaf(4, 3), _leaf(3, 3, 3, 2)
-
-    def convolve(features: Tensor, filters: Tensor) -> Tensor:
-        cells, pairs, counts = functional.get_indice_pairs(_cells, 2, [4, 4], stride=2, padding=1)
-        return functional.indice_conv(features, filters, pairs, counts, cells.size(0)).sum(0)
-
-    arguments = (features, filters)
-    expected, found = convolve(*arguments), _compiled(convolve)(*arguments)
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(_gradients(found, arguments), _gradients(expected, arguments))
-
-
 class _Module(torch.nn.Module):
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         super().__init__()

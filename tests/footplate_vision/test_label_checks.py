@@ -1,5 +1,4 @@
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,7 +6,6 @@ import pytest
 from footplate import Runner
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
-from footplate_vision.label_checks import classes_of
 from footplate_vision.segmentation import SmallSegmentor
 from tests.support import PointAccuracy, Points, ToyModel, loader, settings
 
@@ -42,19 +40,6 @@ def test_model_of_footplate_is_compared_with_the_training_data_without_a_hook(tm
     model.head = SmallSegmentor(num_classes=3)
     with pytest.raises(ArgumentError, match="'head' has 3 classes, but the dataset 'Points' has 2: left, right"):
         Runner(**settings(tmp_path, model=model)).train()
-
-
-@pytest.mark.parametrize(
-    ("dataset", "classes"),
-    [
-        (SimpleNamespace(CLASSES=("a", "b")), ("a", "b")),
-        (SimpleNamespace(metainfo={"classes": ("a",)}), ("a",)),
-        (SimpleNamespace(metainfo={"CLASSES": ("c",)}), ("c",)),
-        (SimpleNamespace(), None),
-    ],
-)
-def test_classes_of_both_generations(dataset: Any, classes: Any) -> None:
-    assert classes_of(dataset) == classes
 
 
 def test_different_labels_of_ignored_pixels_are_named_with_their_keys(

@@ -105,22 +105,9 @@ def test_exponents_of_the_decay_rate(backbone: type[nn.Module], kind: str, expon
     assert groups == len(set(found.values()))
 
 
-def test_the_base_model_of_a_transformers_model_is_the_backbone() -> None:
-    model: Any = Net(nn.Identity())
-    model.vit, model.base_model_prefix = BEiT(), "vit"
-    found, _ = settings(model, decay_rate=0.9, num_layers=6)
-    assert found["vit.layers.0.conv.weight"][0] == 6
-
-
 def test_one_dimensional_parameters_and_biases_have_no_weight_decay() -> None:
     found, _ = settings(BEiT(), decay_rate=0.9, num_layers=12)
     assert found["backbone.layers.0.norm.weight"][1] == found["backbone.layers.0.conv.bias"][1] == 0.0
     assert found["pos_embed"] == (0.0, 0.0)
     assert found["backbone.cls_token"][1] == 0.05
     assert not [name for name in found if "frozen" in name]
-
-
-def test_layer_decay_optimizer_constructor_is_layer_wise() -> None:
-    old, _ = settings(BEiT(), "LayerDecayOptimizerConstructor", layer_decay_rate=0.9, num_layers=6)
-    new, _ = settings(BEiT(), decay_rate=0.9, decay_type="layer_wise", num_layers=6)
-    assert old == new

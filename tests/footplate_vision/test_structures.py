@@ -86,12 +86,6 @@ def test_cat_concatenates_tensors_arrays_lists_and_strings() -> None:
     assert (found.names, found.word, found.img_path) == (["x", "y", "z", "x"], "abca", "a.png")
 
 
-def test_channel_dimension_is_added() -> None:
-    assert PixelData(data=torch.zeros(4, 5)).data.shape == (1, 4, 5)
-    assert PixelData(data=np.zeros((4, 5))).data.shape == (1, 4, 5)
-    assert PixelData(data=torch.zeros(2, 4, 5)).data.shape == (2, 4, 5)
-
-
 @pytest.mark.parametrize(
     ("index", "expected"),
     [

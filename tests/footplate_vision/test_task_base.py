@@ -1,13 +1,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from footplate.errors import ArgumentError, BuildError
 from footplate.registry import MODELS
-from footplate_vision.task_base import TaskModel, features_of, image_to_tensor
+from footplate_vision.task_base import TaskModel, features_of
 
 
 @pytest.mark.parametrize(
@@ -82,15 +81,3 @@ def test_images_that_are_not_stacked_are_an_error() -> None:
     for views in ([torch.zeros(2, 3, 4, 4)] * 2, [torch.zeros(2, 3, 8, 4, 4)] * 2):  # of images and of video clips
         assert Echo()(views, mode=mode) is not None  # stacked by the loader
     assert Echo(data_preprocessor={"type": "ImgDataPreprocessor"})(pictures) == ("outputs", pictures)
-
-
-@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)])
-def test_an_image_is_copied_to_a_tensor(shape: tuple[int, ...]) -> None:
-    image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
-    image.flags.writeable = False  # as one that is kept for the next epoch
-    planes = image_to_tensor(image)
-    assert (planes.dtype, planes.is_contiguous()) == (torch.uint8, True)
-    expected = image.reshape(4, 5, -1).transpose(2, 0, 1)
-    assert np.array_equal(planes.numpy(), expected)
-    planes += 1
-    assert image.ravel()[0] == 0

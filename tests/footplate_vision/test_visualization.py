@@ -1,7 +1,7 @@
 import copy
 import json
 import multiprocessing
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -138,40 +138,6 @@ def test_a_resumed_run_writes_the_same_training_data(tmp_path: Path) -> None:
         "labels": [["label 0", 3340], ["label 1", 3340], ["label 2", 3320], ["label 255", 10000]],
         "sizes": [[5, 4, 500], [6, 4, 500]],
     }
-
-
-class Choosy(BaseVisualizationHook):
-    """Omits the first prediction, and passes an additional argument to the visualizer."""
-
-    def choose(self, outputs: Sequence[Any]) -> Iterable[tuple[int, Any]]:
-        return list(enumerate(outputs))[1:]
-
-    def options(self) -> dict[str, Any]:
-        return {"thickness": 3}
-
-
-def test_a_hook_filters_predictions_and_passes_options() -> None:
-    recorder = Recorder()
-    data_batch, outputs = batch(BaseDataElement, 4)
-    hook = Choosy(draw=True, interval=1, max_samples=2, show=True, wait_time=0.5)
-    hook.after_val_iter(RUNNER, 0, data_batch, outputs)
-    assert recorder.names == ["val_01", "val_02"]
-    own = {"data_sample": outputs[1], "show": True, "wait_time": 0.5, "step": 30, "thickness": 3}
-    assert recorder.drawn[0][2] == own
-    of_a_set: Any = SimpleNamespace(iter=30, test_loop=SimpleNamespace(current="day"))
-    hook.after_test_iter(of_a_set, 0, data_batch, outputs)
-    assert recorder.names[2:] == ["test_day_01", "test_day_02"]
-
-
-def test_images_of_the_same_name_in_several_folders_have_different_names() -> None:
-    recorder = Recorder()
-    data_batch, outputs = batch(BaseDataElement, 2)
-    for output, folder in zip(outputs, ("oval", "tri"), strict=True):
-        output.set_metainfo({"img_path": f"{folder}/00.png"})
-    hook = BaseVisualizationHook(draw=True, interval=1)
-    for _ in range(2):  # validations
-        hook.after_val_iter(RUNNER, 0, data_batch, outputs)
-    assert recorder.names == ["val_00", "val_tri_00"] * 2
 
 
 def test_a_batch_without_images_costs_only_its_images(caplog: pytest.LogCaptureFixture) -> None:

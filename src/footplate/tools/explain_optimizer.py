@@ -189,7 +189,8 @@ def explain_schedule(schedule: Schedule) -> str:
     for field in FIELDS:
         moving, constant = schedule.shown(field)
         if moving:
-            names, shown = _names_of(field, moving), moving[:_MAX_TRACKS]
+            names = [f"{field} {number}" for number in range(1, len(moving) + 1)] if moving[1:] else [field]
+            shown = moving[:_MAX_TRACKS]
             lines += [f"{name}: {_describe_parameters(track)}" for name, track in zip(names, moving, strict=True)]
             figure = plotille.Figure()
             figure.width, figure.height, figure.with_colors = _WIDTH, _HEIGHT, False
@@ -256,10 +257,6 @@ def _round_iterations(length: int) -> list[int]:
 
     ticks = map(round, MaxNLocator(_ROWS, steps=[1, 2, 5, 10], integer=True).tick_values(0, length - 1))
     return sorted({0, *(tick for tick in ticks if 0 <= tick < length), length - 1})
-
-
-def _names_of(field: str, tracks: Sequence[Track]) -> list[str]:
-    return [field] if len(tracks) == 1 else [f"{field} {number}" for number in range(1, len(tracks) + 1)]
 
 
 def _describe_parameters(track: Track) -> str:

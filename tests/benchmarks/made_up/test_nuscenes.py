@@ -1,11 +1,9 @@
 import json
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from benchmarks.made_up.nuscenes import write_data_set
 from benchmarks.made_up.world import CATEGORIES, Pose
@@ -48,18 +46,6 @@ def test_each_token_refers_to_a_record(tables: Tables) -> None:
                     assert tables[name][value]["next" if key == "prev" else "prev"] == record["token"]
 
 
-def test_frames_of_a_sensor_follow_each_other(tables: Tables, root: Path) -> None:
-    starts = [record for record in tables["sample_data"].values() if not record["prev"]]
-    assert len(starts) == 12
-    for record in starts:
-        frames = [record]
-        while frames[-1]["next"]:
-            frames.append(tables["sample_data"][frames[-1]["next"]])
-        assert [frame["is_key_frame"] for frame in frames] == [True, False, True, False, True]
-        assert all(before["timestamp"] < after["timestamp"] for before, after in pairwise(frames))
-        assert all((root / frame["filename"]).is_file() for frame in frames)
-
-
 def test_points_in_boxes_are_counted_and_have_their_category(tables: Tables, root: Path) -> None:
     assert len(tables["lidarseg"]) == 3
     for label in tables["lidarseg"].values():
@@ -76,34 +62,6 @@ def test_points_in_boxes_are_counted_and_have_their_category(tables: Tables, roo
             category = tables["category"][tables["instance"][box["instance_token"]]["category_token"]]["name"]
             assert inside.sum() == box["num_lidar_pts"] >= 5
             assert set(labels[inside]) == {CATEGORIES.index(category)}
-
-
-def test_images_have_the_size_of_their_record(tables: Tables, root: Path) -> None:
-    cameras = [frame for frame in tables["sample_data"].values() if frame["fileformat"] == "jpg"]
-    assert {(frame["width"], frame["height"]) for frame in cameras} == {(160, 90)}
-    for frame in cameras:
-        with Image.open(root / frame["filename"]) as image:
-            assert image.size == (160, 90)
-
-
-def test_voxels_around_an_object_have_its_class(tables: Tables, root: Path) -> None:
-    frame = next(frame for frame in tables["sample_data"].values() if frame["filename"].startswith("samples/LIDAR_TOP"))
-    trucks = {token for token, record in tables["category"].items() if record["name"] == "vehicle.truck"}
-    truck = next(
-        box
-        for box in tables["sample_annotation"].values()
-        if tables["instance"][box["instance_token"]]["category_token"] in trucks
-    )
-    assert truck["sample_token"] == frame["sample_token"]
-    on_ego = pose(tables["ego_pose"][frame["ego_pose_token"]]).inside(np.array([truck["translation"]]))
-    on_lidar = pose(tables["calibrated_sensor"][frame["calibrated_sensor_token"]]).inside(on_ego)[0]
-    labels = np.load(next(root.glob(f"gts/scene-0061/{frame['sample_token']}/labels.npz")))
-    x, y, z = np.floor((on_ego[0] - [-40, -40, -1]) / 0.4).astype(int)
-    assert labels["semantics"][x, y, z] == 10
-    surround = np.load(root / "nuscenes_occ" / "samples" / f"{Path(frame['filename']).name}.npy")
-    assert [*np.floor((on_lidar - [-50, -50, -5]) / 0.5), 10] in surround.tolist()
-    dense = np.load(next(root.glob(f"nuScenes-Occupancy/scene_*/occupancy/{frame['token']}.npy")))
-    assert [*np.floor((on_lidar - [-51.2, -51.2, -5]) / 0.2)[::-1], 10] in dense.tolist()
 
 
 def test_the_same_seed_gives_the_same_files(tmp_path: Path, root: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
 import pytest
-import torch
 
 from footplate.checkpoint import (
     find_newest,
@@ -55,22 +54,6 @@ def test_damaged_checkpoints_are_skipped_and_reported(
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
-def test_best_published_and_other_files_are_ignored(tmp_path: Path, make_state: State) -> None:
-    (path,) = _save(make_state, tmp_path, "iter_1.pth")
-    _save(make_state, tmp_path, "best_mIoU_iter_2.pth", ".hidden.pth", "scalars.json")
-    save_checkpoint({"state_dict": {"a": torch.ones(1)}, "meta": {"iter": 2}}, tmp_path / "iter_2-0a1b2c3d.pth")
-    assert find_newest(tmp_path) == path
-
-
-def test_pointer_leads_to_a_different_folder(tmp_path: Path, make_state: State) -> None:
-    _save(make_state, tmp_path / "work", "iter_1.pth")
-    older, newer = _save(make_state, tmp_path / "out", "iter_2.pth", "iter_3.pth")
-    write_pointer(tmp_path / "work", older)
-    assert find_newest(tmp_path / "work") == older
-    _damage(older)
-    assert find_newest(tmp_path / "work") == newer
-
-
 def test_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:
     assert find_newest(tmp_path) is None
     assert find_newest(tmp_path / "nope") is None
@@ -106,27 +89,6 @@ def test_pointer_prefers_its_folder_to_a_checkpoint_with_the_same_name(tmp_path:
     save_checkpoint(make_state(3), tmp_path / "out/iter_3.pth")
     write_pointer(tmp_path / "work", tmp_path / "out/iter_3.pth")
     assert find_newest(tmp_path / "work") == str(tmp_path / "out/iter_3.pth")
-
-
-@pytest.mark.parametrize("content", [b"", b"x" * 5000, b"{folder}/iter_1.pth/under/x.pth"])
-def test_empty_pointer_is_ignored(tmp_path: Path, make_state: State, content: bytes) -> None:
-    (path,) = _save(make_state, tmp_path, "iter_1.pth")
-    (tmp_path / "last_checkpoint").write_bytes(content.replace(b"{folder}", os.fsencode(tmp_path)))
-    assert find_newest(tmp_path) == path
-
-
-@pytest.mark.parametrize("name", ["best_7.pth", "checkpoint"])
-def test_pointer_target_is_a_candidate_whatever_its_name(tmp_path: Path, make_state: State, name: str) -> None:
-    (older,) = _save(make_state, tmp_path, "iter_0.pth")
-    save_checkpoint(make_state(7), tmp_path / name)
-    assert find_newest(tmp_path) == older
-    write_pointer(tmp_path, tmp_path / name)
-    assert list_candidates(tmp_path) == [str(tmp_path / name), older]
-    assert find_newest(tmp_path) == str(tmp_path / name)
-    _damage(str(tmp_path / name))
-    assert find_newest(tmp_path) == older
-    (tmp_path / name).unlink()
-    assert list_candidates(tmp_path) == [older]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@ import logging
 import os
 import shutil
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,13 +25,6 @@ from tests.footplate.checkpoint.conftest import State
 @pytest.mark.parametrize("mmap", [False, True])
 def test_torch_load_opens_a_checkpoint(saved: str, make_state: State, same: Callable[..., bool], mmap: bool) -> None:
     assert same(torch.load(saved, weights_only=True, mmap=mmap), make_state(1))
-
-
-@pytest.mark.parametrize("form", ["{}", "file://{}"])
-def test_folders_are_created_and_no_other_files_remain(tmp_path: Path, make_state: State, form: str) -> None:
-    path = tmp_path / "a" / "b" / "iter_1.pth"
-    save_checkpoint(make_state(1), form.format(path))
-    assert os.listdir(path.parent) == ["iter_1.pth"]
 
 
 def test_remote_checkpoints_equal_local_ones(make_state: State, same: Callable[..., bool]) -> None:
@@ -153,22 +145,6 @@ def test_at_most_one_save_runs_at_a_time(tmp_path: Path, make_state: State, held
     saver.wait()
     assert order == [Saved(path) for path in paths]
     assert [load_checkpoint(tmp_path / name)["meta"]["iter"] for name in ("a.pth", "b.pth")] == [1, 2]
-
-
-def test_memory_is_reused_and_sharing_is_kept(tmp_path: Path) -> None:
-    saver, weight = BackgroundSaver(), torch.arange(6.0).reshape(2, 3)
-    ordered = OrderedDict(a=weight, b=weight.T)
-    ordered._metadata = {"": {"version": 2}}  # type: ignore[attr-defined]
-    for number in range(3):
-        saver.save({"w": ordered, "l": [weight[0], (1, None)], "n": number}, tmp_path / f"{number}.pth")
-        weight += 1
-    saver.wait()
-    for number in range(3):
-        loaded = load_checkpoint(tmp_path / f"{number}.pth")
-        assert loaded["w"]["a"].tolist() == (torch.arange(6.0).reshape(2, 3) + number).tolist()
-        assert loaded["w"]["a"].data_ptr() == loaded["w"]["b"].data_ptr()
-        assert loaded["w"]._metadata == {"": {"version": 2}}
-        assert loaded["l"][0].tolist() == [number, number + 1, number + 2]
 
 
 def test_empty_tensors_of_several_types_are_saved(tmp_path: Path) -> None:

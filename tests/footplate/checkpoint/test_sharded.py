@@ -280,13 +280,6 @@ def held(folder: str, damage: bool) -> Any:
     return get_rank(), local_tensor(weight).tolist(), found["meta"]["iter"], damage
 
 
-def test_each_process_reads_its_own_shards(tmp_path: Path, on_ranks: OnRanks) -> None:  # noqa: F811
-    folder = save(tmp_path / "iter_8.sharded", count=3)
-    rows = example()["state_dict"]["weight"]
-    for rank, found in enumerate(on_ranks(2, held, str(folder), False)):
-        assert found == (rank, rows.chunk(2)[rank].tolist(), 8, False)
-
-
 def test_damage_found_by_one_process_is_reported_to_all(
     tmp_path: Path,
     on_ranks: OnRanks,  # noqa: F811

@@ -133,14 +133,6 @@ def test_weights_of_a_pickled_module_are_found() -> None:
         assert found.state["_parameters"]["weight"].shape == (2, 2)
 
 
-@pytest.mark.parametrize("is_new", [True, False])
-def test_reading_on_meta_reads_no_tensor(is_new: bool) -> None:
-    data = saved({"w": torch.ones(3, 4).T, "own": Point(1)}, _use_new_zipfile_serialization=is_new)
-    content = read_content(io.BytesIO(data), device="meta")
-    assert content.value["w"].device.type == "meta"
-    assert content.value["w"].stride() == (1, 4)
-
-
 def test_truncated_files_are_damaged() -> None:
     for form in ({}, {"_use_new_zipfile_serialization": False}):
         whole = saved({"w": torch.arange(100.0), "v": torch.ones(3)}, **form)

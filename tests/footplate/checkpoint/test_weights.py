@@ -134,17 +134,6 @@ def test_plain_state_dict_keeps_the_versions_of_its_layers(tmp_path: Path, class
     assert set(versions) == {2}
 
 
-def test_modules_may_reshape_weights_when_loading() -> None:
-    class Mending(nn.Linear):
-        def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-            state[f"{prefix}weight"] = state[f"{prefix}weight"].reshape(2, 2)
-            super()._load_from_state_dict(state, prefix, *rest)
-
-    model = Mending(2, 2, bias=False)
-    assert load_weights(model, {"weight": torch.arange(4.0)}).is_complete
-    assert model.weight.tolist() == [[0, 1], [2, 3]]
-
-
 def test_wrapped_models_are_loaded() -> None:
     model = _Model()
     report = load_weights(nn.DataParallel(model), _filled(2))

@@ -7,7 +7,6 @@ from footplate import Runner
 from footplate.cli.inspect_configs import TOPICS
 from footplate.cli.main import main
 from footplate.config import Config
-from footplate.config.sources import recipes
 from tests.footplate.cli.conftest import Command
 from tests.support import ToyModel, settings
 
@@ -19,10 +18,6 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     text = f"custom_imports = dict(imports=['fp_nope'])\n{model}"
     (tmp_path / "main.py").write_text(text)
     return "main.py"
-
-
-def test_the_whole_config_is_shown_without_importing(config: str, footplate: Command) -> None:
-    assert "type='fp.Net',  " in footplate("explain", config)[1]
 
 
 def test_one_key_is_shown_with_its_override(config: str, footplate: Command) -> None:
@@ -86,16 +81,6 @@ def test_dump_replaces_neither_the_config_nor_its_bases(tiny: Path, footplate: C
     assert (tiny.read_text(), child.read_text()) == (text, "_base_ = 'tiny.py'\n")
 
 
-def test_differences_are_printed_and_set_the_exit_code(current_folder: Path, footplate: Command) -> None:
-    Path("a.py").write_text("a = 1\ncustom_imports = dict(imports=['fp_nope'])\n")
-    Path("b.yaml").write_text("custom_imports: {imports: [fp_nope]}\na: 1\n")
-    Path("c.py").write_text("_base_ = 'a.py'\na = 2\n\nb = [dict(type='A')]\n")
-    assert footplate("diff", "a.py", "b.yaml")[:2] == (0, "The configs are equivalent.\n")
-    differences = "a\n  - 1  a.py:1\n  + 2  c.py:2\nb\n  + [dict(type='A')]  c.py:4\n"
-    assert footplate("diff", "a.py", "c.py")[:2] == (1, differences)
-    assert footplate("diff", "a.py", "nope.py")[0] == 2
-
-
 def test_seeds_and_code_of_runs_are_compared_and_their_folders_are_not(
     current_folder: Path, footplate: Command
 ) -> None:
@@ -127,13 +112,3 @@ def test_run_from_python_records_its_arguments(current_folder: Path, footplate: 
     assert "train_cfg.max_epochs" in footplate("diff", "a", "b")[1].splitlines()
     environment = next(Path("a").glob("2*/environment.json"))
     assert json.loads(environment.read_text())["seed"] == 7
-
-
-def test_recipes_are_listed_with_their_files(footplate: Command) -> None:
-    code, said, errors = footplate("recipes")
-    assert (code, errors) == (0, "")
-    lines = said.splitlines()
-    assert lines[0::2] == sorted(lines[0::2])
-    assert [line.split(maxsplit=1) for line in lines[0::2]] == [[each.name, each.summary] for each in recipes()]
-    assert all(Path(line.strip()).is_file() for line in lines[1::2])
-    assert "fashion-seg" in {each.name for each in recipes()}

@@ -7,14 +7,6 @@ import pytest
 from tests.footplate.cli.conftest import Command
 
 
-def test_run_is_analyzed(trained: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(trained)
-    code, text, _ = footplate("analyze", "run")
-    assert (code, text.splitlines()[0]) == (0, "run: 8 of 8 iterations, finished")
-    assert footplate("analyze", "nowhere")[0] == 2
-    assert json.loads(footplate("analyze", "run", "--json")[1])["run"]["iterations"] == 8
-
-
 def test_a_device_is_not_replaced(tmp_path: Path, footplate: Command) -> None:
     (tmp_path / "scalars.json").write_text('{"loss": 1, "step": 1}\n')
     page = tmp_path / "page.html"

@@ -32,18 +32,6 @@ def test_every_command_has_help(footplate: Command) -> None:
         assert name in overview
 
 
-@pytest.mark.parametrize(
-    ("words", "usage"),
-    [
-        ("explain", "footplate explain CONFIG [KEY|TOPIC] [options]"),
-        ("checkpoint export", "footplate checkpoint export FILE --output FILE [options]"),
-        ("checkpoint", "footplate checkpoint COMMAND ... [options]"),
-    ],
-)
-def test_usage_shows_positional_and_required_arguments(footplate: Command, words: str, usage: str) -> None:
-    assert footplate(*words.split(), "--help")[1].splitlines()[0] == f"usage: {usage}"
-
-
 def test_every_argument_has_help() -> None:
     unexplained = [
         (name, action.dest)
@@ -52,12 +40,6 @@ def test_every_argument_has_help() -> None:
         if not action.help and not isinstance(action, argparse._SubParsersAction)
     ]
     assert unexplained == []
-
-
-def test_the_version(footplate: Command) -> None:
-    import footplate as package
-
-    assert footplate("--version") == (0, f"footplate {package.__version__}\n", "")
 
 
 @pytest.mark.parametrize(

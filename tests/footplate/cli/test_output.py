@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from footplate.cli.output import wrap_for_screen, wrap_text
 from tests.footplate.cli.conftest import environment
 
 PRINTING = """\
@@ -56,26 +55,3 @@ def test_command_without_a_reader_is_not_an_error(tiny: Path, command: str, code
 
 
 HOOKS = "  before_train     RuntimeInfoHook (VERY_HIGH), LoggerHook (LOW)"
-
-
-@pytest.mark.parametrize(
-    ("text", "width", "lines"),
-    [
-        (HOOKS, len(HOOKS), [HOOKS]),
-        (
-            HOOKS,
-            len(HOOKS) - 1,
-            ["  before_train     RuntimeInfoHook (VERY_HIGH), LoggerHook", "                   (LOW)"],
-        ),
-        ("val a data  " + "six " * 9, 40, ["val a data  " + ("six " * 7)[:-1], "            six six"]),
-    ],
-)
-def test_continuation_is_indented_to_the_second_column(text: str, width: int, lines: list[str]) -> None:
-    assert wrap_text(text, width).split("\n") == lines
-
-
-@pytest.mark.parametrize(("is_screen", "lines"), [(True, 2), (False, 1)])
-def test_only_screen_output_is_wrapped(monkeypatch: pytest.MonkeyPatch, is_screen: bool, lines: int) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setattr("sys.stdout.isatty", lambda: is_screen)
-    assert wrap_for_screen("a " * 40).count("\n") + 1 == lines

@@ -107,22 +107,6 @@ def test_the_exit_code_of_the_script_is_that_of_the_command(
     assert footplate("run", "script.py") == (code, "", "")
 
 
-def test_the_traceback_of_a_script_has_only_its_own_lines(tmp_path: Path, footplate: Command) -> None:
-    (tmp_path / "script.py").write_text("def divide():\n    return 1 / 0\n\ndivide()\n")
-    code, output, errors = footplate("run", "script.py")
-    assert (code, output) == (1, "")
-    lines = [line.strip() for line in errors.splitlines() if "^" not in line]
-    file = f'File "{tmp_path / "script.py"}"'
-    assert lines == [
-        "Traceback (most recent call last):",
-        f"{file}, line 4, in <module>",
-        "divide()",
-        f"{file}, line 2, in divide",
-        "return 1 / 0",
-        "ZeroDivisionError: division by zero",
-    ]
-
-
 def test_names_removed_from_python_are_restored_in_the_script(tmp_path: Path, footplate: Command) -> None:
     text = "from collections import Sequence\n\nif __name__ == '__main__':\n    print(Sequence.__module__)\n    1 / 0\n"
     (tmp_path / "script.py").write_text(text)

@@ -31,20 +31,6 @@ def test_reserved_keys_are_refused(write: Write, key: str) -> None:
     assert caught.value.origin == Origin(str(main), 2)
 
 
-def test_config_stores_its_file_and_text(write: Write) -> None:
-    main = write({"main.py": "_base_ = 'b.py'\nx = 1\n", "b.py": "y = 2\n"})
-    cfg = Config.fromfile(main)
-    assert cfg.filename == str(main)
-    assert cfg.text == f"{main.with_name('b.py')}\ny = 2\n\n{main}\n_base_ = 'b.py'\nx = 1\n"
-
-
-def test_bases_of_fromstring_are_relative_to_the_current_folder(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(write({"b.py": "y = dict(a=1)\n"}).parent)
-    cfg = Config.fromstring("_base_ = './b.py'\ny = dict(b=2)\n", ".py")
-    assert cfg.to_dict() == {"y": {"a": 1, "b": 2}}
-    assert cfg.filename is None
-
-
 def test_diff_shows_lines_that_differ() -> None:
     text = Config.diff(Config(dict(a=1, b=2)), Config(dict(a=1, b=3)))
     assert text.splitlines() == ["--- ", "+++ ", "@@ -1,3 +1,3 @@", " a = 1", "-b = 2", "+b = 3", " "]

@@ -1,9 +1,6 @@
-from pathlib import Path
-
 import pytest
 
-from footplate.config import ConfigDict, KeyOrigin, LazyObject
-from footplate.error_context import origin_of
+from footplate.config import ConfigDict
 from footplate.errors import ConfigAttributeError, ConfigKeyError, Origin
 
 
@@ -39,24 +36,3 @@ def test_missing_keys_can_be_probed() -> None:
     assert getattr(cfg, "b", 2) == 2
     with pytest.raises(AttributeError):
         del cfg.b
-
-
-def test_key_set_later_has_the_origin_of_the_statement() -> None:
-    cfg = ConfigDict(a=1)
-    cfg._origins["a"] = Origin("base.py", 7)
-    cfg.a = 2
-    cfg.a = 3
-    origin = origin_of(cfg, "a")
-    assert isinstance(origin, KeyOrigin)
-    assert Path(origin.file).name == __file__.rpartition("/")[2]
-    assert origin.replaced is not None
-    assert origin.replaced.value == 2
-    assert isinstance(origin.replaced.origin, KeyOrigin)
-    assert origin.replaced.origin.replaced == (1, Origin("base.py", 7))
-
-
-def test_to_dict_is_plain_and_writes_lazy_names_as_strings() -> None:
-    plain = ConfigDict(a=dict(type=LazyObject("torch.optim.SGD")), l=(dict(b=1),)).to_dict()
-    assert plain == {"a": {"type": "torch.optim.SGD"}, "l": ({"b": 1},)}
-    assert type(plain["a"]) is dict
-    assert type(plain["l"][0]) is dict

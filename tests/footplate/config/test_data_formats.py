@@ -3,7 +3,6 @@ import re
 import pytest
 
 from footplate.config.data_formats import read_data
-from footplate.error_context import origin_of
 from footplate.errors import ConfigSyntaxError, Origin
 
 
@@ -24,21 +23,3 @@ def test_invalid_data_reports_the_line(suffix: str, text: str, message: str, lin
         read_data(text, f"main{suffix}", suffix)
     assert caught.value.origin == Origin(f"main{suffix}", line)
     assert len(str(caught.value).splitlines()) <= 5
-
-
-def test_yaml_numbers_dates_tuples_and_merges() -> None:
-    text = (
-        "lr: 1e-3\ndate: 2024-01-02\nt: !!python/tuple [1, 2]\ns: !!set {a, b}\n"
-        "base: &b {x: 1, y: 2}\nc: {<<: *b, y: 3}\n"
-    )
-    cfg = read_data(text, "main.yaml", ".yaml")
-    assert cfg == {
-        "lr": 0.001,
-        "date": "2024-01-02",
-        "t": (1, 2),
-        "s": {"a", "b"},
-        "base": {"x": 1, "y": 2},
-        "c": {"x": 1, "y": 3},
-    }
-    assert origin_of(cfg["c"], "y") == Origin("main.yaml", 6)
-    assert read_data("", "main.yaml", ".yaml") == {}

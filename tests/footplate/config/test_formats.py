@@ -1,12 +1,11 @@
 import logging
-from collections import OrderedDict
 from typing import Any
 
 import pytest
 
 from footplate.config import Config, LazyObject
 from footplate.config.data_formats import read_data
-from footplate.config.formats import write_config, write_python
+from footplate.config.formats import write_config
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, Origin
 from tests.footplate.config.conftest import Write
@@ -87,24 +86,3 @@ def test_placeholders_and_lazy_names_are_preserved(suffix: str) -> None:
     kind = dict if suffix == ".py" else "builtins.dict"
     cfg = Config.fromstring(text, suffix)
     assert (cfg.a, cfg["b"], cfg.c) == (value["a"], value["b"] if suffix == ".py" else "x.Y", kind)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ({"type": "AdamW", "lr": 0.001}, "dict(type='AdamW', lr=0.001)"),
-        ({"a b": 1, "for": {"x": 2}}, "{'a b': 1, 'for': dict(x=2)}"),
-        ({1: 2, None: (3,)}, "{1: 2, None: (3,)}"),
-        (float("inf"), "float('inf')"),
-        ({1, 2}, "{1, 2}"),
-        (range(2), "range(0, 2)"),
-        ('it\'s "q"\n', "'it\\'s \"q\"\\n'"),
-        ("{{ fileDirname }}/x", "'\\u007b{ fileDirname }}/x'"),
-        ({"type": LazyObject("torch.optim.SGD")}, "dict(type='torch.optim.SGD')"),
-        (LazyObject("torch.optim.SGD"), "__reference__('torch.optim.SGD')"),
-        (OrderedDict, "__reference__('collections.OrderedDict')"),
-        (lambda: 1, "__reference__('<function <lambda>>')"),
-    ],
-)
-def test_values_on_one_line(value: Any, text: str) -> None:
-    assert write_python({"key": value}) == f"key = {text}\n"

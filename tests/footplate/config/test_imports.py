@@ -25,12 +25,6 @@ def config_of(folder: Path, section: str) -> Config:
     return Config.fromfile("main.py")
 
 
-@pytest.mark.parametrize("imports", ["'fp_mine'", "['fp_mine']", "('json', 'fp_mine')"])
-def test_modules_are_imported_from_the_current_folder(folder: Path, imports: str) -> None:
-    config_of(folder, f"dict(imports={imports}, allow_failed_imports=False)")
-    assert "fp_mine" in sys.modules
-
-
 @pytest.mark.parametrize(
     ("section", "message"),
     [
@@ -59,20 +53,8 @@ def test_failures_may_be_allowed(folder: Path, caplog: pytest.LogCaptureFixture)
     assert "cannot import 'fp_nope'" in caplog.records[0].getMessage()
 
 
-def test_custom_imports_can_be_disabled(folder: Path) -> None:
-    (folder / "main.py").write_text("custom_imports = dict(imports=['fp_nope'])\n")
-    assert Config.fromfile("main.py", import_custom_modules=False).custom_imports.imports == ["fp_nope"]
-
-
 def test_attribute_of_a_config_is_the_imported_object() -> None:
     cfg = Config(dict(number=dict(type=LazyObject("decimal.Decimal"))))
     assert cfg.number.type is Decimal
     assert cfg.number["type"] == LazyObject("decimal.Decimal")
     assert cfg.to_dict() == {"number": {"type": "decimal.Decimal"}}
-
-
-def test_lazy_name_is_imported_when_it_is_built() -> None:
-    assert LazyObject("decimal.Decimal").build() is Decimal
-    assert LazyObject("decimal").Decimal.from_float.build()(0.5) == Decimal("0.5")
-    assert LazyObject("os.path").join.build()("a", "b") == "a/b"
-    assert LazyObject("sys")._getframe.build() is sys._getframe

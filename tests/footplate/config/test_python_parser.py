@@ -1,4 +1,3 @@
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +7,7 @@ import pytest
 
 from footplate.config import Config, LazyObject
 from footplate.error_context import origin_of
-from footplate.errors import ConfigError, ConfigSyntaxError, Origin
+from footplate.errors import ConfigError, Origin
 from tests.footplate.config.conftest import Write
 
 TEXT = """\
@@ -109,19 +108,6 @@ def test_bases_are_imported_into_the_config(write: Write, text: str, changed: di
     assert resolved(write, HEAD + text + "\n") == expected
 
 
-def test_names_of_a_base_can_be_chosen_and_renamed(write: Write) -> None:
-    text = HEAD.replace("import *", "import a as first, n") + "n.q = first.b\n"
-    assert resolved(write, text) == {"first": {"b": 1, "c": {"d": 2}}, "n": {"q": 1}}
-
-
-@pytest.mark.parametrize("imports", ["", "from mmengine.config import read_base\n"])
-def test_configs_know_their_file(write: Write, imports: str) -> None:
-    path = write(
-        {"main.py": f"{imports}import os.path as osp\nname = osp.basename(__file__)\nroot = osp.dirname(__file__)"}
-    )
-    assert Config.fromfile(path).to_dict() == {"name": "main.py", "root": os.path.dirname(path)}
-
-
 def test_imports_of_pure_configs_are_lazy(write: Write) -> None:
     text = """\
 import torch.nn.functional as F
@@ -158,33 +144,6 @@ def test_pure_config_keeps_functions_and_imports_the_standard_library(write: Wri
 
 
 @pytest.mark.parametrize(
-    ("text", "pure"),
-    [
-        ("import copy\na = copy.copy([1])\n", False),
-        ("_base_ = 'base.py'\nimport copy\n", False),
-        ("from fp_nope import X\n", True),
-        ("def f():\n    from fp_nope import X\n", False),
-    ],
-)
-def test_pure_python_configs_are_detected(write: Write, text: str, pure: bool) -> None:
-    cfg = resolved(write, f"{text}\n\ndef mark():\n    pass\n")
-    assert ("mark" in cfg) == pure
-
-
-def test_origins_lead_through_bases(write: Write) -> None:
-    cfg = Config.fromfile(write({"main.py": HEAD + "a.b = 5\nn = 3\n", "base.py": BASE}))
-    places = [origin_of(cfg.a, "b"), origin_of(cfg.a.c, "d"), origin_of(cfg, "n")]
-    assert [(Path(place.file).name, place.line) for place in places if place] == [
-        ("main.py", 4),
-        ("base.py", 2),
-        ("main.py", 5),
-    ]
-    replaced = getattr(origin_of(cfg, "n"), "replaced", None)
-    assert replaced is not None
-    assert replaced.origin.line == 3
-
-
-@pytest.mark.parametrize(
     ("text", "message", "line"),
     [
         ("with read_base():\n    from . import base\n", "may contain only imports such as `from .file import *`", 2),
@@ -199,12 +158,3 @@ def test_invalid_imports_report_the_line(write: Write, text: str, message: str, 
         Config.fromfile(main)
     assert message in caught.value.message
     assert caught.value.origin == Origin(str(main), line)
-
-
-def test_lazy_import_can_be_set(write: Write) -> None:
-    main = write({"main.py": "import json\nfrom fp_nope import X\n"})
-    with pytest.raises(ConfigError, match="No module named 'fp_nope'"):
-        Config.fromfile(main, lazy_import=False)
-    assert Config.fromfile(main, lazy_import=True).to_dict() == {}
-    with pytest.raises(ConfigSyntaxError):
-        Config.fromfile(write({"m.py": "from fp_nope import *\n"}), lazy_import=True)

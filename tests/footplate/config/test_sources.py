@@ -18,12 +18,6 @@ def test_text_is_utf8(tmp_path: Path) -> None:
     assert caught.value.origin == Origin(str(tmp_path / "b.py"), 2)
 
 
-def test_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "a.py").write_text("a = 1\n")
-    assert Config.fromfile("~/a.py").a == 1
-
-
 FILES = {
     "fp_pkg/__init__.py": "raise RuntimeError('imported')\n",
     "fp_pkg/.mim/configs/_base_/models/net.py": "model = dict(type='Net', head=dict(type='Head'), own=dict(x=1))\n",
@@ -117,24 +111,6 @@ def test_missing_base_suggests_the_recipe_of_its_name(current_folder: Path, base
 
 
 BASE = "a = dict(b=1, l=[dict(x=5)])\ns = 'text'\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("'{{ fileBasename }}'", "main.py"),
-        ("'{{fileBasenameNoExtension}}'", "main"),
-        ("'{{unknown}}'", "{{unknown}}"),
-    ],
-)
-def test_predefined_names(write: Write, text: str, value: str) -> None:
-    assert Config.fromfile(write({"main.py": f"v = {text}\n"})).v == value
-
-
-def test_folder_of_the_file_is_absolute(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    main = write({"main.py": "v = '{{ fileDirname }}'\n"})
-    monkeypatch.chdir(main.parent)
-    assert main.parent.as_posix() == Config.fromfile("main.py").v
 
 
 @pytest.mark.parametrize(

@@ -54,15 +54,6 @@ def test_annotation_files(name: str, tmp_path: Path) -> None:
     assert load_annotations(str(tmp_path / name)) == (CONTENT["metainfo"], CONTENT["data_list"])
 
 
-@pytest.mark.parametrize("protocol", [2, 4])
-def test_data_of_old_pickle_protocols_is_read(protocol: int, tmp_path: Path) -> None:
-    path = tmp_path / "results.pkl"
-    path.write_bytes(pickle.dumps([np.zeros((0, 5), "float32"), {1}, b""], protocol))
-    boxes, labels, content = load_data_file(str(path))
-    assert boxes.shape == (0, 5)
-    assert (labels, content) == ({1}, b"")
-
-
 @pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
 def test_predictions_with_tensors_are_read(protocol: int, tmp_path: Path) -> None:
     boxes = torch.arange(12, dtype=torch.float64).view(3, 4)[:, 1:3]

@@ -83,14 +83,6 @@ def test_indices_select_records(root: str, serialize_data: bool, indices: Any, e
     assert heights(dataset) == expected
 
 
-def test_a_lazy_dataset_is_initialized_at_first_use(root: str) -> None:
-    dataset = build(root, lazy_init=True)
-    assert dataset.metainfo == {"classes": ("q",), "own": 1}
-    assert len(dataset) == 8
-    assert dataset.metainfo["task"] == "x"
-    assert build(root, lazy_init=True).get_data_info(2)["height"] == 2
-
-
 def test_in_training_a_dropped_sample_is_replaced(root: str) -> None:
     dataset = build(root, pipeline=[lambda data: data if data["height"] > 5 else None])
     np.random.seed(0)
@@ -157,20 +149,6 @@ def test_samples_are_not_skipped_if_a_transform_cannot_connect(root: str) -> Non
     with pytest.raises(ConnectionResetError):
         dataset[2]
     assert dataset.skipped == 0
-
-
-@pytest.mark.parametrize("prefix", [{}, {"img_path": ""}, {"img_path": None}, {"img_path": "/abs"}])
-def test_paths_are_joined_to_their_prefix(root: str, prefix: dict[str, str | None]) -> None:
-    start = {"": f"{root}/", "/abs": "/abs/"}[prefix.get("img_path") or ""] if prefix else ""
-    assert build(root, data_prefix=prefix)[0]["img_path"] == f"{start}0.jpg"
-
-
-def test_a_record_may_be_split(root: str) -> None:
-    class Doubled(Heights):
-        def parse_data_info(self, raw_data_info: dict[str, Any]) -> list[dict[str, Any]]:
-            return [dict(raw_data_info), dict(raw_data_info)]
-
-    assert heights(Doubled("ann/a.json", data_root=root, indices=4)) == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from footplate.data import (
     batches,
     build_dataloader,
     check_dataloader,
-    pseudo_collate,
 )
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError
 from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
@@ -74,17 +73,6 @@ def _registered() -> None:
 
 def section(**changes: Any) -> dict[str, Any]:
     return {"dataset": {"type": "NumbersForTest", "size": 5}, "batch_size": 2, **changes}
-
-
-def test_a_loader_is_built_from_a_section() -> None:
-    loader = build_dataloader(
-        section(sampler={"type": "DefaultSampler", "shuffle": True}, drop_last=True, num_workers=0), seed=7
-    )
-    assert isinstance(loader, SampleLoader)
-    assert vars(loader.dataset)["initialized"]
-    assert isinstance(loader.sampler, DefaultSampler)
-    assert (loader.sampler.seed, loader.sampler.shuffle, loader.seed) == (7, True, 7)
-    assert (len(loader), loader.collate_fn) == (2, pseudo_collate)
 
 
 def test_the_default_order_is_that_of_the_dataset() -> None:
@@ -214,18 +202,6 @@ def test_a_plain_loader_keeps_its_batch_sampler() -> None:
 class Stream(IterableDataset[int]):
     def __iter__(self) -> Any:
         return iter(range(5))
-
-
-@pytest.mark.parametrize(
-    "loader",
-    [
-        [1, 2],
-        DataLoader(Stream()),
-        [{"inputs": torch.zeros(2), "type": torch.zeros(2)}],
-    ],
-)
-def test_other_loaders_are_returned_unchanged(loader: Any) -> None:
-    assert build_dataloader(loader) is loader
 
 
 def test_an_iterable_dataset_needs_no_sampler() -> None:

@@ -127,13 +127,6 @@ def test_a_dataset_without_categories_cannot_be_balanced() -> None:
         ClassBalancedDataset(TensorDataset(torch.zeros(2)), 1.0)
 
 
-def test_categories_that_cannot_be_read_do_not_empty_the_dataset() -> None:
-    dataset = ClassBalancedDataset(None, 0.1, lazy_init=True)
-    for _ in range(2):
-        with pytest.raises(TypeError):
-            len(dataset)
-
-
 def test_a_subclass_of_concat_dataset_needs_no_call_of_the_constructor() -> None:
     class Different(ConcatDataset):
         """Accepts datasets whose metadata differs, as the class of a code base does."""

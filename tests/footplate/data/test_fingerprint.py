@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from footplate import Hook, Runner
-from footplate.data import SampleLoader, batches
+from footplate.data import batches
 from tests.support import Points, settings
 
 
@@ -45,39 +45,6 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "dataset": set_dataset,
     "batch size": lambda loader: setattr(loader.batch_sampler, "batch_size", 8),
 }
-
-
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, True)])
-def test_the_next_pass_reads_what_has_been_changed(change: str, workers: int, persistent: bool) -> None:
-    def loader(workers: int) -> SampleLoader:
-        options: Any = {"persistent_workers": persistent and bool(workers), "collate_fn": list}
-        return SampleLoader(Changing(), batch_size=4, num_workers=workers, **options)
-
-    def read(loader: SampleLoader) -> list[list[float]]:
-        return [[float(sample["inputs"][0]) for sample in batch] for batch in loader.batches()]
-
-    found = loader(workers)
-    before = read(found)
-    assert read(found) == before
-    CHANGES[change](found)
-    expected = loader(0)
-    CHANGES[change](expected)
-    assert read(found) == read(expected) != before
-    assert len(found) == len(expected)
-
-
-def test_persistent_workers_live_on_if_nothing_changes() -> None:
-    def processes() -> set[int]:
-        list(loader.batches())
-        assert loader.worker_progress is not None
-        return set(loader.worker_progress.samples())
-
-    loader = SampleLoader(Changing(), batch_size=4, num_workers=2, persistent_workers=True, collate_fn=list)
-    first = processes()
-    assert processes() == first
-    loader._iterator = None  # as code for torch's DataLoader restarts the workers
-    assert not processes() & first
 
 
 class Numbers(IterableDataset[int]):

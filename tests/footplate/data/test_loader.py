@@ -1,5 +1,4 @@
 import random
-from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
@@ -86,14 +85,6 @@ def test_each_iteration_is_the_next_epoch(workers: int, kind: str) -> None:
     assert passes[0] != passes[1]
 
 
-def test_set_epoch_determines_the_next_pass() -> None:
-    found = loader()
-    for epoch in (5, 5, 0):
-        found.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-        assert list(found) == list(batches(loader(), epoch=epoch))
-    assert list(batches(found, epoch=7, start=1)) == list(batches(loader(), epoch=7, start=1))
-
-
 def test_samples_depend_only_on_position_and_epoch() -> None:
     by_two = list(chain.from_iterable(batch for batch, _ in loader(batch_size=2)))
     by_three = list(chain.from_iterable(batch for batch, _ in loader(batch_size=3)))
@@ -128,16 +119,6 @@ def test_iterating_does_not_change_the_global_generators(workers: int) -> None:
     assert (random.random(), np.random.rand(), torch.rand(())) == expected
 
 
-def test_torch_samplers_can_start_anywhere_without_reading() -> None:
-    dataset = Noise()
-    found = SampleLoader(dataset, batch_size=2, sampler=RandomSampler(dataset), collate_fn=list, seed=1)
-    whole = list(batches(found, epoch=2))
-    dataset.read.clear()
-    assert list(batches(found, epoch=2, start=3)) == whole[3:]
-    assert len(dataset.read) == 5
-    assert whole != list(batches(found, epoch=3))
-
-
 @pytest.mark.parametrize(
     "sampler",
     [
@@ -163,42 +144,6 @@ def test_a_torch_sampler_yields_the_same_order_when_it_is_used_again(sampler: An
     assert first[0] != first[1]
 
 
-class Growing:
-    """Batches of 1, 2, 3 ... samples."""
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter([[0], [1, 2], [3, 4, 5], [6, 7, 8, 9]])
-
-    def __len__(self) -> int:
-        return 4
-
-
-def test_custom_batch_samplers_can_start_anywhere() -> None:
-    dataset = Noise()
-    found = SampleLoader(dataset, batch_sampler=Growing(), collate_fn=list)
-    whole = list(found)
-    assert [len(batch) for batch in whole] == [1, 2, 3, 4]
-    dataset.read.clear()
-    assert list(batches(found, start=2)) == whole[2:]
-    assert dataset.read == [3, 4, 5, 6, 7, 8, 9]
-
-
-def test_passes_may_overlap() -> None:
-    found = loader()
-    first = batches(found, epoch=1)
-    head = [next(first)]
-    other = list(batches(found, epoch=2, start=1))
-    assert head + list(first) == list(batches(found, epoch=1))
-    assert other == list(batches(found, epoch=2))[1:]
-
-
-def test_num_batch_per_epoch_limits_a_pass() -> None:
-    found = loader(num_batch_per_epoch=3)
-    assert len(found) == len(list(found)) == 3
-    assert list(batches(found, start=2)) == list(loader())[2:3]
-    assert len(loader(num_batch_per_epoch=99)) == 6
-
-
 @pytest.mark.parametrize("start", [0, 20])
 def test_endless_batches_can_start_anywhere(start: int) -> None:
     expected = [
@@ -220,18 +165,6 @@ def test_an_infinite_sampler_has_one_endless_pass() -> None:
     limited = SampleLoader(Noise(5), sampler=sampler, num_batch_per_epoch=2, collate_fn=list)
     assert not limited.endless
     assert len(list(limited)) == 2
-
-
-def test_any_iterable_can_be_read() -> None:
-    start = 7
-
-    class Unsized:
-        def __iter__(self) -> Iterator[int]:
-            return iter([1, 2, 3])
-
-    assert list(batches([1, 2, 3], start=start)) == [1, 2, 3][start:]
-    assert list(islice(endless_batches([1, 2, 3], start=start), 4)) == ([1, 2, 3] * 5)[start : start + 4]
-    assert list(islice(endless_batches(Unsized(), start=start), 4)) == ([1, 2, 3] * 5)[start : start + 4]
 
 
 class PrivateError(Exception):

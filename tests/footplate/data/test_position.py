@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from footplate import Runner
 from footplate.data import InfiniteSampler, SampleLoader
-from footplate.data.position import DataPosition, batches, track_position
+from footplate.data.position import DataPosition, track_position
 from footplate.registry import DATASETS
 from tests.footplate.data.own_loaders import OwnState, Seen
 from tests.support import loader, settings
@@ -158,19 +158,6 @@ def test_another_number_of_processes_continues_at_the_batch_of_the_next_sample(
     assert sorted(chain(*shares)) == sorted(order[first : first + 3 * size * world])
 
 
-class FixedBatches:
-    """Batches of consecutive indices, without an attribute for their size."""
-
-    def __init__(self, size: int) -> None:
-        self.batches = [list(range(start, start + size)) for start in range(0, 48, size)]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Any:
-        return iter(self.batches)
-
-
 class Lines(IterableDataset[int]):
     def __init__(self, size: int = 48) -> None:
         self.size = size
@@ -188,30 +175,6 @@ def test_streams_resume_at_the_batch_of_the_next_sample(size: int, begin: int) -
     resumed.load_state_dict(track_position(DataLoader(Lines(), 8)).state_dict(0, 3), 3)
     assert resumed.locate(3) == (0, begin // size)
     assert next(resumed.endless(3))[0] == begin
-
-
-@pytest.mark.parametrize(
-    ("saved", "resumed"),
-    [
-        (DataLoader(Lines(), 8), DataLoader(Lines(96), 8)),
-        (
-            SampleLoader(range(48), batch_sampler=FixedBatches(8)),
-            SampleLoader(range(48), batch_sampler=FixedBatches(4)),
-        ),
-    ],
-    ids=["more samples", "unknown batch sizes"],
-)
-def test_other_changes_keep_the_number_of_batches(saved: Any, resumed: Any, caplog: pytest.LogCaptureFixture) -> None:
-    position = track_position(resumed)
-    position.load_state_dict(track_position(saved).state_dict(0, 3), 3)
-    assert position.locate(3) == (0, 3)
-    assert "no longer bit-identical" in caplog.text
-
-
-def test_iterable_dataset_is_told_the_epoch() -> None:
-    dataset = Lines()
-    dataset.set_epoch = lambda epoch: setattr(dataset, "size", epoch)  # type: ignore[attr-defined]
-    assert len(list(batches(DataLoader(dataset, None), epoch=3))) == 3
 
 
 @pytest.mark.parametrize(("by_epoch", "start"), [(True, 5), (False, 8)])

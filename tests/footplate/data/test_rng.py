@@ -1,4 +1,3 @@
-import contextlib
 import random
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch.utils.data import Dataset
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.data import capture_rng, mix_seed, preserve_random_state, restore_rng, seed_generators
 from footplate.data.loader import SampleLoader
-from footplate.data.rng import SampleGenerators, seed_albumentations
+from footplate.data.rng import seed_albumentations
 
 
 def drawn() -> tuple[float, float, float, float]:
@@ -94,20 +93,6 @@ def test_seed_that_the_user_has_set_for_albumentations_applies() -> None:
     compose = sys.modules["albumentations"].Compose(3)
     generator = random.Random(3)
     assert [compose(image=0) for _ in range(2)] == [generator.random() for _ in range(2)]
-
-
-def test_sample_generators_are_separate() -> None:
-    generators = SampleGenerators()
-    seed_generators(3)
-    expected = drawn()
-    seed_generators(3)
-    with contextlib.suppress(KeyError), generators.activate():
-        seed_generators(9)
-        inside = drawn()
-        raise KeyError
-    assert drawn() == expected
-    seed_generators(9)
-    assert drawn() == inside
 
 
 def test_the_random_state_is_restored_after_an_error() -> None:

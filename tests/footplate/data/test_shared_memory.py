@@ -5,16 +5,12 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from footplate.data import RecordStore, SampleLoader
-from footplate.data.collation import pseudo_collate
+from footplate.data import RecordStore
 from footplate.data.shared_memory import SentBatch
-from footplate.errors import DataError
 
 
 def test_records_are_read_unchanged() -> None:
@@ -23,12 +19,6 @@ def test_records_are_read_unchanged() -> None:
     assert list(store) == several
     assert [store[at - 4] for at in range(4)] == several
     assert list(store.subset([2, 0, 2])) == [several[2], {}, several[2]]
-
-
-def test_each_access_returns_a_copy() -> None:
-    store = RecordStore([{"image": np.zeros(2)}])
-    store[0]["image"][0] = 1.0
-    assert store[0]["image"].tolist() == [0.0, 0.0]
 
 
 def own_memory_of_a_reader(store: Any, answers: Any) -> None:
@@ -52,42 +42,6 @@ def test_forked_workers_do_not_copy_the_records() -> None:
         reader.join()
     assert RecordStore(several).arrays[0].nbytes > 4e6
     assert found[0] < found[1] - 4_000  # kilobytes; the list is copied page by page as references are counted
-
-
-class Unsendable(Dataset[Any]):
-    """Returns a generator, which cannot be sent between processes, for the samples `where`."""
-
-    def __init__(self, *where: int) -> None:
-        self.where = where
-
-    def __len__(self) -> int:
-        return 12
-
-    def __getitem__(self, index: int) -> Any:
-        return {"index": index, "rest": (each for each in "ab") if index in self.where else None}
-
-
-class Tensors(Dataset[Any]):
-    """Samples of several tensors."""
-
-    def __len__(self) -> int:
-        return 8
-
-    def __getitem__(self, index: int) -> Any:
-        return {"picture": torch.full((3, 200, 200), index), "marks": np.arange(index)}
-
-
-def test_a_sample_that_cannot_be_sent_is_reported() -> None:
-    loader = SampleLoader(Unsendable(5), batch_size=4, num_workers=1, collate_fn=pseudo_collate, timeout=60)
-    found = iter(loader)
-    assert next(found)["index"] == [0, 1, 2, 3]
-    with pytest.raises(DataError) as caught:
-        next(found)
-    assert caught.value.message == (
-        "the batch of samples 4, 5, 6, 7 cannot be sent from a worker to the main process: TypeError: cannot pickle "
-        "'generator' object"
-    )
-    assert caught.value.notes[0] == "Samples must be picklable if num_workers is not 0."
 
 
 def received(batch: Any) -> Any:
@@ -126,15 +80,6 @@ def test_collated_tensors_are_sent_without_another_copy() -> None:
     assert torch.equal(received([value])[0], value)
 
 
-def test_full_shared_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
-
-    monkeypatch.setattr(torch.UntypedStorage, "_new_shared", full)
-    with pytest.raises(DataError, match="^the batch of samples 0, 1 cannot be sent from a worker.*No space left"):
-        list(SampleLoader(Tensors(), batch_size=2, num_workers=1, collate_fn=pseudo_collate, timeout=60))
-
-
 def test_small_batches_need_no_shared_memory() -> None:
     value = torch.rand(100, 100)
     assert type(SentBatch(value)._memory) is bytearray
@@ -151,17 +96,3 @@ def test_unusual_tensors_are_sent(value: Tensor) -> None:
     found = received({"value": value})["value"]
     assert (found.layout, found.requires_grad) == (value.layout, value.requires_grad)
     assert torch.equal(found.to_dense(), value.to_dense())
-
-
-def test_a_tensor_in_two_places_is_still_shared() -> None:
-    value = torch.arange(3)
-    first, second = received([value, value])
-    first[0] = 7
-    assert second.tolist() == [7, 1, 2]
-
-
-def test_arrays_are_writable() -> None:
-    found = received({"marks": np.arange(3), "column": np.asfortranarray(np.eye(2))})
-    found["marks"][0] = 7
-    assert found["marks"].tolist() == [7, 1, 2]
-    assert found["column"].flags.f_contiguous

@@ -6,7 +6,6 @@ import pytest
 
 from footplate import Hook, Runner
 from footplate.distributed import unwrap_model
-from footplate.engine import IterBasedTrainLoop
 from footplate.engine.control import hook_list
 from footplate.engine.control.hook_list import DEFAULT_HOOKS, build_hooks
 from footplate.errors import ArgumentError, BuildError, UnknownNameError
@@ -82,28 +81,6 @@ def test_invalid_hook_raises_with_its_key(
     assert (caught.value.key, caught.value.suggestion) == (key, near)
 
 
-@pytest.mark.parametrize(
-    ("train_cfg", "kind", "by_epoch"),
-    [
-        ({"max_epochs": 2}, "EpochBasedTrainLoop", True),
-        ({"max_iters": 2}, "IterBasedTrainLoop", False),
-        ({"type": "IterBasedTrainLoop", "max_iters": 2}, "IterBasedTrainLoop", False),
-    ],
-)
-def test_train_cfg_selects_the_loop(tmp_path: Path, train_cfg: dict[str, Any], kind: str, by_epoch: bool) -> None:
-    runner = Runner(**settings(tmp_path, train_cfg=train_cfg))
-    assert type(runner.train_loop).__name__ == kind
-    assert runner.by_epoch is runner.train_loop.by_epoch is runner.log_processor.by_epoch is by_epoch
-
-
-def test_an_assigned_training_loop_is_the_progress_of_the_run(tmp_path: Path) -> None:
-    runner = Runner(**settings(tmp_path))
-    runner.train_loop = IterBasedTrainLoop(runner, runner.build_dataloader(loader()), max_iters=7)
-    runner.train()
-    assert (runner.iter, runner.by_epoch) == (7, False)
-    assert (tmp_path / "iter_7.pth").exists()
-
-
 def test_visualizer_writes_to_the_log_folder(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, visualizer={"vis_backends": [{"type": "LocalVisBackend"}]}))
     runner.visualizer.add_scalar("loss", 1.0)
@@ -129,15 +106,6 @@ def test_errors_have_the_whole_key_path(tmp_path: Path, section: str, value: Any
         Runner(**{**settings(tmp_path / "work"), section: value}).train()
     assert caught.value.key == key
     assert not (tmp_path / "work").exists()
-
-
-def test_components_are_built_on_first_use_and_once(tmp_path: Path) -> None:
-    runner = Runner(**settings(tmp_path))
-    names = ("train_loop", "val_loop", "test_loop", "optim_wrapper", "param_schedulers")
-    assert runner.built == {}
-    for name in names:
-        assert getattr(runner, name) is getattr(runner, name)
-        assert runner.built[name] is getattr(runner, name)
 
 
 def trained(folder: Path, size: int, batch_size: int) -> tuple[int, list[float]]:

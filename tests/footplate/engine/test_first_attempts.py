@@ -53,15 +53,6 @@ def test_wrapped_module_is_unwrapped(tmp_path: Path) -> None:
     assert made.unwrapped_model is module
 
 
-def test_numbers_of_a_validation_step_are_metrics(tmp_path: Path) -> None:
-    def validation_step(model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        return {"val_loss": _training_step(model, batch)}
-
-    history = _runner(tmp_path, **_STEP, validation_step=validation_step, val_dataloader=_loader()).train()
-    expected = _training_step(history.model, _DATA.tensors)
-    assert history[-1]["val/val_loss"] == pytest.approx(expected.item())
-
-
 _STEP: dict[str, Any] = {"loss": None, "training_step": _training_step}
 _SGD = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
 _STEP_LR = torch.optim.lr_scheduler.StepLR(_SGD, 1)

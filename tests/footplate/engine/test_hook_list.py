@@ -9,18 +9,6 @@ from footplate.registry import HOOKS
 from tests.support import settings
 
 
-class Shared(Hook):
-    """Acts at the events of every mode."""
-
-    def _before_epoch(self, runner: Any, mode: str = "train") -> None:
-        """Does nothing."""
-
-    def _after_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
-    ) -> None:
-        """Does nothing."""
-
-
 def named(name: str, priority: int | str | None = None) -> Hook:
     kind: Any = type(name, (Hook,), {"before_run": lambda self, runner: runner.append(name)})
     hook: Hook = kind()
@@ -85,23 +73,6 @@ def test_event_of_a_custom_loop_reaches_the_hooks_that_have_its_method() -> None
     for _, method in hooks.at("before_discriminator"):
         method(None, loss=0.5)
     assert heard == [0.5]
-
-
-def test_describe_lists_hooks_by_event() -> None:
-    hooks = HookList()
-    hooks.register(named("Late", 95))
-    hooks.register(named("Early", "HIGH"))
-    hooks.register(Shared())
-    assert hooks.describe().split("\n") == [
-        "hooks run in this order:",
-        "  before_run              Early (HIGH), Late (95)",
-        "  before_train_epoch      Shared (NORMAL)",
-        "  after_train_iter        Shared (NORMAL)",
-        "  before_val_epoch        Shared (NORMAL)",
-        "  after_val_iter          Shared (NORMAL)",
-        "  before_test_epoch       Shared (NORMAL)",
-        "  after_test_iter         Shared (NORMAL)",
-    ]
 
 
 @HOOKS.register_module()

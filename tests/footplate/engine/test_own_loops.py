@@ -255,22 +255,3 @@ def test_training_loop_must_have_a_length(tmp_path: Path) -> None:
     made = OnlyRuns(Runner(**settings(tmp_path)), [1])
     with pytest.raises(BuildError, match="the loop must be derived from BaseTrainLoop"):
         Runner(**{**cfg, "train_cfg": made}).train()
-
-
-@LOOPS.register_module()
-class StepLoop(IterBasedTrainLoop):
-    def __init__(self, runner: Runner, dataloader: Any, steps: int) -> None:
-        super().__init__(runner, dataloader, max_iters=steps)
-
-
-def test_run_counts_as_the_class_of_its_loop_does(tmp_path: Path) -> None:
-    runner = Runner(**settings(tmp_path, train_cfg={"type": "StepLoop", "steps": 4}))
-    assert [runner.by_epoch, runner.log_processor.by_epoch, runner.train_loop.by_epoch] == [False] * 3
-
-
-def test_loop_can_be_created_with_the_sections_of_its_data(tmp_path: Path) -> None:
-    cfg = settings(tmp_path, default_hooks={"logger": None})
-    runner = Runner(**cfg)
-    runner.load_or_resume()
-    metrics = ValLoop(runner, {"left": cfg["val_dataloader"]}, cfg["val_evaluator"]).run()
-    assert metrics["left/accuracy"] == runner.val()["accuracy"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Adam, lr_scheduler
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 from typing_extensions import assert_type
 
 from footplate import Config, Hook, Runner, Weighted
@@ -24,7 +24,7 @@ from footplate.errors import ArgumentError, DataError, FootplateError, UnknownNa
 from footplate.tools.analysis import summarize
 from footplate.tools.diff import compare, read_either
 from footplate.tools.runs import read_run
-from tests.support import PointAccuracy, ToyModel, settings
+from tests.support import PointAccuracy, settings
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
@@ -529,18 +529,6 @@ def test_config_takes_overrides(tmp_path: Path) -> None:
         Runner.from_cfg(cfg, train_dataloder={})
 
 
-class Logits(nn.Linear):
-    """Returns an object with the scores as its `logits`, as models of transformers do."""
-
-    def forward(self, inputs: Tensor) -> Any:
-        return SimpleNamespace(logits=super().forward(inputs))
-
-
-def test_a_loss_module_receives_the_logits(tmp_path: Path) -> None:
-    history = runner(tmp_path, Logits(4, 2), loss=CROSS_ENTROPY).train()
-    assert history[-1]["loss"] < history[0]["loss"]
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -648,10 +636,6 @@ def test_run_without_checkpoint_interval_saves_regularly(
 ) -> None:
     runner(tmp_path, **changes).train()
     assert sorted(path.name for path in tmp_path.glob("*.pth")) == names
-
-
-def test_base_model_from_python_needs_no_val_cfg(tmp_path: Path) -> None:
-    assert Runner(ToyModel(), tmp_path, val_dataloader=loader(), val_evaluator=[]).val_loop is not None
 
 
 def test_traceback_of_an_error_in_a_training_step_omits_the_engine(tmp_path: Path) -> None:
@@ -823,15 +807,6 @@ def test_modes_that_users_hardly_intend_are_named(tmp_path: Path, caplog: pytest
     assert not model.training
     runner(tmp_path / "c", model.train()).train()
     assert "evaluation mode" not in caplog.text
-
-
-@pytest.mark.parametrize("is_section", [False, True])
-def test_validation_data_is_predicted_with_the_precision_of_validation(tmp_path: Path, is_section: bool) -> None:
-    data = DataLoader(Subset(loader().dataset, range(8)), 8)
-    section = {"dataset": data.dataset, "batch_size": 8} if is_section else data
-    changes: dict[str, Any] = {"val_dataloader": {"a": loader(), "b": section}, "val_cfg": {"fp16": True}}
-    predictor = runner(tmp_path, test_dataloader=loader(), **changes)
-    assert predictor.predict(data)[0].dtype == torch.bfloat16  # the loader that the runner converts
 
 
 class ScoresInDict(nn.Linear):

@@ -63,12 +63,6 @@ def test_training_sections_are_checked_on_demand(tmp_path: Path) -> None:
         runner.train()
 
 
-def test_overrides_of_the_length_are_checked_with_the_config(tmp_path: Path) -> None:
-    cfg = settings(tmp_path)
-    del cfg["train_cfg"]
-    assert Runner.from_cfg(cfg, max_epochs=2).max_epochs == 2
-
-
 @PARAM_SCHEDULERS.register_module()
 class Halfway(LinearLR):  # type: ignore[misc]
     """Ends after half of the training."""

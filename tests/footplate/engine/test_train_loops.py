@@ -77,28 +77,6 @@ def test_event_order_of_iteration_based_training(tmp_path: Path) -> None:
     assert [at for at, _ in witness.when("before_val")] == [3, 6]
 
 
-# The epochs at which mmengine's runner validates, observed with a run of this size.
-VALIDATIONS: list[tuple[dict[str, Any], list[int]]] = [
-    ({"max_epochs": 4, "val_begin": 0}, [1, 2, 3, 4]),
-    ({"max_epochs": 6, "val_interval": 2, "val_begin": 3}, [4, 6]),
-    ({"max_epochs": 5, "val_interval": 2, "val_begin": 6}, []),
-    ({"max_epochs": 10, "val_interval": 4, "dynamic_intervals": [(5, 2), (8, 1)]}, [4, 6, 7, 8, 9, 10]),
-    # The same by iteration.
-    ({"max_iters": 12, "val_interval": 5}, [5, 10, 12]),
-    ({"max_iters": 10}, [10]),
-    ({"max_iters": 7, "val_interval": 2, "val_begin": 9}, []),
-    ({"max_iters": 12, "val_interval": 6, "dynamic_intervals": [(6, 2), (9, 1)]}, [6, 8, 9, 10, 11, 12]),
-]
-
-
-@pytest.mark.parametrize(("train_cfg", "places"), VALIDATIONS)
-def test_epochs_or_iterations_with_validation(tmp_path: Path, train_cfg: dict[str, Any], places: list[int]) -> None:
-    train_cfg = {"by_epoch": "max_epochs" in train_cfg, **train_cfg}
-    runner, witness = trained(tmp_path, train_cfg=train_cfg, train_dataloader=loader(4))  # one iteration per epoch
-    assert [iteration for iteration, _ in witness.when("before_val")] == places
-    assert runner.train_loop.validations_left == 0
-
-
 @pytest.mark.parametrize("by_epoch", [True, False])
 def test_model_is_in_train_or_eval_mode(tmp_path: Path, by_epoch: bool) -> None:
     class Modes(Hook):

@@ -70,14 +70,6 @@ def test_tensor_with_one_number_is_accepted(tmp_path: Path, caplog: pytest.LogCa
     assert "A parameter schedule treats lower values of 'accuracy' as better." in caplog.text
 
 
-def test_plateau_scheduler_for_another_metric_than_it_is_meant_for(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    schedule = {"type": "ReduceOnPlateauLR", "rule": "greater", "by_epoch": True}  # `monitor` was forgotten
-    Runner(**settings(tmp_path, val_cfg={"loss": True}, param_scheduler=schedule)).train()
-    assert "A parameter schedule treats higher values of 'loss' as better." in caplog.text
-
-
 @pytest.mark.parametrize("place", ["foo://x", "s4://bucket/run"])
 def test_work_dir_with_an_unknown_protocol_raises(current_folder: Path, place: str) -> None:
     with pytest.raises(ArgumentError, match="cannot use the storage protocol") as caught:

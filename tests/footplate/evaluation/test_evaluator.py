@@ -36,13 +36,6 @@ def _registered() -> None:
     EVALUATOR.register_module(name="OwnEvaluatorForTest", module=OwnEvaluator, force=True)
 
 
-def test_each_metric_receives_each_batch() -> None:
-    evaluator = Evaluator([Counting("a"), Counting("b", prefix="p")])
-    evaluator.process([1, 2], data_batch="batch")
-    assert evaluator.evaluate(2) == {"a": 2, "p/b": 2}
-    assert [vars(metric)["batches"] for metric in evaluator.metrics] == [["batch"], ["batch"]]
-
-
 @pytest.mark.parametrize(
     ("method", "function", "expected"),
     [

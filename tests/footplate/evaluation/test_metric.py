@@ -27,14 +27,6 @@ class Seen(BaseMetric[Any]):
         return {"all": [int(result) for result in results], "sum": float(sum(results))}
 
 
-def test_values_have_the_prefix_and_results_are_cleared() -> None:
-    metric = Seen()
-    metric.process(None, [torch.tensor(3), torch.tensor(4)])
-    assert metric.evaluate(2) == {"seen/all": [3, 4], "seen/sum": 7.0}
-    metric.process(None, [5])
-    assert metric.evaluate(1) == {"seen/all": [5], "seen/sum": 5.0}
-
-
 @pytest.mark.parametrize("found", [None, {None: 1.0}])
 def test_values_that_are_not_a_dict_by_name_are_refused(found: Any) -> None:
     class Nameless(Seen):
@@ -53,22 +45,6 @@ def test_values_that_are_not_a_dict_by_name_are_refused(found: Any) -> None:
 def test_evaluation_without_results_is_an_error() -> None:
     with pytest.raises(DataError, match="the metric 'Seen' has no results"):
         Seen().evaluate(3)
-
-
-def test_metrics_that_only_write_files_need_no_results() -> None:
-    class Files(Seen):
-        format_only = True
-
-        def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-            """Would write files, as the IoUMetric of MMSegmentation does."""
-
-        def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
-            assert results == []
-            return {}
-
-    evaluator = Evaluator([Files(), Seen()])
-    evaluator.process([5])
-    assert evaluator.evaluate(1) == {"seen/all": [5], "seen/sum": 5.0}
 
 
 def evaluate_each(sizes: list[int]) -> list[dict[str, Any]]:

@@ -83,14 +83,6 @@ def test_only_the_training_loop_changes_what_belongs_to_it(tmp_path: Path, monke
     assert seen == [("epoch_1 epoch_2", "epoch_2", "epoch_1"), ("epoch_2", "epoch_2", "epoch_2")]
 
 
-def test_checkpoints_in_out_dir(tmp_path: Path) -> None:
-    run(tmp_path, epochs(2), interval=1, out_dir=str(tmp_path / "out"), save_best="accuracy")
-    assert {each.name for each in (tmp_path / "out/work").iterdir()} >= {"epoch_1.pth", "epoch_2.pth"}
-    assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "out/work/epoch_2.pth")
-    assert names(tmp_path) == ""
-    assert len(list((tmp_path / "out/work").glob("best_accuracy_epoch_*.pth"))) == 1
-
-
 def test_save_on_request_goes_to_the_folder_of_the_first_hook(tmp_path: Path) -> None:
     other = {"type": "CheckpointHook", "interval": 1, "out_dir": str(tmp_path / "out")}
     runner = Runner(**settings(tmp_path / "work", custom_hooks=[other]))
@@ -140,15 +132,6 @@ def test_auto_keeps_its_metric_after_a_resume(tmp_path: Path) -> None:
     run(tmp_path / "late", epochs(2) | {"val_begin": 2}, **late, resume=True)
     assert names(tmp_path / "late") == "best_acc_epoch_2 epoch_1 epoch_2"
     assert names(tmp_path) == "best_loss_a_epoch_1 epoch_1 epoch_2"
-
-
-def test_content_of_best_checkpoint(tmp_path: Path) -> None:
-    runner, _ = run(tmp_path, epochs(3), val_evaluator=told(score=[1, 5, 2]), save_best="score", rule="greater")
-    path = str(tmp_path / "work/best_score_epoch_2.pth")
-    info = runner.message_hub.get_info
-    assert (info("best_ckpt"), info("best_score")) == (path, 5.0)
-    assert torch.load(path, weights_only=True)["meta"]["epoch"] == 2
-    assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/epoch_3.pth")
 
 
 def test_previous_best_is_removed_after_the_new_one_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,19 +184,6 @@ def test_published_files_have_the_published_keys(tmp_path: Path, hooks: list[Hoo
             assert torch.equal(read["state_dict"][name], value)
         assert path.stem.rpartition("-")[2] == hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     assert not list((tmp_path / "work").glob("*published*"))
-
-
-def test_several_best_checkpoints_per_metric(tmp_path: Path) -> None:
-    told_values = told(acc=[1, 5, 3, 4], loss=[4.0, 1.0, 3.0, 2.0])
-    runner, _ = run(
-        tmp_path, epochs(4), val_evaluator=told_values, save_best=["acc", "loss"], max_keep_best=2, save_last=False
-    )
-    files = "best_acc_epoch_2 best_acc_epoch_4 best_loss_epoch_2 best_loss_epoch_4"
-    assert names(tmp_path) == files
-    hook = next(each for each in runner.hooks if isinstance(each, CheckpointHook))
-    assert [each["score"] for each in hook.state_dict()["best"]["acc"]] == [5.0, 4.0]
-    infos = [runner.message_hub.get_info(name) for name in ("best_score", "best_score_acc", "best_score_loss")]
-    assert infos == [5.0, 5.0, 1.0]
 
 
 def _told(folder: Path, epochs_: int, *values: float, **changes: Any) -> Runner:
@@ -297,25 +267,7 @@ def test_metrics_with_the_same_file_name_keep_their_files(tmp_path: Path) -> Non
     assert names(tmp_path) == "best_a_b_epoch_1 best_a_b_epoch_2"
 
 
-def test_early_stop_is_saved(tmp_path: Path) -> None:
-    class StopEarly(Hook):
-        def after_train_epoch(self, runner: Any) -> None:
-            runner.train_loop.stop_training = runner.epoch == 1
-
-    saving = {"checkpoint": {"interval": 3}}
-    Runner(**settings(tmp_path, default_hooks=saving, custom_hooks=[StopEarly()])).train()
-    assert [path.name for path in tmp_path.glob("*.pth")] == ["epoch_2.pth"]
-    resumed = Runner(**settings(tmp_path, default_hooks=saving, resume=True))
-    resumed.train()
-    assert resumed.epoch == 3
-
-
 def test_iteration_based_run_is_saved_at_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, iterations(10), interval=2)
     assert names(tmp_path) == "iter_10"
     assert [each for each in caplog.messages if "counts epochs, but training counts iterations" in each]
-
-
-def test_each_epoch_is_saved_if_the_config_does_not_mention_checkpoints(tmp_path: Path) -> None:
-    Runner(**settings(tmp_path / "work", train_cfg=epochs(3), default_hooks={"logger": None})).train()
-    assert names(tmp_path) == "epoch_1 epoch_2 epoch_3"

@@ -6,7 +6,6 @@ import pytest
 from torch import Tensor
 
 from footplate import Runner
-from footplate.engine.values.events import EventName
 from footplate.hooks import EarlyStoppingHook
 from footplate.weighted import Weighted
 from tests.support import ToyModel, settings
@@ -89,39 +88,6 @@ def test_validation_outside_training_changes_no_hook_or_schedule(tmp_path: Path)
     runner.val()
     assert [part.state_dict() for part in parts] == states
     assert sorted(tmp_path.iterdir()) == files
-
-
-@pytest.mark.parametrize("event", ["before_train", "after_train_iter", "after_train_epoch"])
-def test_only_validation_runs_of_the_loop_count(tmp_path: Path, event: EventName) -> None:
-    cfg = settings(
-        tmp_path,
-        val_evaluator={"type": "Told", "values": {"acc": [1.0] * 30}},
-        custom_hooks=[{"type": "EarlyStoppingHook", "monitor": "acc", "patience": 4}],
-        param_scheduler={"type": "ReduceOnPlateauLR", "monitor": "acc", "rule": "greater", "patience": 4},
-    )
-    runner = Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": 4}})
-
-    def validate(runner: Runner) -> None:
-        assert runner.val()["acc"] == 1
-
-    runner.on(event, validate)
-    runner.train()
-    assert (runner.epoch, stopping_hook(runner).wait_count) == (4, 3)
-    schedules: Any = runner.param_schedulers
-    assert schedules[0].num_bad_epochs == 3
-
-
-def test_validation_loop_that_a_hook_runs_counts_as_in_mmengine(tmp_path: Path) -> None:
-    cfg = settings(
-        tmp_path,
-        val_evaluator={"type": "Told", "values": {"acc": [1.0] * 30}},
-        custom_hooks=[{"type": "EarlyStoppingHook", "monitor": "acc", "patience": 9}],
-    )
-    runner = Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": 4}})
-    loop: Any = runner.val_loop
-    runner.on("after_train_epoch", lambda runner: loop.run())
-    runner.train()
-    assert stopping_hook(runner).wait_count == 7
 
 
 class _Unlabeled(ToyModel):

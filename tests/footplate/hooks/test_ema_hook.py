@@ -41,14 +41,6 @@ def test_average_is_updated_and_validated(
     assert runner.model.weight.item() == 9.0
 
 
-def test_checkpoint_contains_average_and_weights(tmp_path: Path) -> None:
-    run(tmp_path)
-    saved = load_checkpoint(str(tmp_path / "work/epoch_3.pth"))
-    assert saved["state_dict"]["weight"].item() == pytest.approx(3.8742, abs=1e-4)
-    assert saved["ema_state_dict"]["module.weight"].item() == 9.0
-    assert int(saved["ema_state_dict"]["steps"]) == 9
-
-
 def test_resume_without_the_hook_raises(tmp_path: Path) -> None:
     run(tmp_path, epochs=2)
     with pytest.raises(CheckpointError, match="the checkpoint contains averaged weights, but the run has no EMA"):

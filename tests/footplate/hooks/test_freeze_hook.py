@@ -72,17 +72,6 @@ def test_freeze_norm_keeps_running_statistics(tmp_path: Path, freeze_norm: bool,
     assert runner.model.layers[1].training
 
 
-def test_norm_layers_that_the_model_keeps_in_evaluation_mode_stay_there(tmp_path: Path) -> None:
-    class NormEval(Normed):
-        def train(self, mode: bool = True) -> Any:
-            super().train(mode)
-            self.layers[1].eval()
-            return self
-
-    _, look = run(tmp_path, patterns=r"layers\.[01]", until_iter=6, freeze_norm=True, model=NormEval())
-    assert moved(look.means) == []
-
-
 def test_resumed_run_freezes_as_before(tmp_path: Path) -> None:
     _, whole = run(tmp_path / "whole", patterns=r"layers\.0", until_epoch=2)
     cfg = settings(tmp_path / "whole", model=Normed(), resume=True, load_from=str(tmp_path / "whole/epoch_1.pth"))
@@ -117,13 +106,6 @@ def test_hooks_that_count_epochs_refuse_an_endless_sampler(tmp_path: Path, hook:
     cfg["train_dataloader"]["sampler"] = {"type": "InfiniteSampler"}
     with pytest.raises(ArgumentError, match="_epoch counts epochs"):
         Runner(**cfg).train()
-
-
-def test_overlapping_hooks_freeze_until_the_last_one_ends(tmp_path: Path) -> None:
-    look = Look()
-    hooks = [FreezeHook(r"layers\.[01]", until_iter=3), FreezeHook(r"layers\.0", until_iter=7), look]
-    Runner(**settings(tmp_path, model=Normed(), custom_hooks=hooks)).train()
-    assert moved(look.weights) == list(range(8, 13))
 
 
 @pytest.mark.parametrize("pattern", ["twin", "tied"])

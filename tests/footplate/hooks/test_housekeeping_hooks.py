@@ -8,7 +8,7 @@ from torch import nn
 
 from footplate import Hook, Runner
 from footplate.hooks import SyncBuffersHook, housekeeping_hooks
-from tests.support import loader, settings
+from tests.support import settings
 
 QUIET: dict[str, Any] = {"checkpoint": None, "logger": None}
 
@@ -38,27 +38,6 @@ def test_several_schedules(tmp_path: Path) -> None:
         {"type": "MultiStepLR", "milestones": [1], "gamma": 0.1, "by_epoch": True},
     ]
     assert rates(tmp_path, True, param_scheduler=schedules) == pytest.approx([0.5, 1.0, 1.0, 1.0] + [0.1] * 8)
-
-
-def test_metric_schedule_steps_after_validation(tmp_path: Path) -> None:
-    schedule = {"type": "ReduceOnPlateauLR", "monitor": "loss", "patience": 0, "factor": 0.5, "by_epoch": True}
-    told = {"type": "Told", "values": {"loss": [1.0, 2.0, 3.0]}}
-    seen = rates(tmp_path, True, param_scheduler=schedule, val_evaluator=told)
-    assert seen == [1.0] * 8 + [0.5] * 4
-
-
-def test_each_epoch_has_its_own_order(tmp_path: Path) -> None:
-    seen: list[list[Any]] = [[], [], []]
-
-    class Look(Hook):
-        def before_train_iter(self, runner: Any, data_batch: Any) -> None:  # type: ignore[override]
-            seen[runner.epoch].extend(tuple(row) for row in data_batch["inputs"].tolist())
-
-    still = loader(dataset={"type": "Points", "noise": 0.0})
-    quiet = {"checkpoint": None, "logger": None}
-    Runner(**settings(tmp_path, train_dataloader=still, custom_hooks=[Look()], default_hooks=quiet)).train()
-    assert sorted(seen[0]) == sorted(seen[1]) == sorted(seen[2])
-    assert seen[0] != seen[1] != seen[2] != seen[0]
 
 
 def test_cache_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

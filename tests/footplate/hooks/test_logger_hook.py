@@ -7,7 +7,6 @@ import pytest
 
 from footplate import Config, Runner
 from footplate.evaluation import BaseMetric
-from footplate.storage import read_bytes
 from footplate.tools.runs import read_run
 from tests.support import settings
 
@@ -72,13 +71,6 @@ def test_logs_are_copied_to_out_dir(current_folder: Path, keep_local: bool) -> N
     assert found == names
     left = {str(each.relative_to(current_folder / "work")) for each in (current_folder / "work").rglob("*.*")}
     assert left == {f"{stamp}/{stamp}.log", *(names if keep_local else ())}
-
-
-def test_logs_are_copied_to_a_remote_out_dir(tmp_path: Path) -> None:
-    hook = {"out_dir": "memory://copied", "out_suffix": ".json"}
-    runner = Runner(**settings(tmp_path / "work", default_hooks={"logger": hook, "checkpoint": None}))
-    runner.train()
-    assert read_bytes(f"memory://copied/work/{runner.timestamp}/start.json")
 
 
 @pytest.mark.parametrize("edited", [False, True])

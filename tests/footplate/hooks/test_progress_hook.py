@@ -81,19 +81,6 @@ def test_pipe_shows_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == ""
 
 
-def test_log_lines_appear_above_the_display(tmp_path: Path) -> None:
-    class Speak(Hook):
-        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-            if runner.iter == 6:
-                runner.logger.warning("a line of the log")
-
-    with terminal() as shown:
-        trained(tmp_path, ProgressHook(), Speak())
-    spoken = [line for line in lines_of(shown[0]) if "a line of the log" in line]
-    assert len(spoken) == 1
-    assert re.fullmatch(r"\S+ \S+ - footplate - WARNING - a line of the log", spoken[0])
-
-
 def test_error_restores_the_terminal(tmp_path: Path) -> None:
     class Fail(Hook):
         def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]

@@ -26,16 +26,6 @@ def values(hub: Any, key: str) -> list[float]:
     return found
 
 
-def test_constant_infos(tmp_path: Path) -> None:
-    runner = Runner.from_cfg(settings(tmp_path, experiment_name="first"))
-    runner.train()
-    infos = runner.message_hub.runtime_info
-    assert (infos["seed"], infos["experiment_name"], infos["max_epochs"], infos["max_iters"]) == (7, "first", 3, 12)
-    assert infos["cfg"] == runner.cfg.pretty_text
-    assert infos["dataset_meta"] == {"classes": ("left", "right")}
-    assert not {"cfg", "seed", "experiment_name"} & set(runner.message_hub.state_dict()["runtime_info"])
-
-
 def test_logged_learning_rate_is_that_of_the_first_trainable_group(tmp_path: Path) -> None:
     model = ToyModel()
     frozen, trained_layer = model.layers[0].requires_grad_(False), model.layers[3]
@@ -103,14 +93,6 @@ def test_epoch_window_starts_with_the_epoch_or_validation_interval(tmp_path: Pat
     history = hub.get_scalar("train/loss")
     assert history.mean("row") == pytest.approx(history.mean(4))
     assert history.mean("global") == pytest.approx(history.mean(12))
-
-
-def test_row_of_each_validation_has_losses_after_the_interval_has_changed(tmp_path: Path) -> None:
-    train_cfg = {"max_iters": 12, "val_interval": 4, "dynamic_intervals": [(7, 3)]}
-    runner = Runner(**settings(tmp_path, by_epoch=False) | {"train_cfg": train_cfg})
-    runner.train()
-    rows = [(row["iter"], "loss" in row, "val/accuracy" in row) for row in runner.history]
-    assert rows == [(iteration, True, True) for iteration in (4, 6, 9, 12)]
 
 
 def test_row_of_an_epoch_has_its_mean_losses_although_a_hook_requests_validation(tmp_path: Path) -> None:

@@ -96,13 +96,3 @@ def test_slow_saves_are_considered(tmp_path: Path, clock: Clock) -> None:
     runner.saver.seconds = 2 * ITERATION
     runner.train()
     assert runner.iter == 2  # one more iteration and 2 * 1.25 * 2 iterations for saving
-
-
-def test_time_before_training_does_not_count(tmp_path: Path, clock: Clock) -> None:
-    cfg = settings(tmp_path, by_epoch=False, custom_hooks=[clock])
-    cfg["train_cfg"]["max_hours"] = 75.0 / 3600
-    runner = Runner(**cfg)
-    assert runner.train_loop.iter == 0
-    clock.now += 75.0
-    runner.train()
-    assert runner.iter == 4

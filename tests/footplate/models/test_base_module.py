@@ -74,11 +74,6 @@ def test_pretrained_weights_are_loaded_last(checkpoint: str) -> None:
     assert weights([{**LINEAR, "val": 2}, loaded], {**LINEAR, "val": 3}) == [9] * 5
 
 
-def test_pretrained_loads_keys_with_a_prefix(checkpoint: str) -> None:
-    part_cfg = {"type": "Pretrained", "checkpoint": checkpoint, "prefix": "backbone"}
-    assert weights({**LINEAR, "val": 2}, part_cfg) == [2, 2, 8, 8, 8]
-
-
 def test_revise_keys_are_applied_and_matches_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     state = {"module.old.linear.weight": torch.full((1, 1), 7.0), "module.old.extra": torch.zeros(1)}
     torch.save({"state_dict": state}, tmp_path / "c.pth")

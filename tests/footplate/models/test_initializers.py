@@ -38,30 +38,6 @@ def test_weights_are_drawn_from_the_distribution(cfg: dict[str, Any], draw: Any)
     assert (layer.bias == 0.5).all()
 
 
-class Own(nn.Conv2d):
-    pass
-
-
-class Further(Own):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("layer", "chosen"),
-    [
-        ("Conv2d", [True, True, False, False]),
-        (["Conv2d", "Linear"], [True, True, False, True]),
-        ("_ConvNd", [True, False, False, False]),
-        ("Own", [False, True, True, False]),
-        (None, [False] * 4),
-    ],
-)
-def test_layers_are_selected_by_class_or_direct_base_class(layer: Any, chosen: list[bool]) -> None:
-    layers: Any = nn.Sequential(nn.Conv2d(1, 1, 1), Own(1, 1, 1), Further(1, 1, 1), nn.Linear(1, 1))
-    initialized(layers, type="Constant", val=7, layer=layer)
-    assert [each.weight.flatten().tolist() == [7] for each in layers] == chosen
-
-
 def test_bias_prob_sets_the_sigmoid_of_the_bias() -> None:
     layer = initialized(nn.Linear(1, 1), type="Constant", val=0, layer="Linear", bias_prob=0.25)
     assert torch.sigmoid(layer.bias).item() == pytest.approx(0.25)

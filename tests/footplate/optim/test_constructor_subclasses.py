@@ -55,17 +55,6 @@ def test_paramwise_cfg_set_in_call_is_used(base: type) -> None:
 
 
 @pytest.mark.parametrize("base", GENERATIONS)
-def test_multipliers_apply_to_base_lr_and_base_wd(base: type) -> None:
-    def before(self: Any, model: nn.Module) -> None:
-        self.base_lr, self.base_wd = 10.0, 0.2
-
-    found = built(base, before, {"custom_keys": {"body": {"lr_mult": 0.5, "decay_mult": 0.5}}})
-
-    assert found["body.weight"] == (5.0, 0.1)
-    assert found["head.weight"] == (1.0, 0.5)
-
-
-@pytest.mark.parametrize("base", GENERATIONS)
 def test_overridden_is_in_finds_duplicates(base: type) -> None:
     def is_in(self: Any, param_group: Mapping[str, Any], param_group_list: Sequence[Any]) -> bool:
         return len(param_group_list) >= 2

@@ -26,49 +26,6 @@ def groups(model: nn.Module, paramwise_cfg: Any = None, **optimizer: Any) -> dic
     return {names[id(each)]: group for group in built.param_groups for each in group["params"]}
 
 
-@pytest.mark.parametrize("paramwise_cfg", [None, {"custom_keys": None}])
-def test_parameters_share_one_group_without_paramwise_settings(paramwise_cfg: Any) -> None:
-    found = groups(Net(), paramwise_cfg)
-    assert len({id(group) for group in found.values()}) == 1
-    assert list(found) == [name for name, _ in Net().named_parameters()]
-
-
-def test_there_is_one_group_per_distinct_settings() -> None:
-    found = groups(Net(), {"norm_decay_mult": 0.0, "bias_decay_mult": 0.0, "custom_keys": {"head": {"lr_mult": 1.0}}})
-    assert {name: group["weight_decay"] for name, group in found.items()} == {
-        "conv.weight": 0.5,
-        "conv.bias": 0.0,
-        "norm.weight": 0.0,
-        "norm.bias": 0.0,
-        "head.weight": 0.5,
-        "head.bias": 0.5,
-    }
-    assert len({id(group) for group in found.values()}) == 2
-
-
-def test_defaults_of_the_optimizer_class_are_multiplied() -> None:
-    found = DefaultOptimWrapperConstructor({"optimizer": {"type": "AdamW"}}, {"bias_decay_mult": 0.5})(nn.Linear(1, 1))
-    assert [group["weight_decay"] for group in found.param_groups] == [0.01, 0.005]
-
-
-def test_frozen_parameters_have_the_settings_of_the_optimizer() -> None:
-    model = Net()
-    model.head.requires_grad_(False)
-    found = groups(model, {"custom_keys": {"head": {"lr_mult": 0.1}}})
-    assert found["head.weight"]["lr"] == 1.0
-
-
-@pytest.mark.parametrize(("bypass", "lines"), [(False, 1), (True, 0)])
-def test_shared_parameters_are_added_once(bypass: bool, lines: int, caplog: pytest.LogCaptureFixture) -> None:
-    model = Net()
-    model.tail = nn.Linear(2, 1)
-    model.tail.weight = model.head.weight
-    found = groups(model, {"custom_keys": {"tail": {"lr_mult": 0.1}}, "bypass_duplicate": bypass})
-    assert found["head.weight"]["lr"] == 1.0
-    assert found["tail.bias"]["lr"] == 0.1
-    assert len(caplog.records) == lines
-
-
 DIFFERING = (
     "Some shared parameters (%d) have different settings under different names. The settings for the first name are "
     "used."

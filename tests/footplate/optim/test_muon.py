@@ -57,31 +57,6 @@ def test_hidden_matrices_are_trained_with_muon(caplog: pytest.LogCaptureFixture)
     assert "Muon updates 4 tensors, and AdamW updates 18" in caplog.text
 
 
-def test_custom_keys_choose_the_algorithm_and_multiply_settings() -> None:
-    model = Net()
-    wrapper = build(
-        model,
-        paramwise_cfg={
-            "bias_decay_mult": 0.0,
-            "custom_keys": {
-                "cls_head.0": {"use_muon": True, "lr_mult": 0.5},
-                "attention": {"use_muon": False},
-                "mlp.1": {"lr_mult": 0.1, "decay_mult": 2.0},
-            },
-        },
-    )
-    assert muon_names(wrapper, model) == ["mlp.0.weight", "mlp.1.weight", "cls_head.0.weight"]
-    names = {id(each): name for name, each in model.named_parameters()}
-    settings = {
-        names[id(each)]: (group["use_muon"], group["lr"], group["weight_decay"])
-        for group in wrapper.param_groups
-        for each in group["params"]
-    }
-    assert settings["mlp.1.weight"] == (True, pytest.approx(0.002), 0.2)
-    assert settings["cls_head.0.weight"] == (True, 0.01, 0.1)
-    assert settings["mlp.0.bias"] == (False, 0.02, 0.0)
-
-
 def gradients(shapes: dict[str, tuple[int, ...]], steps: int) -> list[dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(3)
     return [{name: torch.randn(shape, generator=generator) for name, shape in shapes.items()} for _ in range(steps)]

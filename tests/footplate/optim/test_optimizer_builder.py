@@ -59,13 +59,3 @@ def test_invalid_sections_are_refused(cfg: Any, error: type[FootplateError], key
     with pytest.raises(error) as caught:
         build_optimizer(cfg, params())
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
-
-
-def test_the_first_argument_of_an_optimizer_may_have_any_name() -> None:
-    class Hybrid(SGD):
-        def __init__(self, model_params: Any, **settings: Any) -> None:
-            super().__init__(model_params, **settings)
-
-    weights = params()
-    built = build_optimizer({"type": Hybrid, "lr": 0.5}, weights)
-    assert (built.param_groups[0]["params"], built.defaults["lr"]) == (weights, 0.5)

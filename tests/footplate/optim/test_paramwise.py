@@ -1,4 +1,3 @@
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +5,7 @@ import pytest
 from torch import nn
 
 from footplate.config import Config
-from footplate.optim import build_optim_wrapper, paramwise
+from footplate.optim import paramwise
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
 from footplate.optim.paramwise import ParamLocation, ParamwiseRules
 from footplate_openmmlab.first_generation.optim.constructors import FirstGenerationRules
@@ -41,19 +40,6 @@ def test_multipliers_by_kind_of_parameter(where: ParamLocation, settings: dict[s
     assert ParamwiseRules(ALL, base_lr=1.0, base_wd=1.0).settings(where)[0] == settings
 
 
-@pytest.mark.parametrize(
-    ("where", "settings"),
-    [
-        (location(DEPTHWISE, "bias"), {"lr": 2.0, "weight_decay": 0.3}),
-        (location(DENSE, "bias"), {"lr": 2.0, "weight_decay": 0.2}),
-    ],
-)
-def test_first_generation_uses_dwconv_decay_mult_for_depthwise_biases(
-    where: ParamLocation, settings: dict[str, float]
-) -> None:
-    assert FirstGenerationRules(ALL, base_lr=1.0, base_wd=1.0).settings(where)[0] == settings
-
-
 def test_first_generation_bias_decay_mult_excludes_norms_and_depthwise_convolutions() -> None:
     rules = FirstGenerationRules({"bias_decay_mult": 0.0}, base_lr=1.0, base_wd=1.0)
     assert rules.settings(location(NORM, "bias")) == rules.settings(location(DEPTHWISE, "bias")) == ({}, ())
@@ -72,21 +58,6 @@ def test_longest_matching_custom_key_is_used(keys: dict[str, float], lr: float |
     custom_keys = {key: {"lr_mult": value} for key, value in keys.items()}
     rules = ParamwiseRules({"custom_keys": custom_keys, "bias_lr_mult": 9.0}, base_lr=1.0, base_wd=None)
     assert rules.settings(location(DENSE))[0].get("lr") == lr
-
-
-def test_wrapper_lists_the_keys_that_applied_to_each_parameter() -> None:
-    model = nn.Sequential(OrderedDict(head=nn.Linear(2, 2), norm=nn.BatchNorm1d(2), body=nn.Linear(2, 2)))
-    paramwise = {"custom_keys": {"head": {"lr_mult": 10.0}}, "norm_decay_mult": 0.0, "bias_lr_mult": 2.0}
-    optimizer = {"type": "SGD", "lr": 0.1, "weight_decay": 1e-4}
-    wrapper = build_optim_wrapper(model, {"optimizer": optimizer, "paramwise_cfg": paramwise})
-    assert wrapper.reasons == {
-        "head.weight": ("custom_keys.head",),
-        "head.bias": ("custom_keys.head",),
-        "norm.weight": ("norm_decay_mult",),
-        "norm.bias": ("norm_decay_mult",),
-        "body.weight": (),
-        "body.bias": ("bias_lr_mult",),
-    }
 
 
 def warnings_of(

@@ -7,9 +7,7 @@ from torch import nn
 from torch.optim import SGD
 
 from footplate.errors import BuildError, FootplateError, UnknownNameError
-from footplate.models.plain_model import PlainModel
 from footplate.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
-from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 SECTION = {"type": "SGD", "lr": 0.1}
 
@@ -25,36 +23,6 @@ def test_wrappers_are_returned_unchanged_and_optimizers_are_wrapped() -> None:
     built = build_optim_wrapper(model, section)
     assert built.optimizer is optimizer
     assert built.state_dict()["param_groups"][0]["param_names"] == ["weight", "bias"]
-
-
-def test_registered_constructor_is_used_by_name() -> None:
-    @OPTIM_WRAPPER_CONSTRUCTORS.register_module(force=True)
-    class ForThisTest:
-        def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: Any = None) -> None:
-            self.given = optim_wrapper_cfg, paramwise_cfg
-
-        def __call__(self, model: nn.Module) -> OptimWrapper:
-            section, paramwise = self.given
-            assert paramwise == {"any": "thing"}
-            assert "constructor" not in section
-            assert type(model) is nn.Linear  # without the wrapper of a plain module
-            return OPTIM_WRAPPERS.build({"type": "OptimWrapper"}, SGD(model.parameters(), lr=7.0))  # type: ignore[no-any-return]
-
-    section = {"constructor": "ForThisTest", "optimizer": SECTION, "paramwise_cfg": {"any": "thing"}}
-    assert build_optim_wrapper(PlainModel(nn.Linear(1, 1)), section).get_lr() == {"lr": [7.0]}
-
-
-def test_constructor_for_several_optimizers_receives_only_their_sections() -> None:
-    @OPTIM_WRAPPER_CONSTRUCTORS.register_module(force=True)
-    class SeveralForThisTest:
-        def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: Any = None) -> None:
-            self.sections = optim_wrapper_cfg
-
-        def __call__(self, model: nn.Module) -> OptimWrapperDict:
-            return OptimWrapperDict(**{name: build_optim_wrapper(model, part) for name, part in self.sections.items()})
-
-    section = {"constructor": "SeveralForThisTest", "generator": {"optimizer": SECTION}}
-    assert list(build_optim_wrapper(nn.Linear(1, 1), section).parts) == ["generator"]
 
 
 @pytest.mark.parametrize(

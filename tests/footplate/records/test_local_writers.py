@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from footplate import Config
 from footplate.records import LocalVisBackend, write_config
@@ -25,15 +24,6 @@ def test_scalars_are_lines_of_json(tmp_path: Path) -> None:
         {"loss": 0.25, "step": 12},
     ]
     assert (tmp_path / "vis_data/run.json").read_text() == '{"loss": 0.5, "lr": 0.1, "epoch": 1, "step": 10}\n'
-
-
-@pytest.mark.parametrize("shape", [(4, 6, 3), (4, 6)])
-def test_images_are_png(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    picture = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
-    writer = LocalVisBackend(str(tmp_path), img_save_dir="pictures")
-    writer.add_image("val/first", picture[::-1], step=7)
-    with Image.open(tmp_path / "pictures/val/first_7.png") as read:
-        np.testing.assert_array_equal(np.asarray(read), picture[::-1])
 
 
 def test_the_config_is_dumped(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from footplate.config import Config, ConfigDict, LazyObject
-from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
+from footplate.errors import ArgumentError, BuildError, Origin
 from footplate.registry import ROOT_REGISTRIES, Registry
 from footplate.registry.arguments import (
     arguments_of,
@@ -58,13 +58,6 @@ def test_classes_get_the_objects_of_lazy_names(shapes: Registry) -> None:
     assert cfg.colour.parts[0]["type"] is lazy
 
 
-@pytest.mark.parametrize("cfg", [{"side": 2}, "Square"])
-def test_config_without_type_is_rejected(shapes: Registry, cfg: Any) -> None:
-    with pytest.raises(BuildError, match="the form config must be a dict with a 'type' key") as caught:
-        shapes.build(cfg)
-    assert caught.value.found is cfg
-
-
 def test_unknown_argument_reports_location_and_suggestion(shapes: Registry) -> None:
     with pytest.raises(TypeError) as caught:
         shapes.build(Traced(type="Square", sid=3))
@@ -88,41 +81,6 @@ def test_argument_of_the_base_for_another_type_is_explained(shapes: Registry, cu
         "  found: (8, 16)",
         "  base.py:1 sets it for another type. To drop the base's settings, add _delete_=True.",
     ]
-
-
-def test_constructor_error_gets_location_of_its_key(shapes: Registry) -> None:
-    with pytest.raises(ArgumentError, match="a side is positive") as caught:
-        shapes.build(Traced(type="Square", side=-2))
-    assert (caught.value.origin, caught.value.key, caught.value.found) == (Origin("b.py", 5), "side", -2)
-
-
-@pytest.mark.parametrize("kind", [Traced, dict])
-@pytest.mark.parametrize(
-    ("wrong", "key"), [({"type": "Squar"}, ".type"), ({"type": "Square", "sid": 3}, ".sid"), ({"side": 3}, "")]
-)
-def test_error_in_a_section_that_a_constructor_builds_has_the_whole_key(
-    shapes: Registry, kind: type[dict[str, Any]], wrong: dict[str, Any], key: str
-) -> None:
-    class Group:
-        def __init__(self, inner: Any) -> None:
-            self.inner = [shapes.build(each) for each in inner] if isinstance(inner, list) else shapes.build(inner)
-
-    shapes.register_module(module=Group)
-    parts = [kind(type="Square", side=1), kind(wrong)]
-    with pytest.raises(FootplateError) as caught:
-        shapes.build(kind(type="Group", inner=kind(type="Group", inner=parts)))
-    assert caught.value.key == f"inner.inner[1]{key}"
-
-
-def test_custom_build_func() -> None:
-    def build(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
-        return registry.build_entry({**cfg, "side": cfg["side"] * 10}, *args, **kwargs)
-
-    root = Registry("shape", scope="main", build_func=build)
-    child = Registry("shape", parent=root, scope="child")
-    for each in (root, child):
-        each.register_module(module=Square)
-        assert each.build({"type": "Square", "side": 2}).side == 20
 
 
 class Base:

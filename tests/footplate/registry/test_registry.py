@@ -1,10 +1,8 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import footplate_openmmlab as openmmlab
-from footplate.config import Config
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, UnknownNameError
 from footplate.registry import (
     HOOKS,
@@ -28,12 +26,6 @@ class Other(Shape):
 @pytest.fixture
 def shapes() -> Registry:
     return Registry("shape", scope="main")
-
-
-def test_a_whole_config_is_built_like_its_dict(shapes: Registry) -> None:
-    shapes.register_module(module=Shape)
-    built: Any = shapes.build(Config({"type": "Shape", "side": 2}))
-    assert built.side == 2
 
 
 def make_class(name: str, module: str = "users_code") -> type:

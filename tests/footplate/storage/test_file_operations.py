@@ -46,14 +46,6 @@ def test_failed_write_keeps_old_file(folder: str) -> None:
     assert storage.list_dir(folder) == ["a.bin"]
 
 
-def test_remove_ignores_missing_file(folder: str) -> None:
-    path = storage.join(folder, "a.bin")
-    storage.commit_bytes(path, b"one")
-    storage.remove(path)
-    storage.remove(path)
-    assert not storage.exists(path)
-
-
 class AnswerError(Exception):
     """An error with an HTTP status, as those of aiohttp."""
 

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.tools.analysis import choose_headline, explain_runs, summarize
-from footplate.tools.report_overview import describe_variants, order_variants
+from footplate.tools.analysis import explain_runs, summarize
 from footplate.tools.runs import Run, Series, read_run
 from tests.footplate.tools.conftest import MakeRun
 
@@ -65,52 +64,6 @@ def test_text_contains_the_summary(run: Run) -> None:
     assert "best        mIoU 40 at iteration 10 (epoch 2)" in explain_runs([run._replace(epoch_length=5)])
 
 
-def test_figures_of_a_partly_logged_run_name_the_logged_iterations(tmp_path: Path) -> None:
-    lines = [{"loss": 4.0 / at, "time": 0.4, "iter": at, "step": at} for at in (50, 100)]
-    (tmp_path / "iter_120.pth").touch()
-    run = run_of(tmp_path, lines)
-    figures = summarize(run)
-    assert (figures["iterations"], figures["logged"]) == (120, 100)
-    text = explain_runs([run])
-    assert "0.0% of it waiting for data, 0:00:40 for the 100 logged iterations, without validation\n" in text
-    assert "  last        at iteration 100: loss 0.04\n" in text
-
-
-@pytest.mark.parametrize(
-    ("config", "names"),
-    [
-        ("default_hooks = dict(checkpoint=dict(save_best='mIoU'))", ["mIoU", "aAcc", "mAcc"]),
-        (
-            "default_hooks = dict(checkpoint=dict(save_best=['mAcc', 'IoU.T-shirt/top', 'x']))",
-            ["mAcc", "IoU.T-shirt/top", "aAcc", "mIoU"],
-        ),
-        ("evaluation = dict(save_best='mIoU')", ["mIoU", "aAcc", "mAcc"]),
-        ("1 / 0", ["aAcc", "mAcc", "mIoU"]),
-    ],
-)
-def test_best_checkpoint_metric_comes_first_and_class_values_are_left_out(
-    tmp_path: Path, config: str, names: list[str]
-) -> None:
-    metrics = {"aAcc": 9.0, "mAcc": 8.0, "mIoU": 7.0, "IoU.T-shirt/top": 6.0, "Acc.bag": 5.0, "step": 10}
-    (tmp_path / "run.py").write_text(config)
-    run = run_of(tmp_path, [metrics])
-    assert list(summarize(run)["best"]) == names
-    assert explain_runs([run]).splitlines()[1].startswith(f"  best        {names[0]} ")
-
-
-def test_runs_are_compared_in_a_table(make_run: MakeRun) -> None:
-    failed, first, second = (
-        make_run(f"{lr}", lr=lr)._replace(config=Config({"lr": lr, "randomness": {"seed": 1}})) for lr in (0, 0.1, 0.5)
-    )
-    failed.series.pop()
-    rows = [row.split() for row in explain_runs([failed, first, second]).splitlines()[-2:]]
-    assert rows == [
-        ["|", "mIoU", "|", str(first.folder), "|", "1", "|", "41", "|", "41", "|"],
-        ["|", "mIoU", "|", str(second.folder), "|", "1", "|", "45", "|", "45", "|"],
-    ]
-    assert "|" not in explain_runs([first])
-
-
 def test_runs_that_differ_only_in_the_seed_and_fold_are_summarized(make_run: MakeRun) -> None:
     configs = {seed: Config({"randomness": {"seed": seed}, "val": {"fold": seed}}) for seed in (1, 3)}
     runs = [make_run(f"s{seed}", lr=seed)._replace(config=config) for seed, config in configs.items()]
@@ -123,14 +76,3 @@ def test_runs_that_differ_only_in_the_seed_and_fold_are_summarized(make_run: Mak
         ["mIoU", str(other.folder), "1", "41", "41"],
     ]
     assert "mIoU 50 at iteration 400 (leaves out 1 of 2 classes)\n" in text
-
-
-def test_table_of_variants_counts_the_runs_that_the_report_counts(make_run: MakeRun) -> None:
-    def started(name: str, seed: int, lr: float) -> Run:
-        return make_run(name, lr=lr)._replace(config=Config({"randomness": {"seed": seed}}))
-
-    first, second, repeated = started("s1", 1, 0.1), started("s2", 2, 0.3), started("s2-again", 2, 0.5)
-    counted = explain_runs([first, second, repeated]).splitlines()[-1]
-    assert counted == f"| mIoU   | {first.folder.parent}/s* | 2    | 43 ± 2.8 | 43 ± 2.8 |"
-    values = describe_variants(order_variants([first, second, repeated], None), choose_headline([first]))
-    assert [(each["mean"], len(each["counted"])) for each in values] == [(43, 2)]

@@ -112,12 +112,6 @@ def test_failure_before_the_first_epoch_is_that_of_a_hook(tmp_path: Path, by_epo
     assert caught.value.key == "custom_hooks"
 
 
-def test_check_finds_a_hook_that_fails_after_a_validation(tmp_path: Path) -> None:
-    with pytest.raises(ComponentError, match=r"^ValidationHook.after_val_epoch fails: KeyError: 'acuracy'") as caught:
-        check_with_hook(tmp_path, "acuracy", "default_hooks['own']")
-    assert caught.value.key == "default_hooks.own"
-
-
 class PairsOfBatches(EpochBasedTrainLoop):
     def run_iter(self, idx: int, data_batch: Any) -> None:
         runner = self.runner

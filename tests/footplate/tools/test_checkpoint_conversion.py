@@ -19,13 +19,6 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def test_plain_export_contains_only_weights(tmp_path: Path, source: Path) -> None:
-    assert export_weights(source, tmp_path / "w.pth") == 3
-    found = torch.load(tmp_path / "w.pth", weights_only=True)
-    assert list(found) == ["net.w", "net.tied", "head.b"]
-    assert found["net.w"].tolist() == [[0, 3], [1, 4], [2, 5]]
-
-
 def test_reference_layout_has_meta_and_state_dict(tmp_path: Path, source: Path) -> None:
     export_weights(source, tmp_path / "w.pth", layout="mmengine")
     found = torch.load(tmp_path / "w.pth", weights_only=True)
@@ -76,15 +69,6 @@ def _save(folder: Path, *values: float) -> list[Path]:
         paths.append(folder / f"{number}.pth")
         save_checkpoint({"state_dict": state}, paths[-1])
     return paths
-
-
-def test_averages_use_the_counters_of_the_last_checkpoint(tmp_path: Path) -> None:
-    found = average_weights(_save(tmp_path, 1.0, 2.0, 6.0))
-    assert found["w"].tolist() == [3.0, 3.0]
-    assert found["w"].dtype == torch.float32
-    assert found["half"].dtype == torch.bfloat16
-    assert found["count"].item() == 2
-    assert list(found) == ["w", "half", "count"]
 
 
 def test_different_weights_are_rejected_and_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from footplate.config.sources import Recipe, recipes
 from footplate.engine.plan.arguments import RUNNER_KEYS
 from footplate.extensions import translate
 from footplate.registry import HOOKS
-from footplate.tools.config_schema import config_schema, describe_arguments
+from footplate.tools.config_schema import config_schema
 
 
 @cache
@@ -47,28 +47,3 @@ def test_sections_and_classes_are_described() -> None:
     )
     assert "params" not in schema["$defs"]["optimizer.SGD"]["properties"]
     assert {"optimizer.AdamW", "optimizer.Muon", "optimizer.LARS"} <= set(schema["$defs"])
-
-
-class _Base:
-    """A base.
-
-    Args:
-        size: The size
-            in pixels.
-        mode: Replaced below.
-
-    Raises:
-        ValueError: Never.
-    """
-
-
-class _Derived(_Base):
-    """A derived class.
-
-    Args:
-        mode: The mode: "a" or "b".
-    """
-
-
-def test_descriptions_of_arguments_include_those_of_base_classes() -> None:
-    assert describe_arguments(_Derived) == {"size": "The size in pixels.", "mode": 'The mode: "a" or "b".'}

@@ -1,12 +1,9 @@
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from footplate.config import Config, LazyObject
-from footplate.errors import ConfigError
-from footplate.tools.diff import compare, read_either
+from footplate.tools.diff import compare
 
 
 @pytest.mark.parametrize(
@@ -30,19 +27,3 @@ def test_configs_are_compared_by_meaning(
 ) -> None:
     found = compare(Config(first), Config(second))
     assert [(path, one and one.value, two and two.value) for path, one, two in found] == differences
-
-
-def test_newest_config_of_a_work_dir_is_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="contains no run config"):
-        read_either(str(tmp_path))
-    for number, name in enumerate(("2024_01", "2024_02")):
-        (tmp_path / name / "vis_data").mkdir(parents=True)
-        (tmp_path / name / "vis_data" / "config.py").write_text(f"a = {number}\n")
-    assert read_either(str(tmp_path)).a == 1
-    assert read_either(str(tmp_path / "2024_01")).a == 0
-    older, newer = tmp_path / "old" / "b.py", tmp_path / "old" / "a.py"
-    older.parent.mkdir()
-    for age, path in enumerate((newer, older)):
-        path.write_text(f"a = 'age {age}'\n")
-        os.utime(path, (100 - age, 100 - age))
-    assert read_either(str(older.parent)).a == "age 0"

@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config
-from footplate.config.config_dict import Replaced
-from footplate.errors import ConfigKeyError, Origin
+from footplate.errors import ConfigKeyError
 from footplate.tools.explain_keys import explain_config, explain_key, history
 from footplate.tools.overrides import apply_overrides
 
@@ -24,37 +23,6 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     cfg = Config.fromfile("main.py")
     apply_overrides(cfg, ["hook.every.n=5"])
     return cfg
-
-
-def test_config_is_shown_with_locations_and_replaced_values(cfg: Config, tmp_path: Path) -> None:
-    assert (
-        explain_config(cfg)
-        == f"""\
-# files below {tmp_path}
-optimizer = dict(
-    type='Adam',     # main.py:4
-    lr=0.3,          # main.py:4
-)
-hook = dict(
-    every=dict(
-        n=5,         # --set  was 1, base.py:3
-    ),
-)
-steps = [            # middle.py:3
-    dict(
-        type='A',    # middle.py:3
-    ),
-    dict(
-        type='B',    # middle.py:3
-    ),
-]
-empty = dict()       # main.py:5
-"""
-    )
-
-
-def test_values_in_a_list_have_a_history(cfg: Config, tmp_path: Path) -> None:
-    assert history(cfg, "steps[1].type") == [Replaced("B", Origin(str(tmp_path / "middle.py"), 3))]
 
 
 def test_key_is_shown_with_its_history(cfg: Config) -> None:
@@ -88,19 +56,6 @@ def test_nearest_key_is_suggested_for_an_unknown_key(cfg: Config) -> None:
     with pytest.raises(ConfigKeyError, match="the config has no key 'optimizr'") as caught:
         explain_key(cfg, "optimizr.lr")
     assert caught.value.suggestion == "optimizer"
-
-
-def test_recipe_is_shown_by_the_name_that_configs_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.py").write_text("_base_ = 'footplate::fashion-seg.py'\nval_cfg = dict(fp16=True)\n")
-    cfg = Config.fromfile("own.py")
-    text = explain_config(cfg)
-    assert text.startswith(f"# files below {tmp_path}\n")
-    places = {line.split()[0]: line.split("  # ")[1] for line in text.splitlines() if "  # " in line}
-    assert places["type='InfiniteSampler',"] == "footplate::fashion-seg.py:12"
-    assert places["fp16=True,"] == "own.py:2"
-    assert max(map(len, text.splitlines())) < 100
-    assert explain_key(cfg, "optim_wrapper.optimizer.lr").endswith("\n  # set at footplate::fashion-seg.py:45\n")
 
 
 def test_list_item_set_by_an_override_has_its_origin(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from footplate.errors import ArgumentError, UnknownNameError
+from footplate.errors import ArgumentError
 from footplate.tools.explain_optimizer import (
     explain_params,
     explain_schedule,
@@ -58,29 +58,6 @@ def test_epoch_based_run_needs_the_epoch_length(plan: Plan) -> None:
         schedule_of(plan("train_cfg = dict()"))
 
 
-WARMED = """
-train_cfg = dict(by_epoch=False, max_iters=4000)
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, begin=0, end=237, by_epoch=False),
-    dict(type='LinearLR', start_factor=1.0, end_factor=0.0, begin=237, end=4237, by_epoch=False),
-    dict(type='LinearMomentum', start_factor=1.0, end_factor=0.5, begin=0, end=1001, by_epoch=False),
-]
-"""
-
-
-def test_table_has_round_iterations_and_extremes(
-    plan: Plan,
-) -> None:
-    text = explain_schedule(schedule_of(plan(WARMED, base=TEXT.partition("optim_wrapper")[0])))
-    tables = [[line.split() for line in part.splitlines()] for part in text.split("\n\n") if "iteration  " in part]
-    rates, momenta = (table for table in tables if table[0][0] == "iteration")
-    assert (rates[0], momenta[0]) == (["iteration", "lr"], ["iteration", "momentum"])
-    assert [row[0] for row in rates[1:]] == ["0", "236", "500", "1000", "1500", "2000", "2500", "3000", "3500", "3999"]
-    assert [row for row in rates[1:] if len(row) > 2] == [["0", "0.001", "lowest"], ["236", "0.1", "highest"]]
-    assert [row for row in momenta[1:] if len(row) > 2] == [["0", "0.9", "highest"], ["1000", "0.45", "lowest"]]
-
-
 def test_exact_maximum_is_found_between_sampled_iterations(plan: Plan) -> None:
     length, peak = 12_345, 4115
     text = f"""
@@ -120,10 +97,3 @@ def test_frozen_parameters_are_listed(plan: Plan) -> None:
     found = groups_of(plan().with_changes(model={"type": HalfFrozen}))
     assert found.frozen == ["0.weight", "0.bias"]
     assert explain_params(found).endswith("\nfrozen: 2 tensors: 0.weight, 0.bias\n")
-
-
-def test_model_that_is_not_installed_is_an_error(plan: Plan) -> None:
-    run = plan("model = dict(type='Unheard', backbone=dict(type='A'))")
-    for explain in (groups_of, lambda each: schedule_of(each, length_of_epoch=5)):
-        with pytest.raises(UnknownNameError, match="unknown model 'Unheard'"):
-            explain(run)

@@ -6,7 +6,7 @@ from torch import nn
 
 from footplate.config import Config
 from footplate.data.data_element import BaseDataElement
-from footplate.tools.failing_module import is_out_of_memory, module_error
+from footplate.tools.failing_module import module_error
 from footplate_vision.structures import PixelData
 
 
@@ -18,16 +18,6 @@ class Net(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.head(inputs)
         return out
-
-
-def test_section_of_a_failing_module_may_be_in_a_list() -> None:
-    model = nn.Sequential(Net(), Net())
-    with pytest.raises(RuntimeError) as caught:
-        model(torch.zeros(3, 4))  # the second one gets the output of the first one
-    sections = [{"type": "Net"}, {"type": "Net", "head": {"type": "Linear"}}]
-    found = module_error("training", caught.value, Config({"model": sections}))
-    assert found is not None
-    assert found.key == "model[1].head"
 
 
 class Scored(Net):
@@ -84,19 +74,3 @@ def test_failing_optimizer_is_found_and_not_the_model_that_called_it() -> None:
     found = module_error("training", caught.value, cfg)
     assert found is not None
     assert str(found).startswith("training fails in head: ")
-
-
-@pytest.mark.parametrize(
-    ("error", "is_lack"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory."), True),
-        (
-            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
-            True,
-        ),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-        (RuntimeError("the memory bank has 4 rows"), False),
-    ],
-)
-def test_lack_of_memory_is_recognized(error: Exception, is_lack: bool) -> None:
-    assert is_out_of_memory(error) is is_lack

@@ -7,17 +7,6 @@ from footplate.errors import BuildError, Origin
 from footplate.tools.key_equivalents import original_key, restore_key
 
 
-def test_key_of_a_nested_section_is_found_by_its_location(tmp_path: Path) -> None:
-    """Constructors of code bases build nested sections themselves, so that errors lack the name of the section."""
-    path = tmp_path / "run.py"
-    path.write_text(
-        "model = dict(\n    type='A',\n    head=dict(type='B', width=2),\n    neck=dict(type='C', width=4))\n"
-    )
-    error = BuildError("head 'B' takes no argument 'width'", key="model.width", origin=Origin(str(path), 3))
-    restore_key(error, Config.fromfile(path))
-    assert error.key == "model.head.width"
-
-
 @pytest.mark.parametrize(
     ("key", "line", "restored"),
     [

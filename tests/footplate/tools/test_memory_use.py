@@ -39,40 +39,9 @@ def test_samples_in_data_containers_are_measured() -> None:
     assert found.description == "batches of 2, 4 inspected, of several sizes, at most 3x2x9"
 
 
-def test_portraits_and_landscapes_differ_in_size() -> None:
-    images = [torch.zeros(3, 4, 6), torch.zeros(3, 6, 4)]
-    found = largest_batch(DataLoader(images, batch_size=1, collate_fn=list))  # type: ignore[arg-type]
-    assert "of several sizes" in found.description
-
-
-class Shapes(Dataset[Any]):
-    def __init__(self, shapes: list[tuple[int, int]]) -> None:
-        self.shapes, self.read = shapes, set[int]()
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    def __getitem__(self, index: int) -> Any:
-        self.read.add(index)
-        return torch.zeros(3, *self.shapes[index])
-
-
 def sizes(data: Dataset[Any], batch_size: int) -> list[tuple[int, ...]]:
     found = largest_batch(DataLoader(data, batch_size=batch_size, collate_fn=list))
     return sorted(tuple(sample.shape[1:]) for sample in found.batch)
-
-
-def test_batch_contains_the_highest_and_the_widest_sample() -> None:
-    shapes = [(6, 6), (6, 6), (1, 20), (6, 6), (20, 1), (5, 5)] * 10
-    assert sizes(Shapes(shapes), 4) == [(1, 20), (6, 6), (6, 6), (20, 1)]
-    assert sizes(Shapes(shapes), 2) == [(1, 20), (6, 6)]
-
-
-def test_large_dataset_is_sampled_and_its_largest_sample_fills_the_batch() -> None:
-    data = Shapes([(2, 2)] * 6400)
-    data.shapes[3200] = (9, 9)
-    assert sizes(data, 4) == [(9, 9)] * 4
-    assert len(data.read) == 64
 
 
 class Damaged(Pictures):

@@ -1,5 +1,4 @@
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -63,35 +62,6 @@ def test_strict_overrides_refuse_unknown_keys_and_types(override: str, message: 
     assert len(str(caught.value).splitlines()) <= 5
     assert ("Write +" in str(caught.value)) is ("has no key " in message)  # `+` adds keys
     assert cfg.to_dict() == config().to_dict()
-
-
-def accept(_: Any, parts: Sequence[str]) -> list[str]:
-    """The known keys of a section."""
-    return {(): ["new"], ("new",): ["inner"], ("optimizer",): ["lr", "nesterov"]}.get(tuple(parts), [])
-
-
-@pytest.mark.parametrize("strict", [True, False])
-@pytest.mark.parametrize(("path", "value"), [("new", 1), ("new.inner", 2), ("optimizer.nesterov", True)])
-def test_accepted_key_is_added(path: str, value: Any, strict: bool, caplog: pytest.LogCaptureFixture) -> None:
-    cfg = config()
-    apply_overrides(cfg, [f"{path}={value}"], strict=strict, accepted=accept)
-    found: Any = cfg
-    for part in path.split("."):
-        found = found[part]
-    assert (found, caplog.records) == (value, [])
-
-
-@pytest.mark.parametrize(
-    ("path", "suggestion"),
-    [
-        ("optimizer.nestrov", "optimizer.nesterov"),
-        ("lr", "optimizer.lr"),
-    ],
-)
-def test_misspelt_accepted_key_is_corrected(path: str, suggestion: str) -> None:
-    with pytest.raises(OverrideError) as caught:
-        apply_overrides(config(), [f"{path}=1"], accepted=accept)
-    assert caught.value.suggestion == suggestion
 
 
 def test_lenient_overrides_merge_and_warn(caplog: pytest.LogCaptureFixture) -> None:

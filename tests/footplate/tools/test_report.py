@@ -93,12 +93,6 @@ def test_unreadable_image_is_reported_and_left_out(make_run: MakeRun) -> None:
     assert unread[1][0].startswith(f"the image {runs[1].images[0].path} cannot be read: ")
 
 
-def test_fewer_steps_are_embedded_if_the_runs_have_too_many_images(make_run: MakeRun) -> None:
-    page, _ = embed_images([make_run("a"), make_run("b")], 3)
-    assert [[frame["step"] for frame in each["frames"]] for each in page["images"]] == [[200], [200]]
-    assert page["imagesLeftOut"] == 2
-
-
 LAYOUT = {"panels": [["image", 0, 0, 300, 300], ["prediction", 310, 0, 610, 300]], "legend": [["bag", 9, 8, 7]]}
 
 

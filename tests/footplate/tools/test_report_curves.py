@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 from footplate.tools.report_curves import arrange_charts, class_history, clock_of
 from footplate.tools.runs import PerClassResults, Run, Series
@@ -17,18 +16,6 @@ def run_of(**points: list[tuple[float, float]]) -> Run:
     return Run(Path("run"), series, None, [], None, "", [], {}, {}, [], {})
 
 
-def names(charts: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(chart["set"], chart["name"]) for chart in charts]
-
-
-def test_only_term_of_a_loss_has_no_chart_of_its_own() -> None:
-    run = run_of(train__loss_ce=POINTS, train__loss=POINTS, train__acc=OTHERS)
-    charts = arrange_charts([run], None)
-    assert (charts["loss"]["name"], names(charts["metrics"])) == ("loss", [("", "acc")])
-    other = run_of(train__loss_ce=OTHERS, train__loss=POINTS)
-    assert names(arrange_charts([run, other], None)["metrics"]) == [("", "loss_ce"), ("", "acc")]
-
-
 def test_training_and_validation_loss_share_a_chart_and_its_windows() -> None:
     losses = [(5.0, 4.0), *POINTS, (25.0, 9.0)]  # the last one belongs to no validation
     run = run_of(train__loss=losses, val__day__loss=OTHERS, val__night__loss=[(20.0, 5.0)])
@@ -41,15 +28,6 @@ def test_training_and_validation_loss_share_a_chart_and_its_windows() -> None:
     ]
     assert [curve["role"] for curve in arrange_charts([run, run], None)["loss"]["curves"]].count("raw") == 0
     assert charts["metrics"] == []
-
-
-def test_charts_have_a_validation_set_and_single_classes_are_left_out() -> None:
-    run = run_of(train__lr=POINTS, val__day__mIoU=POINTS, val__night__mIoU=OTHERS, val__day__aAcc=OTHERS)
-    classes = [Series("day/IoU.T-shirt/top", "val", POINTS), Series("day/IoU.bag", "val", OTHERS)]
-    charts = arrange_charts([run._replace(series=[*run.series, *classes])], run.series[1])
-    assert names(charts["metrics"]) == [("day", "mIoU"), ("night", "mIoU"), ("day", "aAcc")]
-    assert (charts["headline"]["set"], charts["headline"]["name"]) == ("day", "mIoU")
-    assert (charts["loss"], names(charts["details"])) == (None, [("", "lr")])
 
 
 def test_seeds_of_a_variant_are_one_curve_with_a_band() -> None:

@@ -46,16 +46,6 @@ def test_first_screen_answers_what_a_reader_asks(show: Show, make_run: MakeRun) 
     assert text_of(page, ".title") == "first 1 warning resnet · 1 January 2026, 00:00"
 
 
-def test_details_have_units_and_at_least_two_labels_per_axis(show: Show, make_run: MakeRun) -> None:
-    run = make_run()
-    points = [(100.0, 0.1155), (200.0, 0.1248), (300.0, 0.1401), (400.0, 0.1778)]
-    page = show(run._replace(series=[each._replace(points=points) for each in run.series if each.name == "time"]))
-    page.find_element("css selector", "#details summary").click()
-    page.execute_script("dispatchEvent(new Event('beforeprint'))")  # draws all charts at once
-    assert text_of(page, "#details h3") == "time s per iteration"
-    assert texts_of(page, "#details .grid text[text-anchor=end]") == ["0.12", "0.14", "0.16", "0.18"]
-
-
 def test_classes_at_zero_are_marked(show: Show, make_run: MakeRun) -> None:
     run = make_run()
     (table,) = run.per_class
@@ -110,21 +100,6 @@ def test_worst_images_matrix_and_data_are_shown(show: Show, make_run: MakeRun, t
         "64 × 48 900",
         "32 × 32 100",
     ]
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ([10, 20, 30], "+20.00 since the first validation"),
-        ([20, 10, 5], "Never better than in the first validation, 5.00 in the last"),
-    ],
-)
-def test_change_since_the_first_validation_is_shown(
-    show: Show, make_run: MakeRun, values: list[float], said: str
-) -> None:
-    page = show(with_values(make_run(), "mIoU", values))
-    assert text_of(page, ".change") == said
-    assert page.find_elements("css selector", ".good") == []
 
 
 def test_outlier_does_not_flatten_a_curve(show: Show, make_run: MakeRun) -> None:
@@ -185,13 +160,6 @@ def test_legend_hides_a_curve_in_its_chart(show: Show, make_run: MakeRun) -> Non
     assert page.find_element("css selector", ".legend button").get_attribute("aria-pressed") == "false"
 
 
-def test_images_of_a_few_steps_have_buttons(show: Show, make_run: MakeRun) -> None:
-    page = show(make_run())
-    assert texts_of(page, "#pictures .controls button") == ["iteration 100", "iteration 200"]
-    page.find_element("css selector", "#pictures .controls button").click()
-    assert text_of(page, "#gallery .card div") == "iteration 100"
-
-
 def test_more_than_four_images_have_a_button(show: Show, make_run: MakeRun) -> None:
     run = make_run()
     (folder,) = run.folder.glob("*/vis_data/vis_image")
@@ -205,17 +173,6 @@ def test_more_than_four_images_have_a_button(show: Show, make_run: MakeRun) -> N
     assert len(page.find_elements("css selector", "#gallery .card")) == 6
     page.find_element("css selector", "#pictures .controls button").click()
     assert len(page.find_elements("css selector", "#gallery .card")) == 6  # also at the other iteration
-
-
-def test_equal_bars_have_equal_lengths(show: Show, make_run: MakeRun) -> None:
-    run = make_run()
-    (table,) = run.per_class
-    columns = ["class", "IoU", "a column with a long name", "Acc"]
-    rows: list[list[Any]] = [["bag", 50.0, 50.0, 50.0], ["boot", 1.0, 2.0, 3.0]]
-    page = show(run._replace(per_class=[table._replace(columns=columns, rows=rows)]))
-    widths = [cell.size["width"] for cell in page.find_elements("css selector", "#classes tbody tr:first-child .bar")]
-    assert len(widths) == 3
-    assert max(widths) - min(widths) < 2
 
 
 def test_the_slider_shows_the_images_of_one_validation_by_keyboard(show: Show, make_run: MakeRun) -> None:

@@ -1,11 +1,8 @@
 """The page of several runs in a real browser; skipped where Debian's Chromium is not installed."""
 
-import json
 from collections.abc import Sequence
 
 import pytest
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from footplate.tools.runs import Run
 from tests.footplate.tools.conftest import MakeRun, Show, text_of, texts_of, with_values
@@ -29,71 +26,6 @@ def test_runs_are_compared(show: Show, make_run: MakeRun) -> None:
     assert text_of(page, "#warnings h3") == "Warning, in 2 of 2 runs"
 
 
-def test_seeds_of_a_variant_are_one_row_and_one_band(show: Show, make_run: MakeRun) -> None:
-    values = {"a0": 30, "a1": 32, "a2": 34, "b0": 40, "b1": 44, "b2": 48}
-    page = show(
-        *(
-            with_values(make_run(name, lr=0.1 if name < "b" else 0.2), "mIoU", (9, value))
-            for name, value in values.items()
-        )
-    )
-    assert text_of(page, ".title") == "2 variants, 3 seeds each 1 warning"
-    lead = "mIoU mean of 3 seeds, best of 2 validations 44.00 ± 4.00 +12.00 vs. a* every seed is better"
-    assert text_of(page, ".lead") == f"{lead} b*, 3 seeds from 40.00 to 48.00"
-    assert text_of(page, ".change .good") == "+12.00"
-    rows = texts_of(page, "#figures tbody tr")
-    assert [row.split(" 200 ")[0] for row in rows] == [
-        "b* 3 seeds 44.00 ± 4.00",
-        "b2 48.00",
-        "b1 44.00",
-        "b0 40.00",
-        "a* 3 seeds 32.00 ± 2.00 −12.00",
-        "a2 34.00",
-        "a1 32.00",
-        "a0 30.00",
-    ]
-    assert len(page.find_elements("css selector", ".main-charts .chart:first-child :is(path.line, path.band)")) == 4
-    assert texts_of(page, "#classes thead th") == ["class", "b*", "a*", "b* − a*"]
-    assert text_of(page, "#config table") == "Different b* a* lr 0.2 0.1"
-    assert texts_of(page, "#config summary") == ["b* config of b2", "a* config of a2"]
-    scores = page.find_elements("css selector", "#figures .score")
-    assert scores[0].size["height"] < 1.5 * scores[1].size["height"]  # on one line
-    borders = [score.value_of_css_property("border-bottom-style") for score in scores]
-    assert borders == ["none", "none", "none", "solid"] + 4 * ["none"]  # between the variants
-
-
-def test_shared_panels_are_as_high_as_the_panels_of_two_runs(show: Show, make_run: MakeRun) -> None:
-    runs = [make_run("a"), make_run("b", lr=0.2)]
-    boxes = [[name, 300 * place, 0, 300 * place + 300, 300] for place, name in enumerate(("image", "truth", "errors"))]
-    for number, run in enumerate(runs):
-        for image in run.images:
-            page, texts = Image.new("RGB", (900, 300)), PngInfo()
-            page.paste((50 * number, 90, 0), (600, 0, 900, 300))
-            page.paste((0, 0, 90), (0, 0, 300, 300))
-            texts.add_text("footplate-layout", json.dumps({"panels": boxes, "legend": []}))
-            page.save(image.path, pnginfo=texts)
-    shown = show(*runs)
-    bounds = [element.rect for element in shown.find_elements("css selector", "#gallery .views > div")]
-    assert len(bounds) == 2
-    assert abs(bounds[0]["width"] - bounds[1]["width"]) < 2  # two panels one above the other next to one of each run
-    tops = [element.rect["y"] for element in shown.find_elements("css selector", "#gallery .panel")]
-    assert tops[0] == tops[2] < tops[1]
-
-
-def test_images_of_two_runs_are_side_by_side_on_a_phone(show: Show, make_run: MakeRun) -> None:
-    runs = [make_run("a"), make_run("b", lr=0.2)]
-    for number, run in enumerate(runs):
-        for image in run.images:
-            page, texts = Image.new("RGB", (120, 30)), PngInfo()
-            page.paste((50 * number, 90, 0), (60, 0, 120, 30))
-            boxes = [[str(place), 30 * place, 0, 30 * place + 30, 30] for place in range(4)]
-            texts.add_text("footplate-layout", json.dumps({"panels": boxes, "legend": []}))
-            page.save(image.path, pnginfo=texts)
-    shown = show(*runs, width=400)
-    tops = [element.rect["y"] for element in shown.find_elements("css selector", "#gallery .panel")]
-    assert tops[0] == tops[1] < tops[2] == tops[3] < tops[4] == tops[5]
-
-
 def test_a_seed_that_is_running_is_named(show: Show, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("footplate.tools.analysis.is_locked", lambda path: "/a2/" in path)
     runs = [make_run(name) for name in ("a0", "a1", "a2", "b0", "b1", "b2")]
@@ -106,14 +38,6 @@ def test_a_seed_that_is_running_is_named(show: Show, make_run: MakeRun, monkeypa
     assert texts_of(page, ".main-charts .chart:first-child .mark") == ["a2, running"]
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child .line.partial")) == 1
     assert text_of(page, ".command > span").startswith("Use the best checkpoint of a0 the best complete run of ")
-
-
-def test_values_of_other_iterations_are_marked(show: Show, make_run: MakeRun) -> None:
-    from selenium.webdriver import ActionChains
-
-    page = show(make_run("a"), with_values(make_run("b", lr=0.2), "mIoU", (20, 30, 50), interval=130))
-    ActionChains(page).move_to_element(page.find_element("css selector", ".plot")).perform()
-    assert text_of(page, "#tip") == "iteration 200 b 20 (at 130) a 21"
 
 
 def test_classes_of_several_iterations_are_explained(show: Show, make_run: MakeRun) -> None:

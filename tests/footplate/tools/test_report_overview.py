@@ -48,18 +48,6 @@ def test_headline_is_the_first_metric_of_save_best_that_all_runs_have() -> None:
     assert alone[0].name == "night/mIoU"
 
 
-def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
-    losses = Series("loss", "train", FALLING)
-    metrics = [val("quality", 1), val("loss", 1), val("acc", 1)]
-    found = [choose_headline([run_of(losses, *metrics[:count])]) for count in (3, 2, 1, 0)]
-    assert [each and (each[0].name, each[0].mode, each[1]) for each in found] == [
-        ("acc", "val", "greater"),
-        ("loss", "val", "less"),
-        ("quality", "val", None),
-        ("loss", "train", "less"),
-    ]
-
-
 def test_a_loss_that_ends_non_finite_is_a_problem() -> None:
     losses = Series("loss", "train", FALLING), val("loss", 1, 0.5)
     assert describe_run(run_of(*losses), None)["problem"] == ""
@@ -67,21 +55,6 @@ def test_a_loss_that_ends_non_finite_is_a_problem() -> None:
     assert describe_run(diverged, None)["problem"] == "The training loss is non-finite after iteration 100."
     never = run_of(losses[1])._replace(never_finite=["loss"])
     assert describe_run(never, None)["problem"] == "The training loss was never finite."
-
-
-@pytest.mark.parametrize(
-    ("cfg", "length", "state"),
-    [
-        ({"train_cfg": {"max_epochs": 10}}, 10, (100, 100, True)),
-        ({"runner": {"type": "EpochBasedRunner", "max_epochs": 12}}, 10, (100, 120, False)),
-        (None, 10, (100, None, False)),
-    ],
-)
-def test_state_compares_the_last_iteration_with_the_config(
-    cfg: dict[str, Any] | None, length: int | None, state: tuple[int, int | None, bool]
-) -> None:
-    run = run_of(Series("loss", "train", FALLING), cfg=cfg, length=length)
-    assert tuple(describe_run(run, None)["state"].values()) == (*state, False, "")
 
 
 def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> None:
@@ -128,13 +101,6 @@ def test_command_of_a_run_from_python_needs_no_images(tmp_path: Path, cfg: dict[
         file.touch()
     used = describe_run(run_of(val("acc", 1), cfg=cfg, checkpoints=files), None)["use"]
     assert used["command"] == "\n".join(code_to_load(str(files[0])))
-
-
-@pytest.mark.parametrize(("rule", "order"), [("greater", [2, 0, 1]), ("less", [0, 2, 1]), (None, [0, 2, 1])])
-def test_runs_are_ordered_by_their_best_value(rule: Any, order: list[int]) -> None:
-    runs = [run_of(val("mIoU", 10, 30)), run_of(val("acc", 99)), run_of(val("mIoU", 20, 40))]
-    assert order_variants(runs, (runs[0].series[0], rule)) == [[runs[place]] for place in order]
-    assert order_variants(runs, None) == [[run] for run in runs]
 
 
 def seed_of(lr: float, seed: int, value: float, *, done: int = 50) -> Run:

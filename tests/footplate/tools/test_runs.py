@@ -21,15 +21,6 @@ def points(path: Path, name: str, mode: str) -> list[tuple[float, float]]:
     return series.points if series else []
 
 
-def test_minus_one_of_coco_metrics_is_left_out(tmp_path: Path) -> None:
-    none = {"coco/bbox_mAP": -1, "coco/bbox_mAP_l": -1.0, "coco/AR@100": -1, "score": -1, "mAPE": -1}
-    train: Lines = [{"lr": 0.1, "loss": -1.0, "iter": 1, "step": 1}]
-    write(tmp_path / "20260101_000000/vis_data/scalars.json", [*train, {**none, "step": 1}])
-    assert {each.name for each in read_run(tmp_path).series} == {"lr", "loss", "score", "mAPE"}
-    write(tmp_path / "20260101_000000/vis_data/scalars.json", [*train, {**none, "coco/bbox_mAP_l": 0.2, "step": 1}])
-    assert points(tmp_path, "coco/bbox_mAP_l", "val") == [(1, 0.2)]
-
-
 def test_second_generation_run_that_counts_epochs(tmp_path: Path) -> None:
     places = ((1, 5), (2, 10), (2, 13), (3, 18))
     train: Lines = [{"lr": 0.1, "loss": 1.0, "epoch": epoch, "iter": at, "step": at} for epoch, at in places]

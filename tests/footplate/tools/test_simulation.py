@@ -16,7 +16,7 @@ from torch import nn
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
 from footplate.models import BaseModel
-from footplate.tools.simulation import run_length, simulate
+from footplate.tools.simulation import simulate
 from tests.modules import load_module
 
 VECTORS = Path(__file__).parents[2] / "data" / "vectors"
@@ -162,15 +162,6 @@ def test_several_optimizers() -> None:
     assert found["head.bias"]["lr"] == [1.0, 0.1]
 
 
-def test_iteration_based_run_ends_no_epoch() -> None:
-    cfg = {
-        "optim_wrapper": {"optimizer": SGD},
-        "param_scheduler": {"type": "StepLR", "step_size": 1, "by_epoch": True},
-        "train_cfg": {"max_iters": 6},
-    }
-    assert simulate(cfg, nn.Linear(1, 1), epoch_length=2)["weight"]["lr"] == [0.1] * 6
-
-
 @pytest.mark.parametrize(
     ("train_cfg", "arguments", "words"),
     [
@@ -184,20 +175,6 @@ def test_run_that_cannot_be_simulated_is_an_error(train_cfg: Any, arguments: dic
     cfg = {"optim_wrapper": {"optimizer": SGD}, "train_cfg": train_cfg}
     with pytest.raises(ArgumentError, match=words):
         simulate(cfg, nn.Linear(1, 1), **arguments)
-
-
-@pytest.mark.parametrize(
-    ("train_cfg", "length"),
-    [
-        ({"max_epochs": 2, "max_iters": None}, (2, 8)),
-        ({"type": "CustomLoop", "by_epoch": True, "max_iters": 6}, (1, 6)),
-        ({"type": "CustomLoop", "by_epoch": False, "max_epochs": 2}, (2, 8)),
-    ],
-)
-def test_run_length_is_the_one_that_is_set(train_cfg: dict[str, Any], length: tuple[int, int]) -> None:
-    assert run_length(train_cfg, epoch_length=4) == length
-    cfg = {"optim_wrapper": {"optimizer": SGD}, "train_cfg": train_cfg}
-    assert simulate(cfg, nn.Linear(1, 1), epoch_length=4)["weight"]["lr"] == [0.1] * length[1]
 
 
 def test_simulation_does_not_change_the_model() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 import footplate
 from footplate.errors import ArgumentError
@@ -21,24 +20,6 @@ def black(size: int = 16) -> Drawing:
 def painted(drawing: Drawing) -> npt.NDArray[np.bool_]:
     found: npt.NDArray[np.bool_] = drawing.get_image().max(axis=2) > 0
     return found
-
-
-def test_values_are_clipped_to_bytes() -> None:
-    image = Drawing(torch.tensor([[[-5.0, 300.0, 12.0]]])).get_image()
-    assert image.tolist() == [[[0, 255, 12]]]
-
-
-def test_a_box_is_drawn_as_an_outline() -> None:
-    drawing = black().draw_bboxes(torch.tensor([2, 3, 6, 9]), edge_colors="red")
-    expected = np.zeros((16, 16), bool)
-    expected[3:10, 2:7] = True
-    expected[4:9, 3:6] = False
-    assert (painted(drawing) == expected).all()
-
-
-def test_a_box_with_swapped_corners_is_drawn() -> None:
-    swapped, ordinary = black().draw_bboxes([[5, 0, 4, 9]]), black().draw_bboxes([[4, 0, 5, 9]])
-    assert np.array_equal(swapped.get_image(), ordinary.get_image())
 
 
 def test_what_an_untrained_model_predicts_can_be_drawn() -> None:
@@ -84,18 +65,6 @@ def test_shapes_are_drawn_at_their_positions(
     assert not found[outside]
 
 
-@pytest.mark.parametrize(("size", "diameter"), [(None, 9), (100, 15), (400, 29)])
-def test_points_are_as_large_as_in_matplotlib(size: int | None, diameter: int) -> None:
-    drawing = black(40).draw_points([[20, 20]], colors="red", sizes=size)
-    assert painted(drawing)[20].sum() == pytest.approx(diameter, abs=1)
-
-
-def test_colors_are_repeated_if_there_are_fewer_than_shapes() -> None:
-    drawing = black().draw_points([[2, 2], [7, 7], [12, 12]], colors=["red", "blue"], sizes=1)
-    image = drawing.get_image()
-    assert [image[at, at].tolist() for at in (2, 7, 12)] == [RED, [0, 0, 255], RED]
-
-
 def test_letters_of_many_scripts_are_drawn() -> None:
     drawn = {letter: black(64).draw_texts(letter, [5, 5], font_sizes=40).get_image().tobytes() for letter in "aäłΩЖ"}
     assert len(set(drawn.values())) == 5
@@ -121,12 +90,6 @@ def test_axes_draw_on_the_image() -> None:
     assert [image[at].tolist() for at in ((45, 15), (32, 11), (45, 40))] == [RED, [0, 255, 0], [0, 0, 255]]
     assert (image[30:51, 10:21] == RED).all(-1).sum() > 180
     assert np.array_equal(drawing.get_image(), image)
-
-
-def test_visualizer_of_a_code_base_may_replace_its_image() -> None:
-    drawing = Drawing(np.zeros((2, 2, 3), np.uint8))
-    drawing._image = drawing._image + 1  # as MMPose does to draw with OpenCV
-    assert drawing._image.tolist() == np.ones((2, 2, 3)).tolist()
 
 
 def test_plotting_library_is_loaded_late() -> None:

@@ -8,7 +8,6 @@ import torch
 
 from footplate import Run, Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.registry import HOOKS
 from footplate_openmmlab.mmengine.hooks import EMAHook
 from tests.footplate.hooks.runs import Seen, configured
 
@@ -84,9 +83,3 @@ def test_average_of_a_subclass_starts_with_the_loaded_weights(tmp_path: Path) ->
     assert hook.ema_model is not None
     assert hook.ema_model.module.weight.item() == 7.0
     assert set(seen.validated) == {7.0}
-
-
-def test_the_hook_of_a_config_is_found_by_its_class() -> None:
-    hook = HOOKS.build({"type": "EMAHook"})
-    assert isinstance(hook, EMAHook)
-    assert not isinstance(hook, Swapping)

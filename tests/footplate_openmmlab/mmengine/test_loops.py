@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 import footplate_openmmlab as openmmlab
 from footplate import Runner
 from footplate.data import DefaultSampler
-from tests.support import loader, settings, weights
+from tests.support import loader, settings
 
 CODE_BASE = """
 import time
@@ -216,28 +216,6 @@ def test_loops_and_evaluators_of_a_code_base_evaluate_several_datasets(tmp_path:
     assert values["val/first/accuracy"].current() == expected
     runner.test()
     assert values["test/first/accuracy"].current() == values["test/second/accuracy"].current() == expected
-
-
-def test_training_loop_of_a_code_base_needs_only_base_loop(tmp_path: Path) -> None:
-    """A loop with stages, which sets its own counters and length, trains, validates and resumes."""
-    cfg = settings(tmp_path / "run", train_cfg={"type": "StageTrainLoop", "stages": [1, 2]})
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    whole = Runner.from_cfg(settings(tmp_path / "whole"))
-    whole.train()
-    assert weights(runner) == weights(whole)
-    for name in ("val/accuracy", "train/loss"):
-        ours, theirs = (each.message_hub.get_scalar(name).data for each in (runner, whole))
-        assert [list(part) for part in ours] == [list(part) for part in theirs]
-    half = {"resume": True, "load_from": str(tmp_path / "run/epoch_2.pth"), "work_dir": str(tmp_path / "resumed")}
-    resumed = Runner.from_cfg({**cfg, **half})
-    resumed.train()
-    assert (resumed.epoch, resumed.iter, weights(resumed)) == (3, 12, weights(whole))
-    assert (tmp_path / "run/last_checkpoint").read_text().endswith("epoch_3.pth")
-    again = Runner.from_cfg({**cfg, "resume": True})
-    again.build_training()
-    again.load_or_resume()
-    assert again.train_loop.finished
 
 
 def test_epoch_of_a_failed_validation_is_saved(tmp_path: Path) -> None:

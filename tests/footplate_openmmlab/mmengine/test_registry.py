@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from footplate.errors import BuildError, UnknownNameError
-from footplate.registry import MODELS, VISUALIZERS, Registry, using_scope
+from footplate.registry import VISUALIZERS, Registry, using_scope
 from footplate_openmmlab.code_bases import Registry as MMCVRegistry
 from footplate_openmmlab.mmengine.registry import Registry as MMEngineRegistry
 
@@ -34,16 +34,6 @@ def test_answers_of_a_code_base_do_not_depend_on_the_scope_of_the_last_run() -> 
     with pytest.raises(ModuleNotFoundError):  # only a name that is not known yet imports the modules
         own.get("late")
     assert list(own.module_dict) == ["layer"]
-
-
-def test_root_registries_are_instances_of_the_class_of_mmengine() -> None:
-    class Own(MMEngineRegistry):
-        pass
-
-    assert isinstance(MODELS, MMEngineRegistry)
-    assert isinstance(Own("layer", scope="own"), MMEngineRegistry)
-    assert not isinstance(MODELS, Own)
-    assert not isinstance(nn.Linear(1, 1), MMEngineRegistry)
 
 
 def test_wrong_base_class_in_a_code_base_is_an_error_only_when_it_is_used() -> None:

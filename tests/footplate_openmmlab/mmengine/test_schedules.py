@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from footplate.optim.schedules import build_param_schedulers
 from footplate.registry import PARAM_SCHEDULERS
 from footplate_openmmlab.mmengine.schedules import INF, LRSchedulerMixin, _ParamScheduler
 
@@ -35,18 +34,6 @@ class RampLR(LRSchedulerMixin, _Ramp):
 @pytest.fixture(autouse=True)
 def _registered() -> None:
     PARAM_SCHEDULERS.register_module(module=RampLR, force=True)
-
-
-def test_a_schedule_of_a_code_base_is_converted_to_iterations_by_its_own_method() -> None:
-    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.5)
-    cfg = {"type": "RampLR", "end": 2, "by_epoch": True, "convert_to_iter_based": True}
-    (schedule,) = build_param_schedulers(cfg, optimizer, epoch_length=2, max_epochs=3, max_iters=6)
-    assert isinstance(schedule, RampLR)
-    rates = []
-    for _ in range(6):
-        rates.append(optimizer.param_groups[0]["lr"])
-        schedule.step()
-    assert (schedule.total_iters, rates) == (4, [0.5, 1.0, 1.5, 2.0, 2.0, 2.0])
 
 
 _Constant: Any = PARAM_SCHEDULERS.get("ConstantParamScheduler")

@@ -87,15 +87,6 @@ def test_soft_truth_is_preferred() -> None:
     assert (losses["accuracy_top-1"].item(), losses["accuracy_top-2"].item()) == (50.0, 100.0)
 
 
-def test_predictions_are_probabilities_and_the_best_class() -> None:
-    given = samples(0, 2)
-    found = head().predict((torch.zeros(2, 3), FEATURES), given)
-    assert found[0] is given[0]
-    assert [each.pred_label.tolist() for each in found] == [[0], [1]]
-    assert torch.allclose(found[1].pred_score, FEATURES[1].softmax(0))
-    assert head().predict(FEATURES)[0].pred_label.tolist() == [0]
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -9,7 +9,6 @@ from PIL import Image
 from footplate.errors import DataError
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate_vision.classification import ClsDataSample
-from footplate_vision.classification.data import labels_of
 
 LAYOUT = ("bag/1.png", "bag/deep/er/2.PNG", "coat/3.jpg", "shoe/4.png", "shoe/notes.txt", "shoe/.hidden.png")
 
@@ -31,48 +30,6 @@ def dataset(**arguments: Any) -> Any:
 def read(found: Any, root: Path) -> list[tuple[str, int | None]]:
     infos = [found.get_data_info(at) for at in range(len(found))]
     return [(str(Path(each["img_path"]).relative_to(root / "pictures")), each.get("gt_label")) for each in infos]
-
-
-def test_folders_are_classes_in_the_order_of_their_names(folder: Path) -> None:
-    found = dataset(data_root=str(folder), data_prefix="pictures")
-    assert read(found, folder) == [("bag/1.png", 0), ("bag/deep/er/2.PNG", 0), ("coat/3.jpg", 1), ("shoe/4.png", 2)]
-    assert (found.metainfo, found.classes_are_folders) == ({"classes": ("bag", "coat", "shoe")}, True)
-    assert found.get_cat_ids(3) == [2]
-
-
-@pytest.mark.parametrize("classes", [["shoe", "bag"], ["bag", "shoe"]])
-def test_a_subset_of_the_folders_may_be_named(
-    folder: Path, classes: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    found = dataset(data_root=str(folder), data_prefix="pictures", metainfo={"classes": classes})
-    bag, shoe = classes.index("bag"), classes.index("shoe")
-    assert read(found, folder) == [("bag/1.png", bag), ("bag/deep/er/2.PNG", bag), ("shoe/4.png", shoe)]
-    assert list(found.metainfo["classes"]) == classes
-    assert caplog.messages == [f"Ignoring folders in '{folder / 'pictures'}' that are not classes: coat"]
-
-
-@pytest.mark.parametrize(
-    ("classes", "labels"),
-    [
-        (["shoe", "coat", "bag"], [2, 2, 1, 0]),
-        (["other", "bag", "coat", "shoe"], [1, 1, 2, 3]),
-        (["Handbag", "coat", "Boot"], [0, 0, 1, 2]),  # the name that equals that of a folder has its place
-    ],
-)
-def test_classes_may_be_named(folder: Path, classes: list[str], labels: list[int]) -> None:
-    for arguments in ({"classes": classes}, {"metainfo": {"classes": classes}}):
-        found = dataset(data_root=str(folder), data_prefix={"img_path": "pictures"}, **arguments)
-        assert [label for _, label in read(found, folder)] == labels
-        assert list(found.metainfo["classes"]) == classes
-
-
-def test_folders_matched_by_order_are_listed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    place = folder / "pictures"
-    dataset(data_prefix=str(place), classes=["Tasche", "Mantel", "Schuh"])
-    assert caplog.messages == [
-        f"The names of folders and classes differ, so the folders in '{place}' are classes in their order: "
-        "'bag' is 'Tasche', 'coat' is 'Mantel', 'shoe' is 'Schuh'."
-    ]
 
 
 @pytest.mark.parametrize(
@@ -154,30 +111,6 @@ def test_missing_input_is_reported(folder: Path, arguments: dict[str, Any], mess
         dataset(data_root=str(folder), **arguments)
 
 
-@pytest.mark.parametrize("value", [3, np.array([3]), torch.tensor([3], dtype=torch.int8)])
-def test_one_label_can_have_many_types(value: Any) -> None:
-    sample = ClsDataSample().set_gt_label(value).set_pred_label(value)
-    assert sample.gt_label.tolist() == sample.pred_label.tolist() == [3]
-    assert sample.gt_label.dtype == torch.int64
-
-
-def test_labels_in_range_need_no_check_of_a_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("footplate_vision.classification.data.check_classes", None)
-    assert labels_of(ClsDataSample().set_gt_label(3), 4).tolist() == [3]
-
-
-@pytest.mark.parametrize("name", ["PackInputs", "PackClsInputs"])
-def test_images_become_planes_and_the_rest_a_sample(name: str) -> None:
-    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    results = {"img": image, "gt_label": 4, "img_path": "a.png", "img_shape": (2, 4), "weight": 7, "more": 1}
-    packed = TRANSFORMS.build({"type": name, "algorithm_keys": ["weight"]})(results)
-    assert torch.equal(packed["inputs"], torch.from_numpy(image.transpose(2, 0, 1).copy()))
-    sample = packed["data_samples"]
-    assert sample.gt_label.tolist() == [4]
-    assert (sample.img_path, sample.img_shape, sample.weight) == ("a.png", (2, 4), 7)
-    assert "more" not in sample
-
-
 @pytest.mark.parametrize("truth", [{"gt_label": 0.5}, {"gt_label": "cat"}, {"gt_score": [[1.0]]}])
 def test_an_unusable_label_is_reported_with_its_image(truth: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="the label of 'a.png' cannot be used: "):  # which on_error='skip' covers
@@ -191,18 +124,6 @@ def batch(labels: list[Any]) -> dict[str, Any]:
 
 def preprocessor(**arguments: Any) -> Any:
     return MODELS.build({"type": "ClsDataPreprocessor", **arguments})
-
-
-def swap(inputs: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return (inputs + inputs.flip(0)) / 2, (scores + scores.flip(0)) / 2
-
-
-def test_training_mixes_images_and_truth() -> None:
-    mixing = preprocessor(num_classes=3, batch_augments=[swap])
-    found = mixing(batch([0, 2]), training=True)
-    assert found["inputs"][:, 0, 0, 0].tolist() == [5, 5]
-    assert found["data_samples"][1].gt_score.tolist() == [0.5, 0, 0.5]
-    assert "gt_score" not in mixing(batch([0, 2]), training=False)["data_samples"][0]
 
 
 def test_truth_may_be_written_as_scores() -> None:

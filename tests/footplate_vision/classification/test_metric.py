@@ -13,8 +13,6 @@ from footplate_vision.classification import ClsDataSample, ConfusionMatrix, Sing
 
 Case = tuple[list[list[float]], list[int]]
 ITEMS = ["precision", "recall", "f1-score", "support"]
-MATRIX = np.array([[8, 2], [0, 0]])
-NAMES = ["shoe", "bag"]
 
 
 def random_case(seed: int, *, ignore: int | None = None) -> tuple[int, Case]:
@@ -182,16 +180,3 @@ def test_cells_agree_with_a_plain_loop(seed: int) -> None:
 def test_classes_out_of_range_are_reported(predicted: int, truth: int, what: str) -> None:
     with pytest.raises(DataError, match=f"the {what} contains class"):
         ConfusionMatrix.calculate(torch.tensor([predicted]), torch.tensor([truth]), 3)
-
-
-def test_colors_show_shares_of_rows() -> None:
-    colors = set(map(tuple, ConfusionMatrix.plot(MATRIX, False, NAMES).reshape(-1, 3).tolist()))
-    assert (51, 142, 193) in colors  # 80% of the way from white to blue
-    assert (247, 223, 204) in colors  # 20% of the way to orange
-
-
-def test_values_are_written_where_there_are_some() -> None:
-    empty = np.zeros((2, 2), np.int64)
-    with_values, without = (ConfusionMatrix.plot(MATRIX, each, NAMES) for each in (True, False))
-    assert (with_values != without).any()
-    assert (ConfusionMatrix.plot(empty, True, NAMES) == ConfusionMatrix.plot(empty, False, NAMES)).all()

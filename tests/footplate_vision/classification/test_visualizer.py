@@ -53,14 +53,6 @@ def test_all_or_the_wrong_ones_are_drawn(event: str, arguments: dict[str, Any], 
     assert recorder.names == expected
 
 
-def test_the_wrong_ones_are_of_different_classes() -> None:
-    recorder, (data_batch, outputs) = Recorder(), labelled(5)
-    for output, label in zip(outputs, (0, 0, 0, 2, 2), strict=True):
-        output.set_gt_label(label)
-    hook(interval=1, only_wrong=True, max_samples=3).after_val_iter(RUNNER, 0, data_batch, outputs)
-    assert recorder.names == ["val_00", "val_03", "val_01"]
-
-
 @pytest.mark.parametrize("mode", ["val", "test"])
 def test_the_confusion_matrix_is_drawn(mode: str) -> None:
     recorder = Recorder()
@@ -71,12 +63,3 @@ def test_the_confusion_matrix_is_drawn(mode: str) -> None:
     assert recorder.drawn[0][1].shape == (280, 280, 3)
     getattr(hook(draw=False), f"after_{mode}_epoch")(RUNNER, metrics=metrics)
     assert len(recorder.drawn) == 1
-
-
-def test_the_error_is_the_lead_of_a_wrong_class() -> None:
-    def error(truth: Any, *scores: float) -> Any:
-        return hook().error(ClsDataSample().set_gt_label(truth).set_pred_score(scores))
-
-    assert error(0, 0.25, 0.7, 0.05) == (pytest.approx(0.45), "score 0.250 of the true class, 0.700 of another")
-    assert error(1, 0.25, 0.7, 0.05)[0] < 0
-    assert error([0, 1], 0.5, 0.2, 0.3)[0] == pytest.approx(0.1)

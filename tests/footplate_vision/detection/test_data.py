@@ -36,24 +36,6 @@ def dataset(folder: Path, given: Any = None, **arguments: Any) -> CocoDataset:
     return found
 
 
-def test_records_contain_the_fields_of_the_file(tmp_path: Path) -> None:
-    found = dataset(tmp_path)
-    assert (len(found), found.metainfo["classes"]) == (3, ("cat", "dog"))
-    assert found.get_data_info(0) == {
-        "img_path": str(tmp_path / "pictures" / "1.png"),
-        "img_id": 1,
-        "width": 40,
-        "height": 31,
-        "instances": [
-            {"bbox": [2, 3, 12, 23], "bbox_label": 0, "ignore_flag": 0},
-            {"bbox": [0.0, 0.0, 30, 30], "bbox_label": 1, "ignore_flag": 1},
-        ],
-        "sample_idx": 0,
-    }
-    assert [each["img_id"] for each in map(found.get_data_info, range(3))] == [1, 2, 5]
-    assert (found.get_cat_ids(0), found.get_cat_ids(1)) == ([0, 1], [])
-
-
 def test_classes_may_be_chosen_and_ordered(tmp_path: Path) -> None:
     both = dataset(tmp_path, metainfo={"classes": ["dog", "cat"]})
     assert both.get_cat_ids(0) == [1, 0]
@@ -78,24 +60,6 @@ def test_images_are_filtered_in_training(tmp_path: Path, filter_cfg: Any, test_m
     left_out = f"1 of 3 images in '{found.ann_file}' are left out by filter_cfg: "
     reasons = f"{empty} without boxes, {small} smaller than min_size"
     assert found.left_out == (left_out + reasons if small or empty else "")
-
-
-@pytest.mark.parametrize(
-    ("box", "message"),
-    [
-        ([20, 10, 30, 25], "3 of 3 boxes in '{}' extend beyond their image. `bbox` must be x and y"),  # x1 y1 x2 y2
-        ([0.5, 0.2, 1, 1], "3 of 3 boxes in '{}' are at most one pixel wide and high."),
-    ],
-)
-def test_boxes_in_another_format_are_reported(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, box: Any, message: str
-) -> None:
-    given = content()
-    for annotation in given["annotations"]:
-        annotation |= {"bbox": box, "iscrowd": 0}
-    dataset(tmp_path, given)
-    (warning,) = caplog.messages
-    assert warning.startswith(message.format(tmp_path / "annotations/train.json"))
 
 
 def test_annotations_that_cannot_be_used_are_left_out_and_counted(
@@ -187,14 +151,6 @@ def test_invalid_settings_are_refused(tmp_path: Path, arguments: Any, error: Any
         dataset(tmp_path, **arguments)
 
 
-def test_a_test_needs_no_annotations(tmp_path: Path) -> None:
-    given = content()
-    del given["annotations"]
-    assert dataset(tmp_path, given, test_mode=True).get_data_info(2)["instances"] == []
-    with pytest.raises(DataError, match="must have the lists"):
-        dataset(tmp_path, given)
-
-
 def test_samples_are_made_of_images_on_disk(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     for number in (1, 2):
@@ -269,17 +225,6 @@ def batch() -> dict[str, Any]:
     truth = InstanceData(bboxes=torch.tensor([[0.0, 0, 3, 2]]), masks=torch.ones(1, 5, 6, dtype=torch.bool))
     samples = [DetDataSample(gt_instances=truth, metainfo={"img_shape": (5, 6)}), DetDataSample()]
     return {"inputs": [torch.full((3, 5, 6), 5.0), torch.full((3, 4, 9), 5.0)], "data_samples": samples}
-
-
-def test_images_are_padded_where_boxes_need_no_change() -> None:
-    cfg = {"type": "DetDataPreprocessor", "mean": [1.0] * 3, "std": [2.0] * 3, "pad_size_divisor": 4, "pad_value": 7}
-    found = MODELS.build(cfg)(batch())
-    assert found["inputs"].shape == (2, 3, 8, 12)
-    assert found["inputs"][0, 0, :, 0].tolist() == [2.0] * 5 + [7.0] * 3
-    first = found["data_samples"][0]
-    assert (first.pad_shape, first.batch_input_shape, first.img_shape) == ((8, 12), (8, 12), (5, 6))
-    assert first.gt_instances.bboxes.tolist() == [[0, 0, 3, 2]]
-    assert first.gt_instances.masks.shape == (1, 5, 6)
 
 
 def test_masks_are_padded_with_pad_mask() -> None:

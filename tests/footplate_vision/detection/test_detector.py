@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate.errors import DataError, FootplateError
-from footplate_vision.detection import DetDataSample
+from footplate.errors import FootplateError
 from footplate_vision.detection.detector import (
     BaseDetector,
-    Selection,
     aligned_giou,
     nms,
     pairwise_iou,
@@ -18,8 +16,6 @@ from footplate_vision.detection.detector import (
 from footplate_vision.structures import InstanceData
 
 BOX = [0.0, 0, 4, 4]
-BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 34, 30]])
-SCORES = torch.tensor([[0.9, 0.2], [0.8, 0.7], [0.01, 0.6]])
 
 
 class Fixed(BaseDetector):
@@ -36,21 +32,6 @@ class Fixed(BaseDetector):
         return scores.expand(len(inputs), -1, -1), torch.tensor([[BOX, BOX, BOX]]).expand(len(inputs), -1, -1)
 
 
-def truth(label: int) -> DetDataSample:
-    return DetDataSample(gt_instances=InstanceData(bboxes=torch.tensor([BOX]), labels=torch.tensor([label])))
-
-
-def test_each_mode_returns_its_result() -> None:
-    detector, pictures = Fixed(2, test_cfg={"score_thr": 0.3}), torch.zeros(2, 3, 8, 8)
-    assert detector(pictures) == "grid"
-    assert detector(pictures, [truth(0), truth(1)], mode="loss")["loss"] == 2
-    given = [DetDataSample(), DetDataSample()]
-    found = detector(pictures, given, mode="predict")
-    assert found[1] is given[1]
-    assert found[1].pred_instances.scores.tolist() == pytest.approx([0.9])  # of equal boxes one, none below 0.3
-    assert len(detector(pictures, mode="predict")) == 2  # samples are created if none are given
-
-
 def test_a_config_selects_predictions() -> None:
     detector = Fixed(2, test_cfg={"score_thr": 0.1, "nms_iou_thr": None})
     (found,) = detector(torch.zeros(1, 3, 8, 8), mode="predict")
@@ -61,44 +42,6 @@ def test_a_config_selects_predictions() -> None:
     ):
         with pytest.raises(FootplateError, match=message):
             Fixed(2, test_cfg=test_cfg)
-
-
-@pytest.mark.parametrize(
-    ("samples", "words"),
-    [
-        (None, "each image needs a data sample with ground truth"),
-        ([truth(2)], "class 2, but classes must be between 0 and 1"),
-    ],
-)
-def test_the_loss_needs_ground_truth_within_the_classes(samples: Any, words: str) -> None:
-    with pytest.raises(DataError, match=words):
-        Fixed(2)(torch.zeros(1, 3, 8, 8), samples, mode="loss")
-
-
-def selected(sample: DetDataSample | None = None, **arguments: Any) -> InstanceData:
-    return Selection(**arguments)(SCORES, BOXES, sample or DetDataSample())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "scores", "labels"),
-    [
-        ({}, [0.9, 0.7, 0.6], [0, 1, 1]),
-        ({"nms_iou_thr": None}, [0.9, 0.8, 0.7, 0.6, 0.2], [0, 0, 1, 1, 1]),
-        ({"nms_pre": 2}, [0.9], [0]),
-        ({"max_per_img": 2}, [0.9, 0.7], [0, 1]),
-        ({"score_thr": 0.95}, [], []),
-    ],
-)
-def test_the_best_stay(arguments: Any, scores: list[float], labels: list[int]) -> None:
-    found = selected(**arguments)
-    assert found.scores.tolist() == pytest.approx(scores)
-    assert found.labels.tolist() == labels
-
-
-def test_boxes_are_clipped_and_scaled_to_the_original_image() -> None:
-    sample = DetDataSample(metainfo={"img_shape": (25, 30), "scale_factor": (2.0, 5.0)})
-    found = selected(sample, score_thr=0.5)
-    assert found.bboxes.tolist() == [[0, 0, 5, 2], pytest.approx([0, 0, 5, 1.8]), [10, 4, 15, 5]]
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> Tensor:

@@ -3,7 +3,6 @@ import io
 import json
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
 from footplate.errors import DataError
 from footplate.evaluation import EvaluationContext
 from footplate.evaluation.evaluator import as_metric
-from footplate_vision.detection import CocoMetric, DetDataSample
+from footplate_vision.detection import DetDataSample
 from footplate_vision.structures import InstanceData
 
 CLASSES = ("cat", "dog", "cow")
@@ -163,12 +162,6 @@ def test_the_usual_values_have_the_names_of_the_field() -> None:
     }
 
 
-def test_thresholds_may_be_chosen() -> None:
-    shifted = [sample(found=[(4, 0, 1)], true=[(0, 0, 1)])]  # they overlap by 6 / 14
-    assert values(shifted, iou_thrs=0.3)["coco/bbox_mAP"] == 1
-    assert values(shifted, iou_thrs=[0.3, 0.7])["coco/bbox_mAP"] == 0.5
-
-
 def test_every_class_has_its_value(caplog: pytest.LogCaptureFixture) -> None:
     samples = [sample(found=[(0, 0, 0), (50, 0, 1)], true=[(0, 0, 0), (90, 0, 1)])]
     with caplog.at_level(logging.INFO, "footplate.vision"):
@@ -178,12 +171,6 @@ def test_every_class_has_its_value(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == [
         "bbox, average precision per class:\nclass      AP\ncat     1.000\ndog     0.000\ncow         -"
     ]
-
-
-def test_truth_is_brought_to_the_size_before_resizing() -> None:
-    resized = sample(found=[(5, 6, 1)], true=[(10, 6, 1)], scale_factor=(2.0, 1.0))
-    resized.gt_instances.bboxes[:, 2] += 10
-    assert values([resized])["coco/bbox_mAP"] == 1.0
 
 
 def coco_file(folder: Path, **changes: Any) -> str:
@@ -198,14 +185,6 @@ def coco_file(folder: Path, **changes: Any) -> str:
     }
     path.write_text(json.dumps(truth))
     return str(path)
-
-
-def test_the_truth_of_a_file_counts_for_the_images_that_were_seen(tmp_path: Path) -> None:
-    samples = [sample(5, found=[(0, 0, 1)]), sample(3, found=[(0, 0, 1), (50, 0, 2)])]
-    samples[0].pred_instances.labels = torch.ones(1)  # as floats
-    found = values(samples, ann_file=coco_file(tmp_path), classwise=True)
-    assert (found["coco/bbox_mAP"], found["coco/dog_precision"]) == (1.0, 1.0)  # the ids are not in this order
-    assert values([*samples, sample(4)], ann_file=coco_file(tmp_path))["coco/bbox_mAP"] == pytest.approx(67 / 101)
 
 
 def test_ids_of_images_and_categories_may_be_strings(tmp_path: Path) -> None:
@@ -229,33 +208,6 @@ def test_a_file_may_lack_a_class_that_is_predicted(tmp_path: Path) -> None:
     found = values([sample(3, found=[(0, 0, 1), (50, 0, 2)])], ann_file=path, classwise=True)
     assert (found["coco/bbox_mAP"], found["coco/dog_precision"]) == (1.0, 1.0)
     assert np.isnan(found["coco/cow_precision"])
-
-
-def test_masks_of_a_file_may_be_polygons_and_crowds_run_lengths(tmp_path: Path) -> None:
-    common = {"image_id": 3, "category_id": 20, "area": 100}  # boxes are not required
-    polygon = {"id": 1, "iscrowd": 0, "segmentation": [[0, 0, 10, 0, 10, 10, 0, 10]], **common}
-    crowd = {"id": 2, "iscrowd": 1, "segmentation": {"size": list(SIZE), "counts": [120 * 80, 120 * 80]}, **common}
-    path = coco_file(tmp_path, annotations=[polygon, crowd])
-    found = sample(3, found=[(0, 0, 1), (100, 50, 1)])
-    found.pred_instances.masks = torch.zeros(2, *SIZE, dtype=torch.bool)
-    found.pred_instances.masks[0, :10, :10] = found.pred_instances.masks[1, 50:60, 100:110] = True
-    assert values([found], ann_file=path, metric="segm")["coco/segm_mAP"] == 1.0
-
-
-def test_the_file_of_the_dataset_is_the_default(tmp_path: Path) -> None:
-    class Data:
-        ann_file = coco_file(tmp_path)
-
-    metric = CocoMetric()
-    metric.dataset_meta = {"classes": CLASSES}
-    metric.attach(Data())
-    metric.process(None, [sample(3, found=[(0, 0, 1)]).to_dict()])
-    assert metric.evaluate(1)["coco/bbox_mAP_50"] == 1.0
-    for other, file in ((metric, "boxes.csv"), (CocoMetric(ann_file=""), Data.ann_file)):
-        other.dataset_meta = {"classes": CLASSES}
-        other.attach(SimpleNamespace(ann_file=file))
-        other.process(None, [sample(3, found=[(0, 0, 1)]).to_dict()])
-        assert other.evaluate(1)["coco/bbox_mAP_50"] == -1.0
 
 
 def test_predictions_and_truth_are_written(tmp_path: Path) -> None:
@@ -296,14 +248,6 @@ def test_missing_keys_are_reported(tmp_path: Path, samples: Any, arguments: Any,
         arguments = {**arguments, "ann_file": coco_file(tmp_path)}
     with pytest.raises(DataError, match=message):
         values(samples, **arguments)
-
-
-def test_the_mean_uses_the_best_hundred_if_they_are_evaluated() -> None:
-    precision = np.full((2, 1, 1, 4, 3), 0.6)
-    precision[..., 0, 2] = 0.9
-    for numbers, expected in (((10, 100, 300), 0.6), ((10, 50, 300), 0.9)):
-        metric = CocoMetric(proposal_nums=numbers, iou_thrs=(0.5, 0.75))
-        assert metric.named_values(precision, np.ones((2, 1, 4, 3)))["mAP"] == pytest.approx(expected)
 
 
 def test_the_confusion_matrix_of_boxes_is_recorded(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from footplate.optim import build_optim_wrapper
-from footplate.registry import MODELS
 from footplate_vision.detection import DetDataSample, SmallDetector, small_detector
 from footplate_vision.detection.detector import aligned_giou, pairwise_iou
 from footplate_vision.detection.small_detector import Grid, PyramidDetector, Targets, assign
@@ -87,17 +86,6 @@ def test_mirrored_images_have_mirrored_predictions_with_a_flip_test() -> None:
     assert straight.bboxes[0].tolist() == pytest.approx([32 - x2, y1, 32 - x1, y2], abs=1e-4)
     once = model(test_cfg={"score_thr": 0.0})(inputs, mode="predict")[0].pred_instances
     assert not torch.allclose(once.scores, straight.scores, atol=1e-6)
-
-
-def test_a_config_builds_it_with_its_preprocessor() -> None:
-    preprocessor = {"type": "DetDataPreprocessor", "mean": [1.0] * 3, "std": [2.0] * 3}
-    cfg = {"type": "SmallDetector", "num_classes": 3, "widths": [8, 12], "depths": [1, 1], "levels": 1}
-    detector = MODELS.build({**cfg, "data_preprocessor": preprocessor, "test_cfg": {"score_thr": 0.0}}).eval()
-    sample = DetDataSample(metainfo={"img_shape": (30, 17), "scale_factor": (2.0, 2.0)})
-    batch: dict[str, Any] = {"inputs": [torch.zeros(3, 30, 17, dtype=torch.uint8)], "data_samples": [sample]}
-    boxes = detector.val_step(batch)[0].pred_instances.bboxes
-    assert boxes.min() >= 0
-    assert boxes[:, [0, 2]].max() <= 8.5
 
 
 def network(levels: int = 2) -> PyramidDetector:

@@ -41,14 +41,6 @@ def panels(page: Any) -> list[Any]:
     return [page[top : top + 320, left : left + 320] for left in range(10, page.shape[1] - 320, 330)]
 
 
-def test_image_truth_and_prediction_are_side_by_side() -> None:
-    plain, truth, prediction = panels(visualizer().render(grey(), sample()))
-    assert (plain == 90).all()
-    assert [truth[180, 40].tolist(), truth[180, 200].tolist(), truth[300, 100].tolist()] == [list(RED)] * 3
-    assert prediction[180, 50].tolist() == list(BLUE)
-    assert (truth[180, 60:190] == 90).all()
-
-
 def test_rotated_boxes_are_drawn() -> None:
     given = sample()
     given.pred_instances = InstanceData(

@@ -43,14 +43,6 @@ def labels(dataset: BaseSegDataset) -> list[int]:
     return [int(dataset[at]["data_samples"].gt_sem_seg.data[0, 0, 0]) for at in range(len(dataset))]
 
 
-def test_folders_become_samples(root: Path) -> None:
-    dataset = made(root)
-    names = [Path(dataset.get_data_info(at)["img_path"]).name for at in range(3)]
-    assert (names, labels(dataset)) == (["a.jpg", "b.png", "c.jpeg"], [0, 1, 2])
-    assert dataset[2]["data_samples"].seg_map_path == str(root / "masks/deep/c.png")
-    assert dataset[0]["inputs"].shape == (3, 4, 6)
-
-
 def test_a_file_names_the_images(root: Path) -> None:
     (root / "train.txt").write_text("deep/c.jpeg\na\n\n")
     assert labels(made(root, ann_file="train.txt")) == [2, 0]
@@ -182,20 +174,6 @@ def test_palettes_that_differ_are_reported(root: Path, caplog: pytest.LogCapture
     assert f"The palettes of label maps differ: {message}." in caplog.text
 
 
-def test_an_image_and_its_truth_are_packed() -> None:
-    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    truth = np.array([[0, 1, 2], [3, 4, 255]], np.uint8)
-    results = {"img": image, "gt_seg_map": truth, "img_path": "a.png", "ori_shape": (4, 6), "other": 1}
-    packed = TRANSFORMS.build({"type": "PackSegInputs"})(results)
-    assert list(packed) == ["inputs", "data_samples"]
-    assert packed["inputs"].dtype == torch.uint8
-    assert packed["inputs"].tolist() == image.transpose(2, 0, 1).tolist()
-    sample = packed["data_samples"]
-    assert isinstance(sample, SegDataSample)
-    assert (sample.gt_sem_seg.data.dtype, sample.gt_sem_seg.data.tolist()) == (torch.int64, [truth.tolist()])
-    assert sample.metainfo == {"img_shape": (2, 3), "img_path": "a.png", "ori_shape": (4, 6)}
-
-
 def test_label_maps_can_stay_bytes() -> None:
     pack = TRANSFORMS.build({"type": "PackSegInputs", "label_dtype": "uint8"})
     image = np.zeros((1, 2, 3), np.uint8)
@@ -214,32 +192,11 @@ def batch(*shapes: tuple[int, int]) -> dict[str, Any]:
     return {"inputs": [torch.full((3, *shape), 10, dtype=torch.uint8) for shape in shapes], "data_samples": samples}
 
 
-def test_images_are_normalized_and_padded_with_their_label_maps() -> None:
-    preprocessor = SegDataPreProcessor(mean=[4.0, 5, 6], std=[2.0, 1, 4], size_divisor=4, pad_val=-1)
-    data = preprocessor(batch((3, 6), (4, 2)), training=True)
-    inputs = data["inputs"]
-    assert inputs.shape == (2, 3, 4, 8)
-    assert inputs[:, :, 0, 0].tolist() == [[3, 5, 1]] * 2
-    assert (inputs[0, :, 3:] == -1).all()
-    assert (inputs[1, :, :, 2:] == -1).all()
-    truths = torch.cat([sample.gt_sem_seg.data for sample in data["data_samples"]])
-    assert truths.shape == (2, 4, 8)
-    assert ((truths == 1).sum((1, 2)).tolist(), (truths == 255).sum((1, 2)).tolist()) == ([18, 8], [14, 24])
-    assert [sample.pad_shape for sample in data["data_samples"]] == [(4, 8), (4, 8)]
-    assert [sample.img_shape for sample in data["data_samples"]] == [(3, 6), (4, 2)]
-
-
 def test_label_maps_of_bytes_are_padded_with_any_label() -> None:
     data = batch((3, 6))
     data["data_samples"][0].gt_sem_seg = PixelData(data=torch.ones(3, 6, dtype=torch.uint8))
     padded = SegDataPreProcessor(size_divisor=4, seg_pad_val=-1)(data, training=True)["data_samples"][0]
     assert padded.gt_sem_seg.data[0, -1].tolist() == [-1] * 8
-
-
-@pytest.mark.parametrize(("training", "expected"), [(True, (9, 9)), (False, (4, 6))])
-def test_training_and_testing_may_pad_differently(training: bool, expected: tuple[int, int]) -> None:
-    preprocessor = SegDataPreProcessor(size=9, test_cfg={"size_divisor": 2})
-    assert tuple(preprocessor(batch((3, 6)), training)["inputs"].shape[-2:]) == expected
 
 
 def test_augmentations_act_on_padded_batches_in_training_only() -> None:

@@ -81,21 +81,6 @@ def test_undefined_values_can_be_replaced() -> None:
     assert evaluated([(np.array([[0, 1]]), np.array([[0, 1]]))], 4, nan_to_num=0)["mIoU"] == 50
 
 
-def test_the_warning_about_undefined_values_names_the_iteration(caplog: pytest.LogCaptureFixture) -> None:
-    metric = IoUMetric(iou_metrics=ALL)
-    metric.context = EvaluationContext(step=lambda: 80)
-    metric.dataset_meta = {"classes": ["floor", "shoe"]}
-    metric.process(None, [sample([[0, 0]], [[0, 1]]).to_dict()])
-    metric.evaluate(1)
-    assert "mFscore at iteration 80 excludes 1 of 2 classes" in caplog.text
-
-
-def test_per_class_values_have_the_prefix() -> None:
-    found = evaluated([(np.array([[0, 0]]), np.array([[0, 1]]))], 2, iou_metrics=["mIoU"], classwise=True, prefix="val")
-    expected = {"aAcc": 50, "mIoU": 25, "mAcc": 50, "IoU.c0": 50, "IoU.c1": 0, "Acc.c0": 100, "Acc.c1": 0}
-    assert found == {f"val/{name}": value for name, value in expected.items()}
-
-
 @pytest.mark.parametrize(("metainfo", "written"), [({}, [[0, 3]]), ({"reduce_zero_label": True}, [[1, 4]])])
 def test_predictions_may_be_written_instead(tmp_path: Path, metainfo: dict[str, bool], written: Any) -> None:
     metric = METRICS.build({"type": "IoUMetric", "format_only": True, "output_dir": str(tmp_path / "out")})

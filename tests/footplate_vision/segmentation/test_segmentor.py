@@ -80,25 +80,6 @@ def test_class_weights_make_a_weighted_mean_and_match_the_classes() -> None:
     assert caught.value.key == "class_weight"
 
 
-def test_losses_are_in_full_precision_under_autocast() -> None:
-    truth = samples(torch.zeros(2, 16, 16, dtype=torch.int64))
-    with torch.autocast("cpu", torch.bfloat16):
-        losses = model()(pictures(), truth, mode="loss")
-    assert losses["loss_ce"].value.dtype == torch.float32
-
-
-def test_predictions_fill_the_samples() -> None:
-    segmentor, inputs = model(), pictures()
-    given = samples(torch.zeros(2, 16, 16, dtype=torch.int64))
-    found = segmentor(inputs, given, mode="predict")
-    scores = segmentor(inputs)
-    assert [one is two for one, two in zip(found, given, strict=True)] == [True, True]
-    for sample, score in zip(found, scores, strict=True):
-        assert torch.equal(sample.seg_logits.data, score)
-        assert torch.equal(sample.pred_sem_seg.data, score.argmax(0, keepdim=True))
-    assert len(segmentor(inputs, mode="predict")) == 2
-
-
 class HalfSize(BaseSegmentor):
     """Returns scores at half the resolution of the image."""
 
@@ -125,14 +106,6 @@ def test_resized_scores_do_not_depend_on_the_padding() -> None:
     sizes = {"inputs": dict.fromkeys((2, 3), torch.export.Dim.AUTO)}
     exported = torch.export.export(segmentor, (inputs,), dynamic_shapes=sizes).module()
     assert torch.equal(exported(inputs[..., :15, :13]), segmentor(inputs[..., :15, :13]))
-
-
-def test_mirrored_images_have_mirrored_predictions_with_a_flip_test() -> None:
-    segmentor, inputs = model(flip_test=True), pictures(1)
-    straight = segmentor(inputs, mode="predict")[0].seg_logits.data
-    mirrored = segmentor(inputs.flip(-1), mode="predict")[0].seg_logits.data
-    assert torch.allclose(straight, mirrored.flip(-1), atol=1e-6)
-    assert not torch.allclose(model()(inputs)[0], straight, atol=1e-3)
 
 
 class Columns(BaseSegmentor):

@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.registry import VISUALIZERS
 from footplate.visualization import Visualizer
 from footplate_vision.segmentation import SegDataSample, SegLocalVisualizer, SegVisualizationHook
 from footplate_vision.structures import PixelData
@@ -53,18 +52,6 @@ def test_wrong_pixels_are_red_in_the_error_map() -> None:
     assert pixels_of(rendered(data), (230, 30, 60)) == 256 * 64
 
 
-@pytest.mark.parametrize("palette", [PALETTE, None])
-def test_the_ignored_label_shows_the_image(palette: Any) -> None:
-    picture = SegLocalVisualizer(palette=palette, alpha=1.0).render(GREY, sample(gt_sem_seg=255))
-    assert pixels_of(picture, (100, 100, 100)) == pytest.approx(1.5 * 256 * 256, rel=0.01)
-
-
-def test_names_and_colors_come_from_the_dataset() -> None:
-    visualizer = VISUALIZERS.build({"type": "SegLocalVisualizer", "alpha": 1.0})
-    visualizer.dataset_meta = {"classes": ["a", "b", "c"], "palette": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}
-    assert pixels_of(visualizer.render(GREY, sample(gt_sem_seg=2)), (7, 8, 9)) > 256 * 128
-
-
 class AsPublished(SegVisualizationHook):
     """Has the signature of MMSegmentation's hook, finds its visualizer and reads images in the same way."""
 
@@ -98,14 +85,3 @@ def test_the_error_is_the_share_of_wrong_pixels() -> None:
     error, text = SegVisualizationHook().error(found)
     assert error == pytest.approx(1 / 3)
     assert text == "33.3% of the pixels are wrong"
-
-
-def test_a_title_stands_above_the_panels() -> None:
-    titled = sample(gt_sem_seg=1)
-    plain = rendered(titled)
-    titled.set_metainfo({"title": "a.png: 3% of the pixels are wrong"})
-    picture = rendered(titled)
-    assert picture.layout["title"] == "a.png: 3% of the pixels are wrong"
-    (_, x1, y1, x2, y2), (_, left, top, right, bottom) = plain.layout["panels"][1], picture.layout["panels"][1]
-    assert (picture[top:bottom, left:right] == plain[y1:y2, x1:x2]).all()
-    assert top > y1

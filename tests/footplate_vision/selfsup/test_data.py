@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from footplate.data import build_dataloader, pseudo_collate, seed_generators
-from footplate.registry import MODELS, TRANSFORMS
+from footplate.data import build_dataloader, seed_generators
+from footplate.registry import TRANSFORMS
 from footplate_vision.selfsup import MultiView, SelfSupDataSample
 
 WARP = {"type": "RandomWarp", "shift": 0.3, "turn": 30}
@@ -67,16 +67,6 @@ def test_views_are_a_function_of_seed_epoch_and_index() -> None:
     assert not torch.equal(first[0], first[1])
 
 
-def preprocessor() -> Any:
-    return MODELS.build({"type": "SelfSupDataPreprocessor", "mean": [10], "std": [5]})
-
-
 def sample(first: int, second: int) -> dict[str, Any]:
     views = [torch.full((1, 2, 2), value, dtype=torch.uint8) for value in (first, second)]
     return {"inputs": views, "data_samples": SelfSupDataSample()}
-
-
-def test_each_view_becomes_one_tensor() -> None:
-    batch = preprocessor()(pseudo_collate([sample(10, 20), sample(15, 0)]), training=True)
-    assert [view[:, 0, 0, 0].tolist() for view in batch["inputs"]] == [[0, 1], [2, -2]]
-    assert len(batch["data_samples"]) == 2

@@ -74,15 +74,6 @@ def test_probes_fit_on_train_and_evaluate_on_test(seed: int) -> None:
     assert found == {"linear/top1": pytest.approx(100 * float((linear == truth).double().mean()))}
 
 
-def test_pixels_may_be_probed_instead() -> None:
-    samples = [sample([0.0], at % 2, "train" if at < 6 else "test") for at in range(8)]
-    pictures = [torch.full((1, 2, 2), 200 * (at % 2) + at, dtype=torch.uint8) for at in range(8)]
-    cfg = {"type": "KNNProbe", "k": 1, "of": "pixels", "prefix": "pixels"}
-    pictures = [torch.cat([each, 255 - each]) for each in pictures]
-    assert evaluated(cfg, samples, {"inputs": [pictures]}) == {"pixels/top1": 100.0}
-    assert evaluated({**cfg, "of": "features"}, samples, {"inputs": [pictures]})["pixels/top1"] == 50.0
-
-
 @pytest.mark.parametrize(
     ("samples", "message"),
     [

@@ -1,8 +1,6 @@
-import logging
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import torch
 
 from footplate.engine import BaseLoop
@@ -69,28 +67,6 @@ def hook(**arguments: Any) -> Any:
 def runner(iteration: int = 0, **parts: Any) -> Any:
     loop = SimpleNamespace(validation_requested=False)
     return SimpleNamespace(iter=iteration, val_loop=BaseLoop, train_loop=loop, **parts)
-
-
-@pytest.mark.parametrize(("iteration", "asked"), [(0, True), (7, False)])
-def test_a_run_that_begins_is_validated_first(iteration: int, asked: bool) -> None:
-    run = runner(iteration)
-    hook().before_train(run)
-    assert run.train_loop.validation_requested is asked
-
-
-def test_gains_are_added_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    first: dict[str, Any] = {"knn/top1": 60.0, "linear/top1": 70.0, "matrix": [1]}
-    later: dict[str, Any] = {"knn/top1": 75.5, "linear/top1": 69.0, "matrix": [2]}
-    watching = hook()
-    with caplog.at_level(logging.INFO, logger="footplate"):
-        watching.after_val_epoch(runner(0), first)
-        watching.after_val_epoch(runner(100), later)
-    assert first == {"knn/top1": 60.0, "linear/top1": 70.0, "matrix": [1]}
-    assert (later["gain/knn/top1"], later["gain/linear/top1"]) == (15.5, -1.0)
-    assert "gain/matrix" not in later
-    assert caplog.messages == [
-        "Gain since the start: knn/top1 60.00 -> 75.50 (+15.50), linear/top1 70.00 -> 69.00 (-1.00)"
-    ]
 
 
 def test_a_resumed_run_knows_the_start() -> None:

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from footplate.registry import MODELS
-from footplate_vision.selfsup.vit import position_codes
 
 SMALL: dict[str, Any] = {"img_size": 12, "patch_size": 3, "in_channels": 1, "embed_dims": 8, "num_layers": 2}
 
@@ -32,19 +31,3 @@ def test_hidden_patches_have_no_influence() -> None:
     torch.manual_seed(0)
     again = model.forward_masked(pictures + 100 * pixels)
     assert torch.equal(masked.tokens, again.tokens)
-
-
-def test_features_are_of_whole_images() -> None:
-    model, pictures = vit().eval(), torch.randn(3, 1, 12, 12)
-    found = model(pictures)
-    assert found.shape == (3, 8)
-    pictures[:, :, :3, :3] += 1
-    assert not torch.allclose(model(pictures), found, atol=1e-4)
-
-
-def test_position_embeddings_differ() -> None:
-    codes = position_codes(8, 5)[0]
-    assert codes.shape == (25, 8)
-    distances = torch.cdist(codes, codes) + 10 * torch.eye(25)
-    assert distances.min() > 0.1
-    assert torch.equal(codes[0], torch.tensor([0.0, 0, 1, 1, 0, 0, 1, 1]))

@@ -45,11 +45,6 @@ _ONLY_TRAINING = (("train", 1),)
 _LOOP_METHODS = ("train", "val", "run_iter")
 
 
-def _is_replaced(hook: Any) -> bool:
-    """Checks whether the engine has a default hook or a visualizer backend that does the work of a hook."""
-    return isinstance(hook, IterTimerHook | ReplacedLoggerHook) or type(hook) is TextLoggerHook
-
-
 class BaseRunner(RunnerView):
     """Base class for runners, which scripts build, inspect and drive. `run` trains with the engine's Runner.
 
@@ -290,7 +285,8 @@ class BaseRunner(RunnerView):
         if any(mode != "train" for mode, _ in workflow):
             runner.register_hook(WorkflowHook(workflow, loaders["val"]), "HIGHEST")
         for hook in self._hooks:
-            if not _is_replaced(hook):
+            # The engine has a default hook or a visualizer backend that does the work of these.
+            if not (isinstance(hook, IterTimerHook | ReplacedLoggerHook) or type(hook) is TextLoggerHook):
                 is_schedule = isinstance(hook, UpdaterHook)
                 runner.register_hook(hook, min(hook.priority, Priority.VERY_HIGH) if is_schedule else hook.priority)
         if self._resume_from is None and (self.epoch or self.iter):

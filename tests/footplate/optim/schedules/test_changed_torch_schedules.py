@@ -183,11 +183,3 @@ def test_unchanged_settings_are_not_reported(kind: str, caplog: pytest.LogCaptur
     for take in (False, True):
         assert resumed(same, same, take=take) == from_scratch(*same)
     assert caplog.messages == []
-
-
-@pytest.mark.parametrize("old", KINDS)
-def test_another_scheduler_begins_as_from_scratch(old: str) -> None:
-    for new in KINDS.keys() - {old}:
-        for take in (False, True):
-            found = resumed((old, KINDS[old][1]), (new, KINDS[new][1]), take=take)
-            assert found == from_scratch(new, KINDS[new][1]), new

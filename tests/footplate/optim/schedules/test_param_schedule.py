@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Optimizer
 
 from footplate.optim.schedules.base_curve import Curve
 from footplate.optim.schedules.curves import (
@@ -42,16 +42,6 @@ def test_one_cycle_sets_the_base_value_of_later_schedules() -> None:
     after = ParamSchedule(optimizer, CosineRestart([2, 1], [1, 1]))
     assert (before.base_values, after.base_values) == ([1.0], [0.5])
     assert rates(optimizer) == [0.5]
-
-
-@pytest.mark.parametrize(
-    ("field", "key", "value"), [("momentum", "betas", (0.45, 0.999)), ("weight_decay", "weight_decay", 0.005)]
-)
-def test_momentum_and_weight_decay_of_adam_are_scheduled(field: str, key: str, value: object) -> None:
-    optimizer = AdamW([nn.Parameter(torch.zeros(1))], betas=(0.9, 0.999), weight_decay=0.01)
-    schedule = ParamSchedule(optimizer, Constant(0.5), param_name=field, end=2)
-    assert optimizer.param_groups[0][key] == value
-    assert schedule.get_last_value() == [value[0] if isinstance(value, tuple) else value]
 
 
 @pytest.mark.parametrize("curve", [Exponential(0.7), Step(2, 0.5), CosineAnnealing(T_max=7, eta_min=0.01)])

@@ -60,16 +60,6 @@ def test_schedulers_in_a_scheduler_resume_exactly(tmp_path: Path, kind: type[LRS
     assert rates(optimizer, schedule, 10 - done) == expected[done:]
 
 
-@pytest.mark.parametrize("kind", [LambdaLR, SequentialLR, ChainedScheduler])
-def test_rewound_schedulers_use_the_saved_learning_rate(kind: type[LRScheduler]) -> None:
-    saved, schedule = made(kind)
-    expected = [*schedule.get_last_value(), *rates(saved, schedule, 6)]
-    optimizer, schedule = made(kind, lr=0.02)
-    optimizer.load_state_dict(saved.state_dict())
-    schedule.rewind()
-    assert [*schedule.get_last_value(), *rates(optimizer, schedule, 6)] == pytest.approx(expected)
-
-
 def test_other_scheduler_after_one_cycle_starts_from_the_learning_rate_of_the_optimizer(tmp_path: Path) -> None:
     data = DataLoader(TensorDataset(torch.ones(8, 1), torch.ones(8, 1)), 2)
     for epochs in (1, 2):
@@ -101,16 +91,6 @@ def test_schedulers_of_several_optimizers_are_given_by_name() -> None:
 def one_cycle(steps: int) -> tuple[SGD, OneCycleLR]:
     optimizer = SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
     return optimizer, OneCycleLR(optimizer, 0.1, total_steps=steps)
-
-
-def test_schedules_with_accumulation_count_iterations(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    optimizer, scheduler = one_cycle(20)
-    build_param_schedulers(scheduler, OptimWrapper(optimizer, accumulative_counts=4), max_iters=20)
-    build_param_schedulers({"type": "StepLR", "step_size": 1}, OptimWrapper(optimizer, accumulative_counts=4))
-    (record,) = caplog.records
-    assert record.levelname == "INFO"
-    assert "not each optimizer step" in record.getMessage()
 
 
 def test_settings_that_the_state_replaces_are_reported(caplog: pytest.LogCaptureFixture) -> None:
@@ -188,8 +168,3 @@ def test_a_reduced_learning_rate_is_not_raised_silently(
         "that value, set it in the optimizer."
     )
     assert expected in caplog.messages
-
-
-def test_rule_is_the_mode_of_a_plateau_scheduler() -> None:
-    optimizer, _ = made(LambdaLR)
-    assert TorchSchedule(optimizer, ReduceLROnPlateau(optimizer)).rule == "min"

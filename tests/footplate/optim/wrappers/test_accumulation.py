@@ -1,6 +1,5 @@
 """Gradient accumulation in runs whose iterations have several losses."""
 
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,25 +44,6 @@ def trained(work_dir: Path, count: int = 3, **arguments: Any) -> nn.Linear:
     return layer
 
 
-def trained_by_hand(rounds: list[int]) -> nn.Linear:
-    """Trains with one optimizer step per round. `rounds` contains the number of losses of each round."""
-    layer = net()
-    optimizer = SGD(layer.parameters(), lr=0.1)
-    losses = iter(part for batch in BATCHES for part in (batch[:2], batch[2:]))
-    for count in rounds:
-        parts = list(islice(losses, count))
-        for part in parts:
-            (layer(part).square().mean() / len(parts)).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return layer
-
-
-def test_last_round_of_a_run_with_two_losses_per_iteration(tmp_path: Path) -> None:
-    expected = trained_by_hand([3, 3, 3, 3, 3, 3, 2])
-    torch.testing.assert_close(trained(tmp_path).weight, expected.weight)
-
-
 def test_losses_beyond_the_expected_number_are_scaled_as_before() -> None:
     layer = net()
     wrapper = OptimWrapper(SGD(layer.parameters(), lr=0.1), accumulative_counts=4)
@@ -73,12 +53,6 @@ def test_losses_beyond_the_expected_number_are_scaled_as_before() -> None:
         scales.append(float(wrapper.scale_loss(torch.ones(()))))
         wrapper.update_params(layer(BATCHES[0]).mean())
     assert scales == [0.25] * 4 + [0.5] * 2 + [0.25] * 2
-
-
-def test_losses_are_counted_again_if_the_checkpoint_does_not_contain_their_number(tmp_path: Path) -> None:
-    trained(tmp_path / "a", count=1)
-    resumed = trained(tmp_path / "b", load_from=str(tmp_path / "a/iter_3.pth"), resume=True)
-    torch.testing.assert_close(resumed.weight, trained_by_hand([1] * 6 + [3, 3, 3, 3, 2]).weight)
 
 
 @pytest.mark.parametrize("iteration", [4, 9])  # in the middle of a round, and in the last round

@@ -31,38 +31,6 @@ def step(model: Net, wrapper: AmpOptimWrapper, scale: float = 1.0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "computed", "scales"),
-    [
-        (None, torch.bfloat16, False),
-        ("float16", torch.float16, True),
-    ],
-)
-def test_forward_pass_runs_in_the_dtype_on_a_cpu(dtype: Any, computed: torch.dtype, scales: bool) -> None:
-    model = Net()
-    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), dtype=dtype)
-    before = model.layer.weight.detach().clone()
-    with wrapper.optim_context(model):
-        step(model, wrapper)
-    assert not torch.is_autocast_enabled("cpu")
-    assert model.seen == [computed]
-    assert model.layer.weight.dtype is torch.float32
-    assert not torch.equal(model.layer.weight, before)
-    assert wrapper.loss_scaler.is_enabled() is scales
-
-
-def test_each_update_of_a_step_computes_with_the_new_weights() -> None:
-    model = Net()
-    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.05), dtype="bfloat16")
-    losses = []
-    with wrapper.optim_context(model):
-        for _ in range(3):
-            loss = model(torch.ones(2, 8))
-            losses.append(loss.item())
-            wrapper.update_params(loss)
-    assert losses[0] > losses[1] > losses[2]
-
-
-@pytest.mark.parametrize(
     ("loss_scale", "first", "after_overflow"),
     [("dynamic", 65536.0, 32768.0), (512, 512.0, 512.0), ({"init_scale": 64.0}, 64.0, 32.0)],
 )

@@ -7,18 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 
-from footplate.errors import ArgumentError, NonFiniteError
-from footplate.optim import OptimWrapper
+from footplate.errors import ArgumentError
 from footplate.optim.wrappers import gradient_checks
-from footplate.optim.wrappers.gradient_checks import GradientGuard, build_clipper, can_skip_on_device
-from footplate.records import MessageHub
-
-
-def test_gradients_are_clipped_by_value() -> None:
-    each = nn.Parameter(torch.zeros(2))
-    each.grad = torch.tensor([3.0, -4.0])
-    assert build_clipper({"type": "value", "clip_value": 3.5})([each]) is None
-    assert each.grad.tolist() == [3.0, -3.5]
+from footplate.optim.wrappers.gradient_checks import GradientGuard, build_clipper
 
 
 def parameters_with_gradients(*dtypes: torch.dtype) -> list[torch.Tensor]:
@@ -73,34 +64,6 @@ def test_gradients_are_checked_only_if_the_norm_is_non_finite(gradient: float, n
     assert GradientGuard("skip").allows_step(optimizer, 0, torch.tensor(norm)) is allowed
 
 
-def test_stop_raises_an_error_with_the_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MessageHub, "_instance_dict", {})  # outside a run
-    with pytest.raises(NonFiniteError, match="the gradients in iteration 7 are non-finite") as caught:
-        GradientGuard("stop").allows_step(SGD(parameters(math.nan), lr=0.1), 7)
-    assert caught.value.exit_code == 3
-
-
-def test_only_fused_optimizers_can_skip_on_the_device() -> None:
-    fused = SGD(parameters(1.0), lr=0.1, fused=True)
-    assert can_skip_on_device(fused)
-    fused.param_groups[0]["fused"] = None  # as after loading a state
-    assert not can_skip_on_device(fused)
-    assert not can_skip_on_device(SGD(parameters(1.0), lr=0.1))
-
-
-def test_warnings_are_logged_at_powers_of_two(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(MessageHub, "_instance_dict", {})  # outside a run
-    caplog.set_level(logging.WARNING, "footplate")
-    guard, params = GradientGuard("skip"), parameters(float("nan"))
-    for iteration in range(10):
-        guard.allows_step(SGD(params, lr=0.1), iteration)
-    lines = [record.getMessage() for record in caplog.records]
-    assert lines[0] == "The gradients in iteration 0 are non-finite (1 time so far): the step is skipped."
-    assert [line.split()[4] for line in lines] == ["0", "1", "3", "7"]
-
-
 class OnDevice(Tensor):
     """A tensor that claims to be on a GPU."""
 
@@ -131,18 +94,3 @@ def test_steps_skipped_on_the_device_are_reported(
     assert [record.getMessage() for record in caplog.records] == [
         "Skipped 2 steps up to iteration 3: non-finite gradients (2 times so far)."
     ]
-
-
-def test_optimizer_that_needs_a_closure_is_stepped_with_one() -> None:
-    layer = nn.Linear(2, 1)
-    wrapper = OptimWrapper(torch.optim.LBFGS(layer.parameters(), lr=0.1))
-
-    def closure() -> Tensor:
-        wrapper.zero_grad()
-        loss: Tensor = layer(torch.ones(3, 2)).pow(2).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    before = closure().item()
-    wrapper.update_params(layer(torch.ones(3, 2)).pow(2).sum(), step_kwargs={"closure": closure})
-    assert closure().item() < before

@@ -15,31 +15,11 @@ from footplate_openmmlab.first_generation.adapters import Hook
 from tests.footplate_openmmlab.first_generation.adapters.support import OldModelWithSteps, old_config
 
 
-class MessageHook(Hook):
-    """Counts epochs in `runner.meta`, and keeps the messages that it finds at the start of the run."""
-
-    def before_run(self, runner: Any) -> None:
-        self.found = dict(runner.meta["hook_msgs"])
-
-    def after_train_epoch(self, runner: Any) -> None:
-        runner.meta["hook_msgs"]["epochs"] = runner.meta["hook_msgs"].get("epochs", 0) + 1
-
-
 def train(work_dir: Path, *hooks: Hook, **changes: Any) -> dict[str, Any]:
     """Trains and returns the metadata in the last checkpoint."""
     Runner.from_cfg(Config(old_config(work_dir, custom_hooks=list(hooks), **changes))).train()
     meta: dict[str, Any] = load_checkpoint(work_dir / "epoch_3.pth")["meta"]
     return meta
-
-
-def test_messages_of_hooks_are_saved_and_restored(tmp_path: Path) -> None:
-    assert train(tmp_path, MessageHook())["hook_msgs"] == {"epochs": 3, "last_ckpt": str(tmp_path / "epoch_3.pth")}
-    resumed = MessageHook()
-    meta = train(tmp_path, resumed, resume_from=str(tmp_path / "epoch_2.pth"))
-    assert (resumed.found["epochs"], meta["hook_msgs"]["epochs"]) == (2, 3)
-    other = MessageHook()
-    train(tmp_path / "other", other, load_from=str(tmp_path / "epoch_2.pth"))
-    assert other.found == {}
 
 
 @pytest.mark.parametrize(("score", "is_best"), [(2.0, False), (-1.0, True)])
@@ -68,15 +48,6 @@ def test_averages_saved_by_mmcv_are_resumed(tmp_path: Path) -> None:
     whole, resumed = (load_checkpoint(folder / "epoch_3.pth") for folder in (tmp_path, tmp_path / "resumed"))
     for part in ("state_dict", "ema_state_dict"):
         assert all(torch.equal(value, resumed[part][name]) for name, value in whole[part].items())
-
-
-def test_labels_and_the_metadata_of_the_config_are_saved(tmp_path: Path) -> None:
-    saving = {"interval": 1, "meta": {"mmdet_version": "2.28.2"}}
-    meta = train(tmp_path, checkpoint_config=saving)
-    assert meta["CLASSES"] == ("left", "right")
-    assert meta["PALETTE"] == ((0, 0, 0), (255, 255, 255))
-    assert meta["mmdet_version"] == "2.28.2"
-    assert train(tmp_path / "own", checkpoint_config={"meta": {"CLASSES": ("a", "b")}})["CLASSES"] == ("a", "b")
 
 
 def test_latest_pth_is_a_link_to_the_newest_checkpoint(tmp_path: Path) -> None:

@@ -23,20 +23,6 @@ from tests.footplate_openmmlab.first_generation.adapters.support import (
 from tests.support import Witness
 
 
-@DATASETS.register_module()
-class PassesOn(OldPoints):
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-
-
-@pytest.mark.parametrize(
-    ("kind", "test_mode", "expected"),
-    [("OldPoints", True, True), ("OldPoints", False, False), ("PassesOn", True, True)],
-)
-def test_test_mode_is_passed_to_classes_that_accept_it(kind: str, test_mode: bool, expected: bool) -> None:
-    assert adapt_dataset({"type": kind}, test_mode=test_mode).test_mode is expected
-
-
 def test_test_mode_is_passed_to_nested_datasets() -> None:
     cfg = {"type": "ConcatDataset", "datasets": [{"type": "OldPoints"}, {"type": "OldPoints", "test_mode": False}]}
     dataset = adapt_dataset(cfg, test_mode=True)

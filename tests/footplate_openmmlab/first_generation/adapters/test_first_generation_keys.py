@@ -100,27 +100,6 @@ KEYS = [
 ]
 
 
-def test_keys_of_the_process_and_the_log(tmp_path: Path) -> None:
-    keys: dict[str, Any] = {
-        "seed": 11,
-        "log_level": "ERROR",
-        "cudnn_benchmark": True,
-        "device": "cpu",
-        "gpu_ids": range(1),
-        "dist_params": {"backend": "nccl"},
-        "log_config": {"interval": 3, "hooks": [{"type": "TextLoggerHook"}]},
-        "custom_hooks": [{"type": "RatesOfKeys", "priority": "VERY_LOW"}],
-        "runner": {"type": "EpochBasedRunner", "max_epochs": 1},
-    }
-    runner = trained(tmp_path, **keys)
-    assert (runner.seed, runner.device.type) == (11, "cpu")
-    assert logging.getLogger("footplate").level == logging.ERROR
-    assert torch.backends.cudnn.benchmark
-    assert runner.cfg.env_cfg.dist_cfg == {"backend": "nccl"}
-    assert hook(runner, "LoggerHook").interval == 3
-    assert hook(runner, "RatesOfKeys").priority == "VERY_LOW"
-
-
 @pytest.fixture(autouse=True)
 def _restored_global_state() -> Iterator[None]:
     benchmark, level = torch.backends.cudnn.benchmark, logging.getLogger("footplate").level
@@ -147,16 +126,3 @@ def test_process_settings_are_applied(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(setNumThreads=calls.append))
     trained(tmp_path, mp_start_method="spawn", opencv_num_threads=3)
     assert calls == [("spawn", True), 3]
-
-
-def test_find_unused_parameters_is_passed_to_the_model_wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values: list[Any] = []
-
-    def keep(model: Any, cfg: Any, *, find_unused_parameters: bool, **settings: Any) -> Any:
-        values.append(find_unused_parameters)
-        return model
-
-    monkeypatch.setattr("footplate.engine.run.runner.wrap_model", keep)
-    Runner.from_cfg(old_config(tmp_path, find_unused_parameters=True))
-    Runner.from_cfg(old_config(tmp_path))
-    assert values == [True, False]

@@ -172,15 +172,6 @@ def test_own_sampler_yields_batches_or_samples() -> None:
     assert read(loader(shuffler_sampler={"type": "DistributedGroupSampler"})) == read(loader())
 
 
-def test_own_sampler_without_shuffling_replaces_that_of_validation() -> None:
-    data = {"samples_per_gpu": 2, "train": {"type": "A"}, "val": {"type": "B"}}
-    samplers = {"shuffler_sampler": {"type": "GroupSampler"}, "nonshuffler_sampler": {"type": "LastFirst"}}
-    found = sections({**EPOCHS, "data": {**data, **samplers}, "evaluation": {}})
-    assert found["train_dataloader"]["batch_sampler"] == {"type": "LegacyBatchSampler"}
-    own = {"own": {"type": "LastFirst"}, "evaluates": True}
-    assert found["val_dataloader"]["batch_sampler"] == {"type": "LegacyBatchSampler", **own}
-
-
 def test_own_sampler_of_validation_needs_a_single_process(caplog: pytest.LogCaptureFixture) -> None:
     def indices(kind: str, world: int, section: str = "val") -> list[int]:
         made = loader(0, world, section=section, shuffle=False, nonshuffler_sampler={"type": kind})

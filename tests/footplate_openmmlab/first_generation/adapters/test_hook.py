@@ -38,21 +38,6 @@ def train(tmp_path: Path, *hooks: Any, **changes: Any) -> Runner:
     return runner
 
 
-def test_modes_set_before_an_epoch_are_kept(tmp_path: Path) -> None:
-    modes: list[bool] = []
-
-    class KeepsInEvaluationMode(Hook):
-        def before_train_epoch(self, runner: Any) -> None:
-            modes.append(runner.model.module.training)  # mmcv 1.x has called model.train()
-            runner.model.module.eval()
-
-        def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-            modes.append(runner.model.module.training)
-
-    train(tmp_path, KeepsInEvaluationMode())
-    assert modes == [True, *[False] * 4] * 3
-
-
 @HOOKS.register_module()
 class BufferEMAHook(Hook):
     """Averages the weights in buffers, and swaps both between epochs, as MMDetection 2.x does."""
@@ -121,51 +106,6 @@ def test_events_of_epoch_based_run(tmp_path: Path) -> None:
     assert [" ".join(map(str, each)) for each in hook.seen] == EPOCHS
 
 
-def test_events_of_iteration_based_run(tmp_path: Path) -> None:
-    hook = Recorder()
-    train(
-        tmp_path, hook, data=data(4), runner={"type": "IterBasedRunner", "max_iters": 3}, lr_config={"policy": "fixed"}
-    )
-    assert [event for event, *_ in hook.seen] == [
-        "before_run",
-        "before_epoch",
-        *["before_train_iter", "after_train_iter"] * 3,
-        "after_epoch",
-        "after_run",
-    ]
-    assert hook.seen[6] == ("before_train_iter", 1, 2, 0, "train")
-
-
-def test_hooks_of_both_generations_are_ordered_by_priority(tmp_path: Path) -> None:
-    log: list[str] = []
-
-    class Old(Hook):
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-            log.append(self.name)
-
-    class New(SecondHook):
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-            log.append(self.name)
-
-    runner = Runner.from_cfg(old_config(tmp_path, runner={"type": "IterBasedRunner", "max_iters": 1}, lr_config=None))
-    for hook, priority in (
-        (Old("4"), "LOW"),
-        (New("2"), "NORMAL"),
-        (Old("3"), "NORMAL"),
-        (New("1"), "HIGH"),
-        (New("5"), 71),
-    ):
-        runner.register_hook(hook, priority)
-    runner.train()
-    assert log == ["1", "2", "3", "4", "5"]
-
-
 class MetricReader(Hook):
     """Stops after the second validation without a new best score, as hooks for early stopping do."""
 
@@ -224,37 +164,6 @@ def test_hook_after_eval_hook_reads_metrics(tmp_path: Path, monkeypatch: pytest.
     saved = tmp_path / ("epoch_2.pth" if by_epoch else "iter_8.pth")
     resumed = read([0.75, 0.6, 0.7, 0.8], resume_from=str(saved), work_dir=str(tmp_path / "resumed"))
     assert [each[3:] for each in resumed] == [each[3:] for each in READ[by_epoch][1:]]
-
-
-@HOOKS.register_module()
-class WeightRecorder(Hook):
-    """Records in each iteration whether the first weight has changed, and its gradient."""
-
-    def __init__(self) -> None:
-        self.changed: list[bool] = []
-        self.gradients: list[Any] = []
-
-    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        self.before = runner.model.module.backbone.weight.detach().clone()
-
-    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        weight = runner.model.module.backbone.weight
-        self.changed.append(not torch.equal(weight, self.before))
-        self.gradients.append(weight.grad)
-
-
-def test_gradients_are_kept_after_the_step_and_not_accumulated(tmp_path: Path) -> None:
-    hook = WeightRecorder()
-    plain = {"optimizer": {"type": "SGD", "lr": 0.1}, "lr_config": {"policy": "fixed"}}
-    seen = train(tmp_path, hook, by_epoch=False, **plain)
-    alone = Runner.from_cfg(old_config(tmp_path / "alone", by_epoch=False, **plain))
-    alone.train()
-    assert hook.changed == [True] * 12
-    assert "accumulated_gradients" not in seen.optim_wrapper.state_dict()
-    step = hook.before - 0.1 * hook.gradients[-1]
-    torch.testing.assert_close(seen.model.module.backbone.weight, step)
-    for ours, theirs in zip(seen.model.parameters(), alone.model.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
 
 
 def test_late_hook_is_called_before_a_signal_during_validation_ends_the_run(tmp_path: Path) -> None:

@@ -50,24 +50,6 @@ def test_metrics_are_logged_separately_with_their_epoch(tmp_path: Path) -> None:
     ] * 3
 
 
-def test_metrics_of_iteration_based_run_are_logged_with_their_iteration(tmp_path: Path) -> None:
-    found = kept(
-        tmp_path,
-        interval=5,
-        runner={"type": "IterBasedRunner", "max_iters": 12},
-        lr_config=None,
-        evaluation={"interval": 4, "metric": "accuracy"},
-    )
-    # As in mmcv 1.7.2, training averages start again after an evaluation.
-    assert [(step, "val/accuracy" in tags) for step, tags in found] == [
-        (4, True),
-        (5, False),
-        (8, True),
-        (10, False),
-        (12, True),
-    ]
-
-
 def test_log_has_means_of_all_values_except_rates(tmp_path: Path) -> None:
     class Count(Hook):
         def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]

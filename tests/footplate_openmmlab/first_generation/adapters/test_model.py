@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.data.data_container import DataContainer
-from footplate.distributed import initialize_weights, unwrap_model
+from footplate.distributed import unwrap_model
 from footplate_openmmlab.first_generation.adapters.model import (
     LegacyModel,
     MMDataParallel,
@@ -142,17 +142,3 @@ def test_checkpoint_has_the_keys_of_the_model(tmp_path: Path) -> None:
     again = Runner.from_cfg(old_config(tmp_path / "again", load_from=str(tmp_path / "epoch_3.pth")))
     again.load_or_resume()
     assert torch.equal(unwrap_model(again.model).head.weight, saved["state_dict"]["head.weight"])  # type: ignore[arg-type, union-attr]
-
-
-def test_weights_that_a_constructor_has_loaded_are_kept() -> None:
-    class ModelFromBeforeBaseModule(OldModel):
-        def __init__(self, pretrained: float | None = None) -> None:
-            super().__init__()
-            self.init_weights(pretrained)
-
-        def init_weights(self, pretrained: float | None = None) -> None:
-            nn.init.constant_(self.head.weight, 0.0 if pretrained is None else pretrained)
-
-    model = ModelFromBeforeBaseModule(pretrained=3.0)
-    initialize_weights(LegacyModel(model))
-    assert model.head.weight.tolist() == [[3.0] * 8] * 2

@@ -6,7 +6,7 @@ import torch
 
 from footplate import Runner
 from footplate.errors import ArgumentError
-from footplate.registry import HOOKS, OPTIMIZERS
+from footplate.registry import HOOKS
 from footplate_openmmlab.first_generation.adapters.optimizer_hooks import (
     Fp16OptimizerHook,
     GradientCumulativeFp16OptimizerHook,
@@ -102,22 +102,3 @@ def test_hook_and_wrapper_that_both_step_raise(tmp_path: Path) -> None:
     runner = Runner.from_cfg(old_config(tmp_path, custom_hooks=[{"type": "OptimizerHook"}]))
     with pytest.raises(ArgumentError, match=r"both OptimizerHook and the optimizer wrapper call optimizer\.step\(\)"):
         runner.train()
-
-
-@OPTIMIZERS.register_module()
-class WithoutConstructor(torch.optim.Optimizer):
-    """Like many copies of Lookahead, does not call the constructor of torch."""
-
-    def __init__(self, params: Any, lr: float) -> None:
-        self.inner = torch.optim.SGD(params, lr)
-        self.defaults, self.state, self.param_groups = self.inner.defaults, self.inner.state, self.inner.param_groups
-
-    def __getattribute__(self, name: str) -> Any:
-        owner = object.__getattribute__(self, "inner") if name in ("step", "zero_grad", "state_dict") else self
-        return object.__getattribute__(owner, name)
-
-
-def test_hook_steps_an_optimizer_without_the_attributes_of_torch(tmp_path: Path) -> None:
-    MyStep.calls = 0
-    weights(tmp_path, optimizer={"type": "WithoutConstructor", "lr": 0.1}, optimizer_config={"type": "MyStep"})
-    assert MyStep.calls == 12

@@ -4,10 +4,7 @@ from typing import Any
 import pytest
 
 from footplate import Runner
-from footplate.checkpoint import load_checkpoint
 from footplate_openmmlab.first_generation.adapters import Hook
-from footplate_openmmlab.first_generation.adapters.runner_view import view_of
-from footplate_openmmlab.first_generation.adapters.runners import BaseRunner, EpochBasedRunner, IterBasedRunner
 from tests.footplate_openmmlab.first_generation.adapters.support import old_config
 from tests.support import settings
 
@@ -78,19 +75,6 @@ def test_other_attributes(tmp_path: Path) -> None:
     assert recorded(tmp_path, function)[5] == expected
 
 
-@pytest.mark.parametrize("by_epoch", [True, False])
-def test_view_is_an_instance_of_the_runner_class_of_its_run(tmp_path: Path, by_epoch: bool) -> None:
-    class OwnRunner(EpochBasedRunner):
-        pass
-
-    def function(runner: Any) -> list[bool]:
-        return [isinstance(runner, kind) for kind in (BaseRunner, EpochBasedRunner, IterBasedRunner, OwnRunner)]
-
-    runner = Runner.from_cfg(old_config(tmp_path, by_epoch=by_epoch, custom_hooks=[hook := Recorder(function)]))
-    runner.train()
-    assert hook.results[0] == [True, by_epoch, not by_epoch, False]
-
-
 def test_outputs_of_second_generation_model(tmp_path: Path) -> None:
     hook = Recorder(
         lambda runner: (sorted(runner.outputs["log_vars"]), runner.outputs["num_samples"], runner.model.module)
@@ -98,22 +82,6 @@ def test_outputs_of_second_generation_model(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, custom_hooks=[hook]))
     runner.train()
     assert hook.results[0] == (["acc", "loss"], 4, runner.model)
-
-
-def test_view_changes_nothing_in_the_run(tmp_path: Path) -> None:
-    runner = Runner.from_cfg(old_config(tmp_path))
-    before = vars(runner.optim_wrapper).copy()
-    view_of(runner)
-    assert vars(runner.optim_wrapper) == before
-
-
-def test_hook_may_replace_the_metadata(tmp_path: Path) -> None:
-    class Note(Hook):
-        def after_train_epoch(self, runner: Any) -> None:
-            runner.meta = {**runner.meta, "note": f"epoch {runner.epoch}"}
-
-    Runner.from_cfg(old_config(tmp_path, custom_hooks=[Note()])).train()
-    assert load_checkpoint(str(tmp_path / "epoch_3.pth"), "meta")["meta"]["note"] == "epoch 2"
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])

@@ -153,25 +153,6 @@ def test_script_drives_the_runner_before_between_and_after_runs(tmp_path: Path) 
     assert again.iter == 12
 
 
-def test_nothing_steps_without_an_optimizer_hook(tmp_path: Path) -> None:
-    runner, _ = script(tmp_path, BY_EPOCH, optimizer_config=None)
-    before = sums(runner.model)
-    runner.run([loader()])
-    assert sums(runner.model) == before
-    own, _ = script(tmp_path / "own", BY_EPOCH, optimizer_config=None)
-
-    def step(runner: Any) -> None:
-        runner.optimizer.zero_grad()
-        runner.outputs["loss"].backward()
-        runner.optimizer.step()
-
-    own.register_hook(ClosureHook("after_train_iter", step))
-    own.run([loader()])
-    reference, _ = script(tmp_path / "reference", BY_EPOCH)
-    reference.run([loader()])
-    assert sums(own.model) == sums(reference.model)
-
-
 def test_hooks_find_the_dataset_of_iterations_and_a_loss_may_be_an_integer(tmp_path: Path) -> None:
     model = nn.Linear(4, 2)
     model.train_step = lambda data, optimizer: {"loss": torch.tensor([3])}  # type: ignore[assignment]
@@ -283,28 +264,6 @@ def test_config_of_the_script_is_recorded(in_hook: bool, tmp_path: Path) -> None
     assert config_of(tmp_path)["optim_wrapper"]["optimizer"] == SGD  # type: ignore[index]
     assert open_trained(tmp_path / "epoch_3.pth").cfg["model"] == cfg["model"]
     assert runner.resume_plan.takes_settings
-
-
-def test_run_does_not_reinitialize_the_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class ConstantInit(OldModelWithSteps):
-        def init_weights(self) -> None:
-            for each in self.parameters():
-                torch.nn.init.constant_(each, 3.0)
-
-    saved, _ = script(tmp_path, {"type": "EpochBasedRunner", "max_epochs": 1}, checkpoint_config={"interval": 1})
-    saved.run([loader()])
-    model = ConstantInit()
-    runner, _ = script(tmp_path / "next", BY_EPOCH, model)
-    runner.logger = logging.getLogger("script")
-    runner.logger.setLevel("INFO")
-    assert "state_dict" in runner.load_checkpoint(str(tmp_path / "epoch_1.pth"))
-    assert f"Loading the weights in '{tmp_path}/epoch_1.pth'." in caplog.messages
-    initial: list[list[float]] = []
-    runner.register_hook(ClosureHook("before_run", lambda each: initial.append(sums(each.model))))
-    runner.run([loader()])
-    assert initial == [sums(saved.model)]
-    model.init_weights()
-    assert model.head.bias.tolist() == [3.0, 3.0]
 
 
 def test_hooks_are_registered_as_objects_and_configs(tmp_path: Path) -> None:

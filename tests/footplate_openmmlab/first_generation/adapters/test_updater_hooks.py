@@ -63,12 +63,6 @@ def test_user_defined_policy_equals_the_built_in_policy(tmp_path: Path, warmup: 
     assert len(set(own.seen)) > 2
 
 
-def test_user_defined_momentum_policy(tmp_path: Path) -> None:
-    adam = {"type": "Adam", "lr": 0.1, "betas": (0.6, 0.9)}
-    hook = rates(tmp_path / "adam", optimizer=adam, momentum_config={"policy": "Fall"})
-    assert hook.momenta == pytest.approx([0.6] * 4 + [0.4] * 4 + [0.2] * 4)
-
-
 def test_resumed_run_uses_the_rates_of_the_config(tmp_path: Path) -> None:
     policy = {"policy": "fall", "by_epoch": False}
     whole = rates(tmp_path / "whole", lr_config=policy)
@@ -94,20 +88,6 @@ def rates_by_epoch(hook: Any, epochs: int = 4, length: int = 2) -> list[float]:
         found.append(optimizer.param_groups[0][hook.field])
         runner.iter += length
     return found
-
-
-class OwnRates(LrUpdaterHook):
-    def before_train_epoch(self, runner: Any) -> None:
-        if self.warmup is None:
-            super().before_train_epoch(runner)
-        runner.optim_wrapper.param_groups[0]["lr"] = 0.5
-
-    def get_lr(self, runner: Any, base_lr: float) -> float:
-        return base_lr
-
-
-def test_a_subclass_may_set_the_rates_of_an_epoch_itself() -> None:
-    assert rates_by_epoch(OwnRates()) == rates_by_epoch(OwnRates(warmup="constant", warmup_iters=1)) == [0.5] * 4
 
 
 class AfterIterations(LrUpdaterHook):

@@ -6,31 +6,15 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD
 
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.errors import ArgumentError, BuildError
-from footplate_openmmlab.first_generation.optim.policies import PolicyLR, PolicyMomentum
+from footplate_openmmlab.first_generation.optim.policies import PolicyLR
 
 
 def sgd(momentum: float = 0.8) -> SGD:
     return SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=momentum)
-
-
-def walk(optimizer: Optimizer, schedule: Any, field: str, steps: int) -> list[Any]:
-    values = [optimizer.param_groups[0][field]]
-    for _ in range(steps - 1):
-        schedule.step()
-        values.append(optimizer.param_groups[0][field])
-    return values
-
-
-def test_momentum_of_adam_is_the_first_beta() -> None:
-    optimizer = AdamW([nn.Parameter(torch.zeros(1))], betas=(0.8, 0.999))
-    schedule = PolicyMomentum(
-        optimizer, policy="step", step=1, gamma=0.5, min_momentum=0.3, max_iters=3, by_epoch=False
-    )
-    assert walk(optimizer, schedule, "betas", 3) == [(0.8, 0.999), (0.4, 0.999), (0.3, 0.999)]
 
 
 @pytest.mark.parametrize(

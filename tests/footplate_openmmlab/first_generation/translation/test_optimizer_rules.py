@@ -6,23 +6,6 @@ from footplate_openmmlab.first_generation.translation.draft import Kind
 from tests.footplate_openmmlab.first_generation.translation.support import EPOCHS, ITERS, notes, sections
 
 
-def test_user_defined_hooks_become_custom_hooks() -> None:
-    cfg = {
-        **ITERS,
-        "optimizer": {"type": "SGD", "lr": 0.1},
-        "optimizer_config": {"type": "MyStep", "grad_clip": None},
-        "lr_config": {"policy": "MyPoly", "height": 2},  # resembles the policy "poly"
-        "log_config": {"interval": 5, "hooks": [{"type": "TextLoggerHook"}, {"type": "MyLoggerHook", "a": 1}]},
-    }
-    found = sections(cfg)
-    assert found["optim_wrapper"]["type"] == "SteppedByHook"
-    assert found["custom_hooks"] == [
-        {"type": "MyStep", "grad_clip": None, "priority": "ABOVE_NORMAL"},
-        {"by_epoch": False, "type": "MyPolyLrUpdaterHook", "height": 2, "priority": "HIGHEST"},
-        {"by_epoch": False, "interval": 5, "type": "MyLoggerHook", "a": 1, "priority": "VERY_LOW"},
-    ]
-
-
 def test_several_optimizers_without_a_hook_are_stepped_by_the_model() -> None:
     optimizer = {"generator": {"type": "Adam", "lr": 1e-4}, "discriminator": {"type": "Adam", "lr": 1e-3}}
     found = sections({**ITERS, "optimizer": optimizer, "optimizer_config": None})
@@ -99,12 +82,6 @@ def test_optimizer_constructor(settings: dict[str, Any], constructor: str | None
     assert made.get("constructor") == constructor
     assert made["paramwise_cfg"] == settings.get("paramwise_cfg", settings.get("paramwise_options"))
     assert made["optimizer"] == SGD
-
-
-def test_each_optimizer_gets_a_wrapper() -> None:
-    made = wrapper(optimizer={"generator": SGD, "discriminator": SGD}, optimizer_config={"grad_clip": {"max_norm": 1}})
-    one = {"type": "OptimWrapper", "clip_grad": {"max_norm": 1}, "optimizer": SGD}
-    assert made == {"generator": one, "discriminator": one}
 
 
 def test_a_user_defined_policy_gets_one_group_for_each_parameter() -> None:

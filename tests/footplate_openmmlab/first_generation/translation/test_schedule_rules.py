@@ -60,11 +60,6 @@ def test_epoch_policy_has_no_effect_in_iteration_based_run() -> None:
     assert translate_policy(ITERS, {"policy": "step", "step": [1]}, "momentum") == []
 
 
-def test_momentum_policies() -> None:
-    steps = translate_policy(EPOCHS, {"policy": "step", "step": [1]}, "momentum")
-    assert steps == [{"type": "PolicyMomentum", "policy": "step", "step": [1], "by_epoch": True}]
-
-
 def test_unknown_settings_of_a_fixed_policy_are_kept_so_that_building_reports_them() -> None:
     made = [{"type": "PolicyLR", "policy": "fixed", "stepp": [8], "by_epoch": False}]
     assert translate_policy(ITERS, {"policy": "fixed", "stepp": [8]}, "lr") == made
