@@ -18,7 +18,7 @@ from footplate.errors import CheckpointError
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer, single_or_by_name
 from footplate.optim.resumed_schedules import fast_forward, restore_schedules
 from footplate.optim.resumed_settings import choose_settings, settings_of
-from footplate.records import average_over_ranks
+from footplate.records import average_over_ranks, describe_opencv
 from footplate.version import __version__
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def _meta(runner: "Runner", loop_state: Mapping[str, Any]) -> dict[str, Any]:
         "experiment_name": runner.experiment_name,
         "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
         "footplate_version": __version__,
+        "opencv": describe_opencv(),
         "cfg": runner.plan.recordable_cfg.pretty_text,
     }
     metainfo = metainfo_of(runner.train_loop.dataloader)
@@ -148,6 +149,14 @@ def restore(
             notes=["Add the hook or optimizer that the original run used.", WEIGHTS_ALONE],
         )
     _warn_of_changes(part_of(checkpoint, "meta", "hparams"), runner.plan["hparams"])
+    opencv = part_of(checkpoint, "meta").get("opencv")
+    if opencv not in (None, describe_opencv()):
+        _logger.warning(
+            "The checkpoint was saved with OpenCV %s, and this run has OpenCV %s. Pixels of resized images and changed "
+            "colors may differ by 1.",
+            opencv,
+            describe_opencv(),
+        )
     seed = part_of(checkpoint, "meta").get("seed")
     if seed not in (None, runner.seed):  # `Runner.resume` was called directly
         _logger.warning(
