@@ -80,6 +80,9 @@ BENCHMARKS = {
         "seconds",
         "host_names",
     ),
+    "data": Benchmark(
+        "Compares data pipelines with mmcv and other libraries.", "docs/data-pipelines.md", "10 minutes", "data"
+    ),
     "tasks": Benchmark(
         "Trains every recipe and compares its metrics with target values.", "CONTRIBUTING.md", "15 minutes", "tasks"
     ),

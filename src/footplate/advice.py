@@ -20,6 +20,9 @@ BROKEN_PACKAGES = {
     "numpy.dtype size changed": "A package was built for NumPy 1. Install 'numpy<2'.",
     "torchvision::nms": "torchvision was built for a different build of torch. Install both from the same index.",
     "libGL": "Install opencv-python-headless instead of opencv-python.",
+    "No module named 'cv2'|module 'cv2' has no attribute": (
+        "Install OpenCV again: pip install --force-reinstall --no-deps opencv-python-headless"
+    ),
 }
 """The rows about packages that cannot be imported until another package is installed."""
 _TABLE = {

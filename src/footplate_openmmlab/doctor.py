@@ -22,6 +22,7 @@ from footplate_openmmlab.first_generation.translation.config_translation import 
 from footplate_openmmlab.mmengine.registry import register_all_modules
 from footplate_openmmlab.requirements import (
     explain_installation,
+    explain_opencv,
     explain_unmet,
     explain_untested,
     extra_of,
@@ -109,7 +110,8 @@ def check_environment() -> list[dict[str, Any]]:
     reported as remarks. An unmet requirement of footplate and a broken model package are problems.
     """
     versions = {"Python": platform.python_version(), "torch": str(torch.__version__), "numpy": numpy.__version__}
-    rows = [{"name": "footplate", "version": __version__, "problems": explain_unmet(""), "remarks": []}]
+    problems = [*explain_unmet(""), *explain_opencv()]
+    rows = [{"name": "footplate", "version": __version__, "problems": problems, "remarks": []}]
     for name, version in versions.items():
         rows.append({"name": name, "version": version, "problems": [], "remarks": explain_untested(name, version)})
     for extra in extras():

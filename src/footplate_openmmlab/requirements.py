@@ -102,7 +102,8 @@ def unmet_requirements(extra: str) -> list[Requirement]:
     pending = [Requirement(root), *alone]
     for requirement in pending:
         version = installed_version(requirement.name)
-        if any(map(installed_version, _EQUIVALENT.get(requirement.name, ()))):
+        suits = requirement.specifier.contains if requirement.name in _OPENCV else bool
+        if any(map(suits, filter(None, map(installed_version, _EQUIVALENT.get(requirement.name, ()))))):
             continue
         if not version or not requirement.specifier.contains(version, prereleases=True):
             unmet[requirement.name] = requirement
@@ -129,6 +130,21 @@ def explain_unmet(extra: str) -> list[str]:
     commands = [*([f"pip install {' '.join(others)}"] if others else []), *alone]
     label = "Missing or unsuitable" if any(versions.values()) else "Missing"
     return [f"{label}: {', '.join(texts)}.", f"Run: {' && '.join(commands)}"] if unmet else []
+
+
+def explain_opencv() -> list[str]:
+    """Returns lines about packages of OpenCV with different versions, and the command that installs one version.
+
+    They contain the same files, so that those of the last one installed remain.
+    """
+    versions = {name: version for name in sorted(_OPENCV) if (version := installed_version(name))}
+    if len(set(versions.values())) < 2:
+        return []
+    newest = max(versions.values(), key=Version)
+    command = " ".join(f"{name}=={newest}" for name in versions)
+    texts = [f"{name} {version}" for name, version in versions.items()]
+    problem = f"{' and '.join(texts)} overwrite each other's files."
+    return [problem, f"Run: pip uninstall -y {' '.join(versions)} && pip install {command}"]
 
 
 def _installed_alone(extra: str) -> list[Requirement]:

@@ -105,6 +105,36 @@ def test_versions_outside_of_the_tested_ones_are_listed(
     assert models[0].startswith("Optional. Missing or unsuitable: ")
 
 
+@pytest.mark.parametrize(
+    ("versions", "problems"),
+    [
+        (("4.12.0.88", "4.12.0.88"), []),
+        (
+            ("4.11.0.86", "5.0.0.93"),
+            [
+                "opencv-python 4.11.0.86 and opencv-python-headless 5.0.0.93 overwrite each other's files.",
+                "Run: pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python==5.0.0.93 "
+                "opencv-python-headless==5.0.0.93",
+            ],
+        ),
+        (
+            ("4.10.0.84", "4.10.0.84"),
+            [
+                "Missing or unsuitable: opencv-python-headless>=4.11 (4.10.0.84 is installed).",
+                "Run: pip install 'opencv-python-headless>=4.11'",
+            ],
+        ),
+    ],
+)
+def test_packages_of_opencv_need_the_same_version(
+    site: Path, capsys: pytest.CaptureFixture[str], versions: tuple[str, str], problems: list[str]
+) -> None:
+    for name, version in zip(("opencv_python", "opencv_python_headless"), versions, strict=True):
+        write_metadata(site, name, version, [])
+    main(["doctor", "--json"])
+    assert json.loads(capsys.readouterr().out)[0]["problems"] == problems
+
+
 @pytest.mark.parametrize("name", NEWEST_TESTED)
 def test_the_versions_of_the_constraints_are_tested(name: str) -> None:
     pins = re.findall(rf"^{name}==([\d.]+)", Path("constraints.txt").read_text(), re.MULTILINE)

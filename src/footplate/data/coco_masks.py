@@ -5,6 +5,7 @@ import math
 from contextlib import suppress
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,11 +55,12 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
     segmentation = check_segmentation(segmentation, shape)
     if isinstance(segmentation, list):
         tools = mask_tools("reading masks")
-        mask: NDArray[Any] = tools.decode(tools.merge(tools.frPyObjects(segmentation, *shape)))
-    else:
-        counts = _run_lengths(segmentation["counts"])
-        mask = np.repeat(np.arange(len(counts)) % 2, counts).reshape(shape[::-1]).T
-    return mask.astype(bool)
+        segmentation = tools.merge(tools.frPyObjects(segmentation, *shape))
+    ends = np.cumsum(_run_lengths(segmentation["counts"])).tolist()
+    columns = np.zeros(shape[::-1], np.uint8)
+    for begin, end in zip(ends[::2], ends[1::2], strict=False):
+        columns.reshape(-1)[begin:end] = 1
+    return cv2.transpose(columns).view(bool)
 
 
 def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> Any:

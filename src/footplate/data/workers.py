@@ -13,6 +13,8 @@ from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
 from typing import Any, ClassVar
 
+import cv2
+
 from footplate.data.rng import seed_albumentations
 from footplate.error_context import add_note
 from footplate.errors import DataError
@@ -97,13 +99,18 @@ class WorkerSetup:
 class WorkerInit:
     """Makes a worker ignore the signals that the main process handles, and calls the loader's `worker_init_fn`.
 
+    OpenCV uses `opencv_threads` threads in a worker.
+
     Does not seed the worker; see `BatchReader`.
 
     The first SIGTERM is ignored unless the main process is exiting; the second one ends the worker. If the main process
     died before the worker started, the worker exits: torch only detects this in running workers.
     """
 
+    opencv_threads: ClassVar[int] = 1
+
     def __init__(self, user_init: Callable[[int], None] | None, progress: WorkerProgress) -> None:
+        self._opencv_threads = self.opencv_threads  # a spawned worker has the default
         get_temp_dir()  # fails early: without a temporary folder, workers would silently lose batches
         self._user_init = user_init
         self._progress = progress
@@ -112,6 +119,7 @@ class WorkerInit:
     def __call__(self, worker: int) -> None:
         """Initializes the worker with index `worker`."""
         _exit_if_orphaned()
+        cv2.setNumThreads(self._opencv_threads)
         for name in ("SIGINT", "SIGUSR1", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)

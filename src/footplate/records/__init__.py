@@ -2,7 +2,7 @@
 
 from footplate.records.artifact_writers import ClearMLVisBackend, DVCLiveVisBackend, MLflowVisBackend
 from footplate.records.base_writer import BaseVisBackend, ImageArray, numbers_in
-from footplate.records.environment import describe_environment, memory_in_use, save_changes
+from footplate.records.environment import describe_environment, describe_opencv, memory_in_use, save_changes
 from footplate.records.history_buffer import HistoryBuffer, average_over_ranks
 from footplate.records.local_writers import (
     LAYOUT_TEXT,
@@ -45,6 +45,7 @@ __all__ = [
     "add_log_file",
     "average_over_ranks",
     "describe_environment",
+    "describe_opencv",
     "format_eta",
     "get_logger",
     "logging_to",

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 from footplate.extensions import known_packages
@@ -64,6 +65,7 @@ def describe_environment() -> dict[str, Any]:
         "processors": str(os.cpu_count()),
         "torch threads": str(torch.get_num_threads()),
         "accelerator": accelerator,
+        "OpenCV": describe_opencv(),
     }
     installed = installed_packages()
     main = (*_PACKAGES, *known_packages().values(), *_OF_CODE_BASES)
@@ -74,6 +76,12 @@ def describe_environment() -> dict[str, Any]:
         facts["git"] = f"{tree['commit'][:12]} on {tree['branch']}{changed}"
     modules = _own_modules() if tree is None else {}
     return {**facts, "command": sys.argv, "packages": installed, "git tree": tree, "modules": modules}
+
+
+def describe_opencv() -> str:
+    """Returns what the last bits of pixels depend on: the versions of OpenCV and IPP, and the instructions they use."""
+    ipp = cv2.ipp.getIppVersion() if cv2.ipp.useIPP() else "no IPP"
+    return f"{cv2.__version__} ({ipp}; {cv2.getCPUFeaturesLine() if cv2.useOptimized() else 'not optimized'})"
 
 
 def installed_packages() -> dict[str, str]:

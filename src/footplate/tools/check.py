@@ -363,9 +363,14 @@ def _describe_trial(
     if "train" not in largest:
         batches = f"the first training iterations of {type(runner.train_loop).__name__}; larger batches may need more"
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in measured["memory_parts"].items())
+    rows += [("", ""), ("speed", speed)]
+    speed_of_data = largest["train"].speed if "train" in largest else None
+    if speed_of_data is not None:
+        loader: Any = runner.train_dataloader
+        rows.append(("data", speed_of_data.describe(loader.num_workers)))
+        batch_size = loader.batch_size or loader.batch_sampler.batch_size
+        rows.append(("bottleneck", speed_of_data.describe_bottleneck(loader.num_workers, batch_size, step)))
     rows += [
-        ("", ""),
-        ("speed", speed),
         ("time", f"about {format_seconds(seconds)} in total"),
         ("memory", f"at most {peak}, with {batches}"),
         ("parts", f"of the training memory: {parts}"),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
@@ -20,8 +21,9 @@ from footplate.error_context import at_key
 from footplate.errors import DataError
 from footplate.hooks import EMAHook
 from footplate.messages import pluralize
+from footplate.tools.data_speed import DataSpeed, timing_transforms
 from footplate.tools.failing_module import is_out_of_memory
-from footplate.tools.label_counts import Labels, counting_labels
+from footplate.tools.label_counts import LabelCounter, Labels, counting_labels
 
 _MAX_READ = 64  # samples
 
@@ -33,6 +35,7 @@ class Largest(NamedTuple):
     samples: int | str  # the number of samples in the dataset, or "unknown"
     description: str
     labels: Labels | None = None  # of the inspected samples
+    speed: DataSpeed | None = None
 
 
 def largest_batch(loader: Any) -> Largest:
@@ -43,7 +46,7 @@ def largest_batch(loader: Any) -> Largest:
     greatest height and width. If the whole dataset was read, the next largest samples fill the rest of the batch.
     Otherwise, copies of the largest sample fill the batch.
 
-    Also counts the labels of the samples that were read.
+    Also counts the labels of the samples that were read, and measures how long that takes.
 
     If the dataset has no length, or the loader has no batch size or `collate_fn`, returns the first batch.
 
@@ -59,8 +62,16 @@ def largest_batch(loader: Any) -> Largest:
             return Largest(batch, count or "unknown", "the first batch, which may not be the largest")
         raise DataError("the dataloader has no batches", notes=["Check the dataset and drop_last."])
     indices = _inspected(count)
-    with at_key(getattr(loader, "key", "")), counting_labels(dataset) as counter:
+    with (
+        at_key(getattr(loader, "key", "")),
+        counting_labels(dataset) as counter,
+        timing_transforms(dataset) as times,
+    ):
+        begin = perf_counter()
         read = dict(zip(indices, _read(dataset, indices, list), strict=True))
+        seconds = perf_counter() - begin - times.pop(LabelCounter.__name__, 0.0)
+    times["the dataset"] = seconds - sum(times.values())
+    speed = DataSpeed(seconds / len(indices), {name: taken / len(indices) for name, taken in times.items()})
 
     def size(index: int) -> int:
         return sum(tensor.numel() for _, tensor in tensors_in(read[index]))
@@ -76,7 +87,7 @@ def largest_batch(loader: Any) -> Largest:
     varied = "all of the same size," if is_uniform else "of several sizes, at most"
     sizes = f"{len(read)} inspected, {varied} {_describe_shape(read[largest])}"
     labels = counter.labels_of(dataset, read[largest], are_complete=len(read) == count)
-    return Largest(_read(read, samples, collate), count, f"batches of {batch_size}, {sizes}", labels)
+    return Largest(_read(read, samples, collate), count, f"batches of {batch_size}, {sizes}", labels, speed)
 
 
 def labels_in(loader: Any) -> Labels | None:

@@ -1,16 +1,14 @@
-"""Transforms for classification. Most change only the image of a sample, not its annotations.
-
-Sizes are (width, height).
-"""
+"""Transforms for classification. Most change only the image of a sample, not its annotations."""
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import cv2
 import numpy as np
-from PIL import Image, ImageFilter
 
 from footplate.checks import check_choice, check_count, check_fraction
-from footplate.data.transforms.geometric import Resize, resize_image
+from footplate.data.transforms.cropping import crop_sample
+from footplate.data.transforms.geometric import Backend, Interpolation, Resize, check_interpolation, resize_image
 from footplate.data.transforms.pipeline import BaseTransform, Sample, check_range, check_size, set_image
 from footplate.registry import TRANSFORMS
 
@@ -21,7 +19,7 @@ _ATTEMPTS = 10  # the number of attempts to draw a crop that fits
 
 @TRANSFORMS.register_module()
 class CenterCrop(BaseTransform):
-    """Crops the center of `img`. Smaller images are padded with black on all sides. Annotations are not changed.
+    """Crops the center of an image and its annotations. Does not pad smaller images.
 
     Args:
         crop_size: The output width and height, or one number for both.
@@ -34,13 +32,13 @@ class CenterCrop(BaseTransform):
         self.crop_size = check_size("crop_size", crop_size)
 
     def transform(self, results: Sample) -> Sample:
-        """Replaces `img`, of shape ``(H, W)`` or ``(H, W, C)``, with its center crop."""
-        image, (width, height) = results["img"], self.crop_size
-        missing = [max(0, wanted - present) for wanted, present in zip((height, width), image.shape[:2], strict=True)]
-        margins = [(length // 2, length - length // 2) for length in missing] + [(0, 0)] * (image.ndim - 2)
-        image = np.pad(image, margins) if any(missing) else image
-        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        return set_image(results, np.ascontiguousarray(image[top : top + height, left : left + width]))
+        """Crops the sample."""
+        width, height = self.crop_size
+        top, left = (
+            max(0, round((present - wanted) / 2))
+            for present, wanted in zip(results["img"].shape, (height, width), strict=False)
+        )
+        return crop_sample(results, (slice(top, top + height), slice(left, left + width)))
 
 
 @TRANSFORMS.register_module()
@@ -50,10 +48,12 @@ class RandomResizedCrop(BaseTransform):
     If no random region fits within the image in 10 attempts, crops the center.
 
     Args:
-        scale: The output width and height, or one number for both.
+        scale: The output height and width, in this order as in MMPretrain, or one number for both.
         crop_ratio_range: The minimum and maximum area of the crop, as fractions of the image area.
         aspect_ratio_range: The minimum and maximum aspect ratio (width / height) of the crop, both positive; its
             logarithm is uniformly distributed.
+        backend: See `Resize`.
+        interpolation: See `Resize`.
 
     Raises:
         ArgumentError: The width or height is not positive, or a range is not a pair of ascending, non-negative numbers.
@@ -66,16 +66,19 @@ class RandomResizedCrop(BaseTransform):
         scale: int | tuple[int, int],
         crop_ratio_range: Range = (0.08, 1.0),
         aspect_ratio_range: Range = (3 / 4, 4 / 3),
+        backend: Backend = "cv2",
+        interpolation: Interpolation = "bilinear",
     ) -> None:
         self.scale = check_size("scale", scale)
         self.crop_ratio_range = check_range("crop_ratio_range", crop_ratio_range)
         self.aspect_ratio_range = check_range("aspect_ratio_range", aspect_ratio_range)
+        self.backend, self.interpolation = check_interpolation(backend, interpolation)
 
     def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         left, top, width, height = self._draw_crop(*results["img"].shape[:2])
-        crop = np.ascontiguousarray(results["img"][top : top + height, left : left + width])
-        return set_image(results, resize_image(crop, self.scale))
+        crop = results["img"][top : top + height, left : left + width]
+        return set_image(results, resize_image(crop, self.scale[::-1], self.interpolation, self.backend))
 
     def _draw_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Returns the left, top, width and height of a random crop, or of a center crop if 10 attempts fail."""
@@ -84,7 +87,7 @@ class RandomResizedCrop(BaseTransform):
             aspect = _log_uniform(*self.aspect_ratio_range)
             crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < crop_width <= width and 0 < crop_height <= height:
-                left, top = np.random.randint(width - crop_width + 1), np.random.randint(height - crop_height + 1)
+                top, left = np.random.randint(height - crop_height + 1), np.random.randint(width - crop_width + 1)
                 return left, top, crop_width, crop_height
         aspect = float(np.clip(width / height, *self.aspect_ratio_range))
         crop_width = min(width, max(1, round(height * aspect)))
@@ -94,25 +97,31 @@ class RandomResizedCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeEdge(BaseTransform):
-    """Resizes `img` and its annotations so that one edge has a given length, like `Resize`. Keeps the aspect ratio.
+    """Resizes `img` and its annotations so that one edge has a given length, like `Resize`.
+
+    Keeps the aspect ratio, and rounds the other edge down as MMPretrain does.
 
     Args:
         scale: The length of the edge in pixels.
         edge: "short", "long", "width" or "height".
+        resize: Further arguments of `Resize`.
 
     Raises:
         ArgumentError: `scale` is not positive, or `edge` is unknown.
     """
 
-    def __init__(self, scale: int, edge: Edge = "short") -> None:
+    def __init__(self, scale: int, edge: Edge = "short", **resize: Any) -> None:
         self.edge = check_choice("edge", edge, get_args(Edge))
         self.scale = check_count("scale", scale)
+        self.resize = Resize(1, **resize)
 
     def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
         height, width = results["img"].shape[:2]
         lengths = {"width": width, "height": height, "short": min(width, height), "long": max(width, height)}
-        return Resize(scale_factor=self.scale / lengths[self.edge]).transform(results)
+        length = lengths[self.edge]
+        self.resize.scale = tuple(max(1, int(self.scale * each / length)) for each in (width, height))
+        return self.resize.transform(results)
 
 
 @TRANSFORMS.register_module()
@@ -168,11 +177,10 @@ class RandomWarp(BaseTransform):
         rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
         linear = scaling @ shearing @ rotation
         extent = np.array(size)
-        offset = extent / 2 - linear @ (extent / 2) + self.shift * extent * np.array([right, down])
-        # Pillow needs the map from output to input coordinates.
-        inverse = tuple(np.column_stack([linear, offset]).ravel().tolist())
-        warped = Image.fromarray(image).transform(size, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
-        results["img"] = np.asarray(warped)
+        center = (extent - 1) / 2  # in OpenCV, the coordinates of a pixel are those of its center
+        offset = center - linear @ center + self.shift * extent * np.array([right, down])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP  # from output to input coordinates
+        results["img"] = cv2.warpAffine(image, np.column_stack([linear, offset]), size, flags=flags)
         return results
 
 
@@ -195,9 +203,8 @@ class RandomTone(BaseTransform):
     def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image."""
         power, dim = math.exp(self.gamma * np.random.uniform(-1, 1)), 1 - self.dim * np.random.random()
-        # A lookup table of 256 values is faster than computing every pixel.
         levels = np.rint(255 * dim * (np.arange(256) / 255) ** power).astype(np.uint8)
-        results["img"] = levels[results["img"]]
+        results["img"] = cv2.LUT(results["img"], levels)
         return results
 
 
@@ -220,8 +227,7 @@ class RandomBlur(BaseTransform):
     def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image."""
         if np.random.random() < self.prob:
-            blur = ImageFilter.GaussianBlur(np.random.uniform(*self.radius))
-            results["img"] = np.asarray(Image.fromarray(results["img"]).filter(blur))
+            results["img"] = cv2.GaussianBlur(results["img"], (0, 0), np.random.uniform(*self.radius))
         return results
 
 

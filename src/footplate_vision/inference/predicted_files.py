@@ -13,13 +13,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from footplate.errors import ArgumentError, DataError, import_optional
+from footplate.errors import ArgumentError, DataError
 from footplate.storage import missing_path_notes
 from footplate.tools.json_values import as_json
 from footplate.visualization import as_array, skipping_failed_image
@@ -40,7 +41,6 @@ _plain = partial(as_json, digits=_DIGITS)
 _KNOWN_FIELDS = {"pred_sem_seg", "pred_instances", "pred_score", "pred_label", "seg_logits"}
 _COLUMNS = {"bboxes": "box", "scores": "score", "labels": "label"}  # of instances
 _COMPLETE = 0.9  # the minimum fraction of the declared frames in a complete video
-_import_cv2 = partial(import_optional, "cv2", extra="video", why="reading videos")
 _NamedPath = tuple[str, str]  # a unique name for output files, and the path of the input
 
 
@@ -105,8 +105,7 @@ def predict_files(
         ArgumentError: A path matches no images or videos, or the output folder contains `pictures`, `labels` or
             `features.npy` but no predictions.
         DataError: None of the images and videos can be read.
-        MissingExtraError: There is a video but OpenCV is not installed, or there are masks but neither faster-coco-eval
-            nor pycocotools is installed.
+        MissingExtraError: There are masks but neither faster-coco-eval nor pycocotools is installed.
     """
     written = [os.path.join(out, name) for name in (_PICTURES, _LABELS, FEATURES)]
     path, unfinished = os.path.join(out, LINES), os.path.join(out, _PARTIAL)
@@ -277,13 +276,7 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[_Na
 
 
 def read_files(files: Sequence[_NamedPath], failures: list[Failure]) -> Iterator[ImageFile]:
-    """Yields images and the frames of videos. Appends videos that cannot be read to `failures`.
-
-    Raises:
-        MissingExtraError: There is a video but OpenCV is not installed.
-    """
-    if any(is_video(path) for _, path in files):
-        _import_cv2()  # before the first image is read
+    """Yields images and the frames of videos. Appends videos that cannot be read to `failures`."""
     for name, path in files:
         if not is_video(path):
             yield ImageFile(name, path)
@@ -301,7 +294,6 @@ def _frames(path: str) -> Iterator[Pixels]:
     Raises:
         DataError: OpenCV can decode no frames, or far fewer than the video declares.
     """
-    cv2 = _import_cv2()
     video, count = cv2.VideoCapture(path), 0
     try:
         declared = video.get(cv2.CAP_PROP_FRAME_COUNT)  # an estimate for some formats, and 0 or less if unknown

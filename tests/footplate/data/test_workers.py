@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from footplate import Runner
 from footplate.data import SampleLoader, build_dataloader, explain_worker_death
+from footplate.engine.control.process_setup import prepare
 from footplate.engine.control.requests import Interrupted
 from footplate.engine.values.events import EventName
 from footplate.errors import ArgumentError, DataError
@@ -174,6 +176,30 @@ def test_workers_have_a_default_timeout() -> None:
     assert timeout(num_workers=1, timeout=np.float64(3)) == 3
     with pytest.raises(ArgumentError, match="the data loader cannot be built: timeout option should be non-negative"):
         timeout(num_workers=1, timeout=-1)
+
+
+class OpenCVThreads(Dataset[Any]):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        return cv2.getNumThreads()
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_use_one_thread_of_opencv_and_runs_restore_the_number(context: str) -> None:
+    section = {"dataset": OpenCVThreads(), "num_workers": 1, "multiprocessing_context": context}
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(3)
+        threads = []
+        for workers in ({}, {"opencv_num_threads": 2}, {}):
+            prepare({"mp_cfg": workers}, launcher="none")
+            (batch,) = build_dataloader(section)
+            threads.append((batch[0], cv2.getNumThreads()))
+        assert threads == [(1, 3), (2, 2), (1, 3)]
+    finally:
+        cv2.setNumThreads(before)
 
 
 @pytest.mark.slow

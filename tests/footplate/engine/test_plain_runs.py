@@ -725,6 +725,16 @@ def test_hparams_are_recorded_and_compared(tmp_path: Path, caplog: pytest.LogCap
     assert "resume True" not in caplog.text
 
 
+def test_another_opencv_causes_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index, version in enumerate(("5.0 (no IPP; AVX2)", "5.0 (no IPP; AVX2)", "4.11 (no IPP; SSE2)")):
+        assert "OpenCV" not in caplog.text
+        monkeypatch.setattr("footplate.engine.saving.state.describe_opencv", lambda version=version: version)
+        runner(tmp_path, max_epochs=index + 1, resume=True).train()
+    assert caplog.text.count("was saved with OpenCV 5.0 (no IPP; AVX2), and this run has OpenCV 4.11 (no IPP; SSE") == 1
+
+
 @pytest.mark.parametrize("by_epoch", [True, False])
 def test_submodule_stays_in_evaluation_mode(tmp_path: Path, by_epoch: bool, caplog: pytest.LogCaptureFixture) -> None:
     norm = nn.BatchNorm1d(4)

@@ -14,7 +14,7 @@ from tests.support import settings
 
 
 @METRICS.register_module()
-class FallingScore(BaseMetric):
+class FallingScore(BaseMetric[int]):
     """A metric that is best in the first validation of the process."""
 
     runs = 0
@@ -30,9 +30,7 @@ class FallingScore(BaseMetric):
 def _settings(folder: Path, **changes: Any) -> dict[str, Any]:
     FallingScore.runs = 0
     checkpoint = {"interval": 1, "save_best": "score", "rule": "greater"}
-    return settings(
-        folder, val_evaluator={"type": "FallingScore"}, default_hooks={"checkpoint": checkpoint}, **changes
-    )
+    return settings(folder, val_evaluator={"type": "FallingScore"}, default_hooks={"checkpoint": checkpoint}, **changes)
 
 
 def test_second_call_of_val_does_not_save_before_the_schedules_step(tmp_path: Path) -> None:

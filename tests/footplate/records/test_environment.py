@@ -1,8 +1,10 @@
 import math
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ def test_environment_facts() -> None:
     assert set(facts) >= {"platform", "python", "processors", "torch threads", "accelerator", "torch", "numpy"}
     assert facts["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert facts["packages"]["torch"] == facts["torch"]
+    assert re.fullmatch(rf"{cv2.__version__} \(.+; .+\)", facts["OpenCV"])
 
 
 def test_code_bases_are_part_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,15 @@
 import importlib
 import importlib.util
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from footplate.checkpoint import save_checkpoint
+from footplate.data import Compose
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModel, ImgDataPreprocessor
 from footplate.registry import MODELS
@@ -31,6 +35,7 @@ from footplate_vision.inference.export_formats import ExportRequest, exportable_
 from footplate_vision.inference.exported_file import write_and_open
 from footplate_vision.inference.exported_model import ExportedModel
 from footplate_vision.segmentation.data import SegDataSample
+from tests.docs.pages import DOCS
 from tests.footplate_vision.inference.models import recipe, save_pictures, save_untrained
 
 HAS_ONNX = all(importlib.util.find_spec(each) for each in ("onnx", "onnxscript", "onnxruntime"))
@@ -358,3 +363,21 @@ def test_wrong_arguments_are_errors(
 ) -> None:
     with pytest.raises((ArgumentError, DataError), match=message):
         export_model(untrained(tmp_path), str(tmp_path / target), to, **options)
+
+
+@pytest.mark.parametrize("resize", [{"scale": (33, 20)}, {"scale": (61, 40), "keep_ratio": True}])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_documented_preparation_gives_the_pixels_of_predict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resize: dict[str, Any], orientation: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    noise = np.random.default_rng(0).integers(0, 256, (75, 50, 3), dtype=np.uint8)
+    Image.fromarray(noise).save("images/1.jpg", exif=exif)
+    (code,) = re.findall(r"^image = cv2.*?^pixels = .*?$", (DOCS / "exporting.md").read_text("utf-8"), re.M | re.S)
+    exec(code, names := {"cv2": cv2, "resize": resize})
+    loads = [{"type": "LoadImageFromFile", "channel_order": "rgb"}, {"type": "Resize", **resize}]
+    expected = Compose(loads)({"img_path": "images/1.jpg"})["img"]
+    assert np.array_equal(names["pixels"][0], expected.transpose(2, 0, 1))

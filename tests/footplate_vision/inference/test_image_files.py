@@ -1,13 +1,11 @@
-import importlib.util
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from footplate.errors import ArgumentError, MissingExtraError
+from footplate.errors import ArgumentError
 from footplate_vision.inference.predicted_files import Failure, find_files, read_files
-
-HAS_CV2 = importlib.util.find_spec("cv2") is not None
 
 
 @pytest.fixture
@@ -70,12 +68,6 @@ def test_paths_without_pictures_are_errors(pictures: Path, path: str, message: s
 
 def test_video_is_read_frame_by_frame(tmp_path: Path) -> None:
     path = str(tmp_path / "film.avi")
-    if not HAS_CV2:
-        with pytest.raises(MissingExtraError, match=r"reading videos needs the package 'cv2'(.|\n)*footplate\[video\]"):
-            next(read_files([("picture", "a.png"), ("film", path)], []))
-        return
-    import cv2  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
     writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 5, (32, 16))
     for _ in range(2):
         writer.write(np.full((16, 32, 3), (200, 0, 0), np.uint8))
@@ -85,10 +77,7 @@ def test_video_is_read_frame_by_frame(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.asarray(frame.image), np.full((16, 32, 3), (0, 0, 200)), atol=8)
 
 
-@pytest.mark.skipif(not HAS_CV2, reason="OpenCV reads videos")
 def test_video_that_ends_early_is_reported_after_its_frames(tmp_path: Path) -> None:
-    import cv2
-
     whole, cut = tmp_path / "whole.avi", tmp_path / "cut.avi"
     writer = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*"MJPG"), 5, (64, 64))
     for seed in range(40):

@@ -7,14 +7,17 @@ By convention, the `crop_size` of `RandomCrop` and the `size` of `Pad` are (heig
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
+import cv2
 import numpy as np
 
-from footplate.checks import check_count, check_number
+from footplate.checks import check_choice, check_count, check_number
 from footplate.data.transforms.pipeline import BaseTransform, Sample, check_size
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
+PaddingMode = Literal["constant", "edge", "reflect", "symmetric"]
 _ATTEMPTS = 10  # the maximum number of crops to draw
 
 
@@ -43,9 +46,9 @@ class RandomCrop(BaseTransform):
         crop = self._draw_crop(results["img"].shape)
         if self.cat_max_ratio < 1:
             for _ in range(_ATTEMPTS):
-                labels = results["gt_seg_map"][crop]
-                counts = np.unique(labels[labels != self.ignore_index], return_counts=True)[1]
-                if len(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
+                counts = cv2.calcHist([results["gt_seg_map"][crop]], [0], None, [256], [0, 256])
+                counts[self.ignore_index] = 0
+                if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
                     break
                 crop = self._draw_crop(results["img"].shape)
         return crop_sample(results, crop)
@@ -67,6 +70,8 @@ class Pad(BaseTransform):
         size_divisor: An alternative to `size`: height and width are padded to multiples of this number.
         pad_val: The padding value of images, or `dict(img=..., seg=...)`. The value of images may have one number for
             each channel. Label maps are padded with 255 by default.
+        padding_mode: "constant" for `pad_val`. Otherwise, images and label maps continue: "edge" repeats the last
+            pixel, "reflect" mirrors the image without its last pixel, and "symmetric" with it.
 
     Raises:
         ArgumentError: `size` and `size_divisor` are both set or both missing, or one of them is not positive.
@@ -77,6 +82,7 @@ class Pad(BaseTransform):
         size: tuple[int, int] | None = None,
         size_divisor: int | None = None,
         pad_val: float | Mapping[str, float | Sequence[float]] = 0,
+        padding_mode: PaddingMode = "constant",
     ) -> None:
         if (size is None) == (size_divisor is None):
             raise ArgumentError("Pad requires either size or size_divisor, but not both", key="size", found=size)
@@ -84,6 +90,7 @@ class Pad(BaseTransform):
         self.divisor = 1 if size_divisor is None else check_count("size_divisor", size_divisor)
         values = pad_val if isinstance(pad_val, Mapping) else {"img": pad_val}
         self.values = {"img": values.get("img", 0), "gt_seg_map": values.get("seg", 255), "gt_masks": 0}
+        self.padding_mode = check_choice("padding_mode", padding_mode, get_args(PaddingMode))
 
     def transform(self, results: Sample) -> Sample:
         """Pads the sample and adds `pad_shape`."""
@@ -92,13 +99,13 @@ class Pad(BaseTransform):
         bottom, right = (max(0, wanted - present) for wanted, present in zip(least, shape, strict=True))
         for key, value in self.values.items():
             if key in results:
-                array = results[key]
-                sizes = list(array.shape)
-                rows = 1 if key == "gt_masks" else 0
-                sizes[rows] += bottom
-                sizes[rows + 1] += right
-                results[key] = np.full(sizes, value, array.dtype)
-                results[key][tuple(map(slice, array.shape))] = array
+                array, is_mask = results[key], key == "gt_masks"
+                mode = "constant" if is_mask else self.padding_mode
+                margins = [(0, 0)] * is_mask + [(0, bottom), (0, right)]
+                padded = np.pad(array, margins + [(0, 0)] * (array.ndim - len(margins)), mode)
+                if mode == "constant" and not is_mask:
+                    padded[shape[0] :] = padded[:, shape[1] :] = value
+                results[key] = padded
         results["pad_shape"] = results["img_shape"] = results["img"].shape[:2]
         return results
 

@@ -4,9 +4,11 @@ A sample has the image `img` of shape ``(H, W)`` or ``(H, W, 3)`` and, optionall
 `gt_masks` of shape ``(N, H, W)`` and `gt_bboxes` of shape ``(N, 4)``, with the columns x1, y1, x2 and y2 in pixels.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,6 +19,15 @@ from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
 Direction = Literal["horizontal", "vertical"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "area", "lanczos"]
+Backend = Literal["cv2", "pillow"]
+_INTERPOLATIONS = {
+    "nearest": cv2.INTER_NEAREST,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
 
 
 @TRANSFORMS.register_module()
@@ -29,9 +40,13 @@ class Resize(BaseTransform):
         scale_factor: An alternative to `scale`: one factor for both sides, or a pair of factors for width and height.
         keep_ratio: Whether to keep the aspect ratio.
         clip_object_border: Whether to clip boxes at the image border.
+        interpolation: The interpolation of the image. Label maps and masks use "nearest". None but "area" smooths an
+            image that shrinks.
+        backend: "cv2", or "pillow" for the interpolation of Pillow, which smooths an image that shrinks and is slower.
 
     Raises:
-        ArgumentError: `scale` and `scale_factor` are both set or both missing, or one of them is not positive.
+        ArgumentError: `scale` and `scale_factor` are both set or both missing, one of them is not positive, or the
+            interpolation is unknown.
 
     Example:
         >>> Resize((1333, 800), keep_ratio=True)({"img": np.zeros((480, 640, 3), np.uint8)})["img"].shape
@@ -44,6 +59,8 @@ class Resize(BaseTransform):
         scale_factor: float | tuple[float, float] | None = None,
         keep_ratio: bool = False,
         clip_object_border: bool = True,
+        backend: Backend = "cv2",
+        interpolation: Interpolation = "bilinear",
     ) -> None:
         if (scale is None) == (scale_factor is None):
             raise ArgumentError("Resize requires either scale or scale_factor, but not both", key="scale", found=scale)
@@ -51,6 +68,7 @@ class Resize(BaseTransform):
         self.scale_factor = None if scale_factor is None else check_pair("scale_factor", scale_factor)
         self.keep_ratio = keep_ratio
         self.clip_object_border = clip_object_border
+        self.backend, self.interpolation = check_interpolation(backend, interpolation)
 
     def transform(self, results: Sample) -> Sample:
         """Resizes `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
@@ -61,13 +79,15 @@ class Resize(BaseTransform):
         if self.keep_ratio:
             factor = min(max(size) / max(width, height), min(size) / min(width, height))
             size = _scaled(width, height, factor, factor)
-        set_image(results, resize_image(results["img"], size))
+        set_image(results, resize_image(results["img"], size, self.interpolation, self.backend))
         if "gt_seg_map" in results:
-            results["gt_seg_map"] = resize_image(results["gt_seg_map"], size, Image.Resampling.NEAREST)
+            results["gt_seg_map"] = resize_image(results["gt_seg_map"], size, "nearest", self.backend)
         if "gt_masks" in results:
-            masks = results["gt_masks"].astype(np.uint8)
-            resized = [resize_image(mask, size, Image.Resampling.NEAREST) for mask in masks]
-            results["gt_masks"] = np.array(resized, dtype=bool).reshape(-1, size[1], size[0])
+            masks = results["gt_masks"].view(np.uint8)
+            resized = np.empty((len(masks), size[1], size[0]), bool)
+            for index, mask in enumerate(masks):
+                resized[index] = resize_image(mask, size, "nearest")
+            results["gt_masks"] = resized
         factors = (size[0] / width, size[1] / height)
         if "gt_bboxes" in results:
             boxes = results["gt_bboxes"] * np.array(factors * 2, dtype=np.float32)
@@ -92,7 +112,7 @@ class RandomResize(BaseTransform):
     Args:
         scale: (Width, height), or a pair of the smallest and the largest size.
         ratio_range: The smallest and the largest factor; required if `scale` is a single size.
-        keep_ratio: See `Resize`.
+        resize: Further arguments of `Resize`, such as `keep_ratio`.
 
     Raises:
         ArgumentError: A value is invalid, or `ratio_range` is missing for a single size or set for a pair of sizes.
@@ -102,7 +122,7 @@ class RandomResize(BaseTransform):
         self,
         scale: tuple[int, int] | Sequence[tuple[int, int]],
         ratio_range: tuple[float, float] | None = None,
-        keep_ratio: bool = False,
+        **resize: Any,
     ) -> None:
         several = isinstance(scale[0], Sequence)
         if several == (ratio_range is not None):
@@ -112,7 +132,7 @@ class RandomResize(BaseTransform):
             )
         self.ratio_range = None if ratio_range is None else check_range("ratio_range", ratio_range)
         self.scales = [check_size("scale", size) for size in (scale if several else [scale])]  # type: ignore[arg-type]
-        self.keep_ratio = keep_ratio
+        self.resize = Resize(1, **resize)
 
     def transform(self, results: Sample) -> Sample:
         """Samples a size, stores it as `scale`, and resizes the sample like `Resize`."""
@@ -123,8 +143,8 @@ class RandomResize(BaseTransform):
             width, height = (
                 int(np.random.randint(min(pair), max(pair) + 1)) for pair in zip(*self.scales, strict=True)
             )
-        results["scale"] = (width, height)
-        return Resize((width, height), keep_ratio=self.keep_ratio).transform(results)
+        self.resize.scale = results["scale"] = (width, height)
+        return self.resize.transform(results)
 
 
 @TRANSFORMS.register_module()
@@ -152,9 +172,10 @@ class RandomFlip(BaseTransform):
             return results
         is_horizontal = self.direction == "horizontal"
         height, width = results["img"].shape[:2]
-        for key, axis in (("img", 0), ("gt_seg_map", 0), ("gt_masks", 1)):
+        for key, rows in (("img", 0), ("gt_seg_map", 0), ("gt_masks", 1)):
             if key in results:
-                results[key] = np.ascontiguousarray(np.flip(results[key], axis + is_horizontal))
+                flip = _mirror if is_horizontal else np.flip
+                results[key] = np.ascontiguousarray(flip(results[key], rows + is_horizontal))
         if "gt_bboxes" in results:
             x1, y1, x2, y2 = results["gt_bboxes"].T
             flipped = [width - x2, y1, width - x1, y2] if is_horizontal else [x1, height - y2, x2, height - y1]
@@ -162,10 +183,29 @@ class RandomFlip(BaseTransform):
         return results
 
 
+def _mirror(array: NDArray[Any], columns: int) -> NDArray[Any]:
+    """Swaps left and right of an array of any dtype. `columns` is the axis of its columns."""
+    if not array.size:
+        return array
+    before = math.prod(array.shape[:columns])
+    pixels = np.ascontiguousarray(array).view(np.uint8).reshape(before, array.shape[columns], -1)
+    return cv2.flip(pixels, 1).view(array.dtype).reshape(array.shape)
+
+
+def check_interpolation(backend: Backend, interpolation: Interpolation) -> tuple[Backend, Interpolation]:
+    """Returns the arguments. Raises an ArgumentError if one of them is unknown."""
+    check_choice("backend", backend, get_args(Backend))
+    return backend, check_choice("interpolation", interpolation, get_args(Interpolation))
+
+
 def resize_image(
-    pixels: NDArray[Any], size: tuple[int, int], resampling: Image.Resampling = Image.Resampling.BILINEAR
+    pixels: NDArray[Any],
+    size: tuple[int, int],
+    interpolation: Interpolation = "bilinear",
+    backend: Backend = "cv2",
 ) -> NDArray[Any]:
-    """Resizes a uint8 or float32 image of shape ``(H, W)`` or ``(H, W, 3)`` to `size` (width, height)."""
-    if pixels.ndim == 3 and pixels.dtype != np.uint8:  # Pillow supports color only with 8 bits
-        return np.stack([resize_image(plane, size, resampling) for plane in np.moveaxis(pixels, 2, 0)], axis=2)
-    return np.array(Image.fromarray(pixels).resize(size, resampling))
+    """Resizes a uint8 or float32 image of shape ``(H, W)`` or ``(H, W, C)`` to `size` (width, height)."""
+    if backend == "pillow":
+        name = "BOX" if interpolation == "area" else interpolation.upper()
+        return np.array(Image.fromarray(pixels).resize(size, Image.Resampling[name]))
+    return cv2.resize(pixels, size, interpolation=_INTERPOLATIONS[interpolation])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Literal, get_args
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -32,6 +33,9 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _PIXEL_ANNOTATIONS = ("instances", "ann_info", "seg_map_path", "gt_bboxes", "gt_masks", "gt_keypoints", "gt_seg_map")
 _WHITE = (1 << 16) - 1  # the largest value of 16 bits
 _DARK = 1 << 12  # a file with 12-bit values contains only smaller ones
+_TO_BGR = {"RGB": cv2.COLOR_RGB2BGR, "RGBA": cv2.COLOR_RGBA2BGRA}
+_JPEG = ("JPEG", "MPO")
+_END, _SCAN = b"\xff\xd9", b"\xff\xda"  # JPEG markers, which do not occur in compressed data
 if Image.MAX_IMAGE_PIXELS == 1024**3 // 12:  # Pillow's default, so the user has not chosen a limit
     Image.MAX_IMAGE_PIXELS = 1 << 29  # Pillow refuses twice as many pixels; OpenCV refuses more than 2**30, too
 
@@ -89,7 +93,8 @@ class LoadImageFromFile(BaseTransform):
         draft: The minimum length of the shorter side in pixels. JPEG files are decoded at 1/2, 1/4 or 1/8 of their
             size, as long as the shorter side keeps at least this length. This is faster if a later transform shrinks
             the image. `ori_shape` remains the original size. Images with boxes, masks or label maps are not supported.
-        imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
+        imdecode_backend: Accepted for compatibility and ignored. OpenCV decodes JPEG files, Pillow all others, and both
+            return the same pixels.
         backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage backend.
         file_client_args: Accepted for compatibility and ignored, like `backend_args`.
 
@@ -124,36 +129,54 @@ class LoadImageFromFile(BaseTransform):
         try:
             content = read_record_file(results, "img_path")
             with open_image(io.BytesIO(content), f"image '{path}'") as image:
-                return self.add_image(results, image)
+                return self.add_image(results, image, content)
         except DataError:
             if self.ignore_empty:
                 return None
             raise
 
-    def add_image(self, results: Sample, image: Image.Image) -> Sample:
-        """Adds an already opened image to the sample."""
-        is_oriented = not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged"
+    def add_image(self, results: Sample, image: Image.Image, content: bytes = b"") -> Sample:
+        """Adds an already opened image to the sample. `content` is its file, if it is a file."""
+        is_unchanged = self.color_type == "unchanged"
+        is_oriented = not self.color_type.endswith("ignore_orientation") and not is_unchanged
         width, height = oriented_size(image) if is_oriented else image.size
+        mode = image.mode if is_unchanged else "RGB" if self.color_type.startswith("color") else "L"
+        is_turned = is_oriented and _orientation_of(image) != 1
         if self.draft is not None:
             annotation = next((key for key in _PIXEL_ANNOTATIONS if key in results), None)
             if annotation is not None:
                 problem = f"'draft' does not support images with annotations, but the image has '{annotation}'"
                 raise DataError(problem, key="draft", notes=["Remove `draft` from LoadImageFromFile."])
-            image.draft(None, (self.draft, self.draft))
-        if is_oriented and _orientation_of(image) != 1:  # avoids a copy of other images
-            image = ImageOps.exif_transpose(image)
-        is_color = self.color_type.startswith("color")
-        if self.color_type != "unchanged":
-            if image.mode[0] in "IF":  # more than 8 bits per pixel; Pillow would set all values above 255 to 255
+        values = None
+        if self.draft is None and not is_turned:
+            values = _decode_jpeg(content, image, mode, self.channel_order)
+        if values is None:
+            image.draft(mode, self.draft and (self.draft, self.draft))
+            if is_turned:
+                image = ImageOps.exif_transpose(image)
+            if not is_unchanged and image.mode[0] in "IF":
+                # More than 8 bits per pixel; Pillow would set all values above 255 to 255.
                 image = _as_8_bits(image, results.get("img_path", ""))
-            mode = "RGB" if is_color else "L"
             image = image if image.mode == mode else image.convert(mode)
-        values = np.array(image)
-        if is_color and self.channel_order == "bgr":
-            values = np.ascontiguousarray(values[..., ::-1])
+            conversion = _TO_BGR.get(mode) if self.channel_order == "bgr" else None
+            values = np.array(image) if conversion is None else cv2.cvtColor(np.asarray(image), conversion)
         set_image(results, values.astype(np.float32) if self.to_float32 else values)
         results["ori_shape"] = (height, width)
         return results
+
+
+def _decode_jpeg(content: bytes, image: Image.Image, mode: str, order: str) -> NDArray[Any] | None:
+    """Decodes a JPEG file with OpenCV into 8-bit pixels of the mode "RGB" or "L".
+
+    Returns None if Pillow is needed: for other formats and modes, for CMYK, and for files without an end, which OpenCV
+    would fill with gray.
+    """
+    is_plain = image.format in _JPEG and image.mode in ("RGB", "L") and mode in ("RGB", "L")
+    if not is_plain or content.rfind(_END) <= content.rfind(_SCAN):
+        return None
+    color = cv2.IMREAD_COLOR if order == "bgr" else cv2.IMREAD_COLOR_RGB
+    flags = (cv2.IMREAD_GRAYSCALE if mode == "L" else color) | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
 
 
 @TRANSFORMS.register_module()
@@ -173,7 +196,7 @@ class LoadAnnotations(BaseTransform):
             255. By default, the record's setting is used.
         poly2mask: Accepted for compatibility and ignored; masks are always arrays.
         box_type: Accepted for compatibility and ignored; boxes have the format x1, y1, x2, y2.
-        imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
+        imdecode_backend: Accepted for compatibility and ignored; Pillow decodes label maps.
         backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage backend.
 
     Raises:
@@ -208,14 +231,14 @@ class LoadAnnotations(BaseTransform):
             raise DataError(f"{message}: {describe_exception(error)}") from error
         if _is_loaded(self.with_seg, results, "seg_map_path"):
             labels = _load_label_map(results)
-            if self.reduce_zero_label is not None:
-                results["reduce_zero_label"] = self.reduce_zero_label
-            if results.get("reduce_zero_label"):
-                labels = np.array([_IGNORED, *range(_IGNORED - 1), _IGNORED], dtype=np.uint8)[labels]
             new_labels = np.arange(_IGNORED + 1, dtype=np.uint8)
             for before, after in (results.get("label_map") or {}).items():  # class indices of the dataset
                 new_labels[before] = after
-            results["gt_seg_map"] = new_labels[labels]
+            if self.reduce_zero_label is not None:
+                results["reduce_zero_label"] = self.reduce_zero_label
+            if results.get("reduce_zero_label"):
+                new_labels = new_labels[[_IGNORED, *range(_IGNORED - 1), _IGNORED]]
+            results["gt_seg_map"] = cv2.LUT(labels, new_labels)
         return results
 
     def _add_instances(self, results: Sample) -> None:
@@ -266,7 +289,7 @@ def _load_label_map(results: Sample) -> NDArray[np.uint8]:
     path = results["seg_map_path"]
     content = read_record_file(results, "seg_map_path")
     with open_image(io.BytesIO(content), f"label map '{path}'") as opened:
-        labels = np.array(opened)
+        labels = np.asarray(opened)
     if labels.ndim != 2:
         raise DataError(
             f"the label map '{path}' must have one channel, not {labels.shape[-1]}",
@@ -283,6 +306,8 @@ def _load_label_map(results: Sample) -> NDArray[np.uint8]:
                 else "Use a label map of the same size as the image."
             ],
         )
+    if labels.dtype == np.uint8:
+        return labels
     with np.errstate(invalid="ignore"):  # casting NaN
         indices = labels.astype(np.uint8)
     wrong = labels[indices != labels]

@@ -1,16 +1,18 @@
 """Transforms that randomly change the brightness and colors of images."""
 
+from typing import Any
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from footplate.data.transforms.pipeline import BaseTransform, Sample, check_range
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 
 _Pixels = NDArray[np.uint8]
-_HUES = 180  # the full hue circle in units of `hue_delta`
-_LEVELS = 256  # the full hue circle in Pillow
+_HUES = 180  # the full hue circle in OpenCV
+_SAME = np.arange(256)
 
 
 @TRANSFORMS.register_module()
@@ -18,13 +20,14 @@ class PhotoMetricDistortion(BaseTransform):
     """Changes brightness, contrast, saturation and hue of `img`, each with probability 0.5.
 
     The contrast is changed either right after the brightness or at the very end, at random. Saturation and hue are
-    changed in HSV space, and only for images with three channels, in RGB or BGR order.
+    changed in HSV space, and only for images with three channels, in RGB or BGR order. With the same random numbers,
+    the pixels are those of MMSegmentation.
 
     Args:
         brightness_delta: The maximum change of pixel values, which range from 0 to 255.
         contrast_range: The smallest and the largest factor for the pixel values.
         saturation_range: The smallest and the largest factor for the saturation.
-        hue_delta: The maximum rotation of the hue; 180 is a full circle.
+        hue_delta: The maximum rotation of the hue, a whole number; 180 is a full circle.
 
     Raises:
         ArgumentError: A range is empty or contains negative numbers.
@@ -37,7 +40,7 @@ class PhotoMetricDistortion(BaseTransform):
         brightness_delta: float = 32,
         contrast_range: tuple[float, float] = (0.5, 1.5),
         saturation_range: tuple[float, float] = (0.5, 1.5),
-        hue_delta: float = 18,
+        hue_delta: int = 18,
     ) -> None:
         self.brightness_delta = brightness_delta
         self.contrast_range = check_range("contrast_range", contrast_range)
@@ -53,32 +56,35 @@ class PhotoMetricDistortion(BaseTransform):
                 found=image.dtype,
                 notes=["Place it before Normalize, and remove to_float32=True from LoadImageFromFile."],
             )
-        is_contrast_first = _flip_coin()
         if _flip_coin():
-            image = _adjust_levels(image, 1.0, np.random.uniform(-self.brightness_delta, self.brightness_delta))
+            image = cv2.LUT(image, _levels(1.0, np.random.uniform(-self.brightness_delta, self.brightness_delta)))
+        is_contrast_first = _flip_coin()
         if is_contrast_first:
             image = self._adjust_contrast(image)
         if image.ndim == 3 and image.shape[2] == 3:
-            factor = np.random.uniform(*self.saturation_range) if _flip_coin() else 1.0
-            turn = np.random.uniform(-self.hue_delta, self.hue_delta) if _flip_coin() else 0.0
-            if factor != 1.0 or turn:
-                hue, saturation, value = (np.array(band) for band in Image.fromarray(image).convert("HSV").split())
-                hue += np.uint8(round(turn * _LEVELS / _HUES) % _LEVELS)  # uint8 wraps around, like the hue
-                planes = [Image.fromarray(band) for band in (hue, _adjust_levels(saturation, factor), value)]
-                image = np.array(Image.merge("HSV", planes).convert("RGB"))
+            if _flip_coin():
+                image = _change_hsv(image, saturations=_levels(np.random.uniform(*self.saturation_range)))
+            if _flip_coin() and self.hue_delta:
+                turn = np.random.randint(-self.hue_delta, self.hue_delta)
+                image = _change_hsv(image, hues=(np.arange(256) + turn) % _HUES)
         results["img"] = image if is_contrast_first else self._adjust_contrast(image)
         return results
 
     def _adjust_contrast(self, image: _Pixels) -> _Pixels:
-        return _adjust_levels(image, np.random.uniform(*self.contrast_range)) if _flip_coin() else image
+        return cv2.LUT(image, _levels(np.random.uniform(*self.contrast_range))) if _flip_coin() else image
 
 
 def _flip_coin() -> bool:
-    return bool(np.random.random() < 0.5)
+    return bool(np.random.randint(2))
 
 
-def _adjust_levels(values: _Pixels, factor: float, offset: float = 0.0) -> _Pixels:
-    """Multiplies values by a factor, adds an offset, and clips the result to the range from 0 to 255."""
-    # A lookup table of 256 values is faster than scaling every pixel.
-    levels = np.clip(np.rint(np.arange(256) * factor + offset), 0, 255).astype(np.uint8)
-    return levels[values]  # type: ignore[no-any-return]
+def _levels(factor: float, offset: float = 0.0) -> _Pixels:
+    """Returns the results of multiplying 0 to 255 by a factor, adding an offset, and clipping to this range."""
+    return np.clip(np.arange(256, dtype=np.float32) * factor + offset, 0, 255).astype(np.uint8)
+
+
+def _change_hsv(image: _Pixels, hues: Any = _SAME, saturations: Any = _SAME) -> _Pixels:
+    """Replaces each hue and each saturation by its entry in a table of 256 values."""
+    tables = np.stack([hues, saturations, _SAME], axis=-1).astype(np.uint8)[None]
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+    return cv2.cvtColor(cv2.LUT(hsv, tables), cv2.COLOR_HSV2BGR)

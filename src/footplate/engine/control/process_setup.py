@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
 from footplate.checks import check_choice, check_count, check_flag, check_keys
 from footplate.data import SampleLoader
+from footplate.data.workers import WorkerInit
 from footplate.distributed import (
     broadcast_object,
     check_dist_cfg,
@@ -39,6 +41,7 @@ _M_MMAP_THRESHOLD = -3
 _MAX_BLOCK = 1 << 25  # in bytes; if larger blocks were on the heap, it would become fragmented and grow
 _MAX_FREE = (1 << 31) - 1  # in bytes, at the end of the heap
 _benchmarks = False  # whether the latest run in this process has requested `cudnn_benchmark`
+_opencv_threads: int | None = None  # the number before a run has requested another one
 _is_deterministic = False  # whether it has requested deterministic algorithms
 
 
@@ -54,7 +57,7 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
         ArgumentError: A key is unknown, or a value is invalid.
         RankError: The ranks could not connect.
     """
-    global _benchmarks
+    global _benchmarks, _opencv_threads
     with at_key("env_cfg"):
         check_environment(env_cfg)
     if initialize(launcher, env_cfg.get("dist_cfg")):
@@ -80,11 +83,11 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
     if method := workers.get("mp_start_method"):
         multiprocessing.set_start_method(method, force=True)
     threads = workers.get("opencv_num_threads")
-    if threads is not None:
-        with contextlib.suppress(ImportError):
-            import cv2  # type: ignore[import-not-found, unused-ignore]
-
-            cv2.setNumThreads(threads)
+    WorkerInit.opencv_threads = 1 if threads is None else threads
+    if _opencv_threads is None and threads is not None:
+        _opencv_threads = cv2.getNumThreads()
+    if _opencv_threads is not None:
+        cv2.setNumThreads(_opencv_threads if threads is None else threads)
 
 
 def check_environment(env_cfg: Mapping[str, Any]) -> None:

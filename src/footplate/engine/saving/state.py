@@ -18,7 +18,7 @@ from footplate.errors import CheckpointError
 from footplate.optim.by_optimizer import by_optimizer, schedules_by_optimizer, single_or_by_name
 from footplate.optim.resumed_schedules import fast_forward, restore_schedules
 from footplate.optim.resumed_settings import choose_settings, settings_of
-from footplate.records import average_over_ranks
+from footplate.records import average_over_ranks, describe_opencv
 from footplate.version import __version__
 
 _logger = logging.getLogger("footplate.engine")
@@ -113,6 +113,7 @@ def _meta(dataloader: Any, position: Mapping[str, Any], meta: Mapping[str, Any])
         "iter": position["iter"],
         "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
         "footplate_version": __version__,
+        "opencv": describe_opencv(),
         **meta,
     }
     metainfo = metainfo_of(dataloader)
@@ -155,6 +156,14 @@ def restore(
         )
     saved_meta = part_of(checkpoint, "meta")
     _warn_of_changes(part_of(checkpoint, "meta", "hparams"), meta.get("hparams", {}))
+    opencv = saved_meta.get("opencv")
+    if opencv not in (None, describe_opencv()):
+        _logger.warning(
+            "The checkpoint was saved with OpenCV %s, and this run has OpenCV %s. Pixels of resized images and changed "
+            "colors may differ by 1.",
+            opencv,
+            describe_opencv(),
+        )
     seed = saved_meta.get("seed")
     if seed not in (None, meta["seed"]):  # `Runner.resume` was called directly
         _logger.warning(

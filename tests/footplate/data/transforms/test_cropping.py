@@ -84,3 +84,20 @@ def test_padding_is_added_at_the_right_and_at_the_bottom(arguments: dict[str, An
         assert transform("Pad", **arguments)["gt_seg_map"][-1, -1] == 255
         colored = transform("Pad", **arguments, pad_val={"img": (1, 2, 3)})["img"]
         assert (colored[-1, -1].tolist(), colored[2, 1].tolist()) == ([1, 2, 3], [200] * 3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "row"),
+    [
+        ("constant", [1, 2, 3, 9, 9]),
+        ("edge", [1, 2, 3, 3, 3]),
+        ("reflect", [1, 2, 3, 2, 1]),
+        ("symmetric", [1, 2, 3, 3, 2]),
+    ],
+)
+def test_padding_continues_the_image(mode: str, row: list[int]) -> None:
+    image = np.array([[1, 2, 3]], np.uint8)
+    results = {"img": image, "gt_seg_map": image, "gt_masks": np.ones((1, 1, 3), bool)}
+    found = transform("Pad", results, size=(5, 1), pad_val={"img": 9, "seg": 9}, padding_mode=mode)
+    assert found["img"].tolist() == found["gt_seg_map"].tolist() == [row]
+    assert found["gt_masks"].tolist() == [[[True, True, True, False, False]]]

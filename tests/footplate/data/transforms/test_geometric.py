@@ -62,6 +62,40 @@ def test_sizes_are_those_of_mmcv(arguments: Any, shape: tuple[int, int]) -> None
     assert found["img_shape"] == shape
 
 
+def resized(image: Any, height: int, width: int) -> Any:
+    """Returns an image with the pixels of mmcv's bilinear interpolation, which does not smooth."""
+    for axis, length in enumerate((height, width)):
+        places = ((np.arange(length) + 0.5) * image.shape[axis] / length - 0.5).clip(0, image.shape[axis] - 1)
+        before = places.astype(int)
+        share = (places - before).reshape((-1,) + (1,) * (image.ndim - 1))
+        after = (before + 1).clip(max=image.shape[axis] - 1)
+        lower, upper = (np.moveaxis(image.take(at, axis), axis, 0) for at in (before, after))
+        image = np.moveaxis(lower * (1 - share) + upper * share, 0, axis)
+    return image
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(("height", "width"), [(3, 5), (9, 4), (40, 33)])
+def test_pixels_are_those_of_mmcv(height: int, width: int, dtype: Any) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (19, 23, 3)).astype(dtype)
+    labels = image[..., 0].astype(np.uint8)
+    found = transform({"type": "Resize", "scale": (width, height)}, {"img": image, "gt_seg_map": labels})
+    assert np.abs(found["img"] - resized(image, height, width)).max() <= 1
+    rows, columns = np.arange(height) * 19 // height, np.arange(width) * 23 // width
+    assert np.array_equal(found["gt_seg_map"], labels[rows][:, columns])
+
+
+def test_an_image_may_be_smoothed() -> None:
+    image = np.zeros((9, 9), np.uint8)
+    image[4, 4] = 180
+    centers = {"bilinear": 180, "area": 20}
+    for name, center in centers.items():
+        found = transform({"type": "RandomResize", "scale": [(3, 3), (3, 3)], "interpolation": name}, {"img": image})
+        assert found["img"].tolist() == [[0, 0, 0], [0, center, 0], [0, 0, 0]]
+    found = transform({"type": "Resize", "scale": 3, "backend": "pillow"}, {"img": image})
+    assert 20 <= found["img"][1, 1] < 100
+
+
 def test_scale_factors_are_multiplied() -> None:
     given = transform({"type": "Resize", "scale_factor": 2}, sample())
     assert transform({"type": "Resize", "scale": (4, 4)}, given)["scale_factor"] == (0.5, 1.0)

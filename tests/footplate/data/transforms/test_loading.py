@@ -103,6 +103,40 @@ def test_orientations_are_those_of_pillow(tmp_path: Path, orientation: int) -> N
     assert found["ori_shape"] == expected.shape[:2]
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("order", ["bgr", "rgb"])
+def test_jpeg_files_have_the_pixels_of_pillow(tmp_path: Path, mode: str, orientation: int, order: Any) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    noise = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((70, 50)).convert(mode)
+    image.save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    with Image.open(tmp_path / "a.jpg") as opened:
+        opened.draft("L", None)  # the brightness in the file
+        brightness = np.asarray(ImageOps.exif_transpose(opened))
+    found = load_image(str(tmp_path / "a.jpg"), channel_order=order)["img"]
+    assert np.array_equal(found if order == "rgb" else found[..., ::-1], expected)
+    if mode != "CMYK":
+        unchanged = load_image(str(tmp_path / "a.jpg"), color_type="unchanged", channel_order=order)["img"]
+        ignoring = load_image(str(tmp_path / "a.jpg"), color_type="color_ignore_orientation", channel_order=order)
+        assert np.array_equal(unchanged if mode == "RGB" else np.stack([unchanged] * 3, 2), ignoring["img"])
+        gray = load_image(str(tmp_path / "a.jpg"), color_type="grayscale")["img"]
+        assert np.array_equal(gray, brightness)
+
+
+def test_a_jpeg_file_without_an_end_is_an_error(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content + b"after the end")
+    assert load_image(str(tmp_path / "a.jpg"))["img"].shape == (99, 99, 3)
+    (tmp_path / "a.jpg").write_bytes(content[:-3000])
+    with pytest.raises(DataError, match=r"a\.jpg' cannot be read: image file is truncated"):
+        load_image(str(tmp_path / "a.jpg"))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"color_type": "colour"}, "did you mean 'color'?"), ({"channel_order": "grb"}, "one of bgr, rgb")],

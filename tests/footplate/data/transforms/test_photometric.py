@@ -59,3 +59,21 @@ def test_saturation_and_hue_do_not_change_the_value() -> None:
     turns = (hsv(distort(**{**UNCHANGED, "hue_delta": 18}))[:, 0] - hue + 0.5) % 1 - 0.5
     assert 0.085 < turns.max() < 0.11  # 18 of 180
     assert -0.11 < turns.min() < -0.085
+
+
+def test_random_numbers_and_pixels_are_those_of_mmsegmentation() -> None:
+    for seed in range(50):
+        image = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+        np.random.seed(seed)
+        found = TRANSFORMS.build({"type": "PhotoMetricDistortion"})({"img": image})["img"]
+        np.random.seed(seed)
+        brightness = np.random.uniform(-32, 32) if np.random.randint(2) else 0
+        expected = np.clip(image + brightness, 0, 255).astype(np.uint8)
+        is_contrast_first = np.random.randint(2)
+        contrast = np.random.uniform(0.5, 1.5) if is_contrast_first and np.random.randint(2) else 1
+        if is_contrast_first:
+            expected = np.clip(expected * contrast, 0, 255).astype(np.uint8)
+        if not np.random.randint(2) and not np.random.randint(2):  # neither saturation nor hue
+            if not is_contrast_first and np.random.randint(2):
+                expected = np.clip(expected * np.random.uniform(0.5, 1.5), 0, 255).astype(np.uint8)
+            assert np.abs(found.astype(int) - expected).max() <= 1, seed

@@ -2,10 +2,8 @@
 
 import logging
 import multiprocessing
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -123,6 +121,6 @@ def test_effect_of_key(tmp_path: Path, key: Key) -> None:
 def test_process_settings_are_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(multiprocessing, "set_start_method", lambda method, force: calls.append((method, force)))
-    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(setNumThreads=calls.append))
+    monkeypatch.setattr("cv2.setNumThreads", calls.append)
     trained(tmp_path, mp_start_method="spawn", opencv_num_threads=3)
     assert calls == [("spawn", True), 3]

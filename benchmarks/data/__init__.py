@@ -1,0 +1,1 @@
+"""Compares the data pipelines of footplate with those of other libraries."""
