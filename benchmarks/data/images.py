@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 COUNT, WIDTH, HEIGHT = 20, 1280, 960
 _CLASSES, _OBJECTS = 150, 8
@@ -13,6 +12,8 @@ _CLASSES, _OBJECTS = 150, 8
 
 def write(folder: Path) -> None:
     """Writes JPEG files of 1280 x 960 pixels, label maps of 150 classes and records with eight polygons each."""
+    from PIL import Image  # missing in some libraries' environments, which only read
+
     folder.mkdir(parents=True, exist_ok=True)
     rng, found = np.random.default_rng(0), []
     for number in range(COUNT):

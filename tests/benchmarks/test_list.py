@@ -25,7 +25,7 @@ def test_every_script_is_listed() -> None:
     ]
     names = [".".join(path.relative_to(ROOT / "benchmarks").with_suffix("").parts) for path in scripts]
     listed = {each.module for each in BENCHMARKS.values()}
-    started_by_others = re.compile(r"__main__|engines\.measure|resume\.(engines\.\w+|warm)")
+    started_by_others = re.compile(r"__main__|data\.worker|engines\.measure|resume\.(engines\.\w+|warm)")
     own = [name.removesuffix(".__main__") for name in names if not started_by_others.fullmatch(name)]
     assert sorted(own) == sorted(listed)
 

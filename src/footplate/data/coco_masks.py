@@ -60,7 +60,8 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
     columns = np.zeros(shape[::-1], np.uint8)
     for begin, end in zip(ends[::2], ends[1::2], strict=False):
         columns.reshape(-1)[begin:end] = 1
-    return cv2.transpose(columns).view(bool)
+    mask: NDArray[np.bool_] = cv2.transpose(columns).view(bool)
+    return mask
 
 
 def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> Any:

@@ -120,7 +120,7 @@ class ResizeEdge(BaseTransform):
         height, width = results["img"].shape[:2]
         lengths = {"width": width, "height": height, "short": min(width, height), "long": max(width, height)}
         length = lengths[self.edge]
-        self.resize.scale = tuple(max(1, int(self.scale * each / length)) for each in (width, height))
+        self.resize.scale = max(1, int(self.scale * width / length)), max(1, int(self.scale * height / length))
         return self.resize.transform(results)
 
 

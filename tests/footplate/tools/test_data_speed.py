@@ -40,8 +40,8 @@ def test_each_transform_is_timed() -> None:
         (
             0,
             0.1,
-            "the data: Resize takes 30 of 40 ms. The model uses 160.0 samples per second, for which 7 workers would do, "
-            "but there are 4 processors",
+            "the data: Resize takes 30 of 40 ms. The model uses 160.0 samples per second, for which 7 workers would "
+            "do, but there are 4 processors",
         ),
     ],
 )

@@ -377,7 +377,8 @@ def test_the_documented_preparation_gives_the_pixels_of_predict(
     noise = np.random.default_rng(0).integers(0, 256, (75, 50, 3), dtype=np.uint8)
     Image.fromarray(noise).save("images/1.jpg", exif=exif)
     (code,) = re.findall(r"^image = cv2.*?^pixels = .*?$", (DOCS / "exporting.md").read_text("utf-8"), re.M | re.S)
-    exec(code, names := {"cv2": cv2, "resize": resize})
+    names: dict[str, Any] = {"cv2": cv2, "resize": resize}
+    exec(code, names)
     loads = [{"type": "LoadImageFromFile", "channel_order": "rgb"}, {"type": "Resize", **resize}]
     expected = Compose(loads)({"img_path": "images/1.jpg"})["img"]
     assert np.array_equal(names["pixels"][0], expected.transpose(2, 0, 1))

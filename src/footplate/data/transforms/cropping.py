@@ -90,7 +90,8 @@ class Pad(BaseTransform):
         self.divisor = 1 if size_divisor is None else check_count("size_divisor", size_divisor)
         values = pad_val if isinstance(pad_val, Mapping) else {"img": pad_val}
         self.values = {"img": values.get("img", 0), "gt_seg_map": values.get("seg", 255), "gt_masks": 0}
-        self.padding_mode = check_choice("padding_mode", padding_mode, get_args(PaddingMode))
+        check_choice("padding_mode", padding_mode, get_args(PaddingMode))
+        self.padding_mode = padding_mode
 
     def transform(self, results: Sample) -> Sample:
         """Pads the sample and adds `pad_shape`."""
@@ -100,7 +101,7 @@ class Pad(BaseTransform):
         for key, value in self.values.items():
             if key in results:
                 array, is_mask = results[key], key == "gt_masks"
-                mode = "constant" if is_mask else self.padding_mode
+                mode: PaddingMode = "constant" if is_mask else self.padding_mode
                 margins = [(0, 0)] * is_mask + [(0, bottom), (0, right)]
                 padded = np.pad(array, margins + [(0, 0)] * (array.ndim - len(margins)), mode)
                 if mode == "constant" and not is_mask:

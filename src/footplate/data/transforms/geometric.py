@@ -189,13 +189,15 @@ def _mirror(array: NDArray[Any], columns: int) -> NDArray[Any]:
         return array
     before = math.prod(array.shape[:columns])
     pixels = np.ascontiguousarray(array).view(np.uint8).reshape(before, array.shape[columns], -1)
-    return cv2.flip(pixels, 1).view(array.dtype).reshape(array.shape)
+    mirrored: NDArray[Any] = cv2.flip(pixels, 1)
+    return mirrored.view(array.dtype).reshape(array.shape)
 
 
 def check_interpolation(backend: Backend, interpolation: Interpolation) -> tuple[Backend, Interpolation]:
     """Returns the arguments. Raises an ArgumentError if one of them is unknown."""
     check_choice("backend", backend, get_args(Backend))
-    return backend, check_choice("interpolation", interpolation, get_args(Interpolation))
+    check_choice("interpolation", interpolation, get_args(Interpolation))
+    return backend, interpolation
 
 
 def resize_image(
@@ -208,4 +210,4 @@ def resize_image(
     if backend == "pillow":
         name = "BOX" if interpolation == "area" else interpolation.upper()
         return np.array(Image.fromarray(pixels).resize(size, Image.Resampling[name]))
-    return cv2.resize(pixels, size, interpolation=_INTERPOLATIONS[interpolation])
+    return cv2.resize(pixels, size, interpolation=_INTERPOLATIONS[interpolation])  # type: ignore[no-any-return]

@@ -151,7 +151,7 @@ class LoadImageFromFile(BaseTransform):
         if self.draft is None and not is_turned:
             values = _decode_jpeg(content, image, mode, self.channel_order)
         if values is None:
-            image.draft(mode, self.draft and (self.draft, self.draft))
+            image.draft(mode, None if self.draft is None else (self.draft, self.draft))
             if is_turned:
                 image = ImageOps.exif_transpose(image)
             if not is_unchanged and image.mode[0] in "IF":

@@ -10,7 +10,7 @@ from footplate.data.transforms.pipeline import BaseTransform, Sample, check_rang
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 
-_Pixels = NDArray[np.uint8]
+_Pixels = NDArray[Any]
 _HUES = 180  # the full hue circle in OpenCV
 _SAME = np.arange(256)
 
@@ -80,11 +80,11 @@ def _flip_coin() -> bool:
 
 def _levels(factor: float, offset: float = 0.0) -> _Pixels:
     """Returns the results of multiplying 0 to 255 by a factor, adding an offset, and clipping to this range."""
-    return np.clip(np.arange(256, dtype=np.float32) * factor + offset, 0, 255).astype(np.uint8)
+    return np.clip(np.arange(256, dtype=np.float32) * factor + offset, 0, 255).astype(np.uint8)  # type: ignore[no-any-return]
 
 
 def _change_hsv(image: _Pixels, hues: Any = _SAME, saturations: Any = _SAME) -> _Pixels:
     """Replaces each hue and each saturation by its entry in a table of 256 values."""
     tables = np.stack([hues, saturations, _SAME], axis=-1).astype(np.uint8)[None]
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
-    return cv2.cvtColor(cv2.LUT(hsv, tables), cv2.COLOR_HSV2BGR)
+    return cv2.cvtColor(cv2.LUT(hsv, tables), cv2.COLOR_HSV2BGR)  # type: ignore[no-any-return]
