@@ -110,7 +110,8 @@ def test_several_processes_draw_what_one_does(tmp_path: Path) -> None:
 
 def test_a_resumed_run_writes_the_same_training_data(tmp_path: Path) -> None:
     def count(hook: Any, first: int, last: int, name: str) -> Any:
-        runner: Any = SimpleNamespace(log_dir=str(tmp_path / name), train_dataloader=None)
+        folder = SimpleNamespace(log_dir=str(tmp_path / name))
+        runner: Any = SimpleNamespace(folder=folder, train_loop=SimpleNamespace(dataloader=None))
         for index in range(first, last):
             samples = [
                 SegDataSample(
