@@ -73,13 +73,10 @@ def _announce_exit(slots: Any) -> None:
 def _exit_if_orphaned() -> None:
     """Exits this worker process if its main process has died."""
     main = multiprocessing.parent_process()
+    method = getattr(multiprocessing.current_process(), "_start_method", None)
     # with forkserver, the parent is the server, so the parent's id says nothing about the main process
-    if main is not None and _start_method() != "forkserver" and os.getppid() != main.pid:
+    if main is not None and method != "forkserver" and os.getppid() != main.pid:
         os._exit(1)
-
-
-def _start_method() -> str | None:
-    return getattr(multiprocessing.current_process(), "_start_method", None)
 
 
 class WorkerSetup:
@@ -102,8 +99,7 @@ class WorkerSetup:
 class WorkerInit:
     """Makes a worker ignore the signals that the main process handles, and calls the loader's `worker_init_fn`.
 
-    OpenCV uses no further threads in a worker, unless `opencv_threads` is set. A forked worker then has the number of
-    the main process: any change but to 0 would wait forever for threads that were not forked.
+    OpenCV uses `opencv_threads` threads in a worker.
 
     Does not seed the worker; see `BatchReader`.
 
@@ -111,7 +107,7 @@ class WorkerInit:
     died before the worker started, the worker exits: torch only detects this in running workers.
     """
 
-    opencv_threads: ClassVar[int] = 0
+    opencv_threads: ClassVar[int] = 1
 
     def __init__(self, user_init: Callable[[int], None] | None, progress: WorkerProgress) -> None:
         self._opencv_threads = self.opencv_threads  # a spawned worker has the default
@@ -123,8 +119,7 @@ class WorkerInit:
     def __call__(self, worker: int) -> None:
         """Initializes the worker with index `worker`."""
         _exit_if_orphaned()
-        if self._opencv_threads == 0 or _start_method() != "fork":
-            cv2.setNumThreads(self._opencv_threads)
+        cv2.setNumThreads(self._opencv_threads)
         for name in ("SIGINT", "SIGUSR1", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)

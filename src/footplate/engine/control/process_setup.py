@@ -83,7 +83,7 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
     if method := workers.get("mp_start_method"):
         multiprocessing.set_start_method(method, force=True)
     threads = workers.get("opencv_num_threads")
-    WorkerInit.opencv_threads = threads or 0
+    WorkerInit.opencv_threads = 1 if threads is None else threads
     if _opencv_threads is None and threads is not None:
         _opencv_threads = cv2.getNumThreads()
     if _opencv_threads is not None:
