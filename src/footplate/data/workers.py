@@ -96,6 +96,20 @@ class WorkerSetup:
         return WorkerSetup, tuple(self.functions)
 
 
+_opencv_threads = 1  # their number before a fork
+
+
+def _end_opencv_threads() -> None:
+    """Ends OpenCV's threads: a forked process has none, and would wait for them when it changes their number."""
+    global _opencv_threads
+    _opencv_threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_end_opencv_threads, after_in_parent=lambda: cv2.setNumThreads(_opencv_threads))
+
+
 class WorkerInit:
     """Makes a worker ignore the signals that the main process handles, and calls the loader's `worker_init_fn`.
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -200,6 +201,36 @@ def test_workers_use_one_thread_of_opencv_and_runs_restore_the_number(context: s
         assert threads == [(1, 3), (2, 2), (1, 3)]
     finally:
         cv2.setNumThreads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_workers_start_after_opencv_has_used_threads(threads: int) -> None:
+    """Such a worker crashes or waits forever if OpenCV still has threads when the process forks."""
+    script = f"""
+    import cv2
+    import numpy as np
+    from footplate.data import build_dataloader
+
+    cv2.setNumThreads(4)
+    image = np.zeros((4000, 4000, 3), np.uint8)
+    for code in (cv2.COLOR_BGR2HSV, cv2.COLOR_BGR2GRAY, cv2.COLOR_BGR2Lab):
+        cv2.cvtColor(image, code)
+    cv2.warpAffine(image, np.eye(2, 3), (4000, 4000))
+
+    class Warped:
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            cv2.setNumThreads({threads})
+            return cv2.warpAffine(image, np.eye(2, 3), (4000, 4000)).shape[2]
+
+    section = dict(dataset=Warped(), num_workers=1, timeout=20, multiprocessing_context="fork")
+    for _ in range(3):
+        print(list(build_dataloader(section)), cv2.getNumThreads())
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=90)
+    assert done.stdout == "[[3]] 4\n" * 3, done.stderr
 
 
 @pytest.mark.slow
