@@ -176,10 +176,6 @@ def test_workers_have_a_default_timeout() -> None:
         timeout(num_workers=1, timeout=-1)
 
 
-def test_workers_ignore_signals_for_the_run() -> None:
-    assert len(list(make("signal"))) == 8
-
-
 @pytest.mark.slow
 def test_a_process_exits_silently_with_persistent_workers_and_an_abandoned_pass() -> None:
     script = """

@@ -3,19 +3,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from footplate.records import describe_environment, memory_in_use, save_changes
-
-
-def test_memory_is_in_mebibytes() -> None:
-    before = memory_in_use(torch.device("cpu"))
-    held = np.ones(before // 8 * (1 << 20) + (64 << 17))  # more than the peak so far
-    after = memory_in_use(torch.device("cpu"))
-    assert before + 32 < after < 4 * before + 256
-    assert held[0] == 1
+from footplate.records import describe_environment, save_changes
 
 
 def test_environment_facts() -> None:
