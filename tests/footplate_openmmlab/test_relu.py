@@ -1,5 +1,6 @@
 """Code from before PyTorch 1.9 changes the output of a ReLU in place."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,26 @@ class OldPyramid(BaseModel):
             F.relu(x, inplace=True)
         x = self.head(self.body[3](x))
         return {"loss": x.square().mean()} if mode == "loss" else list(zip(x.argmax(1), labels, strict=True))
+
+
+def trained(folder: Path, adds: bool, repaired: bool) -> BaseModel:
+    torch.manual_seed(0)
+    model = OldPyramid(adds, repaired)
+    Runner(**{**settings(folder), "model": model}).train()
+    return model
+
+
+@pytest.mark.parametrize("adds", [True, False], ids=["addition", "second ReLU"])
+def test_old_code_trains_the_weights_that_mended_code_trains(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, adds: bool
+) -> None:
+    with caplog.at_level(logging.WARNING, "footplate"):
+        model = trained(tmp_path / "old", adds, False)
+    expected = trained(tmp_path / "mended", adds, True)
+    assert model.calls == expected.calls  # the failed step does not count
+    for name, value in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert sum("output of a ReLU" in message for message in caplog.messages) == 1
 
 
 def test_plain_module_with_old_code_trains(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -89,3 +89,20 @@ def test_drawing_a_seed_does_not_change_the_global_generators(kind: Any) -> None
 def test_an_empty_dataset_is_refused(kind: Any) -> None:
     with pytest.raises(DataError, match="the dataset 'list' is empty"):
         kind([])
+
+
+@pytest.mark.parametrize(("round_up", "expected"), [(True, [[4, 1], [3, 0], [2, 4]]), (False, [[4, 1], [3, 0], [2]])])
+def test_subclasses_split_their_own_order_with_the_sizes_of_the_sampler(
+    round_up: bool, expected: list[list[int]]
+) -> None:
+    class Reversed(DefaultSampler):
+        def __iter__(self) -> Iterator[int]:
+            order = [*reversed(range(self.size)), *reversed(range(self.size))]
+            return iter(order[self.rank : self.total_size : self.world_size])
+
+        def __len__(self) -> int:
+            return self.num_samples
+
+    ranks = [on_rank(rank, 3, lambda: Reversed(range(5), round_up=round_up)) for rank in range(3)]
+    assert [list(sampler) for sampler in ranks] == expected
+    assert [len(sampler) for sampler in ranks] == [len(share) for share in expected]

@@ -1,12 +1,57 @@
-from typing import Any
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from footplate.errors import DataError
 from footplate.models import BaseModel, BaseTTAModel, parse_losses
 from footplate.registry import MODELS
+
+Mode = Literal["tensor", "loss", "predict"]
+
+
+class Model(BaseModel):
+    def __init__(self, data_preprocessor: Any = None) -> None:
+        super().__init__(data_preprocessor)
+        self.weight = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, inputs: Any, labels: Any = 0.0, mode: Mode = "tensor") -> Any:
+        if mode == "loss":
+            return {"loss": (inputs * self.weight - labels).square(), "acc": inputs.mean()}
+        return [mode, inputs, labels]
+
+
+class Wrapper:
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.frames: list[str] = []
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        self.events.append("enter")
+        yield
+        self.events.append("leave")
+
+    def update_params(self, loss: Tensor) -> None:
+        self.events.append(f"update {loss.item()}")
+        self.frames = [frame.name for frame in traceback.extract_stack() if "src/footplate/" in frame.filename]
+
+
+@pytest.mark.parametrize(
+    "data", [(torch.tensor([3.0]), 1.0), [torch.tensor([3.0]), 1.0], {"inputs": torch.tensor([3.0]), "labels": 1.0}]
+)
+def test_batches_are_passed_as_positional_or_keyword_arguments(data: Any) -> None:
+    wrapper = Wrapper()
+    log_vars = Model().train_step(data, wrapper)
+    assert {name: value.item() for name, value in log_vars.items()} == {"loss": 25.0, "acc": 3.0}
+    assert wrapper.events == ["enter", "leave", "update 25.0"]
+    assert wrapper.frames == ["train_step"]  # one footplate frame between the loop and the optimizer wrapper
+    assert Model().val_step(data) == ["predict", torch.tensor([3.0]), 1.0]
+    assert Model().test_step(data) == ["predict", torch.tensor([3.0]), 1.0]
 
 
 @pytest.mark.parametrize(

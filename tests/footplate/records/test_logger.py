@@ -28,6 +28,17 @@ def _clean() -> Iterator[None]:
     logger.setLevel(level)
 
 
+def test_screen_shows_the_log_level(capsys: pytest.CaptureFixture[str]) -> None:
+    set_level("WARNING")
+    set_level("INFO")
+    get_logger().info("one line")
+    get_logger("footplate.optim").info("another")
+    get_logger().debug("not this")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith(" - footplate - INFO - one line")
+    assert second.endswith(" - footplate.optim - INFO - another")
+
+
 class Screen(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -85,3 +85,14 @@ def test_the_error_is_the_share_of_wrong_pixels() -> None:
     error, text = SegVisualizationHook().error(found)
     assert error == pytest.approx(1 / 3)
     assert text == "33.3% of the pixels are wrong"
+
+
+def test_a_title_stands_above_the_panels() -> None:
+    titled = sample(gt_sem_seg=1)
+    plain = rendered(titled)
+    titled.set_metainfo({"title": "a.png: 3% of the pixels are wrong"})
+    picture = rendered(titled)
+    assert picture.layout["title"] == "a.png: 3% of the pixels are wrong"
+    (_, x1, y1, x2, y2), (_, left, top, right, bottom) = plain.layout["panels"][1], picture.layout["panels"][1]
+    assert (picture[top:bottom, left:right] == plain[y1:y2, x1:x2]).all()
+    assert top > y1
