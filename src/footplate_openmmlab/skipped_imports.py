@@ -254,7 +254,9 @@ class _Missing:
     def __ror__(self, other: Any) -> Any:
         return Union[other, self]  # noqa: UP007
 
-    def __getattr__(self, name: str) -> "_Missing":
+    def __getattr__(self, name: str) -> Any:
+        if name == "__version__":  # which code compares when it is imported, to choose between imports
+            return "0.0.0"
         if name.startswith("__"):
             raise AttributeError(f"'{self.__path}' has no '{name}'")
         return _Missing(f"{self.__path}.{name}", self.__problem, self.__advice)

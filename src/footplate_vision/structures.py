@@ -73,7 +73,7 @@ class InstanceData(BaseDataElement):
         delattr(self, name)
 
     def __len__(self) -> int:
-        return next((len(value) for value in self.__dict__.values()), 0)
+        return next(map(len, self.values()), 0)
 
     def __getitem__(self, index: Index | str) -> Any:
         if isinstance(index, str):
@@ -123,7 +123,7 @@ class PixelData(BaseDataElement):
     @property
     def shape(self) -> tuple[int, int] | None:
         """The common height and width, or None if the element has no fields."""
-        return next((tuple(value.shape[-2:]) for value in self.__dict__.values()), None)
+        return next((tuple(value.shape[-2:]) for value in self.values()), None)
 
     def __getitem__(self, index: tuple[int | slice, int | slice]) -> Self:
         if not isinstance(index, tuple) or len(index) != 2:
@@ -137,8 +137,8 @@ def _check_same(element: BaseDataElement, name: str, value: Any, what: str, meas
 
     `what` describes the measured property in the error message.
     """
-    for other, field in element.__dict__.items():
-        if other not in (name, "_" + name) and measure(field) != measure(value):
+    for other, field in element.items():
+        if other.removeprefix("_") != name.removeprefix("_") and measure(field) != measure(value):
             raise ArgumentError(
                 f"the fields of {type(element).__name__} must have the same {what}, but '{name}' has {measure(value)} "
                 f"and '{other}' has {measure(field)}"

@@ -20,8 +20,9 @@ class BaseDataElement:
     """A container for a sample or part of a sample, with data fields and metainfo fields.
 
     Both kinds of fields are read as attributes. Assigning an attribute sets a data field; `set_metainfo` sets metainfo.
-    The same name cannot be used for both kinds. Data is stored in the `__dict__` of the instance, so reading a data
-    field is a plain attribute access.
+    The same name cannot be used for both kinds. `_data_fields` and `_metainfo_fields` are the sets of the names that
+    have been assigned, which subclasses may maintain themselves, as in MMEngine. What a subclass stores without
+    assigning it, by `object.__setattr__`, is no field.
 
     Args:
         metainfo: Information about the data, such as the image path or the shape before resizing.
@@ -33,12 +34,13 @@ class BaseDataElement:
         ('a.png', torch.Size([3]), ['scores'])
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_meta")
+    __slots__ = ("__dict__", "__weakref__", "_data_fields", "_metainfo_fields")
 
-    _meta: dict[str, Any]
+    _data_fields: set[str]
+    _metainfo_fields: set[str]
 
     def __init__(self, *, metainfo: Mapping[str, Any] | None = None, **data: Any) -> None:
-        object.__setattr__(self, "_meta", {})
+        self._data_fields, self._metainfo_fields = set(), set()
         if metainfo is not None:
             self.set_metainfo(metainfo)
         self.set_data(data)
@@ -46,7 +48,7 @@ class BaseDataElement:
     @property
     def metainfo(self) -> dict[str, Any]:
         """A shallow copy of the metainfo."""
-        return dict(self._meta)
+        return dict(self.metainfo_items())
 
     def set_metainfo(self, metainfo: Mapping[str, Any]) -> None:
         """Adds or replaces metainfo fields with copies, so that the fields of two elements never change together.
@@ -69,7 +71,7 @@ class BaseDataElement:
 
         Args:
             value: The value.
-            name: The name of the field. A property stores its value under `_name`.
+            name: The name of the field. A property stores its value under another name, by convention `_name`.
             dtype: The required type of the value. By default, any type is accepted.
             field_type: "data" or "metainfo".
 
@@ -80,20 +82,19 @@ class BaseDataElement:
             types = " or ".join(allowed.__name__ for allowed in (dtype if isinstance(dtype, tuple) else (dtype,)))
             raise ArgumentError(f"the field '{name}' must be of type {types}, not {type(value).__name__}")
         if field_type == "metainfo":
-            if name in self.__dict__:
+            if name in self._data_fields:
                 raise ArgumentError(f"'{name}' is already a data field, so it cannot be set as metainfo")
-            self._meta[name] = value
-        elif name in self._meta:
+        elif name in self._metainfo_fields:
             raise ArgumentError(
                 f"'{name}' is already a metainfo field, so it cannot be set as data",
                 notes=["Use set_metainfo() to change it."],
             )
-        else:
-            object.__setattr__(self, name, value)  # calls the setter if the class has a property with this name
+        object.__setattr__(self, name, value)  # calls the setter if the class has a property with this name
+        (self._metainfo_fields if field_type == "metainfo" else self._data_fields).add(name)
 
     def update(self, other: "BaseDataElement") -> None:
         """Copies all fields of `other` into this element."""
-        self.set_metainfo(other._meta)
+        self.set_metainfo(other.metainfo)
         self.set_data(dict(other.items()))
 
     def new(self, *, metainfo: Mapping[str, Any] | None = None, **data: Any) -> Self:
@@ -103,7 +104,7 @@ class BaseDataElement:
             metainfo: The metainfo of the new element; by default, copied from this element.
             **data: The data fields of the new element; by default, copied from this element.
         """
-        element = type(self)(metainfo=self._meta if metainfo is None else metainfo)
+        element = type(self)(metainfo=self.metainfo if metainfo is None else metainfo)
         element.set_data(data or dict(self.items()))
         return element
 
@@ -132,43 +133,35 @@ class BaseDataElement:
     def keys(self) -> list[str]:
         """Returns the names of the data fields, in the order in which they were set.
 
-        A field stored by a property as `_name` is listed as `name`.
+        A field that a property stores as `_name` is listed as `name` alone, and those that it stores under another name
+        come last.
         """
-        names = []
-        for name in self.__dict__:
-            is_property = name[0] == "_" and isinstance(getattr(type(self), name[1:], None), property)
-            names.append(name[1:] if is_property else name)
-        return names
+        return self._listed(self._data_fields)
 
-    @property
-    def _data_fields(self) -> set[str]:
-        """The names of the data fields. Kept from MMEngine, for code that reads this attribute."""
-        return set(self.keys())
-
-    @property
-    def _metainfo_fields(self) -> set[str]:
-        """The names of the metainfo fields. Kept from MMEngine, for code that reads this attribute."""
-        return set(self._meta)
+    def _listed(self, fields: set[str]) -> list[str]:
+        private = {f"_{name}" for name in fields if isinstance(getattr(type(self), name, None), property)}
+        stored = [name[1:] if name in private else name for name in self.__dict__ if name in fields]
+        return [*stored, *sorted(fields.difference(stored, private))]
 
     def values(self) -> list[Any]:
         """Returns the values of the data fields."""
-        return list(self.__dict__.values())
+        return [getattr(self, name) for name in self.keys()]
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Yields the names and values of the data fields."""
         return zip(self.keys(), self.values(), strict=True)
 
     def metainfo_keys(self) -> list[str]:
-        """Returns the names of the metainfo fields."""
-        return list(self._meta)
+        """Returns the names of the metainfo fields; see `keys`."""
+        return self._listed(self._metainfo_fields)
 
     def metainfo_values(self) -> list[Any]:
         """Returns the values of the metainfo fields."""
-        return list(self._meta.values())
+        return [getattr(self, name) for name in self.metainfo_keys()]
 
     def metainfo_items(self) -> Iterator[tuple[str, Any]]:
         """Yields the names and values of the metainfo fields."""
-        return iter(self._meta.items())
+        return zip(self.metainfo_keys(), self.metainfo_values(), strict=True)
 
     def all_keys(self) -> list[str]:
         """Returns the names of all metainfo and data fields."""
@@ -226,32 +219,29 @@ class BaseDataElement:
         }
 
     def __contains__(self, key: str) -> bool:
-        return key in self.__dict__ or key in self._meta or key in self.keys()
+        return key in self._data_fields or key in self._metainfo_fields
 
     def __getattr__(self, name: str) -> Any:
-        # Called only for names that are not data fields. During unpickling, `_meta` does not exist yet.
-        if name != "_meta" and name in self._meta:
-            return self._meta[name]
         raise AttributeError(f"{type(self).__name__} has no field '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self.set_field(value, name)
+        if name in BaseDataElement.__slots__:
+            object.__setattr__(self, name, value)
+        else:
+            self.set_field(value, name)
 
     def __delattr__(self, name: str) -> None:
-        if name in self._meta:
-            del self._meta[name]
-        else:
-            object.__delattr__(self, name)
+        object.__delattr__(self, name)
+        self._data_fields.discard(name)
+        self._metainfo_fields.discard(name)
 
-    def __getstate__(self) -> Mapping[str, Any]:
-        return {"metainfo": self._meta, "data": self.__dict__}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        object.__setattr__(self, "_meta", dict(state["metainfo"]))  # so that shallow copies do not share their metainfo
-        self.__dict__.update(state["data"])
+    def __getstate__(self) -> object:
+        # Copies, so that shallow copies do not share the sets.
+        sets = {"_data_fields": {*self._data_fields}, "_metainfo_fields": {*self._metainfo_fields}}
+        return {**self.__dict__}, sets
 
     def __repr__(self) -> str:
-        lines = [f"  {name} (meta): {value!r}" for name, value in self._meta.items()]
+        lines = [f"  {name} (meta): {value!r}" for name, value in self.metainfo_items()]
         for name, value in self.items():
             text = repr(value)
             if isinstance(value, (Tensor, np.ndarray)):
@@ -269,7 +259,10 @@ class BaseDataElement:
 
     def _map_data(self, convert: Callable[[Any], Any]) -> Self:
         """Returns a copy with the same metainfo and with `convert` applied to all data. Bypasses property setters."""
-        element = type(self).__new__(type(self))
-        data = {name: convert(value) for name, value in self.__dict__.items()}
-        element.__setstate__({"metainfo": copy.deepcopy(self._meta), "data": data})
+        element = copy.copy(self)
+        for name, value in self.__dict__.items():
+            if name in self._data_fields:
+                element.__dict__[name] = convert(value)
+            elif name in self._metainfo_fields:
+                element.__dict__[name] = copy.deepcopy(value)
         return element

@@ -65,9 +65,14 @@ class ScreenHandler(logging.Handler):
     columns that do not fit, and a line of training progress loses values that the live display shows. Warnings are
     yellow, errors and classes with a result of zero are red, losses and metrics are cyan, times are dim, and the metric
     named in a record's attribute `headline` is bold. A pipe receives the same lines as the log file.
+
+    Packages that call `logging.basicConfig` when they are imported, such as lvis, do not print the lines again.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
+        for handler in logging.root.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.addFilter(_is_of_others)
         if not getattr(record, "shown", True) or sys.stdout is None:
             return
         try:
@@ -96,6 +101,10 @@ class ScreenHandler(logging.Handler):
             sys.stdout.flush()
         except (OSError, ValueError):
             self.handleError(record)
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    return record.name != _NAME and not record.name.startswith(f"{_NAME}.")
 
 
 def _lay_out(line: str, width: int) -> str:

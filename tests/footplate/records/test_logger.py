@@ -2,6 +2,7 @@ import errno
 import io
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,3 +133,16 @@ def test_a_full_disk_is_reported_once_and_without_traceback(
         capsys.readouterr().err
         == f"cannot write to '{path}': No space left on device. Some log lines are missing from this file.\n"
     )
+
+
+def test_lines_are_shown_once_if_a_package_has_called_basicconfig(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = logging.StreamHandler(sys.stderr)  # what `basicConfig` adds
+    logging.root.addHandler(handler)
+    try:
+        set_level("INFO")
+        get_logger().warning("ours")
+        logging.getLogger("theirs").warning("of others")
+    finally:
+        logging.root.removeHandler(handler)
+    screen = capsys.readouterr()
+    assert (screen.out.count("ours"), screen.err) == (1, "of others\n")

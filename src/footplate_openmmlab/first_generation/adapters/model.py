@@ -2,8 +2,9 @@
 
 import copy
 import inspect
+import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from functools import partialmethod
+from functools import cache, partialmethod
 from typing import Any
 
 import torch
@@ -18,12 +19,15 @@ from footplate.errors import BuildError
 from footplate.models import BaseDataPreprocessor, BaseModel, BaseModule, stack_batch
 from footplate.registry import FUNCTIONS, MODEL_WRAPPERS, MODELS
 
+_logger = logging.getLogger("footplate.openmmlab")
+
 
 @FUNCTIONS.register_module("legacy_collate")
 def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     """Collates samples into a batch. Stacks tensors and numbers. Data containers specify how to collate their values.
 
-    Uses `pseudo_collate` for second-generation samples, which contain data elements.
+    Uses `pseudo_collate` for second-generation samples, which contain data elements. Lists of different lengths are
+    truncated to the shortest one, as by mmcv, with a warning.
 
     Args:
         samples: The samples, which must all have the same structure.
@@ -32,6 +36,11 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     Raises:
         RuntimeError: Tensors outside data containers differ in shape.
     """
+    return _collate(samples, "")
+
+
+def _collate(samples: Sequence[Any], field: str) -> Any:
+    """Collates the values of a field, which is "" for whole samples."""
     first = samples[0]
     values = first.values() if isinstance(first, Mapping) else first if isinstance(first, (list, tuple)) else ()
     if any(isinstance(value, BaseDataElement) for value in values):
@@ -44,10 +53,21 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
             batch = stack_batch(tensors, pad_value=first.padding_value) if pads else torch.stack(tensors)
         return DataContainer([batch], first.stack, first.padding_value, first.cpu_only)
     if isinstance(first, Mapping):
-        return {key: collate([sample[key] for sample in samples]) for key in first}
+        return {key: _collate([sample[key] for sample in samples], str(key)) for key in first}
     if isinstance(first, Sequence) and not isinstance(first, (str, bytes)):
-        return [collate(column) for column in zip(*samples, strict=True)]
+        if len({len(sample) for sample in samples}) > 1:
+            _warn_of_lengths(field)
+        return [_collate(column, field) for column in zip(*samples)]  # noqa: B905 - as mmcv
     return default_collate(list(samples))
+
+
+@cache
+def _warn_of_lengths(field: str) -> None:
+    _logger.warning(
+        "The lists%s of the samples in a batch have different lengths. As with mmcv, all are truncated to the shortest "
+        "one. To keep them, store them in a DataContainer.",
+        f" in '{field}'" if field else "",
+    )
 
 
 def apply_to(data: Any, expr: Callable[[Any], bool], apply_func: Callable[[Any], Any]) -> Any:

@@ -40,6 +40,12 @@ def test_collate_containers() -> None:
     assert whole["label"].tolist() == [2, 3]
 
 
+def test_lists_of_different_lengths_are_truncated_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    batch = collate([{"pairs": [1, 2, 3], "label": 0}, {"pairs": [4, 5], "label": 1}])
+    assert [column.tolist() for column in batch["pairs"]] == [[1, 4], [2, 5]]
+    assert "The lists in 'pairs' of the samples in a batch have different lengths." in caplog.text
+
+
 KEYS = ["backbone.weight", "backbone.bias", "head.weight", "head.bias"]
 
 
