@@ -203,7 +203,7 @@ def _plain(head: type[nn.Linear] = nn.Linear, **changes: Any) -> Callable[..., R
 
 def _of_old_config(**changes: Any) -> Callable[..., Runner]:
     def build(folder: Path, **options: Any) -> Runner:
-        saves = {"checkpoint_config": {"interval": 3, "by_epoch": False}}
+        saves: dict[str, Any] = {"checkpoint_config": {"interval": 3, "by_epoch": False}}
         return Runner.from_cfg({**old_config(folder, **saves, **changes), **options})
 
     return build

@@ -108,7 +108,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
     """
 
     by_epoch = False
-    _epoch = 0  # type: ignore[assignment]  # as MMEngine counts: the whole run is one epoch
+    _epoch = 0  # as MMEngine counts: the whole run is one epoch
     overridable_methods: ClassVar[dict[str, tuple[str, ...]]] = {
         **BaseTrainLoop.overridable_methods,
         "run_iter": ("data_batch",),

@@ -282,7 +282,7 @@ class RunnerView:
         loop, length = self._ran.train_loop, length_of(self._ran.train_dataloader) or 1
         iteration = loop.iter - (ends_iter and bool(self.late_event))
         epoch = loop.epoch - (ends_epoch and bool(self.late_event)) if loop.by_epoch else iteration // length
-        counts = {"_iter": iteration, "_epoch": epoch, "_max_iters": loop.max_iters}
+        counts: dict[str, int | None] = {"_iter": iteration, "_epoch": epoch, "_max_iters": loop.max_iters}
         counts |= {"_max_epochs": loop.max_epochs if loop.by_epoch else None}
         vars(self).update(counts if batch is None else counts | {"_inner_iter": batch % length})
 
