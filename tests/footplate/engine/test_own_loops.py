@@ -234,12 +234,7 @@ def test_loop_method_with_wrong_signature_raises(
 def test_training_begins_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type) -> None:
     sessions: list[object] = []
     begin = kind.begin  # type: ignore[attr-defined]
-
-    def note(loop: Any) -> None:
-        begin(loop)
-        sessions.append(loop.session)
-
-    monkeypatch.setattr(kind, "begin", note)
+    monkeypatch.setattr(kind, "begin", lambda loop: [begin(loop), sessions.append(loop.session)])  # type: ignore[func-returns-value]
     length = {"max_epochs": 2} if kind in BY_EPOCH else {"max_iters": 8}
     runner = Runner(**settings(tmp_path, by_epoch=kind in BY_EPOCH, train_cfg={"type": kind.__name__, **length}))
     runner.train()
