@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,8 @@ def _lines() -> Iterator[str]:
         yield f"{path}{_signature(_named(path))}"
     for path in CLASSES:
         for member, value in inspect.getmembers(_named(path)):
-            if not member.startswith("_") and _is_own(value.fget if isinstance(value, property) else value):
+            function = value.fget if isinstance(value, property) else value
+            if not member.startswith("_") and (_is_own(function) or isinstance(function, attrgetter)):
                 yield f"{path}.{member}{_signature(value)}"
 
 

@@ -128,11 +128,12 @@ class StageTrainLoop(BaseLoop):
 
 @LOOPS.register_module()
 class StepTrainLoop(BaseLoop):
+    _iter = 0
+
     def __init__(self, runner, dataloader, max_iters):
         super().__init__(runner, dataloader)
         self._max_iters = max_iters
         self._max_epochs = 1
-        self._iter = 0
 
     @property
     def max_iters(self):

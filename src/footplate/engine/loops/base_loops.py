@@ -198,8 +198,22 @@ class BaseTrainLoop(BaseLoop):
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """The phase "train". After an error, the position does not count an iteration or epoch whose hooks failed."""
+        """The phase "train". After an error, the position does not count an iteration or epoch whose hooks failed.
+
+        Training that is called again then begins with a warning about what it repeats.
+        """
         with self.runner.phase("train"):
+            if self.position.stage in _REPEATED:
+                _logger.warning(
+                    f"{_REPEATED[self.position.stage]} To continue exactly from the newest checkpoint, if there is "
+                    "one, create a new Runner with resume=True.",
+                    self.iter + 1,
+                )
+            if self.position.stage is Stage.STEP:
+                for part in self.runner.optim_wrapper.parts.values():
+                    if part._accumulative_counts == 1:  # otherwise, some may belong to earlier iterations
+                        part.zero_grad()
+            self.runner.position = self.position.at(Stage.READY)
             try:
                 yield
             except BaseException:
@@ -211,19 +225,7 @@ class BaseTrainLoop(BaseLoop):
         keep_freed_memory(self.runner.device)
         self.runner.random_state.restore()
         self.runner.module_attributes.remember_tensors()
-        failed_in = self.position.stage
-        self.runner.position = self.position.at(Stage.READY)
         self.session = Session(self.iter, weight_versions(self.runner.model))
-        if failed_in is Stage.STEP:
-            for part in self.runner.optim_wrapper.parts.values():
-                if part._accumulative_counts == 1:  # otherwise, some may belong to earlier iterations
-                    part.zero_grad()
-        if failed_in in _REPEATED:
-            _logger.warning(
-                f"{_REPEATED[failed_in]} To continue exactly from the newest checkpoint, if there is one, create a new "
-                "Runner with resume=True.",
-                self.iter + 1,
-            )
         requests = self.runner.requests
         requests.exchange()  # a `before_train` hook may have requested a stop
         if requests.agreed.stop:
@@ -329,7 +331,7 @@ class BaseTrainLoop(BaseLoop):
                 data_wait.end()
                 self.batches_read += 1
                 if data.pass_index != runner.position.epoch:
-                    self._follow_data()
+                    self._iter = runner.position.iter  # which is now in the next pass
                 yield batch
                 del batch  # before the next one is requested (decision 025)
                 data_wait.begin()
@@ -350,14 +352,9 @@ class BaseTrainLoop(BaseLoop):
         If no iteration of the epoch is complete, restores the random state from before `before_train_epoch`.
         """
         data_wait.cancel()
-        self._follow_data()
+        self._iter = self.iter  # reading may have begun the next pass
         if self.session.random_at_start is not None and self.at_start:
             restore_rng(self.session.random_at_start)
-
-    def _follow_data(self) -> None:
-        """Moves the position to the pass that reading may have begun. Keeps the stage, which may be a failed one."""
-        iteration, *_, stage, _ = self.position
-        self.runner.position = Position(iteration, *self._place_of(iteration), stage)
 
     def _validate_if_due(self, *, leaves_for_save: bool = True) -> None:
         """Runs validation if it is due, then handles any requests that arrived in the meantime.
