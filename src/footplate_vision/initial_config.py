@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -17,7 +18,7 @@ from PIL import Image
 
 from footplate.data.findings import Findings
 from footplate.errors import ArgumentError, DataError, shown_path
-from footplate.messages import list_names
+from footplate.messages import list_names, pluralize
 from footplate.registry import DATASETS, TRANSFORMS
 from footplate_vision.detection.coco_format import load_coco_file
 from footplate_vision.image_files import IMAGE_SUFFIXES, find_images
@@ -25,9 +26,10 @@ from footplate_vision.image_files import IMAGE_SUFFIXES, find_images
 _SPLITS = {"train": ("train", "training", "train2017"), "val": ("val", "valid", "validation", "val2017", "test")}
 _IMAGES = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "leftimg8bit")
 _MASKS = ("masks", "mask", "labels", "label", "annotations", "ann_dir", "segmentationclass", "gtfine")
-_NAMES = ("classes.txt", "labels.txt", "obj.names", "labelmap.txt")  # the last one by CVAT
+_NAMES = ("data.yaml", "data.yml", "classes.txt", "labels.txt", "obj.names", "labelmap.txt")  # the last two by CVAT
 _INSPECTED = 200  # images and label maps
 _VAL_SHARE = 0.2
+_SMALL = 128  # pixels; for such images, a narrow network learns faster and as much
 _WIDTH = 88  # columns of the config
 
 
@@ -123,7 +125,8 @@ def _divide(items: Sequence[Any], groups: Sequence[Any]) -> tuple[list[Any], lis
 
 
 def _note_of_split(lengths: Sequence[int]) -> str:
-    return f"the folder has no split, so {lengths[1]} images were chosen at random (seed 0) to validate on"
+    chosen = "1 image was" if lengths[1] == 1 else f"{lengths[1]} images were"
+    return f"the folder has no split, so {chosen} chosen at random (seed 0) to validate on"
 
 
 def _sizes(paths: Sequence[str]) -> list[tuple[int, int]]:
@@ -137,18 +140,26 @@ def _sizes(paths: Sequence[str]) -> list[tuple[int, int]]:
     return sizes
 
 
-def _names_in(folders: Sequence[Path]) -> list[str]:
-    """Returns the names of the classes in a file of an annotation tool, or [] if there is none."""
-    for folder in folders:
-        for file in ("data.yaml", "data.yml"):
-            if (folder / file).is_file():
-                names = (yaml.safe_load((folder / file).read_text("utf-8")) or {}).get("names") or []
-                return [str(name) for name in (names.values() if isinstance(names, dict) else names)]
-        for file in _NAMES:
-            if (folder / file).is_file():
-                lines = (folder / file).read_text("utf-8").splitlines()
-                return [line.partition(":")[0].strip() for line in lines if line.strip() and line[0] != "#"]
-    return []
+def _names_in(folders: Sequence[Path], notes: list[str]) -> list[str]:
+    """Returns the names of the classes in the first file of an annotation tool, or [] if there is none.
+
+    Adds a note for each other file with different names.
+    """
+    files = [path for folder in folders for name in _NAMES if (path := folder / name).is_file()]
+    lists = {path: names for path in files if (names := _names_of(path))}
+    first, *others = lists or [None]
+    for path in others:
+        if lists[path] != lists[first]:
+            notes.append(f"the classes are those of '{first}'; '{path}' has others: {list_names(lists[path], 8)}")
+    return lists[first] if first else []
+
+
+def _names_of(path: Path) -> list[str]:
+    text = path.read_text("utf-8")
+    if path.suffix in (".txt", ".names"):
+        return [line.partition(":")[0].strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+    names = (yaml.safe_load(text) or {}).get("names") or []
+    return [str(name) for name in (names.values() if isinstance(names, dict) else names)]
 
 
 # Classification
@@ -191,19 +202,32 @@ def _find_masks(root: Path, stem: str) -> _Data:
     values = set[int]()
     for record in records[:: max(1, len(records) // _INSPECTED)]:
         values.update(np.unique(load({**record, "seg_fields": []})["gt_seg_map"]).tolist())
-    labels = sorted(values - {255})
-    notes = []
+    labels, notes = sorted(values - {255}), list[str]()
     if 255 in values and labels in ([], [0]):
         raise DataError(
             "the label maps contain only 0 and 255, but 255 means 'ignored'",
             notes=["Replace 255 by 1: docs/tasks/segmentation.md has a script that does so."],
         )
-    classes = _names_in([root, *root.parents[:1]])
-    if len(classes) <= labels[-1]:
+    classes = _names_in([root], notes)
+    if classes and len(classes) <= labels[-1]:
+        raise DataError(
+            f"the label maps contain class {labels[-1]}, but only {len(classes)} classes are named",
+            notes=[f"Write the names of labels 0 to {labels[-1]} to '{root / 'classes.txt'}', one per line."],
+        )
+    if not classes:
+        if 2 * len(labels) < labels[-1]:
+            raise DataError(
+                f"most values up to {labels[-1]} are not in the label maps, whose pixels must be class indices",
+                found=labels[:8],
+                notes=[
+                    "Convert the label maps, as docs/tasks/segmentation.md shows.",
+                    f"If the values are class indices, write the names of all classes to '{root / 'classes.txt'}'.",
+                ],
+            )
         classes = [f"class {label}" for label in range(labels[-1] + 1)]
         notes.append("the names of the classes are unknown: write them into the list at the top of the config")
-    if missing := [label for label in range(labels[-1]) if label not in values]:
-        notes.append(f"no pixel that was inspected has the label {list_names(missing, 8)}")
+    if missing := [name for label, name in enumerate(classes) if label not in values]:
+        notes.append(f"no inspected pixel belongs to {list_names(missing, 8)}")
     sizes = _sizes([record["img_path"] for record in records])
     if len(pairs) > 1:
         second = DATASETS.build({"type": "BaseSegDataset", "pipeline": [], **pairs[1]})
@@ -289,52 +313,52 @@ def _find_coco(root: Path, found: dict[Path, dict[str, Any]], stem: str) -> _Dat
 
     by_role = {role(path): path for path in reversed(found)}
     train = by_role.get("train") or next(iter(found))
-    val = by_role.get("val") or by_role.get("test")
+    val = by_role.get("val") or by_role.get("test") or train
     findings = Findings(str(train))
     content = load_coco_file(findings)
     findings.report()
     classes = [category["name"] for category in content["categories"]]
     sizes = [(int(image["width"]), int(image["height"])) for image in content["images"]]
-    prefix = {"img": _path(_folder_of_images(root, train, content["images"]))}
-    common = {"type": "CocoDataset"}
-    if val and val != train:
-        images = found[val]["images"]
-        settings = {"img": _path(_folder_of_images(root, val, images))}
-        return _Data(
-            classes,
-            {**common, "ann_file": _path(train), "data_prefix": prefix},
-            {**common, "ann_file": _path(val), "data_prefix": settings},
-            (len(content["images"]), len(images)),
-            sizes,
-        )
-    whole = found[train]
-    files, lengths = {}, []
-    for name, part in zip(_SPLITS, _divide(whole["images"], [0] * len(whole["images"])), strict=True):
-        ids = {image["id"] for image in part}
-        annotations = [each for each in whole["annotations"] if each["image_id"] in ids]
-        files[f"{stem}-{name}.json"] = json.dumps({**whole, "images": part, "annotations": annotations})
-        lengths.append(len(part))
-    settings_of = [{**common, "ann_file": file, "data_prefix": prefix} for file in files]
-    return _Data(classes, *settings_of, (lengths[0], lengths[1]), sizes, files, [_note_of_split(lengths)])
+    parts, notes = [], list[str]()
+    for path in (train, val):
+        folder, images = _find_listed(root, path, found[path]["images"])
+        parts.append((path, folder, images))
+    if val == train:
+        divided = _divide(parts[0][2], [0] * len(parts[0][2]))
+        parts = [(train, parts[0][1], images) for images in divided]
+        notes.append(_note_of_split([len(images) for images in divided]))
+    files, settings = dict[str, str](), []
+    for name, (path, folder, images) in zip(_SPLITS, parts, strict=True):
+        file = _path(path)
+        if images != found[path]["images"]:
+            file, ids = f"{stem}-{name}.json", {image["id"] for image in images}
+            annotations = [each for each in found[path]["annotations"] if each["image_id"] in ids]
+            files[file] = json.dumps({**found[path], "images": images, "annotations": annotations})
+        settings.append({"type": "CocoDataset", "ann_file": file, "data_prefix": {"img": _path(folder)}})
+    return _Data(classes, *settings, (len(parts[0][2]), len(parts[1][2])), sizes, files, notes)
 
 
-def _folder_of_images(root: Path, file: Path, images: list[dict[str, Any]]) -> Path:
-    """Returns the folder that the names of images in a COCO file are relative to.
+def _find_listed(root: Path, file: Path, images: list[dict[str, Any]]) -> tuple[Path, list[dict[str, Any]]]:
+    """Returns the folder that contains the images of a COCO file, and the images with names relative to it.
 
     Raises:
-        DataError: The first image is in none of the folders below `root`.
+        DataError: The images are in none of the folders below `root`.
     """
-    name = images[0]["file_name"]
-    near = [file.parent, root / file.stem.rpartition("_")[2], root]
-    for folder in [*near, *(path for path in sorted(root.rglob("*")) if path.is_dir())]:
-        if (folder / name).is_file():
-            return folder
-    raise DataError(f"the first image of '{file}' is not in '{root}'", found=name)
+    names = [image["file_name"] for image in images]
+    short = [re.split(r"[\\/]", name)[-1] for name in names]  # Label Studio writes paths on its server
+    below = [sorted(path for path in folder.rglob("*") if path.is_dir()) for folder in (file.parent, root)]
+    folders = [file.parent, root / file.stem.rpartition("_")[2], *below[0], root, *below[1]]
+    for paths in (names, short):
+        for folder in folders:
+            if any((folder / name).is_file() for name in paths[:_INSPECTED]):
+                return folder, [{**image, "file_name": path} for image, path in zip(images, paths, strict=True)]
+    raise DataError(f"no image of '{file}' is in '{root}'", found=names[:3])
 
 
 def _find_yolo(root: Path, stem: str) -> _Data:
     places = _folders_of_yolo(root)
-    classes = _names_in([root, *(Path(each["data_prefix"]["labels"]) for each in places)])
+    notes = list[str]()
+    classes = _names_in([root, *(Path(place["data_prefix"]["labels"]) for place in places)], notes)
     if not classes:
         raise DataError(
             f"the names of the classes of '{root}' are unknown",
@@ -348,10 +372,12 @@ def _find_yolo(root: Path, stem: str) -> _Data:
     sizes = [(record["width"], record["height"]) for record in records]
     settings = [{"type": "YoloDataset", **place} for place in places]
     if len(places) > 1:
-        return _Data(classes, settings[0], settings[1], (len(datasets[0]), len(datasets[1])), sizes)
+        return _Data(classes, settings[0], settings[1], (len(datasets[0]), len(datasets[1])), sizes, notes=notes)
     folder = places[0]["data_prefix"]["img"]
     names = [os.path.relpath(record["img_path"], folder) for record in records]
-    return _listed(_divide(names, [0] * len(names)), classes, settings[0], sizes, stem)
+    data = _listed(_divide(names, [0] * len(names)), classes, settings[0], sizes, stem)
+    data.notes += notes
+    return data
 
 
 def _folders_of_yolo(root: Path) -> list[dict[str, Any]]:
@@ -370,9 +396,9 @@ def _folders_of_yolo(root: Path) -> list[dict[str, Any]]:
 # Configs
 
 
-def _even(value: float, least: int = 32) -> int:
-    """Rounds down to a multiple of 32 pixels."""
-    return max(least, int(value) // 32 * 32)
+def _even(value: float) -> int:
+    """Rounds to a multiple of 32 pixels."""
+    return 32 * max(1, round(value / 32))
 
 
 def _scale(data: _Data, longest: int) -> tuple[int, int]:
@@ -383,7 +409,8 @@ def _scale(data: _Data, longest: int) -> tuple[int, int]:
 
 
 def _epochs(data: _Data, batch_size: int, iterations: int) -> int:
-    return min(100, max(20, round(iterations / max(1, data.lengths[0] / batch_size))))
+    """Returns the number of epochs for about so many iterations, which ten intervals divide."""
+    return min(100, max(20, 10 * round(iterations * batch_size / data.lengths[0] / 10)))
 
 
 def _head(task: str, data: _Data, root: Path, values: Sequence[tuple[str, Any, str]]) -> str:
@@ -394,8 +421,8 @@ def _head(task: str, data: _Data, root: Path, values: Sequence[tuple[str, Any, s
         "",
         "# Change these values to your needs.",
         _assignment("classes", data.classes),
-        _assignment("train_data", data.train, f"{data.lengths[0]} images"),
-        _assignment("val_data", data.val, f"{data.lengths[1]} images"),
+        _assignment("train_data", data.train, pluralize(data.lengths[0], "image")),
+        _assignment("val_data", data.val, pluralize(data.lengths[1], "image")),
         *(_assignment(*value) for value in values),
     ]
     return "\n".join(lines) + "\n"
@@ -421,8 +448,8 @@ def _code(value: Any) -> str:
 
 
 def _batch_size(data: _Data, most: int) -> int:
-    """Returns the batch size: at most `most`, and at most an eighth of the images, so that an epoch has some steps."""
-    return min(most, max(4, data.lengths[0] // 8))
+    """Returns a power of 2: at most `most`, and at most an eighth of the images, so that an epoch has some steps."""
+    return min(most, max(4, 1 << (data.lengths[0] // 8).bit_length() >> 1))
 
 
 _REST = """
@@ -434,35 +461,44 @@ val_dataloader = dict(
     dataset=dict(**val_data, metainfo=dict(classes=classes), pipeline=val_pipeline))
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=epochs, val_interval=interval)
+optim_wrapper = dict(optimizer=dict(lr=lr))
 default_hooks = dict(checkpoint=dict(interval=interval))
 """
 
 
-def _lengths(data: _Data, batch_size: int, iterations: int) -> list[tuple[str, Any, str]]:
+def _schedule(data: _Data, batch_size: int, iterations: int, lr: float) -> list[tuple[str, Any, str]]:
     epochs = _epochs(data, batch_size, iterations)
     return [
         ("batch_size", batch_size, ""),
+        ("lr", lr, "the highest learning rate"),
         ("epochs", epochs, "the length of training"),
-        ("interval", max(1, epochs // 10), "epochs between two validations"),
+        ("interval", epochs // 10, "epochs between two validations"),
     ]
 
 
 def _segmentation(data: _Data, root: Path) -> str:
     scale = _scale(data, 512)
     side = min(scale[1], 256)
+    small = scale[0] <= _SMALL
+    ratios = (0.75, 1.5) if small else (0.5, 2.0)
     values = [
         ("size", scale, "the longer and the shorter side that images are resized to"),
         ("crop", (side, side), "the part of an image that training sees at a time"),
-        *_lengths(data, _batch_size(data, 8), 2000),
+        ("widths", (16, 32, 64, 128) if small else (32, 64, 128, 192), "the channels of the stages of the model"),
+        *(
+            _schedule(data, _batch_size(data, 16), 1000, 0.005)
+            if small
+            else _schedule(data, _batch_size(data, 8), 2000, 0.001)
+        ),
     ]
     return (
         _head("segmentation", data, root, values)
-        + textwrap.dedent("""
+        + textwrap.dedent(f"""
         # What follows from them.
         train_pipeline = [
             dict(type='LoadImageFromFile', channel_order='rgb'),
             dict(type='LoadAnnotations'),
-            dict(type='RandomResize', scale=size, ratio_range=(0.5, 2.0), keep_ratio=True),
+            dict(type='RandomResize', scale=size, ratio_range={ratios}, keep_ratio=True),
             dict(type='RandomCrop', crop_size=crop, cat_max_ratio=0.75),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackSegInputs')]
@@ -471,7 +507,8 @@ def _segmentation(data: _Data, root: Path) -> str:
             dict(type='Resize', scale=size, keep_ratio=True),
             dict(type='LoadAnnotations'),  # after Resize: compared at the original size
             dict(type='PackSegInputs')]
-        model = dict(num_classes=len(classes), data_preprocessor=dict(size=crop))
+        model = dict(
+            num_classes=len(classes), widths=widths, data_preprocessor=dict(size=crop))
     """)
         + _REST.lstrip("\n")
     )
@@ -480,19 +517,22 @@ def _segmentation(data: _Data, root: Path) -> str:
 def _detection(data: _Data, root: Path) -> str:
     values = [
         ("size", _scale(data, 640), "the longer and the shorter side that images are resized to"),
-        *_lengths(data, _batch_size(data, 8), 4000),
+        *_schedule(data, _batch_size(data, 8), 4000, 0.001),
     ]
     return (
         _head("detection", data, root, values)
         + textwrap.dedent("""
         # What follows from them.
+        train_pipeline = [
+            dict(type='LoadImageFromFile', channel_order='rgb'),
+            dict(type='LoadAnnotations'),
+            dict(type='Resize', scale=size, keep_ratio=True),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackDetInputs')]
         val_pipeline = [
             dict(type='LoadImageFromFile', channel_order='rgb'),
             dict(type='LoadAnnotations'),
             dict(type='Resize', scale=size, keep_ratio=True),
-            dict(type='PackDetInputs')]
-        train_pipeline = val_pipeline[:-1] + [
-            dict(type='RandomFlip', prob=0.5),
             dict(type='PackDetInputs')]
         model = dict(num_classes=len(classes))
     """)
@@ -504,7 +544,7 @@ def _classification(data: _Data, root: Path) -> str:
     side = min(128, _scale(data, 10**6)[1])
     values = [
         ("size", side, "the height and width of the model's input"),
-        *_lengths(data, _batch_size(data, 32), 2000),
+        *_schedule(data, _batch_size(data, 32), 2000, 0.002),
     ]
     return (
         _head("classification", data, root, values)

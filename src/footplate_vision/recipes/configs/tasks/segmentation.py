@@ -16,10 +16,9 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU", "mFscore"], classwise=True)
 test_evaluator = val_evaluator
 
-# A small network that trains from scratch. `widths` and `depths` are the channels and blocks of its stages.
+# A small network that trains from scratch. `depths` are the blocks of its stages.
 model = dict(
     type="SmallSegmentor",
-    widths=(32, 64, 128, 192),
     depths=(1, 1, 2, 2),
     data_preprocessor=dict(type="SegDataPreProcessor", mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
 )
