@@ -39,6 +39,8 @@ def main() -> None:
         Path(name).write_text(text, encoding="utf-8")
     if not Path("data").exists():
         subprocess.run([sys.executable, "sample_data.py"], check=True)
+    if not Path("my_segmentation.py").exists():
+        footplate("init", "segmentation", "data")
     first, second = Path("work_dirs/first"), Path("work_dirs/second")
     if not any(first.glob("2*/explained.txt")):
         film(first)
@@ -46,7 +48,7 @@ def main() -> None:
     photograph(Path("first.html"), "report", 682)
     if not any(second.glob("2*/explained.txt")):
         wider = ["--resume", "auto", "--set", "model.widths=[32,64,96,128]"]
-        footplate("train", "my_scenes.py", "--work-dir", str(second), *wider)
+        footplate("train", "my_segmentation.py", "--work-dir", str(second), *wider)
     footplate("report", str(first), str(second), "--out", "both.html")
     photograph(Path("both.html"), "report-pictures", 704, section="pictures")
 
@@ -58,7 +60,7 @@ def footplate(*arguments: str) -> None:
 
 def film(work_dir: Path) -> None:
     """Trains in a terminal, and writes its screen towards the end of the run as an SVG."""
-    command = f"{shlex.join(FOOTPLATE)} train my_scenes.py --work-dir {shlex.quote(str(work_dir))}; sleep 9"
+    command = f"{shlex.join(FOOTPLATE)} train my_segmentation.py --work-dir {shlex.quote(str(work_dir))}; sleep 9"
     subprocess.run([*TMUX, "new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), command], check=True)
     shown = False
     while subprocess.run([*TMUX, "has-session"], stderr=subprocess.DEVNULL).returncode == 0:
@@ -76,7 +78,7 @@ def draw(screen: str) -> None:
     """Writes the screen of a terminal to live-display.svg, which asks no address for a font."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(screen), no_wrap=True, overflow="crop")
-    svg = console.export_svg(title="footplate train my_scenes.py", theme=THEME, unique_id="display")
+    svg = console.export_svg(title="footplate train my_segmentation.py", theme=THEME, unique_id="display")
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     svg = svg.replace("Fira Code", "ui-monospace, SFMono-Regular, Menlo, DejaVu Sans Mono")
     (IMAGES / "live-display.svg").write_text(svg, encoding="utf-8")

@@ -7,13 +7,26 @@ from footplate.cli.arguments import add_command, add_trained, number
 from footplate.cli.config_arguments import apply_override_arguments
 from footplate.cli.output import print_error, print_result
 from footplate.errors import DataError
-from footplate.messages import pluralize
+from footplate.messages import list_names, pluralize
 
 GROUP = "train and use a model"
 
 
 def add_commands(subparsers: Any) -> None:
     """Adds the commands to the parser."""
+    init = add_command(
+        subparsers,
+        "init",
+        write_initial_config,
+        "write a config for a folder with your images and labels",
+        "Look at a folder with images and labels, and write a short config that trains on it: class folders, images "
+        "with label maps, a COCO file or YOLO labels. If the folder has no split, choose a fifth of the images at "
+        "random to validate on.",
+        "footplate init segmentation data/",
+    )
+    init.add_value("task", "TASK", "classification, segmentation or detection")
+    init.add_value("folder", "FOLDER", "the folder with images and labels")
+    init.add_value("-o --output", "FILE", "the config to write (default: my_TASK.py)")
     predict = add_command(
         subparsers,
         "predict",
@@ -71,6 +84,26 @@ def add_commands(subparsers: Any) -> None:
         "FILE",
         "an image to verify the exported file with, such as one with objects to detect (default: random pixels)",
     )
+
+
+def write_initial_config(arguments: Namespace) -> None:
+    """Writes a config for a folder of images."""
+    from footplate.checks import check_choice
+    from footplate_vision.initial_config import TASKS, write_config
+
+    task = check_choice("TASK", arguments.task, TASKS)
+    file = arguments.output or f"my_{task}.py"
+    found = write_config(task, arguments.folder, file)
+    lines = [
+        f"{file}: {task} of the images in {arguments.folder}",
+        f"classes     {len(found['classes'])}: {list_names(found['classes'], 20)}",
+        f"images      {found['train']} to train on, {found['val']} to validate on",
+        *(f"written     {path}" for path in found["files"][1:]),
+        *(f"note        {note}" for note in found["notes"]),
+        f"next        footplate check {file}",
+        f"            footplate train {file}",
+    ]
+    print_result(arguments, found, "\n".join(lines) + "\n")
 
 
 def _open_trained(arguments: Namespace) -> Any:

@@ -10,17 +10,15 @@ from PIL import Image
 from footplate.config import Config
 from footplate.engine import Runner
 from footplate.tools.overrides import apply_overrides
+from footplate_vision.initial_config import write_config
 from tests.modules import ROOT
 
-# Two passes, in this process; a warm-up of one.
+# In this process.
 SHORT = [
     "train_dataloader.num_workers=0",
     "train_dataloader.persistent_workers=False",
     "val_dataloader.num_workers=0",
     "val_dataloader.persistent_workers=False",
-    "param_scheduler.0.end=1",
-    "param_scheduler.1.begin=1",
-    "param_scheduler.1.end=2",
 ]
 TWO_EPOCHS = [*SHORT, "train_cfg.max_epochs=2", "train_cfg.val_interval=1", "default_hooks.checkpoint.interval=1"]
 
@@ -36,6 +34,13 @@ def write_configs(task: str, folder: Path) -> list[str]:
     for title, text in found:
         (folder / title).write_text(text)
     return [title for title, _ in found]
+
+
+def write_own_configs(task: str, folder: Path) -> None:
+    """Writes the configs of a guide into the current folder, which inherit from what `init` writes for `folder`."""
+    write_configs(task, Path())
+    Path(f"my_{task}.py").unlink()
+    write_config(task, str(folder), f"my_{task}.py")
 
 
 def trained(name: str, overrides: Sequence[str]) -> Runner:

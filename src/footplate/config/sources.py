@@ -105,16 +105,18 @@ def find_config(name: str | os.PathLike[str]) -> str:
 def locate(package: str, file: str, referrer: Origin | None = None) -> str:
     """Returns the path of a config in a package, without importing the package.
 
-    `file` is relative to the config folder of the package, or to the package itself. The suffix `.py` is optional.
-    With the package "footplate", it is a recipe. `referrer` is the config line that refers to the file.
+    `file` is relative to the config folder of the package, or to the package itself. The suffix `.py` is optional. The
+    package "footplate" has the recipes, and what the configs of `footplate init` inherit from. `referrer` is the config
+    line that refers to the file.
 
     Raises:
         ConfigError: The package is not installed or has no such config.
     """
     if package == "footplate":
-        for recipe in recipe_files():
-            if recipe.stem == file.removesuffix(".py"):
-                return str(recipe)
+        for folder in recipe_folders():
+            path = os.path.join(folder, file.removesuffix(".py") + ".py")
+            if os.path.isfile(path):
+                return path
     roots = _package_folders(package)
     if not roots:
         advice = [line for extension in extensions() for line in extension.explain_unknown("package", package)]

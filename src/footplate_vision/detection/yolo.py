@@ -11,6 +11,7 @@ from footplate.data.annotations import explain_read_errors, read_lines
 from footplate.data.findings import Findings
 from footplate.data.label_warnings import warn_about_missing_classes
 from footplate.data.transforms.loading import open_image, oriented_size
+from footplate.error_context import at_key
 from footplate.errors import DataError
 from footplate.messages import pluralize
 from footplate.registry import DATASETS
@@ -43,6 +44,7 @@ class YoloDataset(CocoDataset):
     Takes the arguments of `BaseDataset`. These have a special meaning:
 
     - `data_prefix`: `dict(img=..., labels=...)`, the folders of the images and of the text files.
+    - `ann_file`: A text file with one image name per line, relative to the folder of images; by default, all images.
     - `metainfo`: `dict(classes=[...])`, the names of the classes in the order of their indices; required.
 
     Raises:
@@ -55,9 +57,15 @@ class YoloDataset(CocoDataset):
             notes = ["List them in the order of their indices, as in data.yaml."]
             raise DataError("YoloDataset needs the names of the classes", key="metainfo.classes", notes=notes)
         folder = self.data_prefix.get("img", self.data_root)
-        self.ann_file = labels = self.data_prefix.get("labels", folder)  # for messages
-        names = find_images(folder, IMAGE_SUFFIXES)
-        check_images(names, "", folder, IMAGE_SUFFIXES)
+        labels = self.data_prefix.get("labels", folder)
+        is_listed = bool(self.ann_file)
+        if is_listed:
+            with at_key("ann_file"):
+                names = [line.strip() for line in read_lines(self.ann_file) if line.strip()]
+        else:
+            names = find_images(folder, IMAGE_SUFFIXES)
+        check_images(names, self.ann_file, folder, IMAGE_SUFFIXES)
+        self.ann_file = labels  # for messages
         files = {os.path.splitext(name)[0]: name for name in find_images(labels, (".txt",))}
         if not files and not self.test_mode:
             raise DataError(f"there are no label files in '{labels}'", key="data_prefix.labels")
@@ -85,7 +93,7 @@ class YoloDataset(CocoDataset):
                 size = {"width": width, "height": height}
                 records.append({"img_path": path, "img_id": number, **size, "instances": instances})
         for stem in sorted(files.keys() - users.keys()):
-            if os.path.basename(stem) not in _LISTS_OF_CLASSES:
+            if not is_listed and os.path.basename(stem) not in _LISTS_OF_CLASSES:
                 findings.warn(f"label files have no image in '{folder}'", files[stem])
         findings.report()
         if unlabeled := sum(os.path.splitext(name)[0] not in files for name in names):

@@ -11,12 +11,13 @@ from PIL import Image
 
 from footplate.config import Config
 from footplate.registry import DATASETS
-from tests.footplate_vision.guides import TWO_EPOCHS, trained, write_configs
+from footplate_vision.initial_config import write_config
+from tests.footplate_vision.guides import TWO_EPOCHS, trained, write_own_configs
 
 SHORT = [
     *TWO_EPOCHS,
     "train_dataloader.batch_size=2",
-    "train_dataloader.dataset.pipeline.2.scale=[96,64]",
+    "train_dataloader.dataset.pipeline.2.scale=[96,64]",  # RT-DETR needs 100 positions
     "val_dataloader.dataset.pipeline.2.scale=[96,64]",
 ]
 
@@ -43,10 +44,10 @@ def write_data(folder: Path) -> None:
         path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
 
-def add_yolo(folder: Path) -> None:
-    """Adds a copy of the images, with YOLO labels; the last image has none."""
+def write_yolo(folder: Path, copy: Path) -> None:
+    """Writes a copy of the images, with YOLO labels; the last image has none."""
     for split in ("train", "val"):
-        shutil.copytree(folder / split, folder / "images" / split)
+        shutil.copytree(folder / split, copy / "images" / split)
         content = json.loads((folder / f"annotations/{split}.json").read_text())
         lines: dict[int, list[str]] = {}
         for each in content["annotations"][:-2]:
@@ -55,16 +56,25 @@ def add_yolo(folder: Path) -> None:
             sides = width / image["width"], height / image["height"]
             label = {8: 0, 3: 1}[each["category_id"]]
             lines.setdefault(image["id"], []).append(" ".join(map(str, (label, *center, *sides))))
-        (folder / "labels" / split).mkdir(parents=True)
+        (copy / "labels" / split).mkdir(parents=True)
         for number, text in lines.items():
-            (folder / f"labels/{split}/{number}.txt").write_text("\n".join(text))
+            (copy / f"labels/{split}/{number}.txt").write_text("\n".join(text))
+    (copy / "data.yaml").write_text("train: ../images/train\nnames: [bolt, nut]\n")
 
 
-def test_yolo_labels_are_those_of_the_coco_file(current_folder: Path) -> None:
-    write_data(current_folder / "data")
-    add_yolo(current_folder / "data")
-    write_configs("detection", current_folder)
-    sections = [Config.fromfile(name)["val_dataloader"]["dataset"] for name in ("my-boxes.py", "my-yolo.py")]
+@pytest.fixture(autouse=True)
+def guide(current_folder: Path) -> None:
+    """Writes the guide's configs and their data into the current folder, and the config for YOLO labels."""
+    write_data(Path("data"))
+    write_own_configs("detection", Path("data"))
+    write_yolo(Path("data"), Path("yolo"))
+    write_config("detection", "yolo", "my_yolo_labels.py")
+
+
+def test_yolo_labels_are_those_of_the_coco_file() -> None:
+    names = ("my_detection.py", "my_yolo_labels.py")
+    sections = [Config.fromfile(name)["val_dataloader"]["dataset"] for name in names]
+    sections[0]["metainfo"] = sections[1]["metainfo"]  # without the ring
     coco, yolo = ([dataset.get_data_info(at) for at in range(4)] for dataset in map(DATASETS.build, sections))
     for expected, found in zip(coco[:3], yolo[:3], strict=True):
         boxes, labels = (
@@ -76,14 +86,11 @@ def test_yolo_labels_are_those_of_the_coco_file(current_folder: Path) -> None:
     assert yolo[3]["instances"] == []
 
 
-@pytest.mark.parametrize("name", ["my-boxes.py", "my-detr.py", "my-yolo.py"])
+@pytest.mark.parametrize("name", ["my_detection.py", "my-detr.py", "my_yolo_labels.py"])
 @pytest.mark.filterwarnings("default:::transformers")
-def test_config_of_the_guide_trains(current_folder: Path, name: str) -> None:
-    write_data(current_folder / "data")
-    add_yolo(current_folder / "data")
-    write_configs("detection", current_folder)
+def test_config_of_the_guide_trains(name: str) -> None:
     runner = trained(name, SHORT)
-    assert len(runner.train_dataloader.dataset) == (3 if name == "my-yolo.py" else 4)
+    assert len(runner.train_dataloader.dataset) == (3 if name == "my_yolo_labels.py" else 4)
     loop: Any = runner.val_loop
     assert {"coco/bbox_mAP", "coco/bolt_precision", "coco/nut_precision"} <= loop.metrics.keys()
     assert loop.metrics["coco/bbox_mAP"] >= 0

@@ -12,20 +12,18 @@ from footplate.config import Config
 from footplate.engine import Runner
 from footplate.registry import METRICS
 from footplate.tools.overrides import apply_overrides
-from tests.footplate_vision.guides import write_configs
+from tests.footplate_vision.guides import write_own_configs
 
 SHORT = [
-    "train_cfg.max_iters=2",
+    "train_cfg.max_epochs=2",
     "train_cfg.val_interval=1",
     "train_dataloader.batch_size=2",
     "train_dataloader.num_workers=0",
-    "train_dataloader.dataset.pipeline.2.scale=[96,64]",
-    "train_dataloader.dataset.pipeline.3.crop_size=[32,48]",
-    "model.data_preprocessor.size=[32,48]",
+    "train_dataloader.persistent_workers=False",
     "default_hooks.checkpoint.interval=1",
 ]
 DAYS = """
-_base_ = 'my-scenes.py'
+_base_ = 'my_segmentation.py'
 val_dataloader = dict(
     _delete_=True,
     day=_base_.val_dataloader,
@@ -59,10 +57,11 @@ def write_data(folder: Path, *, split: str, number: int = 3) -> None:
 @pytest.fixture
 def place(current_folder: Path) -> Path:
     """Returns a folder with the configs of the guide, one with two validation sets, and the data."""
-    write_configs("segmentation", current_folder)
-    (current_folder / "my-days.py").write_text(DAYS)
     for split in ("train", "val"):
         write_data(current_folder / "data", split=split)
+    (current_folder / "data/classes.txt").write_text("road\ncar\ntree\n")
+    write_own_configs("segmentation", Path("data"))
+    (current_folder / "my-days.py").write_text(DAYS)
     write_data(current_folder / "night", split="")
     return current_folder
 
@@ -87,7 +86,7 @@ def test_config_of_the_guide_trains(place: Path, name: str) -> None:
     expected = {f"{prefix}{key}" for key in ("mIoU", "mFscore", "IoU.road", "IoU.car", "IoU.tree", "loss", "loss_ce")}
     assert expected | ({"night/mIoU", "night/loss"} if prefix else set()) <= metrics.keys()
     assert 0 <= metrics[f"{prefix}mIoU"] <= 100
-    best = {path.name.partition("_iter")[0] for path in (place / "out").glob("best_*")}
+    best = {path.name.partition("_epoch")[0] for path in (place / "out").glob("best_*")}
     assert best == ({"best_day_mIoU", "best_night_mIoU"} if prefix else {"best_mIoU"})
 
 
@@ -112,4 +111,4 @@ def test_custom_metric_selects_the_best_checkpoint(place: Path) -> None:
     assert {"share_error", "mIoU"} <= found.keys()
     labels = [np.asarray(Image.open(path)) for path in sorted((place / "data/masks/val").glob("*/*.png"))]
     assert 0 <= found["share_error"] <= 100 * max(1 - (each == 1).mean() for each in labels)
-    assert list((place / "out").glob("best_share_error_iter_*.pth"))
+    assert list((place / "out").glob("best_share_error_epoch_*.pth"))

@@ -11,10 +11,13 @@ from footplate.config import Config
 from footplate.registry import MODELS
 from footplate_vision.inference import Predictor, predict_files
 from tests.docs.conftest import place  # noqa: F401 - a fixture
-from tests.footplate_vision.guides import SHORT, TWO_EPOCHS, trained, write_classes, write_configs
+from tests.footplate_vision.guides import SHORT, TWO_EPOCHS, trained, write_classes, write_configs, write_own_configs
 
 TWO_ITERATIONS = [
     *SHORT,
+    "param_scheduler.0.end=1",
+    "param_scheduler.1.begin=1",
+    "param_scheduler.1.end=2",
     "train_cfg.max_iters=2",
     "train_cfg.val_interval=2",
     "train_dataloader.batch_size=4",
@@ -42,7 +45,7 @@ def test_configs_of_the_guide_train(name: str, pictures: set[str], current_folde
 )
 def test_a_checkpoint_initializes_a_classifier(current_folder: Path, name: str, changes: list[str]) -> None:
     write_classes(current_folder / "data", train=2, val=1)
-    write_configs("classification", current_folder)
+    write_own_configs("classification", Path("data"))
     write_configs("selfsup", current_folder)
     backbone = MODELS.build(Config.fromfile("my-mae.py").model.backbone)
     torch.save({"state_dict": {f"backbone.{k}": v for k, v in backbone.state_dict().items()}}, "it.pth")

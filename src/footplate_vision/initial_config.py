@@ -1,0 +1,576 @@
+"""Writes a short config for a folder with images and labels: the command `footplate init`."""
+
+import json
+import os
+import random
+import re
+import textwrap
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from footplate.data.findings import Findings
+from footplate.errors import ArgumentError, DataError, shown_path
+from footplate.messages import list_names, pluralize
+from footplate.registry import DATASETS, TRANSFORMS
+from footplate_vision.detection.coco_format import load_coco_file
+from footplate_vision.image_files import IMAGE_SUFFIXES, find_images
+
+_SPLITS = {"train": ("train", "training", "train2017"), "val": ("val", "valid", "validation", "val2017", "test")}
+_IMAGES = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "leftimg8bit")
+_MASKS = ("masks", "mask", "labels", "label", "annotations", "ann_dir", "segmentationclass", "gtfine")
+_NAMES = ("data.yaml", "data.yml", "classes.txt", "labels.txt", "obj.names", "labelmap.txt")  # the last two by CVAT
+_INSPECTED = 200  # images and label maps
+_VAL_SHARE = 0.2
+_SMALL = 128  # pixels; for such images, a narrow network learns faster and as much
+_WIDTH = 88  # columns of the config
+
+
+@dataclass
+class _Data:
+    """What a folder contains, as arguments of the datasets.
+
+    Attributes:
+        classes: The names of the classes.
+        train: The arguments of the training dataset, without classes and pipeline.
+        val: The arguments of the validation dataset.
+        lengths: The numbers of images to train and to validate on.
+        sizes: The widths and heights of some images, in pixels.
+        files: The contents of the files that describe the split, by name, if the folder has none.
+        notes: What to tell the user.
+    """
+
+    classes: list[str]
+    train: dict[str, Any]
+    val: dict[str, Any]
+    lengths: tuple[int, int]
+    sizes: list[tuple[int, int]]
+    files: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def write_config(task: str, folder: str, file: str) -> dict[str, Any]:
+    """Writes a config that trains on a folder, and returns what was found.
+
+    Args:
+        task: "classification", "segmentation" or "detection".
+        folder: The folder with images and labels.
+        file: The file to write. Lists of a new split are written next to it.
+
+    Returns:
+        A dict with `files` (the written ones, the config first), `classes`, `train` and `val` (numbers of images), and
+        `notes`, a list of sentences.
+
+    Raises:
+        ArgumentError: The file exists.
+        DataError: The folder does not contain data for the task, or the labels are invalid.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"there is no folder '{folder}'")
+    find, write = TASKS[task]
+    data = find(root, os.path.splitext(file)[0])
+    written = {file: write(data, root), **data.files}
+    for path in written:
+        if os.path.exists(path):
+            raise ArgumentError(f"the file '{path}' exists", notes=["Remove it, or choose another one with --output."])
+    for path, text in written.items():
+        Path(path).write_text(text, encoding="utf-8")
+    train, val = data.lengths
+    return {"files": list(written), "classes": data.classes, "train": train, "val": val, "notes": data.notes}
+
+
+def _path(path: Path) -> str:
+    return shown_path(str(path))
+
+
+def _subfolder(root: Path, names: Collection[str]) -> Path | None:
+    """Returns the first subfolder with one of the names, in their order, regardless of case."""
+    found = {each.name.lower(): each for each in sorted(root.iterdir()) if each.is_dir()}
+    return next((found[name] for name in names if name in found), None)
+
+
+def _split_of(root: Path) -> tuple[Path, Path] | None:
+    """Returns the subfolders for training and validation, if there are both."""
+    train, val = (_subfolder(root, names) for names in _SPLITS.values())
+    return (train, val) if train and val else None
+
+
+def _divide(items: Sequence[Any], groups: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Divides items at random, with the seed 0: about a fifth of each group, if it has two or more, is to validate on.
+
+    Raises:
+        DataError: There are fewer than two items.
+    """
+    members = defaultdict[Any, list[int]](list)
+    for index, group in enumerate(groups):
+        members[group].append(index)
+    chosen = set[int]()
+    for indices in members.values():
+        random.Random(0).shuffle(indices)
+        chosen.update(indices[: max(1, round(_VAL_SHARE * len(indices))) if len(indices) > 1 else 0])
+    if not chosen:
+        raise DataError("a single image cannot be divided into training and validation data")
+    parts: tuple[list[Any], list[Any]] = ([], [])
+    for index, item in enumerate(items):
+        parts[index in chosen].append(item)
+    return parts
+
+
+def _note_of_split(lengths: Sequence[int]) -> str:
+    chosen = "1 image was" if lengths[1] == 1 else f"{lengths[1]} images were"
+    return f"the folder has no split, so {chosen} chosen at random (seed 0) to validate on"
+
+
+def _sizes(paths: Sequence[str]) -> list[tuple[int, int]]:
+    sizes = []
+    for path in paths[:: max(1, len(paths) // _INSPECTED)]:
+        try:
+            with Image.open(path) as image:
+                sizes.append(image.size)
+        except OSError:  # training reports or skips it
+            continue
+    return sizes
+
+
+def _names_in(folders: Sequence[Path], notes: list[str]) -> list[str]:
+    """Returns the names of the classes in the first file of an annotation tool, or [] if there is none.
+
+    Adds a note for each other file with different names.
+    """
+    files = [path for folder in folders for name in _NAMES if (path := folder / name).is_file()]
+    lists = {path: names for path in files if (names := _names_of(path))}
+    first, *others = lists or [None]
+    for path in others:
+        if lists[path] != lists[first]:
+            notes.append(f"the classes are those of '{first}'; '{path}' has others: {list_names(lists[path], 8)}")
+    return lists[first] if first else []
+
+
+def _names_of(path: Path) -> list[str]:
+    text = path.read_text("utf-8")
+    if path.suffix in (".txt", ".names"):
+        return [line.partition(":")[0].strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+    names = (yaml.safe_load(text) or {}).get("names") or []
+    return [str(name) for name in (names.values() if isinstance(names, dict) else names)]
+
+
+# Classification
+
+
+def _find_classes(root: Path, stem: str) -> _Data:
+    split = _split_of(root)
+    settings = [{"data_prefix": _path(place)} for place in split or (root,)]
+    train = DATASETS.build({"type": "CustomDataset", "pipeline": [], **settings[0]})
+    classes = list(train.metainfo["classes"])
+    records = [train.get_data_info(index) for index in range(len(train))]
+    sizes = _sizes([record["img_path"] for record in records])
+    if split:
+        val = DATASETS.build({"type": "CustomDataset", "pipeline": [], "classes": classes, **settings[1]})
+        return _Data(classes, settings[0], settings[1], (len(train), len(val)), sizes)
+    folder = settings[0]["data_prefix"]
+    lines = [f"{os.path.relpath(record['img_path'], folder)} {record['gt_label']}" for record in records]
+    parts = _divide(lines, [record["gt_label"] for record in records])
+    return _listed(parts, classes, settings[0], sizes, stem)
+
+
+def _listed(
+    parts: tuple[list[str], list[str]], classes: list[str], settings: dict[str, Any], sizes: Any, stem: str
+) -> _Data:
+    """Returns the data of a folder without a split, with the lines of the files that list the parts."""
+    files = {f"{stem}-{name}.txt": "\n".join(lines) + "\n" for name, lines in zip(_SPLITS, parts, strict=True)}
+    train, val = ({"ann_file": file, **settings} for file in files)
+    lengths = len(parts[0]), len(parts[1])
+    return _Data(classes, train, val, lengths, sizes, files, [_note_of_split(lengths)])
+
+
+# Segmentation
+
+
+def _find_masks(root: Path, stem: str) -> _Data:
+    pairs = _folders_of_masks(root)
+    first = DATASETS.build({"type": "BaseSegDataset", "pipeline": [], **pairs[0]})
+    records = [first.get_data_info(index) for index in range(len(first))]
+    load = TRANSFORMS.build({"type": "LoadAnnotations"})
+    values = set[int]()
+    for record in records[:: max(1, len(records) // _INSPECTED)]:
+        values.update(np.unique(load({**record, "seg_fields": []})["gt_seg_map"]).tolist())
+    labels, notes = sorted(values - {255}), list[str]()
+    if 255 in values and labels in ([], [0]):
+        raise DataError(
+            "the label maps contain only 0 and 255, but 255 means 'ignored'",
+            notes=["Replace 255 by 1: docs/tasks/segmentation.md has a script that does so."],
+        )
+    classes = _names_in([root], notes)
+    if classes and len(classes) <= labels[-1]:
+        raise DataError(
+            f"the label maps contain class {labels[-1]}, but only {len(classes)} classes are named",
+            notes=[f"Write the names of labels 0 to {labels[-1]} to '{root / 'classes.txt'}', one per line."],
+        )
+    if not classes:
+        if 2 * len(labels) < labels[-1]:
+            raise DataError(
+                f"most values up to {labels[-1]} are not in the label maps, whose pixels must be class indices",
+                found=labels[:8],
+                notes=[
+                    "Convert the label maps, as docs/tasks/segmentation.md shows.",
+                    f"If the values are class indices, write the names of all classes to '{root / 'classes.txt'}'.",
+                ],
+            )
+        classes = [f"class {label}" for label in range(labels[-1] + 1)]
+        notes.append("the names of the classes are unknown: write them into the list at the top of the config")
+    if missing := [name for label, name in enumerate(classes) if label not in values]:
+        notes.append(f"no inspected pixel belongs to {list_names(missing, 8)}")
+    sizes = _sizes([record["img_path"] for record in records])
+    if len(pairs) > 1:
+        second = DATASETS.build({"type": "BaseSegDataset", "pipeline": [], **pairs[1]})
+        return _Data(classes, pairs[0], pairs[1], (len(first), len(second)), sizes, notes=notes)
+    folder = pairs[0]["data_prefix"]["img_path"]
+    names = [os.path.relpath(record["img_path"], folder) for record in records]
+    data = _listed(_divide(names, [0] * len(names)), classes, pairs[0], sizes, stem)
+    data.notes += notes
+    return data
+
+
+def _folders_of_masks(root: Path) -> list[dict[str, Any]]:
+    """Returns the settings of the datasets for training and validation, or of one for all images.
+
+    Raises:
+        DataError: There are no folders with images and label maps.
+    """
+    images, masks = _subfolder(root, _IMAGES), _subfolder(root, _MASKS)
+    if images and masks:
+        splits = _split_of(images), _split_of(masks)
+        places = list(zip(*splits, strict=True)) if splits[0] and splits[1] else [(images, masks)]
+    elif split := _split_of(root):
+        inner = [(_subfolder(part, _IMAGES), _subfolder(part, _MASKS)) for part in split]
+        places = [(image, mask) for image, mask in inner if image and mask]
+    else:
+        places = [(root, root)]
+    if not places:
+        raise DataError(
+            f"'{root}' does not contain folders with images and label maps",
+            notes=["Name them images and masks, with subfolders train and val if the data is divided."],
+        )
+    return [
+        {"data_prefix": {"img_path": _path(image), "seg_map_path": _path(mask)}, **_suffixes(image, mask)}
+        for image, mask in places
+    ]
+
+
+def _suffixes(images: Path, masks: Path) -> dict[str, str]:
+    """Returns what follows the name of an image in the name of its label map, unless it is ".png"."""
+    files = find_images(str(masks), IMAGE_SUFFIXES)
+    stems = {os.path.splitext(name)[0] for name in find_images(str(images), IMAGE_SUFFIXES)}
+    if images == masks:
+        stems = {stem for stem in stems if any(file.startswith(stem) and file[len(stem)] != "." for file in files)}
+    for stem in sorted(stems):
+        for file in files:
+            if file.startswith(stem) and not (images == masks and file[len(stem)] == "."):
+                suffix = file[len(stem) :]
+                return {} if suffix == ".png" else {"seg_map_suffix": suffix}
+    raise DataError(
+        f"no label map in '{masks}' has the name of an image in '{images}'",
+        notes=[f"The folder of label maps contains {list_names(files, 3) or 'no images'}."],
+    )
+
+
+# Detection
+
+
+def _find_boxes(root: Path, stem: str) -> _Data:
+    found = {path: content for path in sorted(root.rglob("*.json")) if (content := _coco_content(path))}
+    if found:
+        return _find_coco(root, found, stem)
+    if any(root.rglob("*.txt")):
+        return _find_yolo(root, stem)
+    raise DataError(
+        f"there are neither COCO files nor YOLO labels in '{root}'",
+        notes=["A COCO file is a .json file with the lists images, annotations and categories."],
+    )
+
+
+def _coco_content(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    is_coco = isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
+    return content if is_coco else None
+
+
+def _find_coco(root: Path, found: dict[Path, dict[str, Any]], stem: str) -> _Data:
+    def role(path: Path) -> str:
+        text = "/".join(path.relative_to(root).parts[-2:]).lower()
+        return next((name for name in ("train", "val", "test") if name in text), "")
+
+    by_role = {role(path): path for path in reversed(found)}
+    train = by_role.get("train") or next(iter(found))
+    val = by_role.get("val") or by_role.get("test") or train
+    findings = Findings(str(train))
+    content = load_coco_file(findings)
+    findings.report()
+    classes = [category["name"] for category in content["categories"]]
+    sizes = [(int(image["width"]), int(image["height"])) for image in content["images"]]
+    parts, notes = [], list[str]()
+    for path in (train, val):
+        folder, images = _find_listed(root, path, found[path]["images"])
+        parts.append((path, folder, images))
+    if val == train:
+        divided = _divide(parts[0][2], [0] * len(parts[0][2]))
+        parts = [(train, parts[0][1], images) for images in divided]
+        notes.append(_note_of_split([len(images) for images in divided]))
+    files, settings = dict[str, str](), []
+    for name, (path, folder, images) in zip(_SPLITS, parts, strict=True):
+        file = _path(path)
+        if images != found[path]["images"]:
+            file, ids = f"{stem}-{name}.json", {image["id"] for image in images}
+            annotations = [each for each in found[path]["annotations"] if each["image_id"] in ids]
+            files[file] = json.dumps({**found[path], "images": images, "annotations": annotations})
+        settings.append({"type": "CocoDataset", "ann_file": file, "data_prefix": {"img": _path(folder)}})
+    return _Data(classes, *settings, (len(parts[0][2]), len(parts[1][2])), sizes, files, notes)
+
+
+def _find_listed(root: Path, file: Path, images: list[dict[str, Any]]) -> tuple[Path, list[dict[str, Any]]]:
+    """Returns the folder that contains the images of a COCO file, and the images with names relative to it.
+
+    Raises:
+        DataError: The images are in none of the folders below `root`.
+    """
+    names = [image["file_name"] for image in images]
+    short = [re.split(r"[\\/]", name)[-1] for name in names]  # Label Studio writes paths on its server
+    below = [sorted(path for path in folder.rglob("*") if path.is_dir()) for folder in (file.parent, root)]
+    folders = [file.parent, root / file.stem.rpartition("_")[2], *below[0], root, *below[1]]
+    for paths in (names, short):
+        for folder in folders:
+            if any((folder / name).is_file() for name in paths[:_INSPECTED]):
+                return folder, [{**image, "file_name": path} for image, path in zip(images, paths, strict=True)]
+    raise DataError(f"no image of '{file}' is in '{root}'", found=names[:3])
+
+
+def _find_yolo(root: Path, stem: str) -> _Data:
+    places = _folders_of_yolo(root)
+    notes = list[str]()
+    classes = _names_in([root, *(Path(place["data_prefix"]["labels"]) for place in places)], notes)
+    if not classes:
+        raise DataError(
+            f"the names of the classes of '{root}' are unknown",
+            notes=[f"Write them to '{root / 'classes.txt'}', one per line, in the order of their indices."],
+        )
+    datasets = [
+        DATASETS.build({"type": "YoloDataset", "pipeline": [], "metainfo": {"classes": classes}, **place})
+        for place in places
+    ]
+    records = [datasets[0].get_data_info(index) for index in range(len(datasets[0]))]
+    sizes = [(record["width"], record["height"]) for record in records]
+    settings = [{"type": "YoloDataset", **place} for place in places]
+    if len(places) > 1:
+        return _Data(classes, settings[0], settings[1], (len(datasets[0]), len(datasets[1])), sizes, notes=notes)
+    folder = places[0]["data_prefix"]["img"]
+    names = [os.path.relpath(record["img_path"], folder) for record in records]
+    data = _listed(_divide(names, [0] * len(names)), classes, settings[0], sizes, stem)
+    data.notes += notes
+    return data
+
+
+def _folders_of_yolo(root: Path) -> list[dict[str, Any]]:
+    """Returns the folders of images and labels, for training and validation, or for all images."""
+    images, labels = _subfolder(root, _IMAGES), _subfolder(root, ("labels",))
+    if images and labels:
+        splits = _split_of(images), _split_of(labels)
+        places = list(zip(*splits, strict=True)) if splits[0] and splits[1] else [(images, labels)]
+    elif split := _split_of(root):
+        places = [(_subfolder(part, _IMAGES) or part, _subfolder(part, ("labels",)) or part) for part in split]
+    else:
+        places = [(root, root)]
+    return [{"data_prefix": {"img": _path(image), "labels": _path(label)}} for image, label in places]
+
+
+# Configs
+
+
+def _even(value: float) -> int:
+    """Rounds to a multiple of 32 pixels."""
+    return 32 * max(1, round(value / 32))
+
+
+def _scale(data: _Data, longest: int) -> tuple[int, int]:
+    """Returns the longer and the shorter side to resize images to: the median size, at most `longest`."""
+    long, short = (median(map(side, data.sizes or [(longest, longest)])) for side in (max, min))
+    factor = min(1.0, longest / long)
+    return _even(long * factor), _even(short * factor)
+
+
+def _epochs(data: _Data, batch_size: int, iterations: int) -> int:
+    """Returns the number of epochs for about so many iterations, which ten intervals divide."""
+    return min(100, max(20, 10 * round(iterations * batch_size / data.lengths[0] / 10)))
+
+
+def _head(task: str, data: _Data, root: Path, values: Sequence[tuple[str, Any, str]]) -> str:
+    lines = [
+        f'"""{task.capitalize()} of the images in {_path(root)}. Written by `footplate init {task}`."""',
+        "",
+        f"_base_ = 'footplate::tasks/{task}.py'",
+        "",
+        "# Change these values to your needs.",
+        _assignment("classes", data.classes),
+        _assignment("train_data", data.train, pluralize(data.lengths[0], "image")),
+        _assignment("val_data", data.val, pluralize(data.lengths[1], "image")),
+        *(_assignment(*value) for value in values),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _assignment(name: str, value: Any, remark: str = "") -> str:
+    """Returns the line that sets a variable, or several lines if it is long, after its remark."""
+    remark = f"  # {remark}" if remark else ""
+    text = f"{name} = {_code(value)}{remark}"
+    if len(text) <= _WIDTH:
+        return text
+    if isinstance(value, dict):
+        items = (f"\n    {key}={_code(item)}" for key, item in value.items())
+        return f"{name} = dict({remark}{','.join(items)})"
+    words = textwrap.fill(_code(value)[1:-1], _WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return f"{name} = [{remark}\n{words}]"
+
+
+def _code(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"dict({', '.join(f'{key}={_code(item)}' for key, item in value.items())})"
+    return repr(value)
+
+
+def _batch_size(data: _Data, most: int) -> int:
+    """Returns a power of 2: at most `most`, and at most an eighth of the images, so that an epoch has some steps."""
+    return min(most, max(4, 1 << (data.lengths[0] // 8).bit_length() >> 1))
+
+
+_REST = """
+train_dataloader = dict(
+    batch_size=batch_size,
+    dataset=dict(**train_data, metainfo=dict(classes=classes), pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=batch_size,
+    dataset=dict(**val_data, metainfo=dict(classes=classes), pipeline=val_pipeline))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=epochs, val_interval=interval)
+optim_wrapper = dict(optimizer=dict(lr=lr))
+default_hooks = dict(checkpoint=dict(interval=interval))
+"""
+
+
+def _schedule(data: _Data, batch_size: int, iterations: int, lr: float) -> list[tuple[str, Any, str]]:
+    epochs = _epochs(data, batch_size, iterations)
+    return [
+        ("batch_size", batch_size, ""),
+        ("lr", lr, "the highest learning rate"),
+        ("epochs", epochs, "the length of training"),
+        ("interval", epochs // 10, "epochs between two validations"),
+    ]
+
+
+def _segmentation(data: _Data, root: Path) -> str:
+    scale = _scale(data, 512)
+    side = min(scale[1], 256)
+    small = scale[0] <= _SMALL
+    ratios = (0.75, 1.5) if small else (0.5, 2.0)
+    values = [
+        ("size", scale, "the longer and the shorter side that images are resized to"),
+        ("crop", (side, side), "the part of an image that training sees at a time"),
+        ("widths", (16, 32, 64, 128) if small else (32, 64, 128, 192), "the channels of the stages of the model"),
+        *(
+            _schedule(data, _batch_size(data, 16), 1000, 0.005)
+            if small
+            else _schedule(data, _batch_size(data, 8), 2000, 0.001)
+        ),
+    ]
+    return (
+        _head("segmentation", data, root, values)
+        + textwrap.dedent(f"""
+        # What follows from them.
+        train_pipeline = [
+            dict(type='LoadImageFromFile', channel_order='rgb'),
+            dict(type='LoadAnnotations'),
+            dict(type='RandomResize', scale=size, ratio_range={ratios}, keep_ratio=True),
+            dict(type='RandomCrop', crop_size=crop, cat_max_ratio=0.75),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackSegInputs')]
+        val_pipeline = [
+            dict(type='LoadImageFromFile', channel_order='rgb'),
+            dict(type='Resize', scale=size, keep_ratio=True),
+            dict(type='LoadAnnotations'),  # after Resize: compared at the original size
+            dict(type='PackSegInputs')]
+        model = dict(
+            num_classes=len(classes), widths=widths, data_preprocessor=dict(size=crop))
+    """)
+        + _REST.lstrip("\n")
+    )
+
+
+def _detection(data: _Data, root: Path) -> str:
+    values = [
+        ("size", _scale(data, 640), "the longer and the shorter side that images are resized to"),
+        *_schedule(data, _batch_size(data, 8), 4000, 0.001),
+    ]
+    return (
+        _head("detection", data, root, values)
+        + textwrap.dedent("""
+        # What follows from them.
+        train_pipeline = [
+            dict(type='LoadImageFromFile', channel_order='rgb'),
+            dict(type='LoadAnnotations'),
+            dict(type='Resize', scale=size, keep_ratio=True),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackDetInputs')]
+        val_pipeline = [
+            dict(type='LoadImageFromFile', channel_order='rgb'),
+            dict(type='LoadAnnotations'),
+            dict(type='Resize', scale=size, keep_ratio=True),
+            dict(type='PackDetInputs')]
+        model = dict(num_classes=len(classes))
+    """)
+        + _REST.lstrip("\n")
+    )
+
+
+def _classification(data: _Data, root: Path) -> str:
+    side = min(128, _scale(data, 10**6)[1])
+    values = [
+        ("size", side, "the height and width of the model's input"),
+        *_schedule(data, _batch_size(data, 32), 2000, 0.002),
+    ]
+    return (
+        _head("classification", data, root, values)
+        + textwrap.dedent("""
+        # What follows from them.
+        train_pipeline = [
+            dict(type='LoadImageFromFile', channel_order='rgb'),
+            dict(type='RandomResizedCrop', scale=size, crop_ratio_range=(0.5, 1.0)),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackInputs')]
+        val_pipeline = [
+            dict(type='LoadImageFromFile', channel_order='rgb'),
+            dict(type='ResizeEdge', scale=size * 9 // 8, edge='short'),
+            dict(type='CenterCrop', crop_size=size),
+            dict(type='PackInputs')]
+        model = dict(
+            head=dict(num_classes=len(classes)),
+            data_preprocessor=dict(num_classes=len(classes)))
+    """)
+        + _REST.lstrip("\n")
+    )
+
+
+TASKS: dict[str, tuple[Callable[[Path, str], _Data], Callable[[_Data, Path], str]]] = {
+    "classification": (_find_classes, _classification),
+    "segmentation": (_find_masks, _segmentation),
+    "detection": (_find_boxes, _detection),
+}
+"""For each task, what reads a folder, and what writes the config."""

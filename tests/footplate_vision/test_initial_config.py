@@ -1,0 +1,287 @@
+"""`footplate init` writes configs that train on the folders of users and labelling tools."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from footplate.config import Config
+from footplate.engine import Runner
+from tests.docs.pages import blocks_of
+from tests.footplate.cli.conftest import Command
+from tests.footplate_vision.guides import TWO_EPOCHS, guide, trained
+
+LABELS = np.kron(np.arange(4).reshape(2, 2) % 3, np.ones((24, 32))).astype(np.uint8)  # (48, 64)
+BOX = [8, 12, 24, 24]
+
+
+def _image(path: Path, number: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(number).integers(0, 60, (48, 64, 3)) + 60 * LABELS[..., None]
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def _class_folders(root: Path, *splits: str) -> None:
+    for split in splits or ("",):
+        for number in range(12):
+            _image(root / split / ("stop sign", "Give_way")[number % 2] / f"IMG {number}.JPG", number)
+
+
+def _masks(root: Path, images: str, masks: str, suffix: str = ".png", values: np.ndarray = LABELS) -> None:
+    for number in range(10):
+        _image(root / images / f"{number}.jpg", number)
+        path = root / masks / f"{number}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(path)
+
+
+def _coco(root: Path, images: str, file: str, prefix: str = "") -> None:
+    entries, boxes = [], []
+    for number in range(10):
+        _image(root / images / f"{number}.jpg", number)
+        entries.append({"id": number, "file_name": f"{prefix}{number}.jpg", "width": 64, "height": 48})
+        boxes.append({"id": number, "image_id": number, "category_id": 1 + number % 2, "bbox": BOX, "iscrowd": 0})
+    roots = [{"id": number, "name": name, "supercategory": "parts"} for number, name in ((1, "bolt"), (2, "nut"))]
+    categories = [{"id": 0, "name": "parts", "supercategory": "none"}, *roots]  # as Roboflow writes them
+    path = root / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": entries, "annotations": boxes, "categories": categories}))
+
+
+def _yolo(root: Path, images: str, labels: str) -> None:
+    for number in range(10):
+        _image(root / images / f"{number}.jpg", number)
+        path = root / labels / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{number % 2} 0.3 0.5 0.4 0.5\n")
+
+
+def _made(*parts: Callable[[Path], None]) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        for part in parts:
+            part(root)
+
+    return make
+
+
+def _names(file: str, text: str) -> Callable[[Path], None]:
+    return lambda root: (root / file).write_text(text) and None
+
+
+FOLDERS = {
+    "class folders": ("classification", _class_folders, (10, 2)),
+    "divided class folders": ("classification", lambda root: _class_folders(root, "train", "valid"), (12, 12)),
+    "masks with a suffix": ("segmentation", lambda root: _masks(root, "images", "masks", "_mask.png"), (8, 2)),
+    "masks beside the images": ("segmentation", lambda root: _masks(root, ".", ".", "_seg.png"), (8, 2)),
+    "divided masks": (
+        "segmentation",
+        _made(*(lambda root, s=s: _masks(root, f"JPEGImages/{s}", f"labels/{s}") for s in ("train", "val"))),  # type: ignore[misc]
+        (10, 10),
+    ),
+    "masks below the parts": (
+        "segmentation",
+        _made(*(lambda root, s=s: _masks(root, f"{s}/img", f"{s}/mask") for s in ("train", "test"))),  # type: ignore[misc]
+        (10, 10),
+    ),
+    "Roboflow": (
+        "detection",
+        _made(*(lambda root, s=s: _coco(root, s, f"{s}/_annotations.coco.json") for s in ("train", "valid"))),  # type: ignore[misc]
+        (10, 10),
+    ),
+    "CVAT": ("detection", lambda root: _coco(root, "images/default", "annotations/instances_default.json"), (8, 2)),
+    "Label Studio": ("detection", lambda root: _coco(root, "images", "result.json", "images/"), (8, 2)),
+    "Label Studio with paths of its server": (
+        "detection",
+        lambda root: _coco(root, "images", "result.json", "../../label-studio/data/media/upload/1/"),
+        (8, 2),
+    ),
+    "Label Studio on Windows, divided": (
+        "detection",
+        _made(
+            *(lambda root, s=s: _coco(root, f"{s}/images", f"{s}/result.json", "images\\") for s in ("train", "val"))
+        ),  # type: ignore[misc]
+        (10, 10),
+    ),
+    "YOLO of Roboflow": (
+        "detection",
+        _made(
+            *(lambda root, s=s: _yolo(root, f"{s}/images", f"{s}/labels") for s in ("train", "valid")),  # type: ignore[misc]
+            _names("data.yaml", "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['bolt', 'nut']"),
+        ),
+        (10, 10),
+    ),
+    "YOLO of CVAT": (
+        "detection",
+        _made(
+            lambda root: _yolo(root, "obj_train_data", "obj_train_data"),
+            _names("obj.names", "bolt\nnut\n"),
+            _names("train.txt", "data/obj_train_data/0.jpg\n"),
+            _names("obj.data", "classes = 2\n"),
+        ),
+        (8, 2),
+    ),
+    "YOLO": (
+        "detection",
+        _made(
+            *(lambda root, s=s: _yolo(root, f"images/{s}", f"labels/{s}") for s in ("train", "val")),  # type: ignore[misc]
+            _names("data.yaml", "names: {0: bolt, 1: nut}"),
+        ),
+        (10, 10),
+    ),
+    "YOLO in one folder": (
+        "detection",
+        _made(lambda root: _yolo(root, ".", "."), _names("classes.txt", "bolt\nnut")),
+        (8, 2),
+    ),
+}
+CLASSES = {"classification": ["Give_way", "stop sign"], "segmentation": ["class 0", "class 1", "class 2"]}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_config_reads_the_images_and_classes_of_a_folder(current_folder: Path, footplate: Command, name: str) -> None:
+    task, make, lengths = FOLDERS[name]
+    make(current_folder / "data")
+    code, said, _ = footplate("init", task, "data")
+    assert code == 0
+    assert f"images      {lengths[0]} to train on, {lengths[1]} to validate on\n" in said
+    runner = Runner.from_cfg(Config.fromfile(f"my_{task}.py"), work_dir="out")
+    datasets = [runner.train_dataloader.dataset, runner.val_dataloader.dataset]
+    assert tuple(map(len, datasets)) == lengths
+    assert {tuple(dataset.metainfo["classes"]) for dataset in datasets} == {tuple(CLASSES.get(task, ["bolt", "nut"]))}
+    paths = [{each["img_path"] for each in map(dataset.get_data_info, range(len(dataset)))} for dataset in datasets]
+    assert not paths[0] & paths[1]
+
+
+@pytest.mark.parametrize("name", ["class folders", "masks with a suffix", "CVAT", "YOLO in one folder"])
+def test_written_config_trains(current_folder: Path, footplate: Command, name: str) -> None:
+    task, make, _ = FOLDERS[name]
+    make(current_folder / "data")
+    footplate("init", task, "data", "-o", "a.py")
+    runner = trained("a.py", TWO_EPOCHS)
+    assert runner.iter == 2 * len(runner.train_dataloader)
+    assert list(Path("out").glob("best_*"))
+
+
+def _copies(content: bytes, folder: str, first: int, count: int, suffix: str) -> None:
+    Path(folder).mkdir(parents=True)
+    for number in range(first, first + count):
+        Path(folder, f"{number:04d}.{suffix}").write_bytes(content)
+
+
+def _encoded(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def _example_of_segmentation() -> None:
+    image, labels = np.zeros((480, 640, 3), np.uint8), np.zeros((480, 640), np.uint8)
+    labels[:20, :30] = np.repeat([0, 1, 2], 10)
+    labels[-1] = 255
+    for split, first, count in (("train", 1, 160), ("val", 161, 40)):
+        _copies(_encoded(image), f"data/images/{split}", first, count, "jpg")
+        _copies(_encoded(labels), f"data/masks/{split}", first, count, "png")
+    Path("data/classes.txt").write_text("road\ncar\ntree\n")
+
+
+def _example_of_detection() -> None:
+    categories = [{"id": number, "name": name} for number, name in ((1, "bolt"), (2, "nut"))]
+    Path("data/annotations").mkdir(parents=True)
+    for split, first, count in (("train", 1, 160), ("val", 161, 40)):
+        _copies(_encoded(np.zeros((600, 800), np.uint8)), f"data/{split}", first, count, "jpg")
+        images = [
+            {"id": number, "file_name": f"{number:04d}.jpg", "width": 800, "height": 600}
+            for number in range(first, first + count)
+        ]
+        boxes = [{"image_id": image["id"], "category_id": 1, "bbox": BOX, "iscrowd": 0} for image in images]
+        content = {"images": images, "annotations": boxes, "categories": categories}
+        Path(f"data/annotations/{split}.json").write_text(json.dumps(content))
+
+
+def _example_of_classification() -> None:
+    image = _encoded(np.zeros((64, 80), np.uint8))
+    for name, first, train, last, val in (
+        ("boot", 1, 600, 814, 60),
+        ("sandal", 601, 300, 901, 30),
+        ("sneaker", 901, 100, 1001, 10),
+    ):
+        _copies(image, f"data/train/{name}", first, train, "jpg")
+        _copies(image, f"data/val/{name}", last, val, "jpg")
+
+
+@pytest.mark.parametrize(
+    ("task", "make"),
+    [
+        ("segmentation", _example_of_segmentation),
+        ("detection", _example_of_detection),
+        ("classification", _example_of_classification),
+    ],
+)
+def test_page_shows_what_the_command_prints_and_writes(
+    current_folder: Path, footplate: Command, task: str, make: Callable[[], None]
+) -> None:
+    make()
+    _, said, _ = footplate("init", task, "data")
+    blocks = blocks_of(guide(task))
+    assert said in [block.text for block in blocks]
+    (shown,) = [block.text for block in blocks if block.title == f"my_{task}.py"]
+    assert Path(f"my_{task}.py").read_text() == shown
+
+
+@pytest.mark.parametrize(
+    ("task", "make", "message"),
+    [
+        ("detection", lambda root: _yolo(root, "images", "labels"), "the names of the classes of 'data' are unknown"),
+        ("detection", _class_folders, "there are neither COCO files nor YOLO labels in 'data'"),
+        (
+            "segmentation",
+            lambda root: _masks(root, "images", "masks", values=(LABELS > 0).astype(np.uint8) * 255),
+            "the label maps contain only 0 and 255",
+        ),
+        (
+            "segmentation",
+            lambda root: _masks(root, "images", "masks", values=LABELS * 60),
+            "most values up to 120 are not in the label maps",
+        ),
+        (
+            "segmentation",
+            _made(lambda root: _masks(root, "images", "masks"), _names("classes.txt", "bolt\nnut")),
+            "the label maps contain class 2, but only 2 classes are named",
+        ),
+        ("detection", lambda root: _coco(root, "images", "a.json", "b"), "no image of 'data/a.json' is in 'data'"),
+        ("segmentation", lambda root: _masks(root, "images", "masks/of"), "no label map in 'data/masks'"),
+        ("segmentation", _class_folders, "no label map in 'data'"),
+        ("poses", _class_folders, "TASK must be"),
+        ("classification", lambda root: None, "there is no folder 'data'"),
+    ],
+)
+def test_what_a_folder_lacks_is_said(
+    current_folder: Path, footplate: Command, task: str, make: Callable[[Path], None], message: str
+) -> None:
+    make(current_folder / "data")
+    code, _, errors = footplate("init", task, "data")
+    assert code == 2
+    assert message in errors
+    assert not list(current_folder.glob("*.py"))
+
+
+def test_different_names_of_the_classes_are_noted(current_folder: Path, footplate: Command) -> None:
+    _yolo(current_folder / "data", "images", "labels")
+    Path("data/data.yaml").write_text("names: [bolt, nut]")
+    Path("data/labels/classes.txt").write_text("nut\nbolt\n")
+    _, said, _ = footplate("init", "detection", "data")
+    assert "the classes are those of 'data/data.yaml'; 'data/labels/classes.txt' has others: nut, bolt\n" in said
+    assert Config.fromfile("my_detection.py").classes == ["bolt", "nut"]
+
+
+def test_existing_file_is_kept(current_folder: Path, footplate: Command) -> None:
+    _class_folders(current_folder / "data")
+    Path("my_classification.py").write_text("mine")
+    code, _, errors = footplate("init", "classification", "data")
+    assert (code, "the file 'my_classification.py' exists" in errors) == (2, True)
+    assert Path("my_classification.py").read_text() == "mine"
+    assert not list(current_folder.glob("*.txt"))
