@@ -35,17 +35,25 @@ class TrainingRandomState:
             restore_rng(dict(kept))
 
     @contextmanager
+    def keeping(self, state: Mapping[str, Any]) -> Iterator[None]:
+        """Keeps a state in the block, unless one is kept already, so that what is saved in the block contains it."""
+        outer, self.kept = self.kept, self.kept or state
+        try:
+            yield
+        finally:
+            self.kept = outer
+
+    @contextmanager
     def beside_training(self, model: nn.Module) -> Iterator[None]:
         """Restores the random state and the model's mode at the end of the block.
 
         All code that runs the model for anything but training uses this context, including the hooks of its events. A
         checkpoint that is saved in the block contains the random state from before the block.
         """
-        outer, random_state, was_training = self.kept, capture_rng(), model.training
-        self.kept = outer or random_state
+        random_state, was_training = capture_rng(), model.training
         try:
-            yield
+            with self.keeping(random_state):
+                yield
         finally:
-            self.kept = outer
             restore_rng(random_state)
             model.train(was_training)

@@ -246,9 +246,8 @@ class BaseTrainLoop(BaseLoop):
         random_state = self.session.random_at_start = capture_rng()
         runner.model.train()
         runner.call_hook("before_train_epoch")
-        runner.random_state.load_state_dict(random_state)  # a resumed run calls these hooks again
-        runner.boundary.start_saves()  # a hook may have called `runner.val()`, which requests saves
-        runner.random_state.load_state_dict(None)
+        with runner.random_state.keeping(random_state):  # a resumed run calls these hooks again
+            runner.boundary.start_saves()  # a hook may have called `runner.val()`, which requests saves
         if not (self.by_epoch and any(hook.sets_mode for hook in runner.hooks)):
             runner.model.train()
         if not self.at_start:
