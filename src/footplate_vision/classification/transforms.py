@@ -1,7 +1,7 @@
 """Transforms for classification. Most change only the image of a sample, not its annotations."""
 
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -104,16 +104,23 @@ class ResizeEdge(BaseTransform):
     Args:
         scale: The length of the edge in pixels.
         edge: "short", "long", "width" or "height".
-        resize: Further arguments of `Resize`.
+        backend: See `Resize`.
+        interpolation: See `Resize`.
 
     Raises:
         ArgumentError: `scale` is not positive, or `edge` is unknown.
     """
 
-    def __init__(self, scale: int, edge: Edge = "short", **resize: Any) -> None:
+    def __init__(
+        self,
+        scale: int,
+        edge: Edge = "short",
+        backend: Backend = "cv2",
+        interpolation: Interpolation = "bilinear",
+    ) -> None:
         self.edge = check_choice("edge", edge, get_args(Edge))
         self.scale = check_count("scale", scale)
-        self.resize = Resize(1, **resize)
+        self.resize = Resize(1, backend=backend, interpolation=interpolation)
 
     def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""

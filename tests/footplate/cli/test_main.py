@@ -88,7 +88,7 @@ def run(*code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_light_commands_load_nothing_heavy() -> None:
-    heavy = ("torch", "numpy", "PIL", "rich", "yaml", "fsspec")
+    heavy = ("torch", "numpy", "PIL", "cv2", "rich", "yaml", "fsspec")
     code = f"""
 import atexit, sys
 from footplate.cli.main import main

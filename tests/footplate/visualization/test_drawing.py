@@ -94,4 +94,4 @@ def test_axes_draw_on_the_image() -> None:
 
 def test_plotting_library_is_loaded_late() -> None:
     texts = [path.read_text(encoding="utf-8") for path in Path(footplate.__file__).parent.rglob("*.py")]
-    assert not [text for text in texts if re.search(r"^(import|from) (matplotlib|cv2)", text, re.MULTILINE)]
+    assert not [text for text in texts if re.search(r"^(import|from) matplotlib", text, re.MULTILINE)]

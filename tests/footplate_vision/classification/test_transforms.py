@@ -92,7 +92,7 @@ def test_scale_changes_the_area_within_its_range() -> None:
 
 def test_shift_is_within_its_range() -> None:
     places = np.array([center(warp(square(), seed, shift=0.1)) for seed in range(100)]) - center(square())
-    assert 2.2 < np.abs(places).max() <= 2.81
+    assert 2.2 < np.abs(places).max() < 2.83  # OpenCV 4 rounds positions to 1/32
     assert (places.min(axis=0) < -2).all()
     assert (places.max(axis=0) > 2).all()
 

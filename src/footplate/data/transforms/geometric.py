@@ -112,7 +112,10 @@ class RandomResize(BaseTransform):
     Args:
         scale: (Width, height), or a pair of the smallest and the largest size.
         ratio_range: The smallest and the largest factor; required if `scale` is a single size.
-        resize: Further arguments of `Resize`, such as `keep_ratio`.
+        keep_ratio: See `Resize`.
+        clip_object_border: See `Resize`.
+        backend: See `Resize`.
+        interpolation: See `Resize`.
 
     Raises:
         ArgumentError: A value is invalid, or `ratio_range` is missing for a single size or set for a pair of sizes.
@@ -122,7 +125,10 @@ class RandomResize(BaseTransform):
         self,
         scale: tuple[int, int] | Sequence[tuple[int, int]],
         ratio_range: tuple[float, float] | None = None,
-        **resize: Any,
+        keep_ratio: bool = False,
+        clip_object_border: bool = True,
+        backend: Backend = "cv2",
+        interpolation: Interpolation = "bilinear",
     ) -> None:
         several = isinstance(scale[0], Sequence)
         if several == (ratio_range is not None):
@@ -132,7 +138,7 @@ class RandomResize(BaseTransform):
             )
         self.ratio_range = None if ratio_range is None else check_range("ratio_range", ratio_range)
         self.scales = [check_size("scale", size) for size in (scale if several else [scale])]  # type: ignore[arg-type]
-        self.resize = Resize(1, **resize)
+        self.resize = Resize(1, None, keep_ratio, clip_object_border, backend, interpolation)
 
     def transform(self, results: Sample) -> Sample:
         """Samples a size, stores it as `scale`, and resizes the sample like `Resize`."""
