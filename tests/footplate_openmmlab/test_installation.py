@@ -196,6 +196,18 @@ plugin = True
 """
 
 
+@pytest.mark.parametrize("plugin_dir", ["projects/plugin/", None])
+def test_the_plugin_of_a_first_generation_config_is_imported(
+    package: WritePackage, current_folder: Path, monkeypatch: pytest.MonkeyPatch, plugin_dir: str | None
+) -> None:
+    package("projects", {"plugin/__init__": "from mmcv.runner import HOOKS\nvalue = HOOKS\n"})
+    config = current_folder / ("config.py" if plugin_dir else "projects/plugin/config.py")
+    config.write_text(PLUGIN + (f"plugin_dir = {plugin_dir!r}\n" if plugin_dir else ""))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    import_modules(Config.fromfile(str(config)))
+    assert sys.modules["projects.plugin"].value is HOOKS
+
+
 def test_a_migrated_config_still_imports_its_plugin(
     package: WritePackage, current_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

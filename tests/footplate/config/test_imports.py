@@ -25,6 +25,12 @@ def config_of(folder: Path, section: str) -> Config:
     return Config.fromfile("main.py")
 
 
+@pytest.mark.parametrize("imports", ["'fp_mine'", "['fp_mine']", "('json', 'fp_mine')"])
+def test_modules_are_imported_from_the_current_folder(folder: Path, imports: str) -> None:
+    config_of(folder, f"dict(imports={imports}, allow_failed_imports=False)")
+    assert "fp_mine" in sys.modules
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [

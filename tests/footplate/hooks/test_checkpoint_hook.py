@@ -83,6 +83,14 @@ def test_only_the_training_loop_changes_what_belongs_to_it(tmp_path: Path, monke
     assert seen == [("epoch_1 epoch_2", "epoch_2", "epoch_1"), ("epoch_2", "epoch_2", "epoch_2")]
 
 
+def test_checkpoints_in_out_dir(tmp_path: Path) -> None:
+    run(tmp_path, epochs(2), interval=1, out_dir=str(tmp_path / "out"), save_best="accuracy")
+    assert {each.name for each in (tmp_path / "out/work").iterdir()} >= {"epoch_1.pth", "epoch_2.pth"}
+    assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "out/work/epoch_2.pth")
+    assert names(tmp_path) == ""
+    assert len(list((tmp_path / "out/work").glob("best_accuracy_epoch_*.pth"))) == 1
+
+
 def test_save_on_request_goes_to_the_folder_of_the_first_hook(tmp_path: Path) -> None:
     other = {"type": "CheckpointHook", "interval": 1, "out_dir": str(tmp_path / "out")}
     runner = Runner(**settings(tmp_path / "work", custom_hooks=[other]))

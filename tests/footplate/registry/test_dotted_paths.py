@@ -97,6 +97,10 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "own_parts"
 
 
+def test_class_in_user_module_needs_no_registration(own: str) -> None:
+    assert MODELS.get(f"{own}.Net").__module__ == own
+
+
 def test_function_whose_annotation_is_a_model_may_be_named(own: str) -> None:
     assert MODELS.get(f"{own}.build").__name__ == "build"
     with pytest.raises(BuildError, match="accepts only subclasses of torch.utils.data"):
