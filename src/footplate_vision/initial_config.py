@@ -103,6 +103,17 @@ def _split_of(root: Path) -> tuple[Path, Path] | None:
     return (train, val) if train and val else None
 
 
+def _places(root: Path, images: Collection[str], labels: Collection[str]) -> list[tuple[Path, Path]]:
+    """Returns the folders of images and their labels: for training and for validation, or one pair for both."""
+    image, label = _subfolder(root, images), _subfolder(root, labels)
+    if image and label:
+        splits = _split_of(image), _split_of(label)
+        return list(zip(splits[0], splits[1], strict=True)) if splits[0] and splits[1] else [(image, label)]
+    if split := _split_of(root):
+        return [(_subfolder(part, images) or part, _subfolder(part, labels) or part) for part in split]
+    return [(root, root)]
+
+
 def _divide(items: Sequence[Any], groups: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """Divides items at random, with the seed 0: about a fifth of each group, if it has two or more, is to validate on.
 
@@ -147,11 +158,11 @@ def _names_in(folders: Sequence[Path], notes: list[str]) -> list[str]:
     """
     files = [path for folder in folders for name in _NAMES if (path := folder / name).is_file()]
     lists = {path: names for path in files if (names := _names_of(path))}
-    first, *others = lists or [None]
-    for path in others:
-        if lists[path] != lists[first]:
-            notes.append(f"the classes are those of '{first}'; '{path}' has others: {list_names(lists[path], 8)}")
-    return lists[first] if first else []
+    first = next(iter(lists), Path())
+    for path, names in lists.items():
+        if names != lists[first]:
+            notes.append(f"the classes are those of '{first}'; '{path}' has others: {list_names(names, 8)}")
+    return lists.get(first, [])
 
 
 def _names_of(path: Path) -> list[str]:
@@ -240,28 +251,10 @@ def _find_masks(root: Path, stem: str) -> _Data:
 
 
 def _folders_of_masks(root: Path) -> list[dict[str, Any]]:
-    """Returns the settings of the datasets for training and validation, or of one for all images.
-
-    Raises:
-        DataError: There are no folders with images and label maps.
-    """
-    images, masks = _subfolder(root, _IMAGES), _subfolder(root, _MASKS)
-    if images and masks:
-        splits = _split_of(images), _split_of(masks)
-        places = list(zip(*splits, strict=True)) if splits[0] and splits[1] else [(images, masks)]
-    elif split := _split_of(root):
-        inner = [(_subfolder(part, _IMAGES), _subfolder(part, _MASKS)) for part in split]
-        places = [(image, mask) for image, mask in inner if image and mask]
-    else:
-        places = [(root, root)]
-    if not places:
-        raise DataError(
-            f"'{root}' does not contain folders with images and label maps",
-            notes=["Name them images and masks, with subfolders train and val if the data is divided."],
-        )
+    """Returns the settings of the datasets for training and validation, or of one for all images."""
     return [
         {"data_prefix": {"img_path": _path(image), "seg_map_path": _path(mask)}, **_suffixes(image, mask)}
-        for image, mask in places
+        for image, mask in _places(root, _IMAGES, _MASKS)
     ]
 
 
@@ -319,23 +312,21 @@ def _find_coco(root: Path, found: dict[Path, dict[str, Any]], stem: str) -> _Dat
     findings.report()
     classes = [category["name"] for category in content["categories"]]
     sizes = [(int(image["width"]), int(image["height"])) for image in content["images"]]
-    parts, notes = [], list[str]()
-    for path in (train, val):
-        folder, images = _find_listed(root, path, found[path]["images"])
-        parts.append((path, folder, images))
+    notes = list[str]()
+    parts = [(path, *_find_listed(root, path, found[path]["images"])) for path in (train, val)]
     if val == train:
         divided = _divide(parts[0][2], [0] * len(parts[0][2]))
         parts = [(train, parts[0][1], images) for images in divided]
         notes.append(_note_of_split([len(images) for images in divided]))
-    files, settings = dict[str, str](), []
+    files, settings = dict[str, str](), list[dict[str, Any]]()
     for name, (path, folder, images) in zip(_SPLITS, parts, strict=True):
         file = _path(path)
         if images != found[path]["images"]:
-            file, ids = f"{stem}-{name}.json", {image["id"] for image in images}
-            annotations = [each for each in found[path]["annotations"] if each["image_id"] in ids]
+            file, ids = f"{stem}-{name}.json", {str(image["id"]) for image in images}  # VIA writes some as text
+            annotations = [each for each in found[path]["annotations"] if str(each["image_id"]) in ids]
             files[file] = json.dumps({**found[path], "images": images, "annotations": annotations})
         settings.append({"type": "CocoDataset", "ann_file": file, "data_prefix": {"img": _path(folder)}})
-    return _Data(classes, *settings, (len(parts[0][2]), len(parts[1][2])), sizes, files, notes)
+    return _Data(classes, settings[0], settings[1], (len(parts[0][2]), len(parts[1][2])), sizes, files, notes)
 
 
 def _find_listed(root: Path, file: Path, images: list[dict[str, Any]]) -> tuple[Path, list[dict[str, Any]]]:
@@ -356,7 +347,8 @@ def _find_listed(root: Path, file: Path, images: list[dict[str, Any]]) -> tuple[
 
 
 def _find_yolo(root: Path, stem: str) -> _Data:
-    places = _folders_of_yolo(root)
+    pairs = _places(root, _IMAGES, ("labels",))
+    places = [{"data_prefix": {"img": _path(image), "labels": _path(label)}} for image, label in pairs]
     notes = list[str]()
     classes = _names_in([root, *(Path(place["data_prefix"]["labels"]) for place in places)], notes)
     if not classes:
@@ -370,7 +362,7 @@ def _find_yolo(root: Path, stem: str) -> _Data:
     ]
     records = [datasets[0].get_data_info(index) for index in range(len(datasets[0]))]
     sizes = [(record["width"], record["height"]) for record in records]
-    settings = [{"type": "YoloDataset", **place} for place in places]
+    settings = [dict[str, Any](type="YoloDataset", **place) for place in places]
     if len(places) > 1:
         return _Data(classes, settings[0], settings[1], (len(datasets[0]), len(datasets[1])), sizes, notes=notes)
     folder = places[0]["data_prefix"]["img"]
@@ -378,19 +370,6 @@ def _find_yolo(root: Path, stem: str) -> _Data:
     data = _listed(_divide(names, [0] * len(names)), classes, settings[0], sizes, stem)
     data.notes += notes
     return data
-
-
-def _folders_of_yolo(root: Path) -> list[dict[str, Any]]:
-    """Returns the folders of images and labels, for training and validation, or for all images."""
-    images, labels = _subfolder(root, _IMAGES), _subfolder(root, ("labels",))
-    if images and labels:
-        splits = _split_of(images), _split_of(labels)
-        places = list(zip(*splits, strict=True)) if splits[0] and splits[1] else [(images, labels)]
-    elif split := _split_of(root):
-        places = [(_subfolder(part, _IMAGES) or part, _subfolder(part, ("labels",)) or part) for part in split]
-    else:
-        places = [(root, root)]
-    return [{"data_prefix": {"img": _path(image), "labels": _path(label)}} for image, label in places]
 
 
 # Configs

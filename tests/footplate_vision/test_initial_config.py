@@ -39,12 +39,14 @@ def _masks(root: Path, images: str, masks: str, suffix: str = ".png", values: np
         Image.fromarray(values).save(path)
 
 
-def _coco(root: Path, images: str, file: str, prefix: str = "") -> None:
+def _coco(root: Path, images: str, file: str, prefix: str = "", id_of: Callable[[int], object] = int) -> None:
     entries, boxes = [], []
     for number in range(10):
         _image(root / images / f"{number}.jpg", number)
         entries.append({"id": number, "file_name": f"{prefix}{number}.jpg", "width": 64, "height": 48})
-        boxes.append({"id": number, "image_id": number, "category_id": 1 + number % 2, "bbox": BOX, "iscrowd": 0})
+        boxes.append(
+            {"id": number, "image_id": id_of(number), "category_id": 1 + number % 2, "bbox": BOX, "iscrowd": 0}
+        )
     roots = [{"id": number, "name": name, "supercategory": "parts"} for number, name in ((1, "bolt"), (2, "nut"))]
     categories = [{"id": 0, "name": "parts", "supercategory": "none"}, *roots]  # as Roboflow writes them
     path = root / file
@@ -93,6 +95,7 @@ FOLDERS = {
         (10, 10),
     ),
     "CVAT": ("detection", lambda root: _coco(root, "images/default", "annotations/instances_default.json"), (8, 2)),
+    "VGG Image Annotator": ("detection", lambda root: _coco(root, ".", "via_coco.json", id_of=str), (8, 2)),
     "Label Studio": ("detection", lambda root: _coco(root, "images", "result.json", "images/"), (8, 2)),
     "Label Studio with paths of its server": (
         "detection",
@@ -154,6 +157,8 @@ def test_config_reads_the_images_and_classes_of_a_folder(current_folder: Path, f
     assert {tuple(dataset.metainfo["classes"]) for dataset in datasets} == {tuple(CLASSES.get(task, ["bolt", "nut"]))}
     paths = [{each["img_path"] for each in map(dataset.get_data_info, range(len(dataset)))} for dataset in datasets]
     assert not paths[0] & paths[1]
+    if task == "detection":
+        assert all(dataset.get_data_info(0)["instances"] for dataset in datasets)
 
 
 @pytest.mark.parametrize("name", ["class folders", "masks with a suffix", "CVAT", "YOLO in one folder"])
