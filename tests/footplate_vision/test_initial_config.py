@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -71,27 +72,38 @@ def _made(*parts: Callable[[Path], None]) -> Callable[[Path], None]:
 
 
 def _names(file: str, text: str) -> Callable[[Path], None]:
-    return lambda root: (root / file).write_text(text) and None
+    def make(root: Path) -> None:
+        (root / file).write_text(text)
+
+    return make
 
 
-FOLDERS = {
+def _parts(make: Callable[[Path, str], None], *names: str) -> list[Callable[[Path], None]]:
+    return [partial(_part, make, name) for name in names]
+
+
+def _part(make: Callable[[Path, str], None], name: str, root: Path) -> None:
+    make(root, name)
+
+
+FOLDERS: dict[str, tuple[str, Callable[[Path], None], tuple[int, int]]] = {
     "class folders": ("classification", _class_folders, (10, 2)),
     "divided class folders": ("classification", lambda root: _class_folders(root, "train", "valid"), (12, 12)),
     "masks with a suffix": ("segmentation", lambda root: _masks(root, "images", "masks", "_mask.png"), (8, 2)),
     "masks beside the images": ("segmentation", lambda root: _masks(root, ".", ".", "_seg.png"), (8, 2)),
     "divided masks": (
         "segmentation",
-        _made(*(lambda root, s=s: _masks(root, f"JPEGImages/{s}", f"labels/{s}") for s in ("train", "val"))),  # type: ignore[misc]
+        _made(*_parts(lambda root, s: _masks(root, f"JPEGImages/{s}", f"labels/{s}"), "train", "val")),
         (10, 10),
     ),
     "masks below the parts": (
         "segmentation",
-        _made(*(lambda root, s=s: _masks(root, f"{s}/img", f"{s}/mask") for s in ("train", "test"))),  # type: ignore[misc]
+        _made(*_parts(lambda root, s: _masks(root, f"{s}/img", f"{s}/mask"), "train", "test")),
         (10, 10),
     ),
     "Roboflow": (
         "detection",
-        _made(*(lambda root, s=s: _coco(root, s, f"{s}/_annotations.coco.json") for s in ("train", "valid"))),  # type: ignore[misc]
+        _made(*_parts(lambda root, s: _coco(root, s, f"{s}/_annotations.coco.json"), "train", "valid")),
         (10, 10),
     ),
     "CVAT": ("detection", lambda root: _coco(root, "images/default", "annotations/instances_default.json"), (8, 2)),
@@ -104,15 +116,13 @@ FOLDERS = {
     ),
     "Label Studio on Windows, divided": (
         "detection",
-        _made(
-            *(lambda root, s=s: _coco(root, f"{s}/images", f"{s}/result.json", "images\\") for s in ("train", "val"))
-        ),  # type: ignore[misc]
+        _made(*_parts(lambda root, s: _coco(root, f"{s}/images", f"{s}/result.json", "images\\"), "train", "val")),
         (10, 10),
     ),
     "YOLO of Roboflow": (
         "detection",
         _made(
-            *(lambda root, s=s: _yolo(root, f"{s}/images", f"{s}/labels") for s in ("train", "valid")),  # type: ignore[misc]
+            *_parts(lambda root, s: _yolo(root, f"{s}/images", f"{s}/labels"), "train", "valid"),
             _names("data.yaml", "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['bolt', 'nut']"),
         ),
         (10, 10),
@@ -130,7 +140,7 @@ FOLDERS = {
     "YOLO": (
         "detection",
         _made(
-            *(lambda root, s=s: _yolo(root, f"images/{s}", f"labels/{s}") for s in ("train", "val")),  # type: ignore[misc]
+            *_parts(lambda root, s: _yolo(root, f"images/{s}", f"labels/{s}"), "train", "val"),
             _names("data.yaml", "names: {0: bolt, 1: nut}"),
         ),
         (10, 10),

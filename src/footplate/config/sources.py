@@ -113,10 +113,10 @@ def locate(package: str, file: str, referrer: Origin | None = None) -> str:
         ConfigError: The package is not installed or has no such config.
     """
     if package == "footplate":
-        for folder in recipe_folders():
-            path = os.path.join(folder, file.removesuffix(".py") + ".py")
-            if os.path.isfile(path):
-                return path
+        for place in recipe_folders():
+            recipe = os.path.join(place, file.removesuffix(".py") + ".py")
+            if os.path.isfile(recipe):
+                return recipe
     roots = _package_folders(package)
     if not roots:
         advice = [line for extension in extensions() for line in extension.explain_unknown("package", package)]
