@@ -2,8 +2,9 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,28 +71,39 @@ def _made(*parts: Callable[[Path], None]) -> Callable[[Path], None]:
     return make
 
 
+def _each(splits: Sequence[str], make_split: Callable[[Path, str], None]) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        for split in splits:
+            make_split(root, split)
+
+    return make
+
+
 def _names(file: str, text: str) -> Callable[[Path], None]:
-    return lambda root: (root / file).write_text(text) and None
+    def make(root: Path) -> None:
+        (root / file).write_text(text)
+
+    return make
 
 
-FOLDERS = {
+FOLDERS: dict[str, tuple[str, Callable[[Path], None], tuple[int, int]]] = {
     "class folders": ("classification", _class_folders, (10, 2)),
     "divided class folders": ("classification", lambda root: _class_folders(root, "train", "valid"), (12, 12)),
     "masks with a suffix": ("segmentation", lambda root: _masks(root, "images", "masks", "_mask.png"), (8, 2)),
     "masks beside the images": ("segmentation", lambda root: _masks(root, ".", ".", "_seg.png"), (8, 2)),
     "divided masks": (
         "segmentation",
-        _made(*(lambda root, s=s: _masks(root, f"JPEGImages/{s}", f"labels/{s}") for s in ("train", "val"))),  # type: ignore[misc]
+        _each(("train", "val"), lambda root, s: _masks(root, f"JPEGImages/{s}", f"labels/{s}")),
         (10, 10),
     ),
     "masks below the parts": (
         "segmentation",
-        _made(*(lambda root, s=s: _masks(root, f"{s}/img", f"{s}/mask") for s in ("train", "test"))),  # type: ignore[misc]
+        _each(("train", "test"), lambda root, s: _masks(root, f"{s}/img", f"{s}/mask")),
         (10, 10),
     ),
     "Roboflow": (
         "detection",
-        _made(*(lambda root, s=s: _coco(root, s, f"{s}/_annotations.coco.json") for s in ("train", "valid"))),  # type: ignore[misc]
+        _each(("train", "valid"), lambda root, s: _coco(root, s, f"{s}/_annotations.coco.json")),
         (10, 10),
     ),
     "CVAT": ("detection", lambda root: _coco(root, "images/default", "annotations/instances_default.json"), (8, 2)),
@@ -104,15 +116,13 @@ FOLDERS = {
     ),
     "Label Studio on Windows, divided": (
         "detection",
-        _made(
-            *(lambda root, s=s: _coco(root, f"{s}/images", f"{s}/result.json", "images\\") for s in ("train", "val"))
-        ),  # type: ignore[misc]
+        _each(("train", "val"), lambda root, s: _coco(root, f"{s}/images", f"{s}/result.json", "images\\")),
         (10, 10),
     ),
     "YOLO of Roboflow": (
         "detection",
         _made(
-            *(lambda root, s=s: _yolo(root, f"{s}/images", f"{s}/labels") for s in ("train", "valid")),  # type: ignore[misc]
+            _each(("train", "valid"), lambda root, s: _yolo(root, f"{s}/images", f"{s}/labels")),
             _names("data.yaml", "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['bolt', 'nut']"),
         ),
         (10, 10),
@@ -130,7 +140,7 @@ FOLDERS = {
     "YOLO": (
         "detection",
         _made(
-            *(lambda root, s=s: _yolo(root, f"images/{s}", f"labels/{s}") for s in ("train", "val")),  # type: ignore[misc]
+            _each(("train", "val"), lambda root, s: _yolo(root, f"images/{s}", f"labels/{s}")),
             _names("data.yaml", "names: {0: bolt, 1: nut}"),
         ),
         (10, 10),
@@ -152,7 +162,7 @@ def test_config_reads_the_images_and_classes_of_a_folder(current_folder: Path, f
     assert code == 0
     assert f"images      {lengths[0]} to train on, {lengths[1]} to validate on\n" in said
     runner = Runner.from_cfg(Config.fromfile(f"my_{task}.py"), work_dir="out")
-    datasets = [runner.train_dataloader.dataset, runner.val_dataloader.dataset]
+    datasets: list[Any] = [runner.train_dataloader.dataset, runner.val_dataloader.dataset]
     assert tuple(map(len, datasets)) == lengths
     assert {tuple(dataset.metainfo["classes"]) for dataset in datasets} == {tuple(CLASSES.get(task, ["bolt", "nut"]))}
     paths = [{each["img_path"] for each in map(dataset.get_data_info, range(len(dataset)))} for dataset in datasets]
