@@ -15,16 +15,11 @@ import torch
 from footplate.checkpoint import load_checkpoint
 from footplate.cli.main import main
 from tests.docs.pages import DOCS, blocks_of
+from tests.footplate_vision.guides import TWO_EPOCHS
 from tests.support import TINY
 
-# The guide's own runs have 40 epochs of 25 iterations; these have two of three.
-SHORT = [
-    "--set",
-    "train_cfg.max_epochs=2",
-    "train_cfg.val_interval=1",
-    "+train_dataloader.dataset.indices=48",
-    "default_hooks.checkpoint.interval=1",
-]
+# The guide's own runs have 40 epochs of 25 iterations; these have two of three, without workers.
+SHORT = ["--set", *TWO_EPOCHS, "+train_dataloader.dataset.indices=48"]
 BEST = "work_dirs/first/best_mIoU_epoch_40"
 REFUSED = "--set model.num_class=4"
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +68,14 @@ def _made(*parts: Callable[[Path], None]) -> Callable[[Path], None]:
     def make(root: Path) -> None:
         for part in parts:
             part(root)
+
+    return make
+
+
+def _each(splits: Sequence[str], make_split: Callable[[Path, str], None]) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        for split in splits:
+            make_split(root, split)
 
     return make
 
@@ -162,7 +171,7 @@ def test_config_reads_the_images_and_classes_of_a_folder(current_folder: Path, f
     assert code == 0
     assert f"images      {lengths[0]} to train on, {lengths[1]} to validate on\n" in said
     runner = Runner.from_cfg(Config.fromfile(f"my_{task}.py"), work_dir="out")
-    datasets = [runner.train_dataloader.dataset, runner.val_dataloader.dataset]
+    datasets: list[Any] = [runner.train_dataloader.dataset, runner.val_dataloader.dataset]
     assert tuple(map(len, datasets)) == lengths
     assert {tuple(dataset.metainfo["classes"]) for dataset in datasets} == {tuple(CLASSES.get(task, ["bolt", "nut"]))}
     paths = [{each["img_path"] for each in map(dataset.get_data_info, range(len(dataset)))} for dataset in datasets]
