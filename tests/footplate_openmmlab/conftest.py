@@ -12,6 +12,7 @@ from footplate.registry import DATASETS, METRICS, MODELS
 from tests.footplate.cli.conftest import footplate  # noqa: F401 - a fixture
 from tests.footplate_openmmlab.environment import COMMON, MMPRETRAIN, create_environment, write_scenes
 
+collect_ignore = ["pixels.py"]  # a program that needs mmcv, which `test_pixels.py` runs
 PACKAGES = [
     "mmcv-lite==2.1.0",
     "mmsegmentation==1.2.2",

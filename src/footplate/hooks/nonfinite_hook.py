@@ -15,7 +15,7 @@ class NonFiniteHook(Hook):
     `on_nonfinite` of the runner sets the interval and what happens otherwise.
 
     Args:
-        guard: The checks.
+        guard: The checks, such as the one that the runner makes of `on_nonfinite`.
     """
 
     priority = "LOW"  # before checkpoints

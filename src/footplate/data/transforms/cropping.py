@@ -7,10 +7,11 @@ By convention, the `crop_size` of `RandomCrop` and the `size` of `Pad` are (heig
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from footplate.checks import check_choice, check_count, check_number
 from footplate.data.transforms.pipeline import BaseTransform, Sample, check_size
@@ -46,12 +47,20 @@ class RandomCrop(BaseTransform):
         crop = self._draw_crop(results["img"].shape)
         if self.cat_max_ratio < 1:
             for _ in range(_ATTEMPTS):
-                counts = cv2.calcHist([results["gt_seg_map"][crop]], [0], None, [256], [0, 256])
-                counts[self.ignore_index] = 0
-                if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
+                counts = self._counts(results["gt_seg_map"][crop])
+                if len(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
                     break
                 crop = self._draw_crop(results["img"].shape)
         return crop_sample(results, crop)
+
+    def _counts(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Returns how often each label occurs that is not ignored."""
+        if labels.dtype != np.uint8:
+            return np.unique(labels[labels != self.ignore_index], return_counts=True)[1]
+        counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
+        if 0 <= self.ignore_index < len(counts):
+            counts[self.ignore_index] = 0
+        return counts[counts > 0]
 
     def _draw_crop(self, shape: Sequence[int]) -> tuple[slice, slice]:
         """Returns the rows and columns of a random crop."""

@@ -21,6 +21,8 @@ from footplate.registry import TRANSFORMS
 Direction = Literal["horizontal", "vertical"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area", "lanczos"]
 Backend = Literal["cv2", "pillow"]
+_MAX_CHANNELS = 128  # of OpenCV
+_RESIZABLE = (np.uint8, np.uint16, np.int16, np.float32, np.float64)
 _INTERPOLATIONS = {
     "nearest": cv2.INTER_NEAREST,
     "bilinear": cv2.INTER_LINEAR,
@@ -83,7 +85,7 @@ class Resize(BaseTransform):
         if "gt_seg_map" in results:
             results["gt_seg_map"] = resize_image(results["gt_seg_map"], size, "nearest", self.backend)
         if "gt_masks" in results:
-            masks = results["gt_masks"].view(np.uint8)
+            masks = np.asarray(results["gt_masks"], bool).view(np.uint8)
             resized = np.empty((len(masks), size[1], size[0]), bool)
             for index, mask in enumerate(masks):
                 resized[index] = resize_image(mask, size, "nearest")
@@ -191,8 +193,8 @@ class RandomFlip(BaseTransform):
 
 def _mirror(array: NDArray[Any], columns: int) -> NDArray[Any]:
     """Swaps left and right of an array of any dtype. `columns` is the axis of its columns."""
-    if not array.size:
-        return array
+    if array.itemsize * math.prod(array.shape[columns + 1 :]) > _MAX_CHANNELS or not array.size:
+        return np.flip(array, columns)
     before = math.prod(array.shape[:columns])
     pixels = np.ascontiguousarray(array).view(np.uint8).reshape(before, array.shape[columns], -1)
     mirrored: NDArray[Any] = cv2.flip(pixels, 1)
@@ -212,8 +214,16 @@ def resize_image(
     interpolation: Interpolation = "bilinear",
     backend: Backend = "cv2",
 ) -> NDArray[Any]:
-    """Resizes a uint8 or float32 image of shape ``(H, W)`` or ``(H, W, C)`` to `size` (width, height)."""
+    """Resizes an image of shape ``(H, W)`` or ``(H, W, C)`` to `size` (width, height). Keeps its dtype."""
     if backend == "pillow":
         name = "BOX" if interpolation == "area" else interpolation.upper()
         return np.array(Image.fromarray(pixels).resize(size, Image.Resampling[name]))
-    return cv2.resize(pixels, size, interpolation=_INTERPOLATIONS[interpolation])  # type: ignore[no-any-return]
+    if pixels.dtype not in _RESIZABLE:
+        resized = resize_image(pixels.astype(np.float64), size, interpolation)
+        is_integer = np.issubdtype(pixels.dtype, np.integer)
+        return (np.rint(resized) if is_integer else resized).astype(pixels.dtype)
+    if pixels.ndim == 3 and pixels.shape[2] > 4:  # OpenCV's limit depends on the interpolation
+        parts = np.split(pixels, range(4, pixels.shape[2], 4), axis=2)
+        return np.concatenate([resize_image(part, size, interpolation) for part in parts], axis=2)
+    resized = cv2.resize(pixels, size, interpolation=_INTERPOLATIONS[interpolation])
+    return resized.reshape(*resized.shape[:2], *pixels.shape[2:])

@@ -4,6 +4,7 @@ import functools
 import io
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Literal, get_args
@@ -36,6 +37,7 @@ _DARK = 1 << 12  # a file with 12-bit values contains only smaller ones
 _TO_BGR = {"RGB": cv2.COLOR_RGB2BGR, "RGBA": cv2.COLOR_RGBA2BGRA}
 _JPEG = ("JPEG", "MPO")
 _END, _SCAN = b"\xff\xd9", b"\xff\xda"  # JPEG markers, which do not occur in compressed data
+_NOT_IN_SCANS = re.compile(rb"\xff[^\x00\xff\xc4\xd0-\xd7\xda\xdb\xdd\xfe]")
 if Image.MAX_IMAGE_PIXELS == 1024**3 // 12:  # Pillow's default, so the user has not chosen a limit
     Image.MAX_IMAGE_PIXELS = 1 << 29  # Pillow refuses twice as many pixels; OpenCV refuses more than 2**30, too
 
@@ -168,15 +170,27 @@ class LoadImageFromFile(BaseTransform):
 def _decode_jpeg(content: bytes, image: Image.Image, mode: str, order: str) -> NDArray[Any] | None:
     """Decodes a JPEG file with OpenCV into 8-bit pixels of the mode "RGB" or "L".
 
-    Returns None if Pillow is needed: for other formats and modes, for CMYK, and for files without an end, which OpenCV
-    would fill with gray.
+    Returns None if Pillow is needed: for other formats and modes, for CMYK, and for files that may be damaged, which
+    OpenCV would fill with gray.
     """
     is_plain = image.format in _JPEG and image.mode in ("RGB", "L") and mode in ("RGB", "L")
-    if not is_plain or content.rfind(_END) <= content.rfind(_SCAN):
+    if not is_plain or not _ends_regularly(content):
         return None
     color = cv2.IMREAD_COLOR if order == "bgr" else cv2.IMREAD_COLOR_RGB
     flags = (cv2.IMREAD_GRAYSCALE if mode == "L" else color) | cv2.IMREAD_IGNORE_ORIENTATION
     return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+
+
+def _ends_regularly(content: bytes) -> bool:
+    """Checks that the first marker of a JPEG file that may not occur among its scans is that of its end."""
+    at = 2
+    while content[at : at + 2] != _SCAN:  # skip the segments before, which may contain the scans of a thumbnail
+        length = int.from_bytes(content[at + 2 : at + 4], "big")
+        if content[at : at + 1] != b"\xff" or length < 2:
+            return False
+        at += 2 + length
+    marker = _NOT_IN_SCANS.search(content, at)
+    return marker is not None and marker[0] == _END
 
 
 @TRANSFORMS.register_module()

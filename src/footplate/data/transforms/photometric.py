@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from footplate.checks import check_count
 from footplate.data.transforms.pipeline import BaseTransform, Sample, check_range
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
@@ -45,7 +46,7 @@ class PhotoMetricDistortion(BaseTransform):
         self.brightness_delta = brightness_delta
         self.contrast_range = check_range("contrast_range", contrast_range)
         self.saturation_range = check_range("saturation_range", saturation_range)
-        self.hue_delta = hue_delta
+        self.hue_delta = check_count("hue_delta", hue_delta, least=0)
 
     def transform(self, results: Sample) -> Sample:
         """Applies the transform to `img`, a uint8 image of shape ``(H, W)`` or ``(H, W, 3)``."""
