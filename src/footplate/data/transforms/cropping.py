@@ -57,7 +57,7 @@ class RandomCrop(BaseTransform):
         """Returns how often each label occurs that is not ignored."""
         if labels.dtype != np.uint8:
             return np.unique(labels[labels != self.ignore_index], return_counts=True)[1]
-        counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
+        counts: NDArray[Any] = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
         if 0 <= self.ignore_index < len(counts):
             counts[self.ignore_index] = 0
         return counts[counts > 0]

@@ -225,5 +225,5 @@ def resize_image(
     if pixels.ndim == 3 and pixels.shape[2] > 4:  # OpenCV's limit depends on the interpolation
         parts = np.split(pixels, range(4, pixels.shape[2], 4), axis=2)
         return np.concatenate([resize_image(part, size, interpolation) for part in parts], axis=2)
-    resized = cv2.resize(pixels, size, interpolation=_INTERPOLATIONS[interpolation])
+    resized: NDArray[Any] = cv2.resize(pixels, size, interpolation=_INTERPOLATIONS[interpolation])
     return resized.reshape(*resized.shape[:2], *pixels.shape[2:])
