@@ -11,6 +11,7 @@ from tests.docs.pages import DOCS
 
 # First-generation hooks are described with the translation of their configs.
 _ELSEWHERE = "footplate_openmmlab."
+_NOT_OF_USERS = {"SavingHook", "SwappingHook", "CountingHook"}  # two base classes, and one that adapts loops
 
 
 def built_in() -> set[str]:
@@ -19,11 +20,7 @@ def built_in() -> set[str]:
     modules = {hook.__name__: hook.__module__ for hook in hooks if hook.__module__.startswith("footplate")}
     registered = {name for name, module in modules.items() if not module.startswith(_ELSEWHERE)}
     added = {name for name in registered if modules[name].startswith("footplate.engine.")}
-    return registered & HOOKS.module_dict.keys() | added - {
-        "SavingHook",
-        "SwappingHook",
-        "CountingHook",
-    }  # two base classes, and one that adapts loops
+    return (registered & HOOKS.module_dict.keys()) | added - _NOT_OF_USERS
 
 
 @pytest.mark.parametrize("page", ["hooks.md", "hooks.zh.md"])
