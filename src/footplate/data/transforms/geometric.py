@@ -221,7 +221,7 @@ def resize_image(
     if pixels.dtype not in _RESIZABLE:
         as_floats = resize_image(pixels.astype(np.float64), size, interpolation)
         is_integer = np.issubdtype(pixels.dtype, np.integer)
-        return (np.rint(as_floats) if is_integer else resized).astype(pixels.dtype)
+        return (np.rint(as_floats) if is_integer else as_floats).astype(pixels.dtype)
     if pixels.ndim == 3 and pixels.shape[2] > 4:  # OpenCV's limit depends on the interpolation
         parts = np.split(pixels, range(4, pixels.shape[2], 4), axis=2)
         return np.concatenate([resize_image(part, size, interpolation) for part in parts], axis=2)

@@ -22,7 +22,7 @@ def test_masks_of_any_dtype_are_resized(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("channels", [(), (1,), (3,), (5,), (224,)])
-@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float16, np.float32])
 def test_images_with_any_channels_keep_shape_and_dtype(channels: tuple[int, ...], dtype: Any) -> None:
     image = np.random.default_rng(0).integers(0, 255, (6, 8, *channels)).astype(dtype)
     doubled = Resize(scale=(16, 12), interpolation="nearest")({"img": image})["img"]
