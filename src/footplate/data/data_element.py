@@ -265,4 +265,7 @@ class BaseDataElement:
                 element.__dict__[name] = convert(value)
             elif name in self._metainfo_fields:
                 element.__dict__[name] = copy.deepcopy(value)
+        for name in self._data_fields.difference(self.__dict__):  # properties
+            if f"_{name}" not in self._data_fields:  # which is converted above
+                setattr(element, name, convert(getattr(self, name)))
         return element

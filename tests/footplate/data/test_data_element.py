@@ -186,3 +186,19 @@ def test_fields_are_the_names_that_were_assigned() -> None:
     assert ("scores" in other, "scores" in element, other.to("cpu").fields) == (True, False, 3)
     assert other.new().all_keys() == other.all_keys()
     assert pickle.loads(pickle.dumps(other)).to_dict() == {"path": "a.png", "_maps": 3, "scores": 1, "fields": 3}
+
+
+def test_values_that_a_property_stores_itself_are_converted() -> None:
+    class Stored(BaseDataElement):
+        @property
+        def points(self) -> Any:
+            return self._points
+
+        @points.setter
+        def points(self, value: Any) -> None:
+            object.__setattr__(self, "_points", value)
+
+    element = Stored()
+    element.points = torch.ones(2)
+    assert isinstance(element.numpy().points, np.ndarray)
+    assert isinstance(element.points, torch.Tensor)

@@ -255,3 +255,37 @@ def test_training_loop_must_have_a_length(tmp_path: Path) -> None:
     made = OnlyRuns(Runner(**settings(tmp_path)), [1])
     with pytest.raises(BuildError, match="the loop must be derived from BaseTrainLoop"):
         Runner(**{**cfg, "train_cfg": made}).train()
+
+
+def test_hook_that_reads_a_batch_after_an_iteration_does_not_lose_it(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Read(Hook):
+        def after_train_iter(self, runner: Any, **_: Any) -> None:  # type: ignore[override]
+            next(runner.train_loop.dataloader_iterator)
+            seen.append((runner.iter, runner.completed.iter))
+
+    runner = Runner(**settings(tmp_path, by_epoch=False, custom_hooks=[Read()], default_hooks={"checkpoint": None}))
+    runner.train()
+    assert seen == [(number, number + 1) for number in range(12)]
+
+
+def test_constructing_a_loop_does_not_move_the_run(tmp_path: Path) -> None:
+    class Early(IterBasedTrainLoop):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._iter = 0
+            super().__init__(*args, **kwargs)
+
+    class Build(Hook):
+        def before_train_epoch(self, runner: Any) -> None:
+            if runner.epoch == 1:
+                runner.build_train_loop({"type": "IterBasedTrainLoop", "max_iters": 1})
+
+    runner = Runner(**settings(tmp_path, custom_hooks=[Build()]))
+    runner.train()
+    first = runner.train_loop
+    assert (runner.iter, first.finished) == (12, True)
+    runner.train_loop = Early(runner, first.dataloader, max_iters=2)
+    assert (runner.iter, runner.train_loop.finished) == (0, False)
+    runner.train_loop = first
+    assert (runner.iter, first.finished) == (12, True)

@@ -162,7 +162,6 @@ class BaseTrainLoop(BaseLoop):
         self.val_begin = check_count("val_begin", val_begin, least=0)
         self.dynamic_milestones, self.dynamic_intervals = checked_intervals(val_interval, dynamic_intervals)
         self.val_interval = self.dynamic_intervals[0]  # the current one
-        runner.position = Position()
         self.session = Session(0)
         # The position of the latest validation, at which the run does not validate again, also after a resume. What is
         # unknown after a resume is -1.
@@ -330,7 +329,7 @@ class BaseTrainLoop(BaseLoop):
                 data_wait.end()
                 self.batches_read += 1
                 if data.pass_index != runner.position.epoch:
-                    self._iter = runner.position.iter  # which is now in the next pass
+                    self._relocate()
                 yield batch
                 del batch  # before the next one is requested (decision 025)
                 data_wait.begin()
@@ -345,13 +344,21 @@ class BaseTrainLoop(BaseLoop):
         finally:
             data_wait.cancel()
 
+    def _relocate(self) -> None:
+        """Determines the place in the data again, because reading may have begun the next pass."""
+        position = self.runner.position
+        if self.by_epoch:  # in which an epoch is one pass
+            return
+        reached = position.reached and Position(position.reached.iter, *self._place_of(position.reached.iter))
+        self.runner.position = Position(position.iter, *self._place_of(position.iter), position.stage, reached)
+
     def _stop_reading(self) -> None:
         """Ends a wait for a batch.
 
         If no iteration of the epoch is complete, restores the random state from before `before_train_epoch`.
         """
         data_wait.cancel()
-        self._iter = self.iter  # reading may have begun the next pass
+        self._relocate()
         if self.session.random_at_start is not None and self.at_start:
             restore_rng(self.session.random_at_start)
 
@@ -487,12 +494,18 @@ class BaseTrainLoop(BaseLoop):
 
     # Loops that call hooks themselves count by adding 1 to these attributes afterwards, as in MMEngine.
     @property
+    def _is_of_run(self) -> bool:
+        """Whether the runner uses this loop. Its constructor has no effect on the position of a run."""
+        return "_runner" in vars(self) and self.runner.built.get("train_loop") is self
+
+    @property
     def _iter(self) -> int:
         return self.position.iter
 
     @_iter.setter
     def _iter(self, number: int) -> None:
-        self.runner.position = Position(number, *self._place_of(number))
+        if self._is_of_run:
+            self.runner.position = Position(number, *self._place_of(number))
 
     @property
     def _epoch(self) -> int:
@@ -500,6 +513,8 @@ class BaseTrainLoop(BaseLoop):
 
     @_epoch.setter
     def _epoch(self, number: int) -> None:
+        if not self._is_of_run:
+            return
         reached = self.position.after_hooks()
         batch = reached.batch if number == reached.epoch else self.iter - self._start_of(number)
         self.runner.position = Position(self.iter, number, batch)

@@ -100,7 +100,7 @@ class Boundary:
         advice = f"Resume to continue from there: {runner.resume_plan.option}."
         if runner.resume_plan.resume == "auto":
             advice = "Start the same run again to continue from there."
-        if self._saver.last is None:
+        if runner.iter == 0 and self._saver.last is None:
             advice = "Nothing was saved yet: start the run again."
         if self._saver.failure is not None:
             advice = f"The run was NOT saved. The last checkpoint: {self._saver.last or 'none'}."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from footplate.data import SampleLoader, check_same_dataset
 from footplate.engine.loops.base_loops import BaseLoop, BaseTrainLoop, check_has_batches
 from footplate.engine.loops.loop_classes import check_loop_class, resolve_loop
+from footplate.engine.values.position import Position
 from footplate.error_context import at_key, with_defaults
 from footplate.errors import BuildError
 from footplate.evaluation.evaluation_sets import build_loaders, map_evaluators
@@ -36,6 +37,18 @@ class Component(Generic[_T]):
 
     def __set__(self, instance: Any, value: _T) -> None:
         instance.built[self._name] = value
+
+
+class TrainLoopComponent(Component[BaseTrainLoop]):
+    """The training loop, which begins at the start of a run, or where it was when another loop replaced it."""
+
+    def __set__(self, instance: Any, value: BaseTrainLoop) -> None:
+        before = instance.built.get(self._name)
+        if before is not value:
+            if before is not None:
+                before.left_at = instance.position
+            instance.position = getattr(value, "left_at", Position())
+        super().__set__(instance, value)
 
 
 def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:

@@ -47,7 +47,7 @@ from footplate.engine.plan.model_setup import build_model
 from footplate.engine.plan.plan import RunPlan, arguments_in, located_in, second_generation
 from footplate.engine.run.boundary import Boundary
 from footplate.engine.run.checkpoint_io import CheckpointIO
-from footplate.engine.run.components import Component, build_log_processor, build_loop
+from footplate.engine.run.components import Component, TrainLoopComponent, build_log_processor, build_loop
 from footplate.engine.run.other_engines import ELSEWHERE, MemberElsewhere
 from footplate.engine.run.overridden_loops import adapt_loops
 from footplate.engine.run.prediction import predict
@@ -729,7 +729,7 @@ class Runner:
         cfg = self.plan.recordable_cfg.pretty_text
         return {"seed": self.seed, "experiment_name": self.experiment_name, "cfg": cfg, **hparams}
 
-    @Component
+    @TrainLoopComponent
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
         return self.build_train_loop(self._required("train_cfg"))

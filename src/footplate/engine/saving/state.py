@@ -118,7 +118,7 @@ def _meta(dataloader: Any, position: Mapping[str, Any], meta: Mapping[str, Any])
     }
     metainfo = metainfo_of(dataloader)
     if metainfo is not None:
-        complete["dataset_meta"] = dict(metainfo)
+        complete.setdefault("dataset_meta", dict(metainfo))
     return complete
 
 
