@@ -5,7 +5,7 @@ import os
 import random
 import re
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +13,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
+from footplate.data.annotations import load_data_file, read_lines
 from footplate.data.findings import Findings
 from footplate.errors import ArgumentError, DataError, shown_path
 from footplate.messages import list_names, pluralize
@@ -77,7 +77,8 @@ def write_config(task: str, folder: str, file: str) -> dict[str, Any]:
         raise DataError(f"there is no folder '{folder}'")
     find, write = TASKS[task]
     data = find(root, os.path.splitext(file)[0])
-    written = {file: write(data, root), **data.files}
+    written = {file: write(data), **data.files}
+    compile(written[file], file, "exec")  # an invalid config is not written
     for path in written:
         if os.path.exists(path):
             raise ArgumentError(f"the file '{path}' exists", notes=["Remove it, or choose another one with --output."])
@@ -166,11 +167,20 @@ def _names_in(folders: Sequence[Path], notes: list[str]) -> list[str]:
 
 
 def _names_of(path: Path) -> list[str]:
-    text = path.read_text("utf-8")
     if path.suffix in (".txt", ".names"):
-        return [line.partition(":")[0].strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
-    names = (yaml.safe_load(text) or {}).get("names") or []
-    return [str(name) for name in (names.values() if isinstance(names, dict) else names)]
+        lines = [line.strip() for line in read_lines(str(path)) if line.strip()]
+        if path.name != "labelmap.txt":
+            return lines
+        return [line.partition(":")[0].strip() for line in lines if line[0] != "#"]
+    content = load_data_file(str(path))
+    names = (content.get("names") if isinstance(content, dict) else None) or []
+    if isinstance(names, dict):
+        by_index = {str(key): name for key, name in names.items()}
+        indices = list(map(str, range(len(names))))
+        names = [by_index[index] for index in indices] if by_index.keys() == set(indices) else names
+    if not isinstance(names, list):
+        raise DataError(f"'names' in '{path}' must be a list, or a dict with the keys 0, 1, 2, ...", found=names)
+    return [str(name) for name in names]
 
 
 # Classification
@@ -262,13 +272,12 @@ def _suffixes(images: Path, masks: Path) -> dict[str, str]:
     """Returns what follows the name of an image in the name of its label map, unless it is ".png"."""
     files = find_images(str(masks), IMAGE_SUFFIXES)
     stems = {os.path.splitext(name)[0] for name in find_images(str(images), IMAGE_SUFFIXES)}
+    fits = Counter(file[end:] for file in files for end in range(1, len(file)) if file[:end] in stems)
     if images == masks:
-        stems = {stem for stem in stems if any(file.startswith(stem) and file[len(stem)] != "." for file in files)}
-    for stem in sorted(stems):
-        for file in files:
-            if file.startswith(stem) and not (images == masks and file[len(stem)] == "."):
-                suffix = file[len(stem) :]
-                return {} if suffix == ".png" else {"seg_map_suffix": suffix}
+        fits = Counter({suffix: count for suffix, count in fits.items() if suffix[0] != "."})
+    if fits:
+        suffix = max(fits, key=lambda suffix: (fits[suffix], -len(suffix)))
+        return {} if suffix == ".png" else {"seg_map_suffix": suffix}
     raise DataError(
         f"no label map in '{masks}' has the name of an image in '{images}'",
         notes=[f"The folder of label maps contains {list_names(files, 3) or 'no images'}."],
@@ -392,9 +401,9 @@ def _epochs(data: _Data, batch_size: int, iterations: int) -> int:
     return min(100, max(20, 10 * round(iterations * batch_size / data.lengths[0] / 10)))
 
 
-def _head(task: str, data: _Data, root: Path, values: Sequence[tuple[str, Any, str]]) -> str:
+def _head(task: str, data: _Data, values: Sequence[tuple[str, Any, str]]) -> str:
     lines = [
-        f'"""{task.capitalize()} of the images in {_path(root)}. Written by `footplate init {task}`."""',
+        f'"""{task.capitalize()}, written by `footplate init {task}`."""',
         "",
         f"_base_ = 'footplate::tasks/{task}.py'",
         "",
@@ -416,14 +425,18 @@ def _assignment(name: str, value: Any, remark: str = "") -> str:
     if isinstance(value, dict):
         items = (f"\n    {key}={_code(item)}" for key, item in value.items())
         return f"{name} = dict({remark}{','.join(items)})"
-    words = textwrap.fill(_code(value)[1:-1], _WIDTH, initial_indent="    ", subsequent_indent="    ")
-    return f"{name} = [{remark}\n{words}]"
+    lines = [""]
+    for item in map(_code, value):
+        if lines[-1] and len(lines[-1]) + len(item) > _WIDTH - 6:
+            lines.append("")
+        lines[-1] += f"{' ' if lines[-1] else '    '}{item},"
+    return "\n".join([f"{name} = [{remark}", *lines])[:-1] + "]"
 
 
 def _code(value: Any) -> str:
     if isinstance(value, dict):
         return f"dict({', '.join(f'{key}={_code(item)}' for key, item in value.items())})"
-    return repr(value)
+    return repr(value).replace("{{", r"{\x7b")  # no placeholder
 
 
 def _batch_size(data: _Data, most: int) -> int:
@@ -455,7 +468,7 @@ def _schedule(data: _Data, batch_size: int, iterations: int, lr: float) -> list[
     ]
 
 
-def _segmentation(data: _Data, root: Path) -> str:
+def _segmentation(data: _Data) -> str:
     scale = _scale(data, 512)
     side = min(scale[1], 256)
     small = scale[0] <= _SMALL
@@ -471,7 +484,7 @@ def _segmentation(data: _Data, root: Path) -> str:
         ),
     ]
     return (
-        _head("segmentation", data, root, values)
+        _head("segmentation", data, values)
         + textwrap.dedent(f"""
         # What follows from them.
         train_pipeline = [
@@ -493,13 +506,13 @@ def _segmentation(data: _Data, root: Path) -> str:
     )
 
 
-def _detection(data: _Data, root: Path) -> str:
+def _detection(data: _Data) -> str:
     values = [
         ("size", _scale(data, 640), "the longer and the shorter side that images are resized to"),
         *_schedule(data, _batch_size(data, 8), 4000, 0.001),
     ]
     return (
-        _head("detection", data, root, values)
+        _head("detection", data, values)
         + textwrap.dedent("""
         # What follows from them.
         train_pipeline = [
@@ -519,14 +532,14 @@ def _detection(data: _Data, root: Path) -> str:
     )
 
 
-def _classification(data: _Data, root: Path) -> str:
+def _classification(data: _Data) -> str:
     side = min(128, _scale(data, 10**6)[1])
     values = [
         ("size", side, "the height and width of the model's input"),
         *_schedule(data, _batch_size(data, 32), 2000, 0.002),
     ]
     return (
-        _head("classification", data, root, values)
+        _head("classification", data, values)
         + textwrap.dedent("""
         # What follows from them.
         train_pipeline = [
@@ -547,7 +560,7 @@ def _classification(data: _Data, root: Path) -> str:
     )
 
 
-TASKS: dict[str, tuple[Callable[[Path, str], _Data], Callable[[_Data, Path], str]]] = {
+TASKS: dict[str, tuple[Callable[[Path, str], _Data], Callable[[_Data], str]]] = {
     "classification": (_find_classes, _classification),
     "segmentation": (_find_masks, _segmentation),
     "detection": (_find_boxes, _detection),

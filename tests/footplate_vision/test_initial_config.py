@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,10 @@ def _class_folders(root: Path, *splits: str) -> None:
             _image(root / split / ("stop sign", "Give_way")[number % 2] / f"IMG {number}.JPG", number)
 
 
-def _masks(root: Path, images: str, masks: str, suffix: str = ".png", values: np.ndarray = LABELS) -> None:
-    for number in range(10):
+def _masks(
+    root: Path, images: str, masks: str, suffix: str = ".png", values: np.ndarray = LABELS, first: int = 0
+) -> None:
+    for number in range(first, first + 10):
         _image(root / images / f"{number}.jpg", number)
         path = root / masks / f"{number}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,9 +97,15 @@ def _part(make: Callable[[Path, str], None], name: str, root: Path) -> None:
     make(root, name)
 
 
+def _mac(root: Path) -> None:
+    (root / "__MACOSX" / "cat").mkdir(parents=True)
+    (root / "__MACOSX" / "cat" / "0.jpg").write_bytes(b"x")
+
+
 FOLDERS: dict[str, tuple[str, Callable[[Path], None], tuple[int, int]]] = {
     "class folders": ("classification", _class_folders, (10, 2)),
     "divided class folders": ("classification", lambda root: _class_folders(root, "train", "valid"), (12, 12)),
+    "class folders and those of a Mac": ("classification", _made(_class_folders, _mac), (10, 2)),
     "masks with a suffix": ("segmentation", lambda root: _masks(root, "images", "masks", "_mask.png"), (8, 2)),
     "masks beside the images": ("segmentation", lambda root: _masks(root, ".", ".", "_seg.png"), (8, 2)),
     "divided masks": (
@@ -109,6 +117,11 @@ FOLDERS: dict[str, tuple[str, Callable[[Path], None], tuple[int, int]]] = {
         "segmentation",
         _made(*_parts(lambda root, s: _masks(root, f"{s}/img", f"{s}/mask"), "train", "test")),
         (10, 10),
+    ),
+    "masks of images with numbers of different length": (
+        "segmentation",
+        lambda root: _masks(root, "images", "masks", "_mask.png", first=1),
+        (8, 2),
     ),
     "Roboflow": (
         "detection",
@@ -150,7 +163,7 @@ FOLDERS: dict[str, tuple[str, Callable[[Path], None], tuple[int, int]]] = {
         "detection",
         _made(
             *_parts(lambda root, s: _yolo(root, f"images/{s}", f"labels/{s}"), "train", "val"),
-            _names("data.yaml", "names: {0: bolt, 1: nut}"),
+            _names("data.yaml", "names: {1: nut, 0: bolt}"),
         ),
         (10, 10),
     ),
@@ -279,6 +292,11 @@ def test_page_shows_what_the_command_prints_and_writes(
         ("detection", lambda root: _coco(root, "images", "a.json", "b"), "no image of 'data/a.json' is in 'data'"),
         ("segmentation", lambda root: _masks(root, "images", "masks/of"), "no label map in 'data/masks'"),
         ("segmentation", _class_folders, "no label map in 'data'"),
+        (
+            "detection",
+            _made(lambda root: _yolo(root, "images", "labels"), _names("data.yaml", "names: {1: bolt, 2: nut}")),
+            "'names' in 'data/data.yaml' must be a list, or a dict with the keys 0, 1, 2, ...",
+        ),
         ("poses", _class_folders, "TASK must be"),
         ("classification", lambda root: None, "there is no folder 'data'"),
     ],
@@ -309,3 +327,25 @@ def test_existing_file_is_kept(current_folder: Path, footplate: Command) -> None
     assert (code, "the file 'my_classification.py' exists" in errors) == (2, True)
     assert Path("my_classification.py").read_text() == "mine"
     assert not list(current_folder.glob("*.txt"))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "names"),
+    [
+        ("classes.txt", "\ufeff#1: a\nb:c\n", ["#1: a", "b:c"]),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nbolt:1,2,3::\nnut:::\n", ["bolt", "nut"]),
+        ("classes.txt", "\n".join([f"traffic-light of kind-{n}" for n in range(30)] + ["x " * 60 + "x"]), None),
+        ("classes.txt", '{{ fileDirname }}\n{{$HOME:x}}\n{{{ _base_.model }}}\n\'"""+print(1)+"""\\U', None),
+    ],
+)
+@pytest.mark.parametrize("folder", ["data", '"""+print(1)+"""\'\\Users{{$HOME}}'])
+def test_names_are_written_as_they_are(
+    current_folder: Path, footplate: Command, folder: str, file: str, text: str, names: list[str] | None
+) -> None:
+    _yolo(current_folder / folder, "images/'\\N{{ fileDirname }}", "labels/'\\N{{ fileDirname }}")
+    Path(folder, file).write_text(text, "utf-8")
+    assert footplate("init", "detection", folder)[0] == 0
+    assert max(map(len, Path("my_detection.py").read_text().splitlines())) <= 130
+    cfg = Config.fromfile("my_detection.py")
+    assert cfg.classes == (names or text.splitlines())
+    assert cfg.train_data.data_prefix.img == f"{folder}/images"
