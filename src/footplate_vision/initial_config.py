@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import sys
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
 from footplate.data.annotations import load_data_file, read_lines
 from footplate.data.findings import Findings
@@ -24,6 +27,12 @@ from footplate_vision.detection.coco_format import load_coco_file
 from footplate_vision.image_files import IMAGE_SUFFIXES, find_images
 
 _SPLITS = {"train": ("train", "training", "train2017"), "val": ("val", "valid", "validation", "val2017", "test")}
+_ROLES = {  # words in the names of COCO files and of the folders of their images
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    "test": "test",
+}
+_NOTE_OF_TEST = "there are no validation data, so the test data are used to validate on"
 _IMAGES = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "leftimg8bit")
 _MASKS = ("masks", "mask", "labels", "label", "annotations", "ann_dir", "segmentationclass", "gtfine")
 _NAMES = ("data.yaml", "data.yml", "classes.txt", "labels.txt", "obj.names", "labelmap.txt")  # the last two by CVAT
@@ -98,20 +107,23 @@ def _subfolder(root: Path, names: Collection[str]) -> Path | None:
     return next((found[name] for name in names if name in found), None)
 
 
-def _split_of(root: Path) -> tuple[Path, Path] | None:
-    """Returns the subfolders for training and validation, if there are both."""
-    train, val = (_subfolder(root, names) for names in _SPLITS.values())
-    return (train, val) if train and val else None
+def _split_of(notes: list[str], *roots: Path) -> list[tuple[Path, ...]]:
+    """Returns the subfolders for training and for validation, or [] if not all roots have both, with the same name."""
+    found = [{each.name.lower(): each for each in sorted(root.iterdir()) if each.is_dir()} for root in roots]
+    names = [next((name for name in names if all(name in each for each in found)), "") for names in _SPLITS.values()]
+    if not all(names):
+        return []
+    notes += [_NOTE_OF_TEST] if names[1] == "test" else []
+    return [tuple(each[name] for each in found) for name in names]
 
 
-def _places(root: Path, images: Collection[str], labels: Collection[str]) -> list[tuple[Path, Path]]:
+def _places(root: Path, images: Collection[str], labels: Collection[str], notes: list[str]) -> list[tuple[Path, ...]]:
     """Returns the folders of images and their labels: for training and for validation, or one pair for both."""
     image, label = _subfolder(root, images), _subfolder(root, labels)
     if image and label:
-        splits = _split_of(image), _split_of(label)
-        return list(zip(splits[0], splits[1], strict=True)) if splits[0] and splits[1] else [(image, label)]
-    if split := _split_of(root):
-        return [(_subfolder(part, images) or part, _subfolder(part, labels) or part) for part in split]
+        return _split_of(notes, image, label) or [(image, label)]
+    if split := _split_of(notes, root):
+        return [(_subfolder(part, images) or part, _subfolder(part, labels) or part) for (part,) in split]
     return [(root, root)]
 
 
@@ -187,17 +199,26 @@ def _names_of(path: Path) -> list[str]:
 
 
 def _find_classes(root: Path, stem: str) -> _Data:
-    split = _split_of(root)
-    settings = [{"data_prefix": _path(place)} for place in split or (root,)]
+    notes = list[str]()
+    split = _split_of(notes, root)
+    settings = [{"data_prefix": _path(place)} for (place,) in split or [(root,)]]
     train = DATASETS.build({"type": "CustomDataset", "pipeline": [], **settings[0]})
     classes = list(train.metainfo["classes"])
     records = [train.get_data_info(index) for index in range(len(train))]
+    folder = settings[0]["data_prefix"]
+    paths = [os.path.relpath(record["img_path"], folder) for record in records]
+    is_split = any(len(Path(path).parts) > 2 and path.split(os.sep)[0].lower() in _ROLES for path in paths)
+    if len(classes) == 1 or is_split:
+        raise DataError(
+            f"the class folders of '{folder}' are no classes" if is_split else f"'{folder}' has a single class folder",
+            found=classes[:8],
+            notes=[f"Call init with the folder that contains the class folders, such as '{root / classes[0]}'."],
+        )
     sizes = _sizes([record["img_path"] for record in records])
     if split:
         val = DATASETS.build({"type": "CustomDataset", "pipeline": [], "classes": classes, **settings[1]})
-        return _Data(classes, settings[0], settings[1], (len(train), len(val)), sizes)
-    folder = settings[0]["data_prefix"]
-    lines = [f"{os.path.relpath(record['img_path'], folder)} {record['gt_label']}" for record in records]
+        return _Data(classes, settings[0], settings[1], (len(train), len(val)), sizes, notes=notes)
+    lines = [f"{path} {record['gt_label']}" for path, record in zip(paths, records, strict=True)]
     parts = _divide(lines, [record["gt_label"] for record in records])
     return _listed(parts, classes, settings[0], sizes, stem)
 
@@ -216,20 +237,27 @@ def _listed(
 
 
 def _find_masks(root: Path, stem: str) -> _Data:
-    pairs = _folders_of_masks(root)
-    first = DATASETS.build({"type": "BaseSegDataset", "pipeline": [], **pairs[0]})
-    records = [first.get_data_info(index) for index in range(len(first))]
-    load = TRANSFORMS.build({"type": "LoadAnnotations"})
-    values = set[int]()
-    for record in records[:: max(1, len(records) // _INSPECTED)]:
-        values.update(np.unique(load({**record, "seg_fields": []})["gt_seg_map"]).tolist())
-    labels, notes = sorted(values - {255}), list[str]()
-    if 255 in values and labels in ([], [0]):
-        raise DataError(
-            "the label maps contain only 0 and 255, but 255 means 'ignored'",
-            notes=["Replace 255 by 1: docs/tasks/segmentation.md has a script that does so."],
-        )
+    notes = list[str]()
+    pairs = _folders_of_masks(root, notes)
+    datasets = [DATASETS.build({"type": "BaseSegDataset", "pipeline": [], **pair}) for pair in pairs]
+    parts = [[dataset.get_data_info(index) for index in range(len(dataset))] for dataset in datasets]
+    records, every = parts[0], sum(parts, [])
     classes = _names_in([root], notes)
+    load = TRANSFORMS.build({"type": "LoadAnnotations"})
+    values, step = set[int](), max(1, len(every) // _INSPECTED) if classes else 1
+    console = Console(stderr=True)
+    shown = track(every, "read label maps", console=console, transient=True, disable=not sys.stderr.isatty())
+    for index, record in enumerate(shown):
+        if index % step == 0 or not values - {0, 255}:
+            values.update(np.unique(load({**record, "seg_fields": []})["gt_seg_map"]).tolist())
+    labels = sorted(values - {255})
+    if labels in ([], [0]):
+        raise DataError(
+            "the label maps contain only 0 and 255, but 255 means 'ignored'"
+            if 255 in values
+            else "the label maps contain only 0, so no image has an object",
+            notes=["Convert masks of 0 and 255 to 0 and 1: docs/tasks/segmentation.md has a script that does so."],
+        )
     if classes and len(classes) <= labels[-1]:
         raise DataError(
             f"the label maps contain class {labels[-1]}, but only {len(classes)} classes are named",
@@ -251,8 +279,7 @@ def _find_masks(root: Path, stem: str) -> _Data:
         notes.append(f"no inspected pixel belongs to {list_names(missing, 8)}")
     sizes = _sizes([record["img_path"] for record in records])
     if len(pairs) > 1:
-        second = DATASETS.build({"type": "BaseSegDataset", "pipeline": [], **pairs[1]})
-        return _Data(classes, pairs[0], pairs[1], (len(first), len(second)), sizes, notes=notes)
+        return _Data(classes, pairs[0], pairs[1], (len(parts[0]), len(parts[1])), sizes, notes=notes)
     folder = pairs[0]["data_prefix"]["img_path"]
     names = [os.path.relpath(record["img_path"], folder) for record in records]
     data = _listed(_divide(names, [0] * len(names)), classes, pairs[0], sizes, stem)
@@ -260,11 +287,11 @@ def _find_masks(root: Path, stem: str) -> _Data:
     return data
 
 
-def _folders_of_masks(root: Path) -> list[dict[str, Any]]:
+def _folders_of_masks(root: Path, notes: list[str]) -> list[dict[str, Any]]:
     """Returns the settings of the datasets for training and validation, or of one for all images."""
     return [
         {"data_prefix": {"img_path": _path(image), "seg_map_path": _path(mask)}, **_suffixes(image, mask)}
-        for image, mask in _places(root, _IMAGES, _MASKS)
+        for image, mask in _places(root, _IMAGES, _MASKS, notes)
     ]
 
 
@@ -288,8 +315,7 @@ def _suffixes(images: Path, masks: Path) -> dict[str, str]:
 
 
 def _find_boxes(root: Path, stem: str) -> _Data:
-    found = {path: content for path in sorted(root.rglob("*.json")) if (content := _coco_content(path))}
-    if found:
+    if found := [path for path in _below(root, "*.json") if _is_coco(path)]:
         return _find_coco(root, found, stem)
     if any(root.rglob("*.txt")):
         return _find_yolo(root, stem)
@@ -299,41 +325,71 @@ def _find_boxes(root: Path, stem: str) -> _Data:
     )
 
 
-def _coco_content(path: Path) -> dict[str, Any] | None:
+def _below(root: Path, pattern: str) -> list[Path]:
+    """Returns the matching paths below a folder, without hidden ones and those that a Mac adds to archives."""
+    paths = ((path, path.relative_to(root).parts) for path in sorted(root.rglob(pattern)))
+    return [path for path, parts in paths if not any(part[0] == "." or part == "__MACOSX" for part in parts)]
+
+
+def _roles(text: str) -> set[str]:
+    return {_ROLES[word] for word in re.split(r"[^a-z]+", text.lower()) if word in _ROLES}
+
+
+def _is_coco(path: Path) -> bool:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return None
-    is_coco = isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
-    return content if is_coco else None
+        return False
+    return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
 
 
-def _find_coco(root: Path, found: dict[Path, dict[str, Any]], stem: str) -> _Data:
-    def role(path: Path) -> str:
-        text = "/".join(path.relative_to(root).parts[-2:]).lower()
-        return next((name for name in ("train", "val", "test") if name in text), "")
-
-    by_role = {role(path): path for path in reversed(found)}
-    train = by_role.get("train") or next(iter(found))
-    val = by_role.get("val") or by_role.get("test") or train
-    findings = Findings(str(train))
-    content = load_coco_file(findings)
-    findings.report()
+def _find_coco(root: Path, found: list[Path], stem: str) -> _Data:
+    by_role = defaultdict[str, list[Path]](list)
+    for path in found:
+        roles = next(filter(None, map(_roles, reversed(path.relative_to(root).parts[-2:]))), {""})
+        by_role[min(roles, key=["train", "val", "test", ""].index)].append(path)
+    training = next(by_role[role] for role in ("train", "", "val", "test") if by_role[role])
+    validation = by_role["val"] or by_role["test"] or training
+    for paths in (training, validation):
+        if len(paths) > 1:
+            raise DataError(
+                f"several COCO files in '{root}' may describe the same images",
+                found=[str(path) for path in paths],
+                notes=["Leave one file for training and one for validation, with train and val in their names."],
+            )
+    train, val = training[0], validation[0]
+    contents = dict[Path, dict[str, Any]]()
+    for path in (train, val):
+        findings = Findings(str(path))
+        contents[path] = contents.get(path) or load_coco_file(findings)
+        findings.report()
+    content = contents[train]
+    if not content["annotations"]:
+        raise DataError(f"no image of '{train}' has an object")
     classes = [category["name"] for category in content["categories"]]
     sizes = [(int(image["width"]), int(image["height"])) for image in content["images"]]
-    notes = list[str]()
-    parts = [(path, *_find_listed(root, path, found[path]["images"])) for path in (train, val)]
+    notes = [_NOTE_OF_TEST] if val != train and not by_role["val"] else []
+    if unused := [str(path) for path in found if path not in contents]:
+        notes.append(f"these COCO files are not used: {list_names(unused, 4)}")
+    parts = [(path, *_find_listed(root, path, contents[path]["images"])) for path in (train, val)]
     if val == train:
         divided = _divide(parts[0][2], [0] * len(parts[0][2]))
         parts = [(train, parts[0][1], images) for images in divided]
         notes.append(_note_of_split([len(images) for images in divided]))
+    both = [{folder / image["file_name"] for image in images} for _, folder, images in parts]
+    if common := sorted(map(str, both[0] & both[1])):
+        raise DataError(
+            f"'{train}' and '{val}' list the same images",
+            found=common[:3],
+            notes=["Images to validate on need other names or a folder with val in its name."],
+        )
     files, settings = dict[str, str](), list[dict[str, Any]]()
     for name, (path, folder, images) in zip(_SPLITS, parts, strict=True):
         file = _path(path)
-        if images != found[path]["images"]:
-            file, ids = f"{stem}-{name}.json", {str(image["id"]) for image in images}  # VIA writes some as text
-            annotations = [each for each in found[path]["annotations"] if str(each["image_id"]) in ids]
-            files[file] = json.dumps({**found[path], "images": images, "annotations": annotations})
+        if images != contents[path]["images"]:
+            file, ids = f"{stem}-{name}.json", {image["id"] for image in images}
+            annotations = [each for each in contents[path]["annotations"] if each["image_id"] in ids]
+            files[file] = json.dumps({**contents[path], "images": images, "annotations": annotations})
         settings.append({"type": "CocoDataset", "ann_file": file, "data_prefix": {"img": _path(folder)}})
     return _Data(classes, settings[0], settings[1], (len(parts[0][2]), len(parts[1][2])), sizes, files, notes)
 
@@ -342,23 +398,34 @@ def _find_listed(root: Path, file: Path, images: list[dict[str, Any]]) -> tuple[
     """Returns the folder that contains the images of a COCO file, and the images with names relative to it.
 
     Raises:
-        DataError: The images are in none of the folders below `root`.
+        DataError: The images are in none of the folders below `root`, or in several.
     """
     names = [image["file_name"] for image in images]
     short = [re.split(r"[\\/]", name)[-1] for name in names]  # Label Studio writes paths on its server
-    below = [sorted(path for path in folder.rglob("*") if path.is_dir()) for folder in (file.parent, root)]
-    folders = [file.parent, root / file.stem.rpartition("_")[2], *below[0], root, *below[1]]
+    folders = [root, *(path for path in _below(root, "*") if path.is_dir())]
+    roles = _roles("/".join(file.relative_to(root).parts[-2:]))
+    own = file.stem.rpartition("_")[2]  # as CVAT names the folder
     for paths in (names, short):
+        fits = dict[Path, tuple[bool, int, bool]]()
         for folder in folders:
-            if any((folder / name).is_file() for name in paths[:_INSPECTED]):
-                return folder, [{**image, "file_name": path} for image, path in zip(images, paths, strict=True)]
+            if hits := sum((folder / name).is_file() for name in paths[:_INSPECTED]):
+                fits[folder] = (
+                    bool(roles & _roles(str(folder.relative_to(root)))),
+                    hits,
+                    folder == file.parent or folder.name == own,
+                )
+        best = [folder for folder in fits if fits[folder] == max(fits.values())]
+        if len(best) > 1:
+            raise DataError(f"the images of '{file}' may be in several folders", found=[str(each) for each in best])
+        if best:
+            return best[0], [{**image, "file_name": path} for image, path in zip(images, paths, strict=True)]
     raise DataError(f"no image of '{file}' is in '{root}'", found=names[:3])
 
 
 def _find_yolo(root: Path, stem: str) -> _Data:
-    pairs = _places(root, _IMAGES, ("labels",))
-    places = [{"data_prefix": {"img": _path(image), "labels": _path(label)}} for image, label in pairs]
     notes = list[str]()
+    pairs = _places(root, _IMAGES, ("labels",), notes)
+    places = [{"data_prefix": {"img": _path(image), "labels": _path(label)}} for image, label in pairs]
     classes = _names_in([root, *(Path(place["data_prefix"]["labels"]) for place in places)], notes)
     if not classes:
         raise DataError(
@@ -370,6 +437,11 @@ def _find_yolo(root: Path, stem: str) -> _Data:
         for place in places
     ]
     records = [datasets[0].get_data_info(index) for index in range(len(datasets[0]))]
+    if not any(record["instances"] for record in records):
+        raise DataError(
+            f"no image in '{pairs[0][0]}' has an object",
+            notes=[f"The labels of images/a/1.jpg are in labels/a/1.txt. The labels were read from '{pairs[0][1]}'."],
+        )
     sizes = [(record["width"], record["height"]) for record in records]
     settings = [dict[str, Any](type="YoloDataset", **place) for place in places]
     if len(places) > 1:
