@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,14 +74,6 @@ def _made(*parts: Callable[[Path], None]) -> Callable[[Path], None]:
     return make
 
 
-def _each(splits: Sequence[str], make_split: Callable[[Path, str], None]) -> Callable[[Path], None]:
-    def make(root: Path) -> None:
-        for split in splits:
-            make_split(root, split)
-
-    return make
-
-
 def _names(file: str, text: str) -> Callable[[Path], None]:
     def make(root: Path) -> None:
         (root / file).write_text(text)
@@ -126,6 +118,28 @@ FOLDERS: dict[str, tuple[str, Callable[[Path], None], tuple[int, int]]] = {
     "Roboflow": (
         "detection",
         _made(*_parts(lambda root, s: _coco(root, s, f"{s}/_annotations.coco.json"), "train", "valid")),
+        (10, 10),
+    ),
+    "COCO files of equal names": (
+        "detection",
+        _made(*_parts(lambda root, s: _coco(root, f"images/{s}", f"annotations/instances_{s}.json"), "train", "val")),
+        (10, 10),
+    ),
+    "COCO file of valves and a hidden one": (
+        "detection",
+        _made(
+            lambda root: _coco(root, "images", "pumps/valves.json"),
+            lambda root: _coco(root, "images", ".ipynb_checkpoints/train.json"),
+            lambda root: _coco(root, "images", "__MACOSX/val.json"),
+        ),
+        (8, 2),
+    ),
+    "masks of two of three parts": (
+        "segmentation",
+        _made(
+            *_parts(lambda root, s: _masks(root, f"images/{s}", f"masks/{s}"), "train", "test"),
+            lambda root: _image(root / "images/val/0.jpg"),
+        ),
         (10, 10),
     ),
     "CVAT": ("detection", lambda root: _coco(root, "images/default", "annotations/instances_default.json"), (8, 2)),
@@ -297,6 +311,38 @@ def test_page_shows_what_the_command_prints_and_writes(
             _made(lambda root: _yolo(root, "images", "labels"), _names("data.yaml", "names: {1: bolt, 2: nut}")),
             "'names' in 'data/data.yaml' must be a list, or a dict with the keys 0, 1, 2, ...",
         ),
+        (
+            "detection",
+            _made(*_parts(lambda root, s: _coco(root, "images", f"{s}.json"), "train", "val")),
+            "'data/train.json' and 'data/val.json' list the same images",
+        ),
+        (
+            "detection",
+            _made(*_parts(lambda root, s: _coco(root, "images", f"{s}.json"), "part1", "part2")),
+            "several COCO files in 'data' may describe the same images",
+        ),
+        (
+            "detection",
+            _made(*_parts(lambda root, s: _coco(root, f"images/{s}", "a.json"), "x", "y")),
+            "the images of 'data/a.json' may be in several folders",
+        ),
+        (
+            "detection",
+            _made(lambda root: _yolo(root, "ds/images/train", "ds/labels/train"), _names("classes.txt", "bolt\nnut")),
+            "no image in 'data' has an object",
+        ),
+        (
+            "segmentation",
+            lambda root: _masks(root, "images", "masks", values=LABELS * 0),
+            "the label maps contain only 0, so no image has an object",
+        ),
+        ("classification", lambda root: _class_folders(root, "x"), "'data' has a single class folder"),
+        ("classification", lambda root: _class_folders(root, "ds/train", "ds/val"), "such as 'data/ds'"),
+        (
+            "classification",
+            lambda root: _class_folders(root, "train", "more"),
+            "class folders of 'data' are no classes",
+        ),
         ("poses", _class_folders, "TASK must be"),
         ("classification", lambda root: None, "there is no folder 'data'"),
     ],
@@ -349,3 +395,27 @@ def test_names_are_written_as_they_are(
     cfg = Config.fromfile("my_detection.py")
     assert cfg.classes == (names or text.splitlines())
     assert cfg.train_data.data_prefix.img == f"{folder}/images"
+
+
+@pytest.mark.parametrize(
+    ("task", "make"),
+    [
+        ("classification", lambda root: _class_folders(root, "train", "test")),
+        ("segmentation", FOLDERS["masks below the parts"][1]),
+        ("detection", _made(*_parts(lambda root, s: _coco(root, s, f"{s}/a.json"), "train", "test"))),
+    ],
+)
+def test_test_data_that_validate_are_noted(
+    current_folder: Path, footplate: Command, task: str, make: Callable[[Path], None]
+) -> None:
+    make(current_folder / "data")
+    note = "note        there are no validation data, so the test data are used to validate on\n"
+    assert note in footplate("init", task, "data")[1]
+
+
+def test_unnamed_classes_are_those_of_all_label_maps(current_folder: Path, footplate: Command) -> None:
+    for split in ("train", "val"):
+        _masks(current_folder / "data", f"images/{split}", f"masks/{split}")
+    Image.fromarray(LABELS + 1).save("data/masks/val/9.png")
+    _, said, _ = footplate("init", "segmentation", "data")
+    assert "classes     4: class 0, class 1, class 2, class 3\n" in said
