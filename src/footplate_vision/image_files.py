@@ -78,12 +78,12 @@ def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def list_folder(folder: str) -> list[str]:
-    """Returns the names in a folder, sorted and without hidden files.
+    """Returns the names in a folder, sorted and without hidden files and `__MACOSX`.
 
     Raises a DataError if the folder cannot be read.
     """
     with at_key("data_prefix"), explain_read_errors("folder", folder):
-        return [name for name in list_dir(folder) if not name.startswith(".")]
+        return [name for name in list_dir(folder) if not name.startswith(".") and name != "__MACOSX"]
 
 
 def is_folder(path: str) -> bool:

@@ -4,8 +4,9 @@ import json
 import os
 import random
 import re
+import sys
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
+from footplate.data.annotations import load_data_file, read_lines
 from footplate.data.findings import Findings
 from footplate.errors import ArgumentError, DataError, shown_path
 from footplate.messages import list_names, pluralize
@@ -24,6 +27,12 @@ from footplate_vision.detection.coco_format import load_coco_file
 from footplate_vision.image_files import IMAGE_SUFFIXES, find_images
 
 _SPLITS = {"train": ("train", "training", "train2017"), "val": ("val", "valid", "validation", "val2017", "test")}
+_ROLES = {  # words in the names of COCO files and of the folders of their images
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    "test": "test",
+}
+_NOTE_OF_TEST = "there are no validation data, so the test data are used to validate on"
 _IMAGES = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "leftimg8bit")
 _MASKS = ("masks", "mask", "labels", "label", "annotations", "ann_dir", "segmentationclass", "gtfine")
 _NAMES = ("data.yaml", "data.yml", "classes.txt", "labels.txt", "obj.names", "labelmap.txt")  # the last two by CVAT
@@ -77,7 +86,8 @@ def write_config(task: str, folder: str, file: str) -> dict[str, Any]:
         raise DataError(f"there is no folder '{folder}'")
     find, write = TASKS[task]
     data = find(root, os.path.splitext(file)[0])
-    written = {file: write(data, root), **data.files}
+    written = {file: write(data), **data.files}
+    compile(written[file], file, "exec")  # an invalid config is not written
     for path in written:
         if os.path.exists(path):
             raise ArgumentError(f"the file '{path}' exists", notes=["Remove it, or choose another one with --output."])
@@ -97,20 +107,23 @@ def _subfolder(root: Path, names: Collection[str]) -> Path | None:
     return next((found[name] for name in names if name in found), None)
 
 
-def _split_of(root: Path) -> tuple[Path, Path] | None:
-    """Returns the subfolders for training and validation, if there are both."""
-    train, val = (_subfolder(root, names) for names in _SPLITS.values())
-    return (train, val) if train and val else None
+def _split_of(notes: list[str], *roots: Path) -> list[tuple[Path, ...]]:
+    """Returns the subfolders for training and for validation, or [] if not all roots have both, with the same name."""
+    found = [{each.name.lower(): each for each in sorted(root.iterdir()) if each.is_dir()} for root in roots]
+    names = [next((name for name in names if all(name in each for each in found)), "") for names in _SPLITS.values()]
+    if not all(names):
+        return []
+    notes += [_NOTE_OF_TEST] if names[1] == "test" else []
+    return [tuple(each[name] for each in found) for name in names]
 
 
-def _places(root: Path, images: Collection[str], labels: Collection[str]) -> list[tuple[Path, Path]]:
+def _places(root: Path, images: Collection[str], labels: Collection[str], notes: list[str]) -> list[tuple[Path, ...]]:
     """Returns the folders of images and their labels: for training and for validation, or one pair for both."""
     image, label = _subfolder(root, images), _subfolder(root, labels)
     if image and label:
-        splits = _split_of(image), _split_of(label)
-        return list(zip(splits[0], splits[1], strict=True)) if splits[0] and splits[1] else [(image, label)]
-    if split := _split_of(root):
-        return [(_subfolder(part, images) or part, _subfolder(part, labels) or part) for part in split]
+        return _split_of(notes, image, label) or [(image, label)]
+    if split := _split_of(notes, root):
+        return [(_subfolder(part, images) or part, _subfolder(part, labels) or part) for (part,) in split]
     return [(root, root)]
 
 
@@ -166,28 +179,46 @@ def _names_in(folders: Sequence[Path], notes: list[str]) -> list[str]:
 
 
 def _names_of(path: Path) -> list[str]:
-    text = path.read_text("utf-8")
     if path.suffix in (".txt", ".names"):
-        return [line.partition(":")[0].strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
-    names = (yaml.safe_load(text) or {}).get("names") or []
-    return [str(name) for name in (names.values() if isinstance(names, dict) else names)]
+        lines = [line.strip() for line in read_lines(str(path)) if line.strip()]
+        if path.name != "labelmap.txt":
+            return lines
+        return [line.partition(":")[0].strip() for line in lines if line[0] != "#"]
+    content = load_data_file(str(path))
+    names = (content.get("names") if isinstance(content, dict) else None) or []
+    if isinstance(names, dict):
+        by_index = {str(key): name for key, name in names.items()}
+        indices = list(map(str, range(len(names))))
+        names = [by_index[index] for index in indices] if by_index.keys() == set(indices) else names
+    if not isinstance(names, list):
+        raise DataError(f"'names' in '{path}' must be a list, or a dict with the keys 0, 1, 2, ...", found=names)
+    return [str(name) for name in names]
 
 
 # Classification
 
 
 def _find_classes(root: Path, stem: str) -> _Data:
-    split = _split_of(root)
-    settings = [{"data_prefix": _path(place)} for place in split or (root,)]
+    notes = list[str]()
+    split = _split_of(notes, root)
+    settings = [{"data_prefix": _path(place)} for (place,) in split or [(root,)]]
     train = DATASETS.build({"type": "CustomDataset", "pipeline": [], **settings[0]})
     classes = list(train.metainfo["classes"])
     records = [train.get_data_info(index) for index in range(len(train))]
+    folder = settings[0]["data_prefix"]
+    paths = [os.path.relpath(record["img_path"], folder) for record in records]
+    is_split = any(len(Path(path).parts) > 2 and path.split(os.sep)[0].lower() in _ROLES for path in paths)
+    if len(classes) == 1 or is_split:
+        raise DataError(
+            f"the class folders of '{folder}' are no classes" if is_split else f"'{folder}' has a single class folder",
+            found=classes[:8],
+            notes=[f"Call init with the folder that contains the class folders, such as '{root / classes[0]}'."],
+        )
     sizes = _sizes([record["img_path"] for record in records])
     if split:
         val = DATASETS.build({"type": "CustomDataset", "pipeline": [], "classes": classes, **settings[1]})
-        return _Data(classes, settings[0], settings[1], (len(train), len(val)), sizes)
-    folder = settings[0]["data_prefix"]
-    lines = [f"{os.path.relpath(record['img_path'], folder)} {record['gt_label']}" for record in records]
+        return _Data(classes, settings[0], settings[1], (len(train), len(val)), sizes, notes=notes)
+    lines = [f"{path} {record['gt_label']}" for path, record in zip(paths, records, strict=True)]
     parts = _divide(lines, [record["gt_label"] for record in records])
     return _listed(parts, classes, settings[0], sizes, stem)
 
@@ -206,20 +237,27 @@ def _listed(
 
 
 def _find_masks(root: Path, stem: str) -> _Data:
-    pairs = _folders_of_masks(root)
-    first = DATASETS.build({"type": "BaseSegDataset", "pipeline": [], **pairs[0]})
-    records = [first.get_data_info(index) for index in range(len(first))]
-    load = TRANSFORMS.build({"type": "LoadAnnotations"})
-    values = set[int]()
-    for record in records[:: max(1, len(records) // _INSPECTED)]:
-        values.update(np.unique(load({**record, "seg_fields": []})["gt_seg_map"]).tolist())
-    labels, notes = sorted(values - {255}), list[str]()
-    if 255 in values and labels in ([], [0]):
-        raise DataError(
-            "the label maps contain only 0 and 255, but 255 means 'ignored'",
-            notes=["Replace 255 by 1: docs/tasks/segmentation.md has a script that does so."],
-        )
+    notes = list[str]()
+    pairs = _folders_of_masks(root, notes)
+    datasets = [DATASETS.build({"type": "BaseSegDataset", "pipeline": [], **pair}) for pair in pairs]
+    parts = [[dataset.get_data_info(index) for index in range(len(dataset))] for dataset in datasets]
+    records, every = parts[0], sum(parts, [])
     classes = _names_in([root], notes)
+    load = TRANSFORMS.build({"type": "LoadAnnotations"})
+    values, step = set[int](), max(1, len(every) // _INSPECTED) if classes else 1
+    console = Console(stderr=True)
+    shown = track(every, "read label maps", console=console, transient=True, disable=not sys.stderr.isatty())
+    for index, record in enumerate(shown):
+        if index % step == 0 or not values - {0, 255}:
+            values.update(np.unique(load({**record, "seg_fields": []})["gt_seg_map"]).tolist())
+    labels = sorted(values - {255})
+    if labels in ([], [0]):
+        raise DataError(
+            "the label maps contain only 0 and 255, but 255 means 'ignored'"
+            if 255 in values
+            else "the label maps contain only 0, so no image has an object",
+            notes=["Convert masks of 0 and 255 to 0 and 1: docs/tasks/segmentation.md has a script that does so."],
+        )
     if classes and len(classes) <= labels[-1]:
         raise DataError(
             f"the label maps contain class {labels[-1]}, but only {len(classes)} classes are named",
@@ -241,8 +279,7 @@ def _find_masks(root: Path, stem: str) -> _Data:
         notes.append(f"no inspected pixel belongs to {list_names(missing, 8)}")
     sizes = _sizes([record["img_path"] for record in records])
     if len(pairs) > 1:
-        second = DATASETS.build({"type": "BaseSegDataset", "pipeline": [], **pairs[1]})
-        return _Data(classes, pairs[0], pairs[1], (len(first), len(second)), sizes, notes=notes)
+        return _Data(classes, pairs[0], pairs[1], (len(parts[0]), len(parts[1])), sizes, notes=notes)
     folder = pairs[0]["data_prefix"]["img_path"]
     names = [os.path.relpath(record["img_path"], folder) for record in records]
     data = _listed(_divide(names, [0] * len(names)), classes, pairs[0], sizes, stem)
@@ -250,11 +287,11 @@ def _find_masks(root: Path, stem: str) -> _Data:
     return data
 
 
-def _folders_of_masks(root: Path) -> list[dict[str, Any]]:
+def _folders_of_masks(root: Path, notes: list[str]) -> list[dict[str, Any]]:
     """Returns the settings of the datasets for training and validation, or of one for all images."""
     return [
         {"data_prefix": {"img_path": _path(image), "seg_map_path": _path(mask)}, **_suffixes(image, mask)}
-        for image, mask in _places(root, _IMAGES, _MASKS)
+        for image, mask in _places(root, _IMAGES, _MASKS, notes)
     ]
 
 
@@ -262,13 +299,12 @@ def _suffixes(images: Path, masks: Path) -> dict[str, str]:
     """Returns what follows the name of an image in the name of its label map, unless it is ".png"."""
     files = find_images(str(masks), IMAGE_SUFFIXES)
     stems = {os.path.splitext(name)[0] for name in find_images(str(images), IMAGE_SUFFIXES)}
+    fits = Counter(file[end:] for file in files for end in range(1, len(file)) if file[:end] in stems)
     if images == masks:
-        stems = {stem for stem in stems if any(file.startswith(stem) and file[len(stem)] != "." for file in files)}
-    for stem in sorted(stems):
-        for file in files:
-            if file.startswith(stem) and not (images == masks and file[len(stem)] == "."):
-                suffix = file[len(stem) :]
-                return {} if suffix == ".png" else {"seg_map_suffix": suffix}
+        fits = Counter({suffix: count for suffix, count in fits.items() if suffix[0] != "."})
+    if fits:
+        suffix = max(fits, key=lambda suffix: (fits[suffix], -len(suffix)))
+        return {} if suffix == ".png" else {"seg_map_suffix": suffix}
     raise DataError(
         f"no label map in '{masks}' has the name of an image in '{images}'",
         notes=[f"The folder of label maps contains {list_names(files, 3) or 'no images'}."],
@@ -279,8 +315,7 @@ def _suffixes(images: Path, masks: Path) -> dict[str, str]:
 
 
 def _find_boxes(root: Path, stem: str) -> _Data:
-    found = {path: content for path in sorted(root.rglob("*.json")) if (content := _coco_content(path))}
-    if found:
+    if found := [path for path in _below(root, "*.json") if _is_coco(path)]:
         return _find_coco(root, found, stem)
     if any(root.rglob("*.txt")):
         return _find_yolo(root, stem)
@@ -290,41 +325,71 @@ def _find_boxes(root: Path, stem: str) -> _Data:
     )
 
 
-def _coco_content(path: Path) -> dict[str, Any] | None:
+def _below(root: Path, pattern: str) -> list[Path]:
+    """Returns the matching paths below a folder, without hidden ones and those that a Mac adds to archives."""
+    paths = ((path, path.relative_to(root).parts) for path in sorted(root.rglob(pattern)))
+    return [path for path, parts in paths if not any(part[0] == "." or part == "__MACOSX" for part in parts)]
+
+
+def _roles(text: str) -> set[str]:
+    return {_ROLES[word] for word in re.split(r"[^a-z]+", text.lower()) if word in _ROLES}
+
+
+def _is_coco(path: Path) -> bool:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return None
-    is_coco = isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
-    return content if is_coco else None
+        return False
+    return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
 
 
-def _find_coco(root: Path, found: dict[Path, dict[str, Any]], stem: str) -> _Data:
-    def role(path: Path) -> str:
-        text = "/".join(path.relative_to(root).parts[-2:]).lower()
-        return next((name for name in ("train", "val", "test") if name in text), "")
-
-    by_role = {role(path): path for path in reversed(found)}
-    train = by_role.get("train") or next(iter(found))
-    val = by_role.get("val") or by_role.get("test") or train
-    findings = Findings(str(train))
-    content = load_coco_file(findings)
-    findings.report()
+def _find_coco(root: Path, found: list[Path], stem: str) -> _Data:
+    by_role = defaultdict[str, list[Path]](list)
+    for path in found:
+        roles = next(filter(None, map(_roles, reversed(path.relative_to(root).parts[-2:]))), {""})
+        by_role[min(roles, key=["train", "val", "test", ""].index)].append(path)
+    training = next(by_role[role] for role in ("train", "", "val", "test") if by_role[role])
+    validation = by_role["val"] or by_role["test"] or training
+    for paths in (training, validation):
+        if len(paths) > 1:
+            raise DataError(
+                f"several COCO files in '{root}' may describe the same images",
+                found=[str(path) for path in paths],
+                notes=["Leave one file for training and one for validation, with train and val in their names."],
+            )
+    train, val = training[0], validation[0]
+    contents = dict[Path, dict[str, Any]]()
+    for path in (train, val):
+        findings = Findings(str(path))
+        contents[path] = contents.get(path) or load_coco_file(findings)
+        findings.report()
+    content = contents[train]
+    if not content["annotations"]:
+        raise DataError(f"no image of '{train}' has an object")
     classes = [category["name"] for category in content["categories"]]
     sizes = [(int(image["width"]), int(image["height"])) for image in content["images"]]
-    notes = list[str]()
-    parts = [(path, *_find_listed(root, path, found[path]["images"])) for path in (train, val)]
+    notes = [_NOTE_OF_TEST] if val != train and not by_role["val"] else []
+    if unused := [str(path) for path in found if path not in contents]:
+        notes.append(f"these COCO files are not used: {list_names(unused, 4)}")
+    parts = [(path, *_find_listed(root, path, contents[path]["images"])) for path in (train, val)]
     if val == train:
         divided = _divide(parts[0][2], [0] * len(parts[0][2]))
         parts = [(train, parts[0][1], images) for images in divided]
         notes.append(_note_of_split([len(images) for images in divided]))
+    both = [{folder / image["file_name"] for image in images} for _, folder, images in parts]
+    if common := sorted(map(str, both[0] & both[1])):
+        raise DataError(
+            f"'{train}' and '{val}' list the same images",
+            found=common[:3],
+            notes=["Images to validate on need other names or a folder with val in its name."],
+        )
     files, settings = dict[str, str](), list[dict[str, Any]]()
     for name, (path, folder, images) in zip(_SPLITS, parts, strict=True):
         file = _path(path)
-        if images != found[path]["images"]:
-            file, ids = f"{stem}-{name}.json", {str(image["id"]) for image in images}  # VIA writes some as text
-            annotations = [each for each in found[path]["annotations"] if str(each["image_id"]) in ids]
-            files[file] = json.dumps({**found[path], "images": images, "annotations": annotations})
+        if images != contents[path]["images"]:
+            file, ids = f"{stem}-{name}.json", {image["id"] for image in images}
+            annotations = [each for each in contents[path]["annotations"] if each["image_id"] in ids]
+            files[file] = json.dumps({**contents[path], "images": images, "annotations": annotations})
         settings.append({"type": "CocoDataset", "ann_file": file, "data_prefix": {"img": _path(folder)}})
     return _Data(classes, settings[0], settings[1], (len(parts[0][2]), len(parts[1][2])), sizes, files, notes)
 
@@ -333,23 +398,34 @@ def _find_listed(root: Path, file: Path, images: list[dict[str, Any]]) -> tuple[
     """Returns the folder that contains the images of a COCO file, and the images with names relative to it.
 
     Raises:
-        DataError: The images are in none of the folders below `root`.
+        DataError: The images are in none of the folders below `root`, or in several.
     """
     names = [image["file_name"] for image in images]
     short = [re.split(r"[\\/]", name)[-1] for name in names]  # Label Studio writes paths on its server
-    below = [sorted(path for path in folder.rglob("*") if path.is_dir()) for folder in (file.parent, root)]
-    folders = [file.parent, root / file.stem.rpartition("_")[2], *below[0], root, *below[1]]
+    folders = [root, *(path for path in _below(root, "*") if path.is_dir())]
+    roles = _roles("/".join(file.relative_to(root).parts[-2:]))
+    own = file.stem.rpartition("_")[2]  # as CVAT names the folder
     for paths in (names, short):
+        fits = dict[Path, tuple[bool, int, bool]]()
         for folder in folders:
-            if any((folder / name).is_file() for name in paths[:_INSPECTED]):
-                return folder, [{**image, "file_name": path} for image, path in zip(images, paths, strict=True)]
+            if hits := sum((folder / name).is_file() for name in paths[:_INSPECTED]):
+                fits[folder] = (
+                    bool(roles & _roles(str(folder.relative_to(root)))),
+                    hits,
+                    folder == file.parent or folder.name == own,
+                )
+        best = [folder for folder in fits if fits[folder] == max(fits.values())]
+        if len(best) > 1:
+            raise DataError(f"the images of '{file}' may be in several folders", found=[str(each) for each in best])
+        if best:
+            return best[0], [{**image, "file_name": path} for image, path in zip(images, paths, strict=True)]
     raise DataError(f"no image of '{file}' is in '{root}'", found=names[:3])
 
 
 def _find_yolo(root: Path, stem: str) -> _Data:
-    pairs = _places(root, _IMAGES, ("labels",))
-    places = [{"data_prefix": {"img": _path(image), "labels": _path(label)}} for image, label in pairs]
     notes = list[str]()
+    pairs = _places(root, _IMAGES, ("labels",), notes)
+    places = [{"data_prefix": {"img": _path(image), "labels": _path(label)}} for image, label in pairs]
     classes = _names_in([root, *(Path(place["data_prefix"]["labels"]) for place in places)], notes)
     if not classes:
         raise DataError(
@@ -361,6 +437,11 @@ def _find_yolo(root: Path, stem: str) -> _Data:
         for place in places
     ]
     records = [datasets[0].get_data_info(index) for index in range(len(datasets[0]))]
+    if not any(record["instances"] for record in records):
+        raise DataError(
+            f"no image in '{pairs[0][0]}' has an object",
+            notes=[f"The labels of images/a/1.jpg are in labels/a/1.txt. The labels were read from '{pairs[0][1]}'."],
+        )
     sizes = [(record["width"], record["height"]) for record in records]
     settings = [dict[str, Any](type="YoloDataset", **place) for place in places]
     if len(places) > 1:
@@ -392,9 +473,9 @@ def _epochs(data: _Data, batch_size: int, iterations: int) -> int:
     return min(100, max(20, 10 * round(iterations * batch_size / data.lengths[0] / 10)))
 
 
-def _head(task: str, data: _Data, root: Path, values: Sequence[tuple[str, Any, str]]) -> str:
+def _head(task: str, data: _Data, values: Sequence[tuple[str, Any, str]]) -> str:
     lines = [
-        f'"""{task.capitalize()} of the images in {_path(root)}. Written by `footplate init {task}`."""',
+        f'"""{task.capitalize()}, written by `footplate init {task}`."""',
         "",
         f"_base_ = 'footplate::tasks/{task}.py'",
         "",
@@ -416,14 +497,18 @@ def _assignment(name: str, value: Any, remark: str = "") -> str:
     if isinstance(value, dict):
         items = (f"\n    {key}={_code(item)}" for key, item in value.items())
         return f"{name} = dict({remark}{','.join(items)})"
-    words = textwrap.fill(_code(value)[1:-1], _WIDTH, initial_indent="    ", subsequent_indent="    ")
-    return f"{name} = [{remark}\n{words}]"
+    lines = [""]
+    for item in map(_code, value):
+        if lines[-1] and len(lines[-1]) + len(item) > _WIDTH - 6:
+            lines.append("")
+        lines[-1] += f"{' ' if lines[-1] else '    '}{item},"
+    return "\n".join([f"{name} = [{remark}", *lines])[:-1] + "]"
 
 
 def _code(value: Any) -> str:
     if isinstance(value, dict):
         return f"dict({', '.join(f'{key}={_code(item)}' for key, item in value.items())})"
-    return repr(value)
+    return repr(value).replace("{{", r"{\x7b")  # no placeholder
 
 
 def _batch_size(data: _Data, most: int) -> int:
@@ -455,7 +540,7 @@ def _schedule(data: _Data, batch_size: int, iterations: int, lr: float) -> list[
     ]
 
 
-def _segmentation(data: _Data, root: Path) -> str:
+def _segmentation(data: _Data) -> str:
     scale = _scale(data, 512)
     side = min(scale[1], 256)
     small = scale[0] <= _SMALL
@@ -471,7 +556,7 @@ def _segmentation(data: _Data, root: Path) -> str:
         ),
     ]
     return (
-        _head("segmentation", data, root, values)
+        _head("segmentation", data, values)
         + textwrap.dedent(f"""
         # What follows from them.
         train_pipeline = [
@@ -493,13 +578,13 @@ def _segmentation(data: _Data, root: Path) -> str:
     )
 
 
-def _detection(data: _Data, root: Path) -> str:
+def _detection(data: _Data) -> str:
     values = [
         ("size", _scale(data, 640), "the longer and the shorter side that images are resized to"),
         *_schedule(data, _batch_size(data, 8), 4000, 0.001),
     ]
     return (
-        _head("detection", data, root, values)
+        _head("detection", data, values)
         + textwrap.dedent("""
         # What follows from them.
         train_pipeline = [
@@ -519,14 +604,14 @@ def _detection(data: _Data, root: Path) -> str:
     )
 
 
-def _classification(data: _Data, root: Path) -> str:
+def _classification(data: _Data) -> str:
     side = min(128, _scale(data, 10**6)[1])
     values = [
         ("size", side, "the height and width of the model's input"),
         *_schedule(data, _batch_size(data, 32), 2000, 0.002),
     ]
     return (
-        _head("classification", data, root, values)
+        _head("classification", data, values)
         + textwrap.dedent("""
         # What follows from them.
         train_pipeline = [
@@ -547,7 +632,7 @@ def _classification(data: _Data, root: Path) -> str:
     )
 
 
-TASKS: dict[str, tuple[Callable[[Path, str], _Data], Callable[[_Data, Path], str]]] = {
+TASKS: dict[str, tuple[Callable[[Path, str], _Data], Callable[[_Data], str]]] = {
     "classification": (_find_classes, _classification),
     "segmentation": (_find_masks, _segmentation),
     "detection": (_find_boxes, _detection),

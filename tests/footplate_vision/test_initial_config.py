@@ -33,8 +33,10 @@ def _class_folders(root: Path, *splits: str) -> None:
             _image(root / split / ("stop sign", "Give_way")[number % 2] / f"IMG {number}.JPG", number)
 
 
-def _masks(root: Path, images: str, masks: str, suffix: str = ".png", values: np.ndarray = LABELS) -> None:
-    for number in range(10):
+def _masks(
+    root: Path, images: str, masks: str, suffix: str = ".png", values: np.ndarray = LABELS, first: int = 0
+) -> None:
+    for number in range(first, first + 10):
         _image(root / images / f"{number}.jpg", number)
         path = root / masks / f"{number}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,14 +74,6 @@ def _made(*parts: Callable[[Path], None]) -> Callable[[Path], None]:
     return make
 
 
-def _each(splits: Sequence[str], make_split: Callable[[Path, str], None]) -> Callable[[Path], None]:
-    def make(root: Path) -> None:
-        for split in splits:
-            make_split(root, split)
-
-    return make
-
-
 def _names(file: str, text: str) -> Callable[[Path], None]:
     def make(root: Path) -> None:
         (root / file).write_text(text)
@@ -95,9 +89,15 @@ def _part(make: Callable[[Path, str], None], name: str, root: Path) -> None:
     make(root, name)
 
 
+def _mac(root: Path) -> None:
+    (root / "__MACOSX" / "cat").mkdir(parents=True)
+    (root / "__MACOSX" / "cat" / "0.jpg").write_bytes(b"x")
+
+
 FOLDERS: dict[str, tuple[str, Callable[[Path], None], tuple[int, int]]] = {
     "class folders": ("classification", _class_folders, (10, 2)),
     "divided class folders": ("classification", lambda root: _class_folders(root, "train", "valid"), (12, 12)),
+    "class folders and those of a Mac": ("classification", _made(_class_folders, _mac), (10, 2)),
     "masks with a suffix": ("segmentation", lambda root: _masks(root, "images", "masks", "_mask.png"), (8, 2)),
     "masks beside the images": ("segmentation", lambda root: _masks(root, ".", ".", "_seg.png"), (8, 2)),
     "divided masks": (
@@ -110,9 +110,36 @@ FOLDERS: dict[str, tuple[str, Callable[[Path], None], tuple[int, int]]] = {
         _made(*_parts(lambda root, s: _masks(root, f"{s}/img", f"{s}/mask"), "train", "test")),
         (10, 10),
     ),
+    "masks of images with numbers of different length": (
+        "segmentation",
+        lambda root: _masks(root, "images", "masks", "_mask.png", first=1),
+        (8, 2),
+    ),
     "Roboflow": (
         "detection",
         _made(*_parts(lambda root, s: _coco(root, s, f"{s}/_annotations.coco.json"), "train", "valid")),
+        (10, 10),
+    ),
+    "COCO files of equal names": (
+        "detection",
+        _made(*_parts(lambda root, s: _coco(root, f"images/{s}", f"annotations/instances_{s}.json"), "train", "val")),
+        (10, 10),
+    ),
+    "COCO file of valves and a hidden one": (
+        "detection",
+        _made(
+            lambda root: _coco(root, "images", "pumps/valves.json"),
+            lambda root: _coco(root, "images", ".ipynb_checkpoints/train.json"),
+            lambda root: _coco(root, "images", "__MACOSX/val.json"),
+        ),
+        (8, 2),
+    ),
+    "masks of two of three parts": (
+        "segmentation",
+        _made(
+            *_parts(lambda root, s: _masks(root, f"images/{s}", f"masks/{s}"), "train", "test"),
+            lambda root: _image(root / "images/val/0.jpg"),
+        ),
         (10, 10),
     ),
     "CVAT": ("detection", lambda root: _coco(root, "images/default", "annotations/instances_default.json"), (8, 2)),
@@ -150,7 +177,7 @@ FOLDERS: dict[str, tuple[str, Callable[[Path], None], tuple[int, int]]] = {
         "detection",
         _made(
             *_parts(lambda root, s: _yolo(root, f"images/{s}", f"labels/{s}"), "train", "val"),
-            _names("data.yaml", "names: {0: bolt, 1: nut}"),
+            _names("data.yaml", "names: {1: nut, 0: bolt}"),
         ),
         (10, 10),
     ),
@@ -279,6 +306,43 @@ def test_page_shows_what_the_command_prints_and_writes(
         ("detection", lambda root: _coco(root, "images", "a.json", "b"), "no image of 'data/a.json' is in 'data'"),
         ("segmentation", lambda root: _masks(root, "images", "masks/of"), "no label map in 'data/masks'"),
         ("segmentation", _class_folders, "no label map in 'data'"),
+        (
+            "detection",
+            _made(lambda root: _yolo(root, "images", "labels"), _names("data.yaml", "names: {1: bolt, 2: nut}")),
+            "'names' in 'data/data.yaml' must be a list, or a dict with the keys 0, 1, 2, ...",
+        ),
+        (
+            "detection",
+            _made(*_parts(lambda root, s: _coco(root, "images", f"{s}.json"), "train", "val")),
+            "'data/train.json' and 'data/val.json' list the same images",
+        ),
+        (
+            "detection",
+            _made(*_parts(lambda root, s: _coco(root, "images", f"{s}.json"), "part1", "part2")),
+            "several COCO files in 'data' may describe the same images",
+        ),
+        (
+            "detection",
+            _made(*_parts(lambda root, s: _coco(root, f"images/{s}", "a.json"), "x", "y")),
+            "the images of 'data/a.json' may be in several folders",
+        ),
+        (
+            "detection",
+            _made(lambda root: _yolo(root, "ds/images/train", "ds/labels/train"), _names("classes.txt", "bolt\nnut")),
+            "no image in 'data' has an object",
+        ),
+        (
+            "segmentation",
+            lambda root: _masks(root, "images", "masks", values=LABELS * 0),
+            "the label maps contain only 0, so no image has an object",
+        ),
+        ("classification", lambda root: _class_folders(root, "x"), "'data' has a single class folder"),
+        ("classification", lambda root: _class_folders(root, "ds/train", "ds/val"), "such as 'data/ds'"),
+        (
+            "classification",
+            lambda root: _class_folders(root, "train", "more"),
+            "class folders of 'data' are no classes",
+        ),
         ("poses", _class_folders, "TASK must be"),
         ("classification", lambda root: None, "there is no folder 'data'"),
     ],
@@ -309,3 +373,49 @@ def test_existing_file_is_kept(current_folder: Path, footplate: Command) -> None
     assert (code, "the file 'my_classification.py' exists" in errors) == (2, True)
     assert Path("my_classification.py").read_text() == "mine"
     assert not list(current_folder.glob("*.txt"))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "names"),
+    [
+        ("classes.txt", "\ufeff#1: a\nb:c\n", ["#1: a", "b:c"]),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nbolt:1,2,3::\nnut:::\n", ["bolt", "nut"]),
+        ("classes.txt", "\n".join([f"traffic-light of kind-{n}" for n in range(30)] + ["x " * 60 + "x"]), None),
+        ("classes.txt", '{{ fileDirname }}\n{{$HOME:x}}\n{{{ _base_.model }}}\n\'"""+print(1)+"""\\U', None),
+    ],
+)
+@pytest.mark.parametrize("folder", ["data", '"""+print(1)+"""\'\\Users{{$HOME}}'])
+def test_names_are_written_as_they_are(
+    current_folder: Path, footplate: Command, folder: str, file: str, text: str, names: list[str] | None
+) -> None:
+    _yolo(current_folder / folder, "images/'\\N{{ fileDirname }}", "labels/'\\N{{ fileDirname }}")
+    Path(folder, file).write_text(text, "utf-8")
+    assert footplate("init", "detection", folder)[0] == 0
+    assert max(map(len, Path("my_detection.py").read_text().splitlines())) <= 130
+    cfg = Config.fromfile("my_detection.py")
+    assert cfg.classes == (names or text.splitlines())
+    assert cfg.train_data.data_prefix.img == f"{folder}/images"
+
+
+@pytest.mark.parametrize(
+    ("task", "make"),
+    [
+        ("classification", lambda root: _class_folders(root, "train", "test")),
+        ("segmentation", FOLDERS["masks below the parts"][1]),
+        ("detection", _made(*_parts(lambda root, s: _coco(root, s, f"{s}/a.json"), "train", "test"))),
+    ],
+)
+def test_test_data_that_validate_are_noted(
+    current_folder: Path, footplate: Command, task: str, make: Callable[[Path], None]
+) -> None:
+    make(current_folder / "data")
+    note = "note        there are no validation data, so the test data are used to validate on\n"
+    assert note in footplate("init", task, "data")[1]
+
+
+def test_unnamed_classes_are_those_of_all_label_maps(current_folder: Path, footplate: Command) -> None:
+    for split in ("train", "val"):
+        _masks(current_folder / "data", f"images/{split}", f"masks/{split}")
+    Image.fromarray(LABELS + 1).save("data/masks/val/9.png")
+    _, said, _ = footplate("init", "segmentation", "data")
+    assert "classes     4: class 0, class 1, class 2, class 3\n" in said
