@@ -13,6 +13,7 @@ from typing import Any
 
 from footplate.registry.registry import is_built_in
 from footplate.registry.root import ROOT_REGISTRIES
+from footplate_openmmlab.mmengine.runner_members import RunnerMembers
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "tests" / "data" / "public_api.txt"
@@ -110,7 +111,8 @@ def _lines() -> Iterator[str]:
     for path in CLASSES:
         for member, value in inspect.getmembers(_named(path)):
             function = value.fget if isinstance(value, property) else value
-            if not member.startswith("_") and (_is_own(function) or isinstance(function, attrgetter)):
+            is_added = vars(RunnerMembers).get(member) is value  # for code bases, in processes that run their code
+            if not (member.startswith("_") or is_added) and (_is_own(function) or isinstance(function, attrgetter)):
                 yield f"{path}.{member}{_signature(value)}"
 
 
