@@ -20,7 +20,7 @@ def built_in() -> set[str]:
     modules = {hook.__name__: hook.__module__ for hook in hooks if hook.__module__.startswith("footplate")}
     registered = {name for name, module in modules.items() if not module.startswith(_ELSEWHERE)}
     added = {name for name in registered if modules[name].startswith("footplate.engine.")}
-    return (registered & HOOKS.module_dict.keys()) | added - _NOT_OF_USERS
+    return ((registered & HOOKS.module_dict.keys()) | added) - _NOT_OF_USERS
 
 
 @pytest.mark.parametrize("page", ["hooks.md", "hooks.zh.md"])
