@@ -104,7 +104,9 @@ def test_check_prints_the_output_in_the_guide(place: Path, capsys: pytest.Captur
     shown, mistake = blocks[place_of_check : place_of_check + 2]
     assert main(["check", "fashion-seg"]) == 0
     told = capsys.readouterr().out.splitlines()
-    lines = [line for line in shown.splitlines()[1:] if not re.match("speed|time|memory|data  |bottleneck| +with ", line)]
+    lines = [
+        line for line in shown.splitlines()[1:] if not re.match("speed|time|memory|data  |bottleneck| +with ", line)
+    ]
     assert [line for line in lines if line not in told] == []
     Path("my_config.py").write_text('_base_ = "footplate::fashion-seg.py"\n\nmodel = dict(num_classes=10)\n')
     assert main(["check", "my_config.py"]) == 2
