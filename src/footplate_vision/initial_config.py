@@ -165,7 +165,7 @@ def _sizes(paths: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _names_in(folders: Sequence[Path], notes: list[str]) -> list[str]:
-    """Returns the names of the classes in the first file of an annotation tool, or [] if there is none.
+    """Returns the class names from the first file that lists them, or [] if there is no such file.
 
     Adds a note for each other file with different names.
     """
@@ -456,7 +456,7 @@ def _find_yolo(root: Path, stem: str) -> _Data:
 # Configs
 
 
-def _even(value: float) -> int:
+def _to_multiple(value: float) -> int:
     """Rounds to a multiple of 32 pixels."""
     return 32 * max(1, round(value / 32))
 
@@ -465,7 +465,7 @@ def _scale(data: _Data, longest: int) -> tuple[int, int]:
     """Returns the longer and the shorter side to resize images to: the median size, at most `longest`."""
     long, short = (median(map(side, data.sizes or [(longest, longest)])) for side in (max, min))
     factor = min(1.0, longest / long)
-    return _even(long * factor), _even(short * factor)
+    return _to_multiple(long * factor), _to_multiple(short * factor)
 
 
 def _epochs(data: _Data, batch_size: int, iterations: int) -> int:

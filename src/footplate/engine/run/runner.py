@@ -170,8 +170,8 @@ class Runner:
         saver: Writes the checkpoint files; see `BackgroundSaver`.
         participants: Additional objects to save, keyed by their key path in the checkpoint.
         random_state: The random state that training continues with; see `TrainingRandomState`.
-        position: Where the run is; see `Position`. Only the training loop writes it or, if there is none, the loading
-            of a checkpoint.
+        position: Where the run is; see `Position`. The training loop writes it. It also changes when a loop is set,
+            and when weights are loaded before there is a loop.
         resume_plan: Selects the checkpoint that the run starts from; see `ResumePlan`.
 
     Raises:

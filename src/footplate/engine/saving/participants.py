@@ -39,7 +39,7 @@ class TrainingData(Stateful, Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a run. Users may replace most of them, so a run makes this value anew for each save.
+    """The parts of a run. Users may replace most of them, so each save makes a new value.
 
     Attributes:
         model: The model, with its wrappers.

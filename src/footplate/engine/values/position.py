@@ -49,7 +49,7 @@ class Position(NamedTuple):
         batch: The index in the epoch of the batch that follows these iterations. After the last one, until the hooks of
             the epoch have been called, it is the number of its batches.
         stage: What the run is doing next.
-        reached: The position after the hooks that are being called, or None if there are none or one has failed.
+        reached: The position after the current hooks. None if no hooks are being called, or if a hook has failed.
     """
 
     iter: int = 0
