@@ -6,6 +6,7 @@ Also writes the names of all built-in classes to a file, so that registries know
 import importlib
 import inspect
 import json
+import sys
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 
 from footplate.registry.registry import is_built_in
 from footplate.registry.root import ROOT_REGISTRIES
-from footplate_openmmlab.mmengine.runner_members import RunnerMembers
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "tests" / "data" / "public_api.txt"
@@ -111,8 +111,7 @@ def _lines() -> Iterator[str]:
     for path in CLASSES:
         for member, value in inspect.getmembers(_named(path)):
             function = value.fget if isinstance(value, property) else value
-            is_added = vars(RunnerMembers).get(member) is value  # for code bases, in processes that run their code
-            if not (member.startswith("_") or is_added) and (_is_own(function) or isinstance(function, attrgetter)):
+            if not member.startswith("_") and (_is_own(function) or isinstance(function, attrgetter)):
                 yield f"{path}.{member}{_signature(value)}"
 
 
@@ -130,5 +129,10 @@ def built_in_names() -> dict[str, list[str]]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(text(), encoding="utf-8")
-    BUILT_IN_NAMES.write_text(json.dumps(built_in_names(), indent=1) + "\n", encoding="utf-8")
+    contents = {FILE: text(), BUILT_IN_NAMES: json.dumps(built_in_names(), indent=1) + "\n"}
+    if "--check" in sys.argv:
+        sys.exit(
+            "\n".join(f"{path} is outdated" for path in contents if path.read_text("utf-8") != contents[path]) or 0
+        )
+    for path, content in contents.items():
+        path.write_text(content, encoding="utf-8")

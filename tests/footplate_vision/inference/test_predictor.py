@@ -113,8 +113,11 @@ def assert_same_prediction(
 
 
 @pytest.mark.parametrize("loader", ["LoadImageFromFile", "LoadImg"])
-def test_pipeline_of_files_is_used_without_its_annotations(segmentor: tuple[Path, list[str]], loader: str) -> None:
-    TRANSFORMS.register_module(name="LoadImg", module=LoadImageFromFile)
+def test_pipeline_of_files_is_used_without_its_annotations(
+    segmentor: tuple[Path, list[str]], loader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries: Any = TRANSFORMS.module_dict
+    monkeypatch.setitem(entries, "LoadImg", LoadImageFromFile)
     config = recipe("fashion-seg", segmentor[0].parent)
     pipeline = [{"type": loader}, {"type": "LoadAnnotations", "with_seg": True}, {"type": "PackSegInputs"}]
     config["test_dataloader"]["dataset"] = {
