@@ -88,7 +88,7 @@ def test_files_of_detection_classification_and_features(tmp_path: Path) -> None:
         folder.mkdir()
         runner = save_untrained(recipe(name, folder / "work"), folder / "model.pth")
         dataset = runner.test_dataloader.dataset
-        save_pictures(getattr(dataset, "datasets", [dataset])[0], folder / "images")
+        save_pictures(getattr(dataset, "datasets", [dataset])[0], folder / "images", 6)
         out = folder / "images" / "out"
         for _ in range(2 if name == "fashion-cls" else 1):  # the second run does not read the pictures of the first
             summary = predict_files(Predictor(folder / "model.pth", device="cpu"), [str(folder / "images")], str(out))
