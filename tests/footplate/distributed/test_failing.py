@@ -51,14 +51,6 @@ class DiffersForTest(ToyModel):
         super().__init__(**{**settings, "num_classes": 3 if get_rank() == 1 else 2})
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Imports what a run needs, so that forked processes start at once."""
-    folder = tmp_path_factory.mktemp("warm")
-    (folder / "tiny.py").write_text(TINY)
-    assert main(["train", str(folder / "tiny.py"), "--work-dir", str(folder / "work")]) == 0
-
-
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures, "_AFTER_RANK_0", 0.1)

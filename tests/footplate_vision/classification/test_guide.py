@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 
 from footplate.tools.runs import read_run
-from tests.footplate_vision.guides import TWO_EPOCHS, trained, write_classes, write_own_configs
-
-ONE_EPOCH = [*TWO_EPOCHS, "train_cfg.max_epochs=1"]
+from tests.footplate_vision.guides import ONE_EPOCH, TWO_EPOCHS, trained, write_classes, write_own_configs
 
 
 @pytest.fixture(autouse=True)
