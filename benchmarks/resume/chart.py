@@ -8,7 +8,7 @@ from html import escape
 
 _ENDS = {"bit-identical": "#3d5afe", "another result": "#a9b0bd", "does not restart": "#e5534b"}
 _TEXT = "#707885"
-_LEFT, _BAR, _TOP, _ROW, _WIDTH = 266, 380, 44, 24, 760
+_LEFT, _BAR, _TOP, _ROW, _WIDTH = 300, 370, 44, 24, 760
 
 
 def draw(engines: list[tuple[str, tuple[int, int, int]]]) -> str:
