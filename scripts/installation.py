@@ -12,7 +12,7 @@ SENTENCES = {
     # README
     ". It isn't on PyPI yet, so run these commands in a clone of the repository:": ":",
     "。它尚未发布到 PyPI，请先克隆代码，再在克隆得到的目录中运行：": "：",
-    "make train    # creates .venv, installs footplate and trains fashion-seg, whose data it includes\n"
+    "make train    # installs footplate in .venv and trains fashion-seg, with its own data\n"
     "source .venv/bin/activate    # for the commands below\n": "pip install footplate\nfootplate train fashion-seg\n",
     "Version 0.1.0 has not been released yet.": "Names may change until version 1.0 ([public API]"
     "(docs/public-api.md)).",
