@@ -57,7 +57,7 @@ def on_nav(nav: Any, *, config: Any, files: Any) -> None:
 
 @functools.cache
 def _generated(docs: Path) -> dict[str, bytes]:
-    """Returns the generated pages and images by their paths in the docs. Notebooks are pages if the navigation has them."""
+    """Returns the generated pages and images by their paths in the docs, with the notebooks of the navigation."""
     files = {f"reference/{name}": text.encode() for name, text in reference.pages().items()}
     listed = (docs.parent / "mkdocs.yml").read_text(encoding="utf-8")
     for path in (each for each in sorted(docs.glob("notebooks/*.ipynb")) if f"notebooks/{each.stem}.md" in listed):
