@@ -103,7 +103,7 @@ def run(arguments: Namespace) -> int:
         return 0
     if not runner.rank:  # only rank 0 knows the last checkpoint
         last = runner.saver.last
-        # The final checkpoint is saved twice, so both saves may have the same path.
+        # The final checkpoint may be saved twice, so both saves may have the same path.
         saved = "this run has no checkpoint"
         if last:
             saved = f"the last checkpoint, from an earlier save, is {shown_path(last)}"

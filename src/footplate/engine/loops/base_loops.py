@@ -464,7 +464,7 @@ class BaseTrainLoop(BaseLoop):
         return self.position.stage is Stage.ENDED
 
     def end(self) -> None:
-        """Marks the run as ended. Called by `CheckpointHook` and `Runner.train`."""
+        """Marks the run as ended. Called before the final save, and by `Runner.train`."""
         self.runner.position = self.position.at(Stage.ENDED)
 
     @property

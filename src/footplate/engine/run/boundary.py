@@ -116,6 +116,8 @@ class Boundary:
 
     def start_save(self, request: SaveRequest) -> None:
         """Starts a save in the background with `Runner.save_checkpoint`, which a user's class may override."""
+        if request.is_final:
+            self._runner.train_loop.end()
         folder, name = os.path.split(request.path)
         self._runner.save_checkpoint(
             folder,
