@@ -23,7 +23,7 @@ from footplate.checkpoint import (
 from footplate.checkpoint.run_checkpoints import find_newest
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
-from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process, unwrap_model
+from footplate.distributed import compute_on_ranks, get_rank, initialize_weights, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded, reshard
 from footplate.engine.saving import state
 from footplate.engine.saving.resume_plan import Prepared
@@ -257,7 +257,7 @@ class CheckpointIO:
             param_schedulers=keeps_schedules,
             takes_settings=runner.resume_plan.takes_settings,
         )
-        runner.random_state.load_state_dict(state.random_of(checkpoint, runner.rank))
+        runner.random_state.load_state_dict(state.random_of(checkpoint, get_rank()))
         self.prepared = "run"
         runner.saver.last = path
         infos = runner.message_hub.runtime_info

@@ -346,7 +346,7 @@ class Runner:
                 "max_epochs" if self.by_epoch else "max_iters",
             )
             return result
-        with running(self, for_training=True):
+        with running(self, self.resume_plan, for_training=True):
             self._begin_training()
             with handling_signals(self.requests):
                 try:
@@ -376,7 +376,7 @@ class Runner:
         """Prepares the loaded or resumed components for the training loop, and runs the preflight check."""
         broadcast_tensors(self.model.parameters())  # user code may have loaded different weights on each rank
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
-        adapt_loops(self)
+        adapt_loops(self.train_loop, self.val_loop, self.hooks)
         self.optim_wrapper.initialize_count_status(self.model, self.train_loop.iter, self.train_loop.max_iters)
         process_setup.warn_of_nondeterminism(self.plan["randomness"], self.train_loop.dataloader)
         self.requests.reset(drop_stop=self.train_loop.has_stopped)
@@ -470,7 +470,7 @@ class Runner:
             with self.phase(mode, by_call=True):
                 return loop.run()  # type: ignore[no-any-return]
         self.load_or_resume(whole_model=mode == "test", for_training=False)
-        with running(self, for_training=False):
+        with running(self, self.resume_plan, for_training=False):
             self.call_hook("before_run")
             with self.phase(mode, by_call=True):
                 metrics: dict[str, float] = loop.run()
@@ -894,11 +894,6 @@ class Runner:
     def test_dataloader(self) -> Any:
         """The loader of the test loop, or None if there is no such loop."""
         return getattr(self.test_loop, "dataloader", None)
-
-    def built_loaders(self) -> list[Any]:
-        """Returns the loader of each loop, or None if the loop has not been built or has no loader."""
-        loops = map(self.built.get, ("train_loop", "val_loop", "test_loop"))
-        return [getattr(loop, "dataloader", None) for loop in loops]
 
     @property
     def log_dir(self) -> str:
