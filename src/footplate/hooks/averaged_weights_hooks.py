@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from footplate.data import length_of
+from footplate.data.dataloader_checks import check_epochs_end
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Run, SwappingHook
-from footplate.engine.loops.base_loops import check_epochs_end
 from footplate.errors import ArgumentError, CheckpointError, UnknownNameError
 from footplate.models import BaseAveragedModel, ExponentialMovingAverage
 from footplate.module_selection import BATCH_NORMS

@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from footplate.data import SampleLoader, check_same_dataset
-from footplate.engine.loops.base_loops import BaseLoop, BaseTrainLoop, check_has_batches
+from footplate.data.dataloader_checks import check_has_batches
+from footplate.engine.loops.base_loops import BaseLoop, BaseTrainLoop
 from footplate.engine.loops.loop_classes import check_loop_class, resolve_loop
 from footplate.engine.plan.plan import RunPlan
 from footplate.engine.values.position import Position

@@ -17,11 +17,11 @@ from torch.optim import Optimizer
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
 from footplate.data import dataset_of, metainfo_of
+from footplate.data.dataloader_checks import check_has_batches
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.distributed import compute_on_main, get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine.control.module_state import record_forward_state
-from footplate.engine.loops.base_loops import check_has_batches
 from footplate.engine.loops.evaluation_loops import add_sample_note, loss_of, merge_results, predicting
 from footplate.engine.loops.loop_run import LoopRun
 from footplate.engine.saving import state

@@ -59,7 +59,7 @@ from footplate.engine.saving.resume_plan import ResumePlan
 from footplate.engine.values.activity import Activity, Phase
 from footplate.engine.values.events import EventName
 from footplate.engine.values.hook import FunctionHook, Hook
-from footplate.engine.values.position import Position, Progress
+from footplate.engine.values.position import Position, PositionViews
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -84,7 +84,7 @@ _logger = logging.getLogger("footplate.engine")
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
-class Runner:
+class Runner(PositionViews):
     """Trains, validates and tests a model.
 
     Each component can be an object or a config dict. Loops, optimizers and schedules are built on first use, so a test
@@ -841,15 +841,6 @@ class Runner:
         if self.plan[name] is None:
             raise ArgumentError(f"training needs '{name}'", key=name)
         return self.plan[name]
-
-    # An attrgetter is faster than a function in Python, and hooks read these several times per iteration.
-    iter: int = property(attrgetter("position.iter"), doc="See `Position`.")  # type: ignore[assignment]
-    epoch: int = property(attrgetter("position.epoch"), doc="See `Position`.")  # type: ignore[assignment]
-
-    completed: Progress = property(  # type: ignore[assignment]
-        attrgetter("position.completed"),
-        doc="Like `iter` and `epoch`, but includes the iteration or epoch whose `after_train_...` hooks are running.",
-    )
 
     def _refuse_length(self, value: int) -> None:
         raise AttributeError(
