@@ -3,19 +3,22 @@
 import difflib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.config import Config, as_plain, read_recorded
+from footplate.config.key_paths import split_path
 from footplate.config.sources import find_config
 from footplate.error_context import join_path, origin_of
 from footplate.errors import ConfigError, Origin
 from footplate.tools.explain_keys import brief
-from footplate.tools.run_files import config_of, environment_of
+from footplate.tools.run_files import START_KEYS, config_of, environment_of, variables_of
 
 _MAX_WIDTH = 96
 _SCOPE = "_scope_"
+# What distinguishes the launches of runs: entries of `environment_of`, and how they are shown.
+LAUNCHED = {"seed": "randomness.seed", "processes": "(number of processes)", "code": "(code)"}
 
 
 class Difference(NamedTuple):
@@ -60,19 +63,27 @@ def compare(first: Config, second: Config) -> list[Difference]:
     return list(_compare([], Side(first._cfg_dict, None), Side(second._cfg_dict, None)))
 
 
-def compare_launches(first: str, second: str) -> list[Difference]:
-    """Compares the recorded seeds, numbers of processes and states of the code of two runs, given their work_dirs.
+def compare_runs(first: Config, second: Config, folders: Iterable[Path]) -> list[Difference]:
+    """Compares the configs of two runs, without the settings that did not change their results.
 
-    `compare` finds different seeds only if the configs set them.
-
-    Returns:
-        The differences. Values that are not recorded, as in configs, are not compared.
+    These are the keys that set where a run is stored and how it started, and the variables that `folders` record as
+    without effect, unless only variables differ. The initial weights count, but the `load_from` of a resumed run is the
+    checkpoint that it continued from.
     """
-    one, two = (environment_of(Path(name)) for name in (first, second))
-    keys = {"seed": "randomness.seed", "processes": "(number of processes)", "code": "(code)"}
+    configs, ignored = (first, second), {*START_KEYS}
+    if not any(cfg.get("resume") not in (None, False, "auto") for cfg in configs):
+        ignored.discard("load_from")
+    variables = {name for folder in folders for name in variables_of(folder)}
+    found = [each for each in compare(first, second) if each.path not in ignored]
+    return [each for each in found if split_path(each.path)[0] not in variables] or found
+
+
+def compare_launches(first: Path, second: Path) -> list[Difference]:
+    """Compares what `LAUNCHED` lists, if both runs have recorded it."""
+    one, two = map(environment_of, (first, second))
     return [
         Difference(name, Side(one[key], None), Side(two[key], None))
-        for key, name in keys.items()
+        for key, name in LAUNCHED.items()
         if key in one and key in two and one[key] != two[key]
     ]
 

@@ -28,7 +28,7 @@ class ReportCurve(NamedTuple):
 
 
 def arrange_charts(
-    runs: Sequence[Run], headline: Series | None, variants: Sequence[Sequence[int]] = ()
+    runs: Sequence[Run], headline: Mapping[str, Any] | None, variants: Sequence[Sequence[int]] = ()
 ) -> dict[str, Any]:
     """Groups the scalars of runs into charts. The curves of several seeds become their mean with a band.
 
@@ -36,7 +36,7 @@ def arrange_charts(
 
     Args:
         runs: The runs.
-        headline: The series of the headline metric in one of the runs, or None.
+        headline: The `mode` and the `name` of the headline metric, or None.
         variants: The indices of the runs of each variant that are drawn as one curve.
 
     Returns:
@@ -68,7 +68,7 @@ def arrange_charts(
         curves[loss_key] = _with_means(curves[loss_key])
     charts = {key: _chart(key, _with_bands(drawn, variants)) for key, drawn in curves.items()}
     return {
-        "headline": headline and charts.get((headline.mode, headline.name)),
+        "headline": headline and charts.get((headline["mode"], headline["name"])),
         "loss": charts.pop(loss_key, None),
         "metrics": [chart for key, chart in charts.items() if not _is_detail(key)],
         "details": [chart for key, chart in charts.items() if _is_detail(key)],

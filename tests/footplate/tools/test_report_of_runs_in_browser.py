@@ -27,7 +27,7 @@ def test_runs_are_compared(show: Show, make_run: MakeRun) -> None:
 
 
 def test_a_seed_that_is_running_is_named(show: Show, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("footplate.tools.analysis.is_locked", lambda path: "/a2/" in path)
+    monkeypatch.setattr("footplate.tools.run_facts.is_locked", lambda path: "/a2/" in path)
     runs = [make_run(name) for name in ("a0", "a1", "a2", "b0", "b1", "b2")]
     for place, run in enumerate(runs[:3]):
         run.checkpoints[run.folder / f"best_mIoU_iter_{place}.pth"] = 1

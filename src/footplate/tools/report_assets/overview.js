@@ -13,22 +13,7 @@ const [leader] = data.runs; // the best run is first, if `isRanked`
 /** Whether it is known if a higher or lower headline metric is better. Otherwise, the page shows the last values. */
 const isRanked = headline?.rule != null;
 
-const stateOf = ({ state: { done, planned, finished, running, stopped_by }, launches, last }) => {
-  if (!launches.length && !Object.keys(last).length) return { short: "evaluated", text: `after ${whole(done)} iterations` };
-  if (finished) return { short: "finished", text: `${whole(done)} iterations` };
-  if (planned == null && !stopped_by && !running) return { short: `${whole(done)} iterations`, text: "planned length unknown" };
-  const text = `${whole(done)}${planned == null ? "" : ` of ${whole(planned)}`} iterations`;
-  if (running) return { short: "running", text };
-  return stopped_by ? { short: "stopped early", text: `by ${stopped_by}, ${text}` } : { short: "not finished", text };
-};
-const timeOf = (run) => (run.time ? duration(run.time.total) : "–");
-const costText = (run) => [
-  run.time ? `${Number(run.time.mean.toPrecision(3))} s per iteration` : null,
-  run.memory ? mebibytes(run.memory) : null,
-  run.device || null,
-  run.time && run.time.data_share >= 0.1 ? `${Math.round(100 * run.time.data_share)}% waiting for data` : null,
-  run.time ? "without validation" : null,
-].filter(Boolean).join(" · ");
+const timeOf = ({ time }) => (time == null ? "–" : duration(time));
 
 /** The difference between two values of the headline metric, after rounding them as the page does. */
 const differenceOf = (value, other) => asShown(asShown(value, leader.metric.value) - asShown(other, leader.metric.value), leader.metric.value);
@@ -52,8 +37,8 @@ const changeOf = () => {
     return make("p", { class: "change" }, `lowest ${figure(metric.lowest, metric.value)}, highest ${figure(metric.highest, metric.value)}`,
       make("small", {}, "It is unknown whether a higher or lower value is better. In the config, set save_best and rule of the checkpoint hook."));
   if (second) {
-    if (second.mean == null) return null;
-    const change = differenceOf(best.mean, second.mean);
+    if (!second.headline) return null;
+    const change = differenceOf(best.headline.mean, second.headline.mean);
     const few = Math.min(best.seeds, second.seeds) < 3;
     return make("p", { class: "change" }, make("b", { class: best.clear && change ? "good" : "" }, change ? signed(change, metric.value) : "equal"), ` vs. ${second.name}`,
       make("small", {}, best.clear ? "every seed is better" : few ? "too few seeds to tell" : "the seeds overlap"));
@@ -65,17 +50,20 @@ const changeOf = () => {
   return make("p", { class: "change" }, make("b", {}, change ? signed(change, metric.value) : "equal"), ` since the first ${stepName}`);
 };
 
+/** The mean and the standard deviation over the runs of a variant. */
+const spreadOf = ({ mean, deviation }) => [figure(mean, leader.metric.value), deviation == null ? null : make("small", {}, `\u00a0±\u00a0${figure(deviation, leader.metric.value)}`)];
+
 const lead = () => {
   if (!leader.metric) return make("div", { class: "lead" }, make("p", { class: "eyebrow" }, "No metric"), make("p", { class: "note" }, "No validation metric or loss is recorded."));
   const { value, iteration, count: validations } = leader.metric;
   const kind = headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `${isRanked ? "best" : "last"} of ${pluralized(validations, "validation")}`;
   const count = countOf(best);
   const isLast = isRanked && headline.mode !== "test" && validations > 1 && leader.metric.last.iteration === iteration;
-  const where = count > 1 ? `, ${count} ${noun}s from ${figure(best.lowest, value)} to ${figure(best.highest, value)}`
+  const where = count > 1 ? `, ${count} ${noun}s from ${figure(best.headline.lowest, value)} to ${figure(best.headline.highest, value)}`
     : `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(leader.state.planned ?? leader.state.done)}${isLast ? `, best at the last ${stepName}` : ""}`;
   return make("div", { class: "lead" },
     make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, count > 1 ? `mean of ${count} ${noun}s, ${kind}` : kind)),
-    make("p", { class: "big" }, figure(best.mean, value), best.deviation == null ? null : make("small", {}, ` ± ${figure(best.deviation, value)}`)),
+    make("p", { class: "big" }, ...spreadOf(best.headline)),
     changeOf(),
     make("p", { class: "quiet" }, several ? make("span", { class: "who" }, swatch(0), best.name) : null, where));
 };
@@ -86,11 +74,10 @@ const fact = (label, value, text, kind = "") =>
 const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 
 const facts = (run) => {
-  const state = stateOf(run);
   return make("dl", { class: "facts" },
     ...(run.problem ? [fact("Problem", "Non-finite", run.problem, "bad")] : []),
-    fact("State", capitalized(state.short), state.text),
-    fact("Training time", timeOf(run), costText(run)));
+    fact("State", capitalized(run.state.name), run.state.text),
+    fact("Training time", timeOf(run), run.cost));
 };
 
 /** A table with one row per variant, the best variant first. The seeds of a variant stand below it. */
@@ -100,8 +87,8 @@ const leaderboard = () => {
   const heads = [data.variants.length < data.runs.length ? "Variant" : "Run", metricName, isRanked ? "vs. best" : "vs. first", isRanked ? "Best at" : "Last at", ...(hasZeros ? ["At zero"] : []), "State", "Training time", "Peak memory"];
   const row = (kind, head, cells) => make("tr", { class: kind }, head, ...cells.map(([content, cellKind = ""], column) =>
     make("td", { class: cellKind, "data-label": heads[column + 1] }, ...[content].flat().filter((each) => each != null))));
-  const changeText = (mean) => (mean == null || value == null ? "–" : signed(differenceOf(mean, best.mean), value));
-  const stateCell = (run) => (run.problem ? make("span", { class: "bad", title: run.problem }, "non-finite") : make("span", { title: stateOf(run).text }, stateOf(run).short));
+  const changeText = (mean) => (mean == null || value == null ? "–" : signed(differenceOf(mean, best.headline.mean), value));
+  const stateCell = (run) => (run.problem ? make("span", { class: "bad", title: run.problem }, "non-finite") : make("span", { title: run.state.text }, run.state.name));
   const zerosCell = (run) => {
     const { zeros, count } = mostZeros(run);
     return count ? make("span", { class: zeros ? "bad" : "", title: `${zeros} of ${count} classes are at zero` }, String(zeros)) : "–";
@@ -115,12 +102,12 @@ const leaderboard = () => {
     ]);
   };
   const variantRows = (variant, place) => {
-    const { name, runs, counted, mean, deviation, clear } = variant;
+    const { name, runs, counted, headline: spread, clear } = variant;
     if (runs.length === 1) return [runRow(runs[0], place, false)];
     const seeds = `${counted.length < runs.length ? `${counted.length} of ` : ""}${runs.length} seeds`;
-    const change = place ? make("span", { class: clear ? "" : "unknown" }, changeText(mean)) : null;
+    const change = place ? make("span", { class: clear ? "" : "unknown" }, changeText(spread?.mean)) : null;
     return [row(place || !isRanked ? "" : "best", make("th", { scope: "row", title: name }, swatch(runs[0]), name, " ", make("small", {}, seeds)), [
-      [mean == null ? "–" : `${figure(mean, value)}${deviation == null ? "" : `\u00a0±\u00a0${figure(deviation, value)}`}`, "score"], [change], ...Array(heads.length - 3).fill([null])]),
+      [spread ? spreadOf(spread) : "–", "score"], [change], ...Array(heads.length - 3).fill([null])]),
     ...runs.map((run) => runRow(run, place, true))];
   };
   return make("div", {}, make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
@@ -156,7 +143,7 @@ const bestMarks = (curves) => curves.filter((curve) => isRanked && !curve.low &&
   const { value, iteration } = data.runs[curve.run].metric;
   if (curve.partial) {
     const last = curve.y.findLastIndex((y) => y != null);
-    return { x: curve.x[last], y: curve.y[last], run: curve.run, key: curve.key, color: curve.color, text: `${curve.name}, ${stateOf(data.runs[curve.run]).short}` };
+    return { x: curve.x[last], y: curve.y[last], run: curve.run, key: curve.key, color: curve.color, text: `${curve.name}, ${data.runs[curve.run].state.name}` };
   }
   const named = curve.run === 0;
   return { x: iteration, y: value, run: curve.run, key: curve.key, color: curve.color, text: named ? `best ${figure(value)} at ${compact(iteration)}` : "" };

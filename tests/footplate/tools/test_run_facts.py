@@ -2,19 +2,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from footplate.config import Config
-from footplate.tools.analysis import Headline, choose_headline
-from footplate.tools.checkpoint_contents import code_to_load
-from footplate.tools.report_overview import (
-    config_table,
-    describe_run,
-    describe_variants,
-    order_variants,
-)
+from footplate.tools.run_facts import choose_headline, code_to_load, describe_run
+from footplate.tools.run_files import Start
 from footplate.tools.runs import Run, Series
-from tests.footplate.tools.conftest import MakeRun
 
 FALLING = [(float(at), 2.0 / at) for at in range(1, 101)]
 
@@ -94,62 +85,13 @@ def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path
     assert (used["best"], used["name"]) == (False, "iter_10.pth")
 
 
-@pytest.mark.parametrize("cfg", [{"model": {"type": "models.build"}, "max_epochs": 2}, {"model": "Sequential()"}])
-def test_command_of_a_run_from_python_needs_no_images(tmp_path: Path, cfg: dict[str, Any]) -> None:
+def test_command_of_a_run_without_a_config_is_python_code(tmp_path: Path) -> None:
     files = [tmp_path / "epoch_2.pth", tmp_path / "averaged.pth"]
     for file in files:
         file.touch()
-    used = describe_run(run_of(val("acc", 1), cfg=cfg, checkpoints=files), None)["use"]
+    run = run_of(val("acc", 1), cfg={"model": {"type": "ResNet"}, "max_epochs": 2}, checkpoints=files)
+    start = Start(tmp_path, "train", variables=["max_epochs"])
+    used = describe_run(run._replace(launches=[start]), None)["use"]
+    assert used["command"] == f"footplate predict {files[0]} IMAGES"
+    used = describe_run(run._replace(launches=[start._replace(variables=None)]), None)["use"]
     assert used["command"] == "\n".join(code_to_load(str(files[0])))
-
-
-def seed_of(lr: float, seed: int, value: float, *, done: int = 50) -> Run:
-    cfg = {"lr": lr, "work_dir": f"{lr}-{seed}", "randomness": {"seed": seed}, "train_cfg": {"max_iters": 50}}
-    return run_of(val("mIoU", 10, value)._replace(points=[(25, 10), (done, value)]), cfg=cfg)._replace(
-        folder=Path(f"{lr}-{seed}"), environment={"seed": seed}
-    )
-
-
-def test_variants_are_compared_by_their_means_and_not_by_the_luckiest_seed() -> None:
-    steady, lucky = (
-        [seed_of(lr, seed, value) for seed, value in enumerate(values)]
-        for lr, values in ((0.1, (40, 42)), (0.2, (20, 50)))
-    )
-    unfinished, repeated = seed_of(0.1, 2, 99, done=40), seed_of(0.1, 0, 38)._replace(folder=Path("again"))
-    headline: Headline = (steady[0].series[0], "greater")
-    variants = order_variants([*lucky, *steady, unfinished, repeated], headline)
-    assert variants == [[steady[1], repeated, unfinished, steady[0]], [lucky[1], lucky[0]]]
-    first, second = describe_variants(variants, headline)
-    assert (first["mean"], round(first["deviation"], 3), first["counted"]) == (40, 2.828, [0, 1])
-    assert (second["mean"], second["lowest"], second["highest"], second["runs"]) == (35, 20, 50, [4, 5])
-
-
-@pytest.mark.parametrize(
-    ("better", "worse", "clear"),
-    [((40, 41, 42), (37, 38, 39), True), ((40, 41, 42), (37, 38, 40.5), False), ((40, 41), (10, 11), False)],
-)
-def test_a_difference_is_clear_with_three_seeds_each_that_do_not_overlap(
-    better: Sequence[float], worse: Sequence[float], clear: bool
-) -> None:
-    runs = [seed_of(lr, seed, value) for lr, values in ((1, worse), (2, better)) for seed, value in enumerate(values)]
-    headline: Headline = (runs[0].series[0], "greater")
-    described = describe_variants(order_variants(runs, headline), headline)
-    assert [variant["clear"] for variant in described] == [clear, clear]
-    folds = [run._replace(environment={"seed": 0}, config=None) for run in runs]
-    assert not any(variant["clear"] for variant in describe_variants([folds[:3], folds[3:]], headline))
-
-
-def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make_run: MakeRun) -> None:
-    runs = [make_run(name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.1), ("c", 0.25))]
-    for run in runs:
-        assert run.config is not None
-        run.config._cfg_dict["work_dir"] = run.folder.name
-    assert config_table(runs) == [{"key": "lr", "values": ["0.1", "0.1", "0.25"]}]
-    assert config_table([*runs[:2], runs[2]._replace(config=None)]) == []
-    missing = [runs[0], runs[1]._replace(config=None), runs[2]]
-    assert config_table(missing) == [{"key": "lr", "values": ["0.1", "–", "0.25"]}]
-    longer = [seed_of(0.1, 0, 1), seed_of(0.1, 3, 1, done=1075)]
-    assert config_table(longer) == [
-        {"key": "randomness.seed", "values": ["0", "3"]},
-        {"key": "(completed iterations)", "values": ["50", "1,075"]},
-    ]

@@ -1,0 +1,279 @@
+"""Derives what `analyze` and `report` show about a run: its state, times, values and the checkpoint to use."""
+
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
+from statistics import fmean
+from typing import Any
+
+from footplate.checkpoint_names import BEST, best_prefix
+from footplate.messages import format_bytes, one_line
+from footplate.metric_names import (
+    Rule,
+    expand_rules,
+    find_metric,
+    find_rule,
+    order_metrics,
+    split_dataset,
+    validation_label,
+)
+from footplate.storage.local_files import RUN_LOCK, is_locked
+from footplate.tools.run_files import modification_time
+from footplate.tools.runs import Run, Series
+
+Data = dict[str, Any]  # in the form that the page's script reads
+Metric = tuple[Series, Rule | None]  # a metric and its rule, or None if it is unknown
+_SAVED = re.compile(r"(?P<unit>iter|epoch)_(?P<at>\d{1,12})\.(?:pth|sharded)$")  # the name of a checkpoint
+_MEASURED = ("time", "data_time", "memory")
+
+
+def describe_run(run: Run, headline: Metric | None) -> Data:
+    """Returns the facts about a run.
+
+    Returns:
+        A dict with these keys:
+
+        - `state`: see `run_state`.
+        - `epoch_length`: the iterations per epoch, or None if the run does not count epochs.
+        - `metric`: the best, first and last value of the headline metric with their iterations; see `find_best`. None
+          if the run does not have the metric.
+        - `problem`: which loss or headline metric ends non-finite, or "".
+        - `best`: the best validation values, keyed by name, each as returned by `find_best`. The metric that selects
+          the best checkpoint comes first. Per-class results are omitted. A metric that is also logged in training is
+          named `val/<name>`.
+        - `tests`: the last test values of each tested checkpoint, and their `iteration`, keyed by checkpoint. The key
+          of tests by a training process is "".
+        - `logged`: the iteration of the last training log line, or None. `time` and `last` cover the run up to it.
+        - `last`: the last training values, keyed by name. NaN if the last value is non-finite.
+        - `time`: the training time in seconds, without validation, or None if times are not recorded.
+        - `memory`: the peak memory in MiB, or None if not recorded.
+        - `cost`: the time per iteration, the memory, the device and the share of time spent waiting for data, as text.
+        - `checkpoints`: the sizes in bytes by file name, or by folder name for sharded checkpoints.
+        - `use`: the checkpoint to use and a command that predicts with it, or None.
+        - `config_name`: the name of the config in the run folder, without its suffix, or "".
+        - `launches`: the folder names of the training launches, sorted by time.
+    """
+    ranked, trained = ranked_metrics(run), run.scalars("train")
+    logged = max((int(series.points[-1][0]) for series in trained.values()), default=None)
+    time, data, memory = map(trained.get, _MEASURED)
+    device = run.environment.get("accelerator")
+    peak = max(memory.values) if memory else None
+    cost = [f"{peak:.0f} MiB" if peak else "", {"none": "CPU"}.get(device, device) if isinstance(device, str) else ""]
+    total = None
+    if time and logged:
+        mean, waiting = fmean(time.values), fmean(data.values) if data else 0.0
+        total = mean * logged
+        share = f"{waiting / mean:.0%} waiting for data" if waiting > mean / 20 else ""
+        cost = [f"{mean:.3g} s per iteration", *cost, share, "without validation"]
+    metric = None
+    if headline and (series := headline_series(run, headline)):
+        first, last = ({"value": value, "iteration": at} for at, value in (series.points[0], series.points[-1]))
+        metric = {**find_best(series, headline[1]), "first": first, "last": last, "count": len(series.points)}
+    launched = {start.iteration: start.checkpoint for start in run.launches if start.kind == "test"}
+    tests: dict[str, dict[str, float]] = {}
+    for series, _ in ranked:
+        for at, value in series.points if series.mode == "test" else ():
+            tests.setdefault(launched.get(int(at), ""), {}).update({"iteration": at, series.name: value})
+    configs = sorted(run.folder.glob("*.py"), key=modification_time)
+    return {
+        "state": run_state(run),
+        "epoch_length": run.epoch_length,
+        "metric": metric,
+        "problem": _find_problem(run, headline),
+        "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked if series.mode == "val"},
+        "tests": tests,
+        "logged": logged,
+        "last": {
+            name: math.nan if series is None or series.ends_nonfinite else series.values[-1]
+            for name, series in (trained | dict.fromkeys(run.never_finite)).items()
+            if name not in _MEASURED
+        },
+        "time": total,
+        "memory": peak,
+        "cost": ", ".join(filter(None, cost)),
+        "checkpoints": {file.name: size for file, size in run.checkpoints.items()},
+        "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
+        "config_name": configs[-1].stem if configs else "",
+        "launches": [start.folder.name for start in run.launches if start.trains],
+    }
+
+
+def count_iterations(run: Run) -> int:
+    """Returns the number of completed iterations: the highest one among the recorded values, stop and checkpoint names.
+
+    Ignores test values unless the run has only test values, because a tested checkpoint may come from a different run.
+    """
+    trained = [series for series in run.series if series.mode != "test"] or run.series
+    units = {"iter": 1, "epoch": run.epoch_length or 0}
+    saved = [int(match["at"]) * units[match["unit"]] for file in run.checkpoints if (match := _SAVED.search(file.name))]
+    saved += [start.stopped_at for start in run.launches[-1:]]
+    return max([*saved, *(int(series.points[-1][0]) for series in trained)])
+
+
+def run_state(run: Run) -> Data:
+    """Returns a dict with the progress of a run.
+
+    The keys are `done`, the number of completed iterations (see `count_iterations`); `planned`, the number of planned
+    iterations, or None if unknown; `finished`, whether all planned iterations are done; `running`, whether a process
+    has locked the folder; `stopped_by`, what ended the last launch early: "a hook", "the time limit", a signal such
+    as "SIGTERM", or "an error: " and its message; and the state in words: `name` and `text`. `stopped_by` is "" if the
+    run is finished or running, or if its process was killed.
+    """
+    done, cfg = count_iterations(run), run.settings  # of either generation
+    sections = cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}
+    lengths = [
+        total * unit
+        for section in sections
+        if isinstance(section, Mapping)
+        for key, unit in (("max_iters", 1), ("max_epochs", run.epoch_length or 0))
+        if isinstance(total := section.get(key), int)
+    ]
+    planned = next((length for length in lengths if length > 0), None)
+    finished = planned is not None and done >= planned and not run.stopped_by.startswith("an error")
+    running = is_locked(str(run.folder / RUN_LOCK))
+    stopped_by = "" if finished or running else run.stopped_by
+    text = f"{done:,} iterations" if planned in (None, done) else f"{done:,} of {planned:,} iterations"
+    if run.evaluated:
+        name, text = "evaluated", f"after {text}" + (run.evaluated.config and f", config {run.evaluated.config}")
+    elif finished:
+        name = "finished"
+    elif running:
+        name = "running"
+    elif stopped_by:
+        name, text = "stopped early", f"by {stopped_by}, {text}"
+    elif planned is None:
+        name, text = text, "planned length unknown"
+    else:
+        name = "not finished"
+    return {
+        "done": done,
+        "planned": planned,
+        "finished": finished,
+        "running": running,
+        "stopped_by": stopped_by,
+        "name": name,
+        "text": text,
+    }
+
+
+def ranked_metrics(run: Run) -> list[tuple[Series, Rule | None]]:
+    """Returns the validation metrics and then the test metrics of a run with their rules, `save_best` metrics first.
+
+    A rule is None if the run does not set it and the name does not imply it. Omits per-class results.
+    """
+    selecting, rules = save_best_settings(run)
+    ranked: list[tuple[Series, Rule | None]] = []
+    for mode in ("val", "test"):
+        measured = run.scalars(mode)
+        for name in order_metrics(measured, selecting):
+            ranked.append((measured[name], rules.get(name) or rules.get(split_dataset(name)[1]) or find_rule(name)))
+    return ranked
+
+
+def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
+    """Returns the `save_best` metrics in a run's config, and the rules that the config sets for metrics."""
+    with suppress(Exception):  # the config of another engine may contain anything here
+        cfg, names = run.settings, [series.name for series in run.series]
+        hooks = (
+            (cfg.get("default_hooks") or {}).get("checkpoint"),
+            cfg.get("checkpoint_config"),
+            cfg.get("evaluation"),
+        )
+        values = [next((hook[key] for hook in hooks if hook and hook.get(key)), ()) for key in ("save_best", "rule")]
+        metrics, rules = ([value] if isinstance(value, str) else list(value) for value in values)
+        best = [find_metric(name, names) for name in metrics]
+        custom = [hook for hook in cfg.get("custom_hooks") or () if isinstance(hook, Mapping)]
+        known = {hook["monitor"]: hook["rule"] for hook in custom if hook.get("monitor") and hook.get("rule")}
+        return best, known | dict(zip(best, expand_rules(metrics, rules), strict=False))  # there may be no rules
+    return [], {}
+
+
+def find_best(series: Series, rule: Rule | None) -> dict[str, Any]:
+    """Returns a dict with the best `value` of a series, its `iteration`, and `small`: whether lower is better.
+
+    If that is unknown (None), returns the last value, and also `lowest` and `highest`.
+    """
+    if rule is None:
+        (at, value), values = series.points[-1], series.values
+        return {"value": value, "iteration": at, "small": None, "lowest": min(values), "highest": max(values)}
+    choose = min if rule == "less" else max
+    at, value = choose(series.points, key=lambda point: point[1])
+    return {"value": value, "iteration": at, "small": rule == "less"}
+
+
+def name_in_log(run: Run, series: Series) -> str:
+    """Returns the name of a series in the log.
+
+    The name of a validation series is `val/<name>` if training has a series of the same name.
+    """
+    recorded = {f"train/{name}" for name in run.scalars("train")}
+    return validation_label(series.name, recorded) if series.mode == "val" else series.name
+
+
+def choose_headline(runs: Sequence[Run]) -> Metric | None:
+    """Returns the metric for comparing runs, and its rule: "greater" or "less", or None if it is unknown.
+
+    Chooses from the metrics that all runs have, or from all metrics if they have none in common. Prefers the
+    `save_best` metrics of the first run, then metrics with a known rule, and then metrics that are not losses. Uses the
+    first training loss if no run has validation or test metrics. Returns None if there is no training loss either.
+    """
+    ranked = [ranked_metrics(run) for run in runs]
+    shared = set.intersection(*({series.name for series, _ in metrics} for metrics in ranked))
+    candidates = [item for item in ranked[0] if item[0].name in shared] or list(chain.from_iterable(ranked))
+    if candidates:
+        selecting = save_best_settings(runs[0])[0]
+        return min(
+            candidates, key=lambda item: (item[0].name not in selecting, item[1] is None, "loss" in item[0].name)
+        )
+    loss = next((series for run in runs for series in run.series if "loss" in series.name), None)
+    return (loss, "less") if loss else None
+
+
+def headline_series(run: Run, headline: Metric | None) -> Series | None:
+    return run.scalars(headline[0].mode).get(headline[0].name) if headline else None
+
+
+def _find_problem(run: Run, headline: Metric | None) -> str:
+    """Returns a sentence if the headline metric or a loss ends non-finite, or ""."""
+    losses = [series for name, series in run.scalars("val").items() if split_dataset(name)[1] == "loss"]
+    for series in filter(None, (headline_series(run, headline), *losses, run.scalars("train").get("loss"))):
+        if series.ends_nonfinite:
+            name = f"training {series.name}" if series.mode == "train" else name_in_log(run, series)
+            return f"The {name} is non-finite after iteration {series.points[-1][0]:.0f}."
+    return "The training loss was never finite." if "loss" in run.never_finite else ""
+
+
+def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
+    """Returns the best checkpoint (or the last one if none is marked as best), with a command that uses it.
+
+    The command is `footplate predict`. For a run that was started from Python, which has no data pipeline, it is Python
+    code that loads the weights. Returns None if the run has no checkpoints.
+    """
+    # A log line does not show whether "val/acc" belongs to a single validation set with the name "val".
+    prefixes = best_prefix(headline), best_prefix(f"val/{headline}")
+    best = [
+        file
+        for file in run.checkpoints
+        if any(file.name.startswith(start) and _SAVED.fullmatch(file.name.removeprefix(start)) for start in prefixes)
+    ]
+    others = [file for file in run.checkpoints if not file.name.startswith(BEST)]
+    candidates = best or [file for file in others if _SAVED.fullmatch(file.name)] or others  # not averaged weights
+    if not candidates:
+        return None
+    file = candidates[-1]
+    command = [f"footplate predict {shlex.quote(str(file))} IMAGES"]
+    lines = code_to_load(str(file)) if run.is_from_python else command
+    size = format_bytes(run.checkpoints[file])
+    return {"best": bool(best), "name": file.name, "command": "\n".join(map(one_line, lines)), "size": size}
+
+
+def code_to_load(path: str) -> list[str]:
+    """Returns example code that loads a checkpoint's weights into a torch module and runs the module."""
+    return [
+        "from footplate.checkpoint import load_weights",
+        f"load_weights(model, {path!r}, strict=True)",
+        "predictions = model.eval()(inputs)",
+    ]
