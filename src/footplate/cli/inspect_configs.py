@@ -172,16 +172,15 @@ def _showing_warnings(cfg: Config) -> Iterator[None]:
 
 def diff_configs(arguments: Namespace) -> int:
     """Prints the keys that differ, with both values and their locations. Returns 1 if any key differs."""
-    from footplate.tools.diff import compare, compare_launches, compare_runs, describe, read_either
+    from footplate.tools.diff import compare, compare_runs, describe, read_either
+    from footplate.tools.run_files import environment_of
 
-    names = arguments.first, arguments.second
-    (first, second), paths = map(read_either, names), [*map(Path, names)]
-    if is_translated(first) != is_translated(second):
-        first, second = (translate(cfg, for_run=False) for cfg in (first, second))
+    paths = [Path(arguments.first), Path(arguments.second)]
+    configs = [read_either(name) for name in (arguments.first, arguments.second)]
+    if len({is_translated(cfg) for cfg in configs}) > 1:
+        configs = [translate(cfg, for_run=False) for cfg in configs]
     are_runs = any(map(Path.is_dir, paths))
-    differences = compare_runs(first, second, paths) if are_runs else compare(first, second)
-    known = {each.path for each in differences}
-    differences += [each for each in compare_launches(*paths) if each.path not in known]
+    differences = compare_runs(configs, [*map(environment_of, paths)]) if are_runs else compare(*configs)
     print_result(arguments, differences, describe(differences) if differences else "The configs are equivalent.\n")
     return 1 if differences else 0
 

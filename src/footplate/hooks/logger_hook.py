@@ -12,7 +12,6 @@ from footplate.data import dataset_of, length_of
 from footplate.data.dataset_wrappers import count_skipped
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Run
-from footplate.engine.plan.top_level_keys import keys_with_effect
 from footplate.engine.values.run import records_validation
 from footplate.hooks.checkpoint_hook import best_rules
 from footplate.messages import printable
@@ -80,7 +79,7 @@ class LoggerHook(Hook):
         """
         if not is_main_process() or self._start.get("kind") in ("train", "resume", start):
             return
-        cfg, trains = runner.cfg._cfg_dict, start in ("train", "resume")
+        trains = start in ("train", "resume")
         checkpoint = None if trains else runner.loaded_from
         if checkpoint and "://" not in checkpoint:
             checkpoint = os.path.abspath(checkpoint)
@@ -91,7 +90,6 @@ class LoggerHook(Hook):
             "epoch_length": length_of(runner.train_loop.dataloader) if trains and runner.by_epoch else None,
             "checkpoint": checkpoint,
             "config": getattr(runner.cfg, "filename", None),
-            "variables": sorted(map(str, cfg.keys() - keys_with_effect(runner.cfg))) if cfg else None,
         }
         commit_bytes(os.path.join(runner.folder.log_dir, "start.json"), json.dumps(self._start).encode())
 

@@ -1,6 +1,7 @@
 """Describes runs as data, which `report` shows as a page and `analyze` as text."""
 
 import os
+import re
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -9,6 +10,9 @@ from footplate.messages import format_bytes, format_seconds, labeled
 from footplate.tools.run_facts import Data, choose_headline, describe_run
 from footplate.tools.runs import Run
 from footplate.tools.variants import compare_variants, config_table
+
+_MAX_NAME = 40  # characters of a name of settings
+_NUMBERING = re.compile("([-_.](s|seed|run|fold))?[-_.]*$")  # at the end of what `base-s0` and `base-s1` have in common
 
 
 def describe_runs(runs: Sequence[Run]) -> tuple[list[Run], Data]:
@@ -23,8 +27,8 @@ def describe_runs(runs: Sequence[Run]) -> tuple[list[Run], Data]:
     """
     headline = choose_headline(runs)
     ordered, variants = compare_variants(runs, headline)
-    names = _distinct_names(ordered)
-    titles = _variant_names([[names[run] for run in variant["runs"]] for variant in variants])
+    names, differences = _distinct_names(ordered), config_table(ordered, variants)
+    titles = _variant_names(variants, names, differences)
     return ordered, {
         "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "rule": headline[1]},
         "runs": [
@@ -32,7 +36,7 @@ def describe_runs(runs: Sequence[Run]) -> tuple[list[Run], Data]:
             for name, run in zip(names, ordered, strict=True)
         ],
         "variants": [{"name": title, **variant} for title, variant in zip(titles, variants, strict=True)],
-        "differences": config_table(ordered, variants),
+        "differences": differences,
     }
 
 
@@ -50,12 +54,22 @@ def _distinct_names(runs: Sequence[Run]) -> list[str]:
     return ["/".join(path.parts[-depth:]) for path in paths]
 
 
-def _variant_names(variants: Sequence[Sequence[str]]) -> list[str]:
-    """Returns a name for each variant, such as `base-s*` for the runs `base-s0` and `base-s1`."""
-    patterns = [names[0] if len(names) == 1 else f"{os.path.commonprefix([*names])}*" for names in variants]
-    return [
-        name if patterns.count(name) == 1 else " + ".join(names) for name, names in zip(patterns, variants, strict=True)
+def _variant_names(variants: Sequence[Data], runs: Sequence[str], differences: Sequence[Data]) -> list[str]:
+    """Returns a name for each variant: its only run, the settings that distinguish it, or what its runs' names share.
+
+    Falls back to the names of all runs.
+    """
+    members = [[runs[run] for run in variant["runs"]] for variant in variants]
+    settings = [row for row in differences if row["distinguishes"]]
+    by_settings = [
+        ", ".join(f"{row['name']}={row['values'][place]}" for row in settings) for place in range(len(variants))
     ]
+    common = [each[0] if len(each) == 1 else _NUMBERING.sub("", os.path.commonprefix(each)) for each in members]
+    is_short = len(members) < len(runs) and max(map(len, by_settings)) <= _MAX_NAME
+    for names in (by_settings if is_short else common, common):
+        if all(names) and len({*names}) == len(names):
+            return names
+    return [" + ".join(each) for each in members]
 
 
 def explain_runs(facts: Data) -> str:
@@ -63,7 +77,7 @@ def explain_runs(facts: Data) -> str:
     texts = [_explain_run(run) for run in facts["runs"]]
     if len(texts) > 1:
         variants = facts["variants"]
-        settings = [[row["key"], *row["of_variants"]] for row in facts["differences"]]
+        settings = [[row["key"], *row["values"]] for row in facts["differences"]]
         spreads = [
             [name, variant["name"], str(len(variant["counted"])), *map(_with_spread, variant["metrics"][name].values())]
             for name in dict.fromkeys(chain(*(variant["metrics"] for variant in variants)))
@@ -72,6 +86,8 @@ def explain_runs(facts: Data) -> str:
         ]
         texts.append(_table(["different", *(variant["name"] for variant in variants)], settings))
         texts.append(_table(["metric", "variant", "runs", "best", "last"], spreads))
+        if len(variants) < len(facts["runs"]):
+            texts.append("± is the standard deviation over the runs of a variant (n - 1).\n")
     return "\n".join(filter(None, texts))
 
 
@@ -89,6 +105,8 @@ def _explain_run(run: Data) -> str:
     for checkpoint, test in run["tests"].items():
         text = ", ".join(f"{name} {value:.6g}" for name, value in test.items() if name != "iteration")
         rows.append(("test", f"{checkpoint}: {text}" if checkpoint else text))
+    if run["problem"]:
+        rows.append(("problem", run["problem"]["text"]))
     if run["time"]:
         rows.append(("time", f"{format_seconds(run['time'])}, {run['cost']}"))
     if run["last"]:

@@ -3,7 +3,7 @@
 import difflib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from footplate.config.sources import find_config
 from footplate.error_context import join_path, origin_of
 from footplate.errors import ConfigError, Origin
 from footplate.tools.explain_keys import brief
-from footplate.tools.run_files import START_KEYS, config_of, environment_of, variables_of
+from footplate.tools.run_files import START_KEYS, config_of
 
 _MAX_WIDTH = 96
 _SCOPE = "_scope_"
@@ -63,28 +63,26 @@ def compare(first: Config, second: Config) -> list[Difference]:
     return list(_compare([], Side(first._cfg_dict, None), Side(second._cfg_dict, None)))
 
 
-def compare_runs(first: Config, second: Config, folders: Iterable[Path]) -> list[Difference]:
-    """Compares the configs of two runs, without the settings that did not change their results.
+def compare_runs(configs: Sequence[Config], environments: Sequence[Mapping[str, Any]]) -> list[Difference]:
+    """Compares the recorded configs of two runs, and what `LAUNCHED` lists, if both runs have recorded it.
 
-    These are the keys that set where a run is stored and how it started, and the variables that `folders` record as
-    without effect, unless only variables differ. The initial weights count, but the `load_from` of a resumed run is the
+    Leaves out keys that do not change the results: where a run is stored and how it started, and variables that have no
+    effect, unless only variables differ. The initial weights count, but the `load_from` of a resumed run is the
     checkpoint that it continued from.
     """
-    configs, ignored = (first, second), {*START_KEYS}
+    ignored = {*START_KEYS}
     if not any(cfg.get("resume") not in (None, False, "auto") for cfg in configs):
         ignored.discard("load_from")
-    variables = {name for folder in folders for name in variables_of(folder)}
-    found = [each for each in compare(first, second) if each.path not in ignored]
-    return [each for each in found if split_path(each.path)[0] not in variables] or found
-
-
-def compare_launches(first: Path, second: Path) -> list[Difference]:
-    """Compares what `LAUNCHED` lists, if both runs have recorded it."""
-    one, two = map(environment_of, (first, second))
-    return [
+    recorded = [environment.get("config variables") for environment in environments]
+    variables = {str(name) for names in recorded if isinstance(names, list) for name in names}
+    found = [each for each in compare(*configs) if each.path not in ignored]
+    found = [each for each in found if split_path(each.path)[0] not in variables] or found
+    known = {each.path for each in found}
+    one, two = environments
+    return found + [
         Difference(name, Side(one[key], None), Side(two[key], None))
         for key, name in LAUNCHED.items()
-        if key in one and key in two and one[key] != two[key]
+        if name not in known and key in one and key in two and one[key] != two[key]
     ]
 
 

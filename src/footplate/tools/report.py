@@ -19,7 +19,7 @@ from footplate.records import LAYOUT_TEXT
 from footplate.storage import commit_bytes
 from footplate.tools.analysis import describe_runs
 from footplate.tools.json_values import as_json
-from footplate.tools.report_curves import arrange_charts, class_history, clock_of
+from footplate.tools.report_curves import arrange_charts, class_history
 from footplate.tools.run_facts import Data
 from footplate.tools.runs import Run, RunImage
 
@@ -51,7 +51,6 @@ def write_report(runs: Sequence[Run], path: str) -> int:
         _logger.warning("%s", line)
     for described, run, lines in zip(facts["runs"], runs, unread, strict=True):
         described |= {
-            "clock": clock_of(run),
             "data": run.training_data,
             "environment": run.environment,
             "warnings": [*run.warnings, *lines],
@@ -94,8 +93,8 @@ def embed_images(runs: Sequence[Run], maximum: int) -> tuple[Data, list[list[str
         The messages, and before them a dict with these keys:
 
         - `images`: one `{"run": number, "kind": ..., "name": ..., "frames": [...]}` per run and name. A frame contains
-          its `step`, its `title` (may be ""), a `legend` with labels and CSS colors, and `panels`. Each panel has a
-          caption and an index into `sources`.
+          its `step`, its `title` and the `path` of the original image (each may be ""), a `legend` with labels and CSS
+          colors, and `panels`. Each panel has a caption and an index into `sources`.
         - `sources`: the data URIs. Identical panels share one.
         - `imagesLeftOut`: the number of images omitted to limit the size of the page.
     """
@@ -133,20 +132,20 @@ def embed_images(runs: Sequence[Run], maximum: int) -> tuple[Data, list[list[str
 
 
 def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
-    """Returns the panels, the legend and the title of an image, and adds its data URIs to `sources`."""
+    """Returns the panels, the legend, the title and the path of an image, and adds its data URIs to `sources`."""
     # Open only PNG, because Pillow passes some formats to external programs, such as PostScript to Ghostscript.
     with Image.open(image.path, formats=("PNG",)) as opened:
         pixels, layout = opened.convert("RGB"), opened.info.get(LAYOUT_TEXT)
     boxes: list[Any] = [["", 0, 0, *pixels.size]]
     legend: list[Any] = []
-    title = ""
+    origin = {"title": "", "path": ""}
     with suppress(TypeError, ValueError, KeyError, RecursionError):  # without a valid layout, there is one panel
         recorded = json.loads(layout)
         colors = [
             {"label": str(label), "color": f"rgb({int(red)} {int(green)} {int(blue)})"}
             for label, red, green, blue in recorded["legend"]
         ]
-        boxes, legend, title = recorded["panels"], colors, str(recorded.get("title", ""))
+        boxes, legend, origin = recorded["panels"], colors, {key: str(recorded.get(key, "")) for key in origin}
     panels, side = [], max(_MAX_SIDE // len(boxes), _MIN_SIDE)
     for caption, *box in boxes:
         panel, out = pixels.crop(box), io.BytesIO()
@@ -154,4 +153,4 @@ def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
         panel.save(out, "WEBP", quality=_QUALITY)
         source = f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
         panels.append({"caption": caption, "src": sources.setdefault(source, len(sources))})
-    return {"panels": panels, "legend": legend, "title": title}
+    return {"panels": panels, "legend": legend, **origin}

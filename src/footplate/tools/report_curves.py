@@ -11,7 +11,6 @@ from footplate.metric_names import is_of_class, only_term, split_dataset
 from footplate.tools.runs import PerClassResults, Point, Run, Series
 
 _MAX_POINTS = 1000  # in a curve
-_MAX_CLOCK = 200  # points
 _MAX_STEPS = 50  # in a table of per-class results
 _DETAILS = frozenset({"lr", "base_lr", "momentum", "grad_norm", "time", "data_time", "memory", "weight_decay"})
 ScalarKey = tuple[str, str]  # the mode and the name of a scalar
@@ -132,19 +131,6 @@ def _chart(key: ScalarKey, curves: Sequence[ReportCurve]) -> dict[str, Any]:
             curve["low"], curve["high"] = ([short(band[at][side]) for at, _ in points] for side in (0, 1))
         encoded.append(curve)
     return {"name": metric, "set": dataset, "mode": mode, "curves": encoded}
-
-
-def clock_of(run: Run) -> list[Point]:
-    """Returns pairs of iteration and training time in seconds, without validation. Empty if times are not recorded."""
-    times = run.scalars("train")["time"].points if "time" in run.scalars("train") else []
-    # A run that continues another in a new folder starts later: assume that all log lines cover the same number.
-    before = max(0.0, 2 * times[0][0] - times[1][0]) if len(times) > 1 else 0.0
-    points, seconds = [(before, 0.0)], 0.0
-    for at, duration in times:
-        seconds, before = seconds + duration * (at - before), at
-        points.append((at, seconds))
-    stride = math.ceil(len(points) / _MAX_CLOCK)
-    return [(at, short(time)) for at, time in (*points[:-1:stride], points[-1])] if seconds else []
 
 
 def means_between(points: Sequence[Point], ends: Sequence[float]) -> list[Point]:

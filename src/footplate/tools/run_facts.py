@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from footplate.checkpoint_names import BEST, best_prefix
-from footplate.messages import format_bytes, one_line
+from footplate.messages import format_bytes, list_names, one_line
 from footplate.metric_names import (
     Rule,
     expand_rules,
@@ -27,6 +27,7 @@ from footplate.tools.runs import Run, Series
 Data = dict[str, Any]  # in the form that the page's script reads
 Metric = tuple[Series, Rule | None]  # a metric and its rule, or None if it is unknown
 _SAVED = re.compile(r"(?P<unit>iter|epoch)_(?P<at>\d{1,12})\.(?:pth|sharded)$")  # the name of a checkpoint
+_MAX_RESUMED = 3  # iterations to list
 _MEASURED = ("time", "data_time", "memory")
 
 
@@ -38,9 +39,9 @@ def describe_run(run: Run, headline: Metric | None) -> Data:
 
         - `state`: see `run_state`.
         - `epoch_length`: the iterations per epoch, or None if the run does not count epochs.
-        - `metric`: the best, first and last value of the headline metric with their iterations; see `find_best`. None
-          if the run does not have the metric.
-        - `problem`: which loss or headline metric ends non-finite, or "".
+        - `metric`: the best, first and last value of the headline metric with their iterations, see `find_best`, and
+          whether it is `flat`: several values are all equal. None if the run does not have the metric.
+        - `problem`: its `name` and a `text`, or None; see `_find_problem`.
         - `best`: the best validation values, keyed by name, each as returned by `find_best`. The metric that selects
           the best checkpoint comes first. Per-class results are omitted. A metric that is also logged in training is
           named `val/<name>`.
@@ -72,6 +73,7 @@ def describe_run(run: Run, headline: Metric | None) -> Data:
     if headline and (series := headline_series(run, headline)):
         first, last = ({"value": value, "iteration": at} for at, value in (series.points[0], series.points[-1]))
         metric = {**find_best(series, headline[1]), "first": first, "last": last, "count": len(series.points)}
+        metric["flat"] = metric["lowest"] == metric["highest"] and len(series.points) > 1
     launched = {start.iteration: start.checkpoint for start in run.launches if start.kind == "test"}
     tests: dict[str, dict[str, float]] = {}
     for series, _ in ranked:
@@ -95,7 +97,7 @@ def describe_run(run: Run, headline: Metric | None) -> Data:
         "memory": peak,
         "cost": ", ".join(filter(None, cost)),
         "checkpoints": {file.name: size for file, size in run.checkpoints.items()},
-        "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
+        "use": _checkpoint_to_use(run, "" if metric is None or metric["flat"] or not headline else headline[0].name),
         "config_name": configs[-1].stem if configs else "",
         "launches": [start.folder.name for start in run.launches if start.trains],
     }
@@ -119,8 +121,8 @@ def run_state(run: Run) -> Data:
     The keys are `done`, the number of completed iterations (see `count_iterations`); `planned`, the number of planned
     iterations, or None if unknown; `finished`, whether all planned iterations are done; `running`, whether a process
     has locked the folder; `stopped_by`, what ended the last launch early: "a hook", "the time limit", a signal such
-    as "SIGTERM", or "an error: " and its message; and the state in words: `name` and `text`. `stopped_by` is "" if the
-    run is finished or running, or if its process was killed.
+    as "SIGTERM", or "an error: " and its message, or "" if the run is finished or running, or if its process was
+    killed; `resumed`, the iterations at which it was resumed; and the state in words: `name` and `text`.
     """
     done, cfg = count_iterations(run), run.settings  # of either generation
     sections = cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}
@@ -136,6 +138,9 @@ def run_state(run: Run) -> Data:
     running = is_locked(str(run.folder / RUN_LOCK))
     stopped_by = "" if finished or running else run.stopped_by
     text = f"{done:,} iterations" if planned in (None, done) else f"{done:,} of {planned:,} iterations"
+    resumed = [start.iteration for start in run.launches if start.kind == "resume"]
+    if resumed:
+        text += f", resumed at {list_names(resumed, _MAX_RESUMED)}"
     if run.evaluated:
         name, text = "evaluated", f"after {text}" + (run.evaluated.config and f", config {run.evaluated.config}")
     elif finished:
@@ -154,23 +159,26 @@ def run_state(run: Run) -> Data:
         "finished": finished,
         "running": running,
         "stopped_by": stopped_by,
+        "resumed": resumed,
         "name": name,
         "text": text,
     }
 
 
-def ranked_metrics(run: Run) -> list[tuple[Series, Rule | None]]:
+def ranked_metrics(run: Run) -> list[Metric]:
     """Returns the validation metrics and then the test metrics of a run with their rules, `save_best` metrics first.
 
-    A rule is None if the run does not set it and the name does not imply it. Omits per-class results.
+    A rule is None if the run does not set it and the name does not imply it. Omits per-class results. Without any
+    metric, returns the first training loss.
     """
     selecting, rules = save_best_settings(run)
-    ranked: list[tuple[Series, Rule | None]] = []
+    ranked: list[Metric] = []
     for mode in ("val", "test"):
         measured = run.scalars(mode)
         for name in order_metrics(measured, selecting):
             ranked.append((measured[name], rules.get(name) or rules.get(split_dataset(name)[1]) or find_rule(name)))
-    return ranked
+    losses: list[Metric] = [(series, "less") for series in run.series if "loss" in series.name]
+    return ranked or losses[:1]
 
 
 def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
@@ -191,17 +199,14 @@ def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
     return [], {}
 
 
-def find_best(series: Series, rule: Rule | None) -> dict[str, Any]:
-    """Returns a dict with the best `value` of a series, its `iteration`, and `small`: whether lower is better.
+def find_best(series: Series, rule: Rule | None) -> Data:
+    """Returns a dict with the best `value` of a series, its `iteration`, and the `lowest` and `highest` value.
 
-    If that is unknown (None), returns the last value, and also `lowest` and `highest`.
+    `small` is whether lower is better. If that is unknown (None), `value` is the last value.
     """
-    if rule is None:
-        (at, value), values = series.points[-1], series.values
-        return {"value": value, "iteration": at, "small": None, "lowest": min(values), "highest": max(values)}
-    choose = min if rule == "less" else max
-    at, value = choose(series.points, key=lambda point: point[1])
-    return {"value": value, "iteration": at, "small": rule == "less"}
+    low, high = (choose(series.points, key=lambda point: point[1]) for choose in (min, max))
+    at, value = {"less": low, "greater": high, None: series.points[-1]}[rule]
+    return {"value": value, "iteration": at, "small": rule and rule == "less", "lowest": low[1], "highest": high[1]}
 
 
 def name_in_log(run: Run, series: Series) -> str:
@@ -223,27 +228,34 @@ def choose_headline(runs: Sequence[Run]) -> Metric | None:
     ranked = [ranked_metrics(run) for run in runs]
     shared = set.intersection(*({series.name for series, _ in metrics} for metrics in ranked))
     candidates = [item for item in ranked[0] if item[0].name in shared] or list(chain.from_iterable(ranked))
-    if candidates:
-        selecting = save_best_settings(runs[0])[0]
-        return min(
-            candidates, key=lambda item: (item[0].name not in selecting, item[1] is None, "loss" in item[0].name)
-        )
-    loss = next((series for run in runs for series in run.series if "loss" in series.name), None)
-    return (loss, "less") if loss else None
+    selecting = save_best_settings(runs[0])[0]
+    return min(
+        candidates,
+        key=lambda item: (item[0].name not in selecting, item[1] is None, "loss" in item[0].name),
+        default=None,
+    )
 
 
 def headline_series(run: Run, headline: Metric | None) -> Series | None:
     return run.scalars(headline[0].mode).get(headline[0].name) if headline else None
 
 
-def _find_problem(run: Run, headline: Metric | None) -> str:
-    """Returns a sentence if the headline metric or a loss ends non-finite, or ""."""
+def _find_problem(run: Run, headline: Metric | None) -> Data | None:
+    """Returns the `name` and a `text` if the headline metric or a loss ends non-finite, or all validations are 0."""
     losses = [series for name, series in run.scalars("val").items() if split_dataset(name)[1] == "loss"]
-    for series in filter(None, (headline_series(run, headline), *losses, run.scalars("train").get("loss"))):
+    measured = headline_series(run, headline)
+    for series in filter(None, (measured, *losses, run.scalars("train").get("loss"))):
         if series.ends_nonfinite:
             name = f"training {series.name}" if series.mode == "train" else name_in_log(run, series)
-            return f"The {name} is non-finite after iteration {series.points[-1][0]:.0f}."
-    return "The training loss was never finite." if "loss" in run.never_finite else ""
+            text = f"The {name} is non-finite after iteration {series.points[-1][0]:.0f}."
+            return {"name": "non-finite", "text": text}
+    if "loss" in run.never_finite:
+        return {"name": "non-finite", "text": "The training loss was never finite."}
+    if headline and headline[1] != "less" and measured and measured.mode == "val" and not any(measured.values):
+        count = len(measured.points)
+        validations = f"All {count} validations are" if count > 1 else "The validation is"
+        return {"name": "always 0", "text": f"{validations} 0. Train longer, or check the labels."}
+    return None
 
 
 def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
@@ -251,6 +263,10 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
 
     The command is `footplate predict`. For a run that was started from Python, which has no data pipeline, it is Python
     code that loads the weights. Returns None if the run has no checkpoints.
+
+    Args:
+        run: The run.
+        headline: The name of the headline metric. "" if no checkpoint is the best one.
     """
     # A log line does not show whether "val/acc" belongs to a single validation set with the name "val".
     prefixes = best_prefix(headline), best_prefix(f"val/{headline}")
@@ -260,7 +276,8 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
         if any(file.name.startswith(start) and _SAVED.fullmatch(file.name.removeprefix(start)) for start in prefixes)
     ]
     others = [file for file in run.checkpoints if not file.name.startswith(BEST)]
-    candidates = best or [file for file in others if _SAVED.fullmatch(file.name)] or others  # not averaged weights
+    regular = [file for file in others if _SAVED.fullmatch(file.name)]  # not averaged weights
+    candidates = best or regular or others or [*run.checkpoints]
     if not candidates:
         return None
     file = candidates[-1]

@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -82,7 +82,6 @@ class Start(NamedTuple):
     stopped_by: str = ""  # what ended training early; see `run_state`
     checkpoint: str = ""  # the path of the evaluated checkpoint
     config: str = ""  # the path of the config file
-    variables: Sequence[str] | None = ()  # the config's keys without effect; None for a run without a config
 
     @property
     def trains(self) -> bool:
@@ -102,7 +101,7 @@ def read_start(folder: Path) -> Start:
     """Reads the record of a launch. If there is no valid record, returns a `Start` with only the folder."""
     record = read_record(folder / "start.json", folder)
     with suppress(ValueError, KeyError, TypeError, OverflowError):  # missing or damaged
-        length, variables = record["epoch_length"], record.get("variables", ())
+        length = record["epoch_length"]
         return Start(
             folder,
             record["kind"],
@@ -110,10 +109,7 @@ def read_start(folder: Path) -> Start:
             int(record["iteration"]),
             None if length is None else int(length),
             int(record.get("stopped_at", 0)),
-            one_line(str(record.get("stopped_by") or "")),
-            one_line(str(record.get("checkpoint") or "")),
-            one_line(str(record.get("config") or "")),
-            None if variables is None else [*map(str, variables)],
+            *(one_line(str(record.get(key) or "")) for key in ("stopped_by", "checkpoint", "config")),
         )
     return Start(folder)
 
@@ -124,11 +120,6 @@ def starts_of(folder: Path) -> list[Start]:
         return [read_start(folder)]
     starts = [read_start(path) for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     return sorted(starts, key=lambda start: start.order)
-
-
-def variables_of(folder: Path) -> Sequence[str]:
-    """Returns the config keys that had no effect in a run's newest launch, or () if they are not recorded."""
-    return next((start.variables or () for start in starts_of(folder)[-1:]), ())
 
 
 def divide_launches(folder: Path) -> tuple[list[Start], list[Start]]:

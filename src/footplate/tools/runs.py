@@ -105,7 +105,7 @@ class Run(NamedTuple):
     @property
     def is_from_python(self) -> bool:
         """Whether the newest launch was started without a config."""
-        return any(start.variables is None for start in self.launches[-1:])
+        return self.environment.get("config variables", ()) is None
 
     @property
     def evaluated(self) -> Start | None:

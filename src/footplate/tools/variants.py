@@ -26,6 +26,7 @@ from footplate.tools.runs import Run
 _MIN_SEEDS = 3  # equal variants of three seeds each are separated in 2 of 20 comparisons
 _MAX_WIDTH = 48
 _MISSING = "–"
+_DONE = "(completed iterations)"
 
 
 def compare_variants(runs: Sequence[Run], headline: Metric | None) -> tuple[list[Run], list[Data]]:
@@ -152,27 +153,35 @@ def seed_of(run: Run) -> str:
 def config_table(runs: Sequence[Run], variants: Sequence[Data]) -> list[Data]:
     """Returns the settings that differ between runs: config keys, `LAUNCHED` and the completed iterations.
 
-    Each is a dict with its `key`, the `values` of all runs as text, and those of all variants, `of_variants`.
+    Each is a dict with its `key`, a short `name`, the `values` of each variant as text, and `distinguishes`: whether it
+    differs between variants, but not inside any of them.
     """
-    rows = {name: [str(run.environment.get(key, _MISSING)) for run in runs] for key, name in LAUNCHED.items()}
-    rows[LAUNCHED["seed"]] = [seed_of(run) or _MISSING for run in runs]
-    rows["(completed iterations)"] = [f"{count_iterations(run):,}" for run in runs]
+    rows: dict[str, list[str]] = {}
     reference = runs[0]
     for place, run in enumerate(runs):
-        if reference.config is None or run.config is None:
-            continue
-        for path, first, other in compare_runs(reference.config, run.config, (reference.folder, run.folder)):
+        configs = [each.config for each in (reference, run) if each.config is not None]
+        pairs = compare_runs(configs, [reference.environment, run.environment]) if configs[1:] else ()
+        for path, first, other in pairs:
             texts = [_MISSING if each.config is None else _brief(first) for each in runs]
             rows.setdefault(path, texts)[place] = _brief(other)
-    return [
-        {
-            "key": key,
-            "values": texts,
-            "of_variants": [", ".join(dict.fromkeys(texts[run] for run in variant["runs"])) for variant in variants],
-        }
-        for key, texts in rows.items()
-        if len({*texts}) > 1
-    ]
+    rows |= {name: [str(run.environment.get(key, _MISSING)) for run in runs] for key, name in LAUNCHED.items()}
+    rows[LAUNCHED["seed"]] = [seed_of(run) or _MISSING for run in runs]
+    rows[_DONE] = [f"{count_iterations(run):,}" for run in runs]
+    ends = Counter(key.rpartition(".")[2] for key in rows)
+    table = []
+    for key, texts in rows.items():
+        values = [[*dict.fromkeys(texts[run] for run in variant["runs"])] for variant in variants]
+        if len({*texts}) > 1:
+            end = key.rpartition(".")[2]
+            table.append(
+                {
+                    "key": key,
+                    "name": end if ends[end] == 1 else key,
+                    "values": [", ".join(each) for each in values],
+                    "distinguishes": key != _DONE and len(variants) > 1 and all(len(each) == 1 for each in values),
+                }
+            )
+    return table
 
 
 def _brief(side: Side | None) -> str:

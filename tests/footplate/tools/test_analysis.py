@@ -37,8 +37,8 @@ def test_summary_of_a_run(run: Run) -> None:
     assert facts["time"] == pytest.approx(10 * 0.1 + 10 * 0.2 + 10 * 0.3)
     assert facts["cost"] == "0.2 s per iteration, 93 MiB, 50% waiting for data, without validation"
     assert facts["best"] == {
-        "mIoU": {"value": 40.0, "iteration": 10, "small": False},
-        "val/loss": {"value": 0.5, "iteration": 20, "small": True},  # the smaller, the better
+        "mIoU": {"value": 40.0, "iteration": 10, "small": False, "lowest": 30.0, "highest": 40.0},
+        "val/loss": {"value": 0.5, "iteration": 20, "small": True, "lowest": 0.5, "highest": 0.9},
     }
     assert facts["checkpoints"] == {"iter_30.pth": 4}
 
@@ -69,8 +69,34 @@ def test_text_contains_the_summary(run: Run) -> None:
 def test_runs_that_differ_only_in_the_seed_and_fold_are_summarized(make_run: MakeRun) -> None:
     configs = {seed: Config({"randomness": {"seed": seed}, "val": {"fold": seed}}) for seed in (1, 3)}
     runs = [make_run(f"s{seed}", lr=seed)._replace(config=config) for seed, config in configs.items()]
-    other = make_run("other")._replace(config=Config({"val": {"fold": 5}, "load_from": "a.pth"}))
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text_of(*runs, other).splitlines()]
-    assert rows[-2:] == [["mIoU", "s*", "2", "60 ± 14", "60 ± 14"], ["mIoU", "other", "1", "41", "41"]]
-    assert ["different", "s*", "other"] in rows
-    assert ["load_from", "–", "'a.pth'"] in rows
+    other = make_run("other")._replace(
+        config=Config({"randomness": {"seed": 1}, "val": {"fold": 5}, "load_from": "a.pth"})
+    )
+    *lines, note = text_of(*runs, other).splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert ["mIoU", "load_from=–", "2", "60 ± 14", "60 ± 14"] in rows
+    assert ["mIoU", "load_from='a.pth'", "1", "41", "41"] in rows
+    assert ["val.fold", "3, 1", "5"] in rows
+    assert note == "± is the standard deviation over the runs of a variant (n - 1)."
+
+
+@pytest.mark.parametrize(
+    ("folders", "settings", "names"),
+    [
+        (["base-s0", "base-s1", "wide-s0"], [1, 1, 2], ["width=1", "width=2"]),
+        (["base-s0", "base-s1"], [1, 1], ["base"]),
+        (["base_seed_0", "base_seed_1", "other"], ["a" * 40, "a" * 40, "b"], ["base", "other"]),
+        (["a", "b"], [1, 2], ["a", "b"]),
+        (["a0", "a1", "a2", "a3"], ["a" * 40, "a" * 40, "b" * 40, "b" * 40], ["a0 + a1", "a2 + a3"]),
+    ],
+)
+def test_variants_are_named_after_their_settings(
+    make_run: MakeRun, folders: list[str], settings: list[Any], names: list[str]
+) -> None:
+    runs = [
+        make_run(folder)._replace(config=Config({"model": {"width": width}, "randomness": {"seed": seed}}))
+        for seed, (folder, width) in enumerate(zip(folders, settings, strict=True))
+    ]
+    facts = describe_runs(runs)[1]
+    assert sorted(variant["name"] for variant in facts["variants"]) == names
+    assert ("model.width" in {row["key"] for row in facts["differences"] if row["distinguishes"]}) == (len(names) > 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from footplate import Runner
+from footplate import Config, Runner
 from footplate.engine.control.run_folder import locked
 from footplate.tools.analysis import describe_runs, explain_runs
 from footplate.tools.report_curves import arrange_charts
@@ -97,9 +97,7 @@ def test_early_stop_is_recorded_until_the_run_is_resumed(tmp_path: Path) -> None
     assert not run_state(run)["finished"]
     assert text_of(run).startswith(f"{tmp_path}: stopped early (by a hook, 4 of 12 iterations)\n")
     run_in(tmp_path, resume=True).train()
-    run = read_run(tmp_path)
-    state = {"done": 12, "planned": 12, "finished": True, "running": False, "stopped_by": ""}
-    assert run_state(run) == {**state, "name": "finished", "text": "12 iterations"}
+    assert text_of(read_run(tmp_path)).startswith(f"{tmp_path}: finished (12 iterations, resumed at 4)\n")
 
 
 @pytest.mark.parametrize(
@@ -158,3 +156,15 @@ def test_visualizer_with_the_arguments_of_mmengine_records_the_iterations_of_met
     run_in(tmp_path, visualizer=Own(vis_backends=[{"type": "LocalVisBackend"}], save_dir=folder)).train()
     lines = json_lines(tmp_path / "vis/vis_data/scalars.json")
     assert [line["iteration"] for line in lines if "accuracy" in line] == [4, 8, 12]
+
+
+def test_a_run_with_a_config_is_used_by_predict_whatever_its_variables_are_called(tmp_path: Path) -> None:
+    cfg = Config({**settings(tmp_path / "a"), "max_epochs": 9, "loss": None})
+    Runner.from_cfg(cfg).train()
+    run = read_run(tmp_path / "a")
+    assert run.environment["config variables"] == ["loss", "max_epochs"]
+    assert describe_run(run, None)["use"]["command"].startswith("footplate predict ")
+    run_in(tmp_path / "b").train()
+    assert describe_run(read_run(tmp_path / "b"), None)["use"]["command"].startswith(
+        "from footplate.checkpoint import "
+    )

@@ -4,7 +4,6 @@ from typing import Any
 
 from footplate.config import Config
 from footplate.tools.run_facts import choose_headline, code_to_load, describe_run
-from footplate.tools.run_files import Start
 from footplate.tools.runs import Run, Series
 
 FALLING = [(float(at), 2.0 / at) for at in range(1, 101)]
@@ -41,11 +40,26 @@ def test_headline_is_the_first_metric_of_save_best_that_all_runs_have() -> None:
 
 def test_a_loss_that_ends_non_finite_is_a_problem() -> None:
     losses = Series("loss", "train", FALLING), val("loss", 1, 0.5)
-    assert describe_run(run_of(*losses), None)["problem"] == ""
+    assert describe_run(run_of(*losses), None)["problem"] is None
     diverged = run_of(losses[0]._replace(last_nonfinite=101.0), losses[1])
-    assert describe_run(diverged, None)["problem"] == "The training loss is non-finite after iteration 100."
+    text = "The training loss is non-finite after iteration 100."
+    assert describe_run(diverged, None)["problem"] == {"name": "non-finite", "text": text}
     never = run_of(losses[1])._replace(never_finite=["loss"])
-    assert describe_run(never, None)["problem"] == "The training loss was never finite."
+    assert describe_run(never, None)["problem"]["text"] == "The training loss was never finite."
+
+
+def test_of_a_run_whose_validations_are_all_0_the_last_checkpoint_is_used(tmp_path: Path) -> None:
+    files = [tmp_path / "best_mAP_epoch_1.pth", tmp_path / "epoch_3.pth"]
+    for file in files:
+        file.touch()
+    series = val("mAP", 0, 0, 0)
+    facts = describe_run(run_of(series, checkpoints=files), (series, "greater"))
+    text = "All 3 validations are 0. Train longer, or check the labels."
+    assert facts["problem"] == {"name": "always 0", "text": text}
+    assert (facts["use"]["best"], facts["use"]["name"]) == (False, "epoch_3.pth")
+    series = val("mAP", 0, 0, 1)
+    facts = describe_run(run_of(series, checkpoints=files), (series, "greater"))
+    assert (facts["problem"], facts["use"]["name"]) == (None, "best_mAP_epoch_1.pth")
 
 
 def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> None:
@@ -90,8 +104,7 @@ def test_command_of_a_run_without_a_config_is_python_code(tmp_path: Path) -> Non
     for file in files:
         file.touch()
     run = run_of(val("acc", 1), cfg={"model": {"type": "ResNet"}, "max_epochs": 2}, checkpoints=files)
-    start = Start(tmp_path, "train", variables=["max_epochs"])
-    used = describe_run(run._replace(launches=[start]), None)["use"]
+    used = describe_run(run._replace(environment={"config variables": ["max_epochs"]}), None)["use"]
     assert used["command"] == f"footplate predict {files[0]} IMAGES"
-    used = describe_run(run._replace(launches=[start._replace(variables=None)]), None)["use"]
+    used = describe_run(run._replace(environment={"config variables": None}), None)["use"]
     assert used["command"] == "\n".join(code_to_load(str(files[0])))

@@ -52,7 +52,7 @@ def test_a_difference_is_clear_with_three_seeds_each_that_do_not_overlap(
 
 
 def table(*runs: Run) -> dict[str, list[str]]:
-    return {row["key"]: row["values"] for row in config_table(runs, [])}
+    return {row["key"]: row["values"] for row in config_table(runs, [{"runs": [place]} for place in range(len(runs))])}
 
 
 def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make_run: MakeRun) -> None:
@@ -66,4 +66,4 @@ def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make
     longer = [seed_of(0.1, 0, 1), seed_of(0.1, 3, 1, done=1075)]
     assert table(*longer) == {"randomness.seed": ["0", "3"], "(completed iterations)": ["50", "1,075"]}
     variants = compare_variants(longer, None)[1]
-    assert [row["of_variants"] for row in config_table(longer, variants)] == [["0, 3"], ["50, 1,075"]]
+    assert [row["values"] for row in config_table(longer, variants)] == [["0, 3"], ["50, 1,075"]]

@@ -76,7 +76,12 @@ def _log_start(runner: "Runner") -> None:
     if os.path.abspath(program) == _PROGRAM or os.path.basename(program) == "footplate":
         program = "footplate"
     _logger.info("command: %s", shlex.join([program, *arguments]), extra=NOT_SHOWN)
-    facts = {**describe_environment(), "processes": runner.world_size, "seed": runner.seed}
+    facts = {
+        **describe_environment(),
+        "processes": runner.world_size,
+        "seed": runner.seed,
+        "config variables": runner.plan.variables,
+    }
     save_changes(facts["git tree"], os.path.join(runner.log_dir, "changes.patch"))
     commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
     for key, value in facts.items():

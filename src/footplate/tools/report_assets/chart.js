@@ -1,7 +1,7 @@
 // Line charts as SVG. All charts share the horizontal axis and its visible range, the hidden curves and the smoothing.
 
 const charts = [];
-const view = { range: null, smoothing: 0, byTime: false, log: false, hidden: new Set() };
+const view = { range: null, smoothing: 0, log: false, hidden: new Set() };
 const MOST_LETTERS = 12; // the longest name that is shown next to a last point
 const MANY = 150; // curves with more points are smoothed by default
 
@@ -34,23 +34,6 @@ const movingAverage = (values, factor) => {
   });
 };
 
-/** The training time in seconds of a run at an iteration. */
-const secondsAt = (run, iteration) => {
-  const { clock } = data.runs[run];
-  const after = Math.max(1, clock.findIndex(([at]) => at >= iteration));
-  const [[x, y], [nextX, nextY]] = clock.at(-1)[0] < iteration ? clock.slice(-2) : clock.slice(after - 1, after + 1);
-  return y + ((nextY - y) * (iteration - x)) / (nextX - x);
-};
-/** Returns a curve or mark at its place on the horizontal axis. The training time of a band is the mean over its seeds. */
-const placed = (each) => {
-  if (!view.byTime) return each;
-  const runs = each.low ? data.variants[variantOf[each.run]].counted : [each.run];
-  const seconds = (at) => runs.reduce((sum, run) => sum + secondsAt(run, at), 0) / runs.length;
-  return { ...each, x: Array.isArray(each.x) ? each.x.map(seconds) : seconds(each.x) };
-};
-const axisText = (value) => (view.byTime ? duration(value) : whole(value));
-const axisName = (value) => `${view.byTime ? "training time" : "iteration"} ${axisText(value)}`;
-
 /** Returns the curves to draw. Training curves are smoothed, with the raw values in the background. */
 const prepared = (curves) => curves.flatMap((curve) => {
   if (curve.role === "raw") return [{ ...curve, faint: true }];
@@ -73,20 +56,13 @@ const extent = (values) => {
 let allEnds = null;
 const ends = () => {
   if (!allEnds) {
-    const [first, last] = extent(charts.flatMap(({ source }) => source.curves.map(placed).flatMap(({ x }) => [x[0], x.at(-1)])));
+    const [first, last] = extent(charts.flatMap(({ source }) => source.curves.flatMap(({ x }) => [x[0], x.at(-1)])));
     allEnds = first > 0 && first <= last / 4 ? [0, last] : [first, last];
   }
   return allEnds;
 };
 
 const renderAll = () => charts.forEach((chart) => chart.render());
-/** Changes the axes of all charts. Shows the whole run again, because the unit may have changed. */
-const setView = (changes) => {
-  Object.assign(view, changes, { range: null });
-  allEnds = null;
-  renderAll();
-};
-
 const zoomTo = (low, high) => {
   const [first, last] = ends();
   view.range = low == null || (low <= first && high >= last) ? null : [Math.max(low, first), Math.min(high, last)];
@@ -219,22 +195,22 @@ class LineChart {
   render(always = false) {
     const width = this.holder.clientWidth;
     if (!width || !(this.near || always)) return;
-    [this.curves, this.marks] = ["curves", "marks"].map((kind) => this.source[kind].filter(({ key }) => !view.hidden.has(key)).map(placed));
+    [this.curves, this.marks] = ["curves", "marks"].map((kind) => this.source[kind].filter(({ key }) => !view.hidden.has(key)));
     const shown = prepared(this.curves);
     const log = view.log && shown.length > 0 && shown.every(({ y, low }) => [y, low].every((values) => !values || values.every((value) => value == null || value > 0)));
     const range = view.range ?? ends();
     const [from, to] = range[0] < range[1] ? range : [range[0] - 1, range[1] + 1];
     const [low, high] = verticalRange(shown, [from, to], this.span, log);
     const yTicks = (log ? logTicks : ticks)(low, high, Math.max(2, this.height / 45));
-    const left = 13 + 7.5 * Math.max(...yTicks.map((tick) => short(tick).length), 2), bottom = this.height - 22;
-    const right = width - Math.max(4 * axisText(to).length + 4, ...this.lastPoints(from, to).map(({ text }) => 7 * text.length + 16));
+    const left = 13 + 7.5 * Math.max(...yTicks.map((tick) => short(tick).length), 2), bottom = this.height - 36;
+    const right = width - Math.max(4 * whole(to).length + 4, ...this.lastPoints(from, to).map(({ text }) => 7 * text.length + 16));
     const toX = (x) => left + ((x - from) / (to - from)) * (right - left);
     const top = this.marks.some((mark) => mark.text) ? 24 : 8;
     const scaled = log ? Math.log10 : (y) => y / 2; // the difference of two large numbers may be infinite
     const toY = (y) => Math.max(bottom - ((scaled(y) - scaled(low)) / (scaled(high) - scaled(low))) * (bottom - top), 3);
     this.scale = { from, to, left, right, bottom, toX, toY };
     this.holder.replaceChildren(draw("svg", { width, height: this.height, role: "img", "aria-label": this.title },
-      this.grid(yTicks), this.lines(shown), ...this.marks.map((mark) => this.mark(mark)), ...this.lastMarks(), this.outlier(high),
+      this.grid(yTicks), this.resumes(top), this.lines(shown), ...this.marks.map((mark) => this.mark(mark)), ...this.lastMarks(), this.outlier(high),
       this.cursor = draw("g", { class: "cursor" }), this.selection = draw("rect", { class: "selection", y: 0, height: bottom, width: 0 })));
   }
 
@@ -244,9 +220,22 @@ class LineChart {
       draw("line", { x1: left, x2: right, y1: toY(tick), y2: toY(tick) }),
       draw("text", { x: left - 7, y: toY(tick) + 4, "text-anchor": "end" }, short(tick)),
     ]);
-    const columns = [[from, axisText(from)], [(from + to) / 2, axisName((from + to) / 2)], [to, axisText(to)]].map(([tick, text]) =>
-      draw("text", { x: toX(tick), y: bottom + 17, "text-anchor": "middle" }, text));
-    return draw("g", { class: "grid" }, ...rows.flat(), ...columns);
+    const columns = ticks(from, to, (right - left) / 80).filter(Number.isInteger).map((tick) => [
+      draw("line", { class: "axis", x1: toX(tick), x2: toX(tick), y1: bottom, y2: bottom + 4 }),
+      draw("text", { x: toX(tick), y: bottom + 17, "text-anchor": "middle" }, whole(tick)),
+    ]);
+    return draw("g", { class: "grid" }, ...rows.flat(), draw("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }), ...columns.flat(),
+      draw("text", { class: "unit", x: right, y: bottom + 31, "text-anchor": "end" }, "iteration"));
+  }
+
+  /** Marks where the runs of the curves were resumed. */
+  resumes(top) {
+    const { from, to, bottom, toX } = this.scale;
+    const places = [...new Set(this.curves.map(({ run }) => run))].flatMap((run) => data.runs[run].state.resumed.map((at) => ({ run, at })));
+    return draw("g", { class: "resumed" }, ...places.filter(({ at }) => at >= from && at <= to).flatMap(({ run, at }) => [
+      draw("line", { style: `--c:${colorOf(run)}`, x1: toX(at), x2: toX(at), y1: several ? bottom - 8 : top, y2: bottom + 4 }, draw("title", {}, `${several ? `${data.runs[run].name} ` : ""}resumed at ${whole(at)}`)),
+      several ? null : draw("text", { x: toX(at) + 4, y: bottom - 5 }, "resumed"),
+    ]).filter(Boolean));
   }
 
   /** The curves, clipped to the frame of the chart. */
@@ -287,7 +276,7 @@ class LineChart {
     const points = this.curves.flatMap(({ x, y }) => x.map((at, place) => ({ at, y: y[place] }))).filter(({ at, y }) => at >= from && at <= to && y > high);
     if (!points.length) return null;
     const { at, y } = points.reduce((most, each) => (each.y > most.y ? each : most));
-    return draw("text", { class: "outlier", x: toX(at) + 6, y: 13 }, `↑ ${short(y)} at ${view.byTime ? duration(at) : compact(at)}`);
+    return draw("text", { class: "outlier", x: toX(at) + 6, y: 13 }, `↑ ${short(y)} at ${compact(at)}`);
   }
 
   /** The last visible point of each curve with a `lastLabel`, and its text. */
@@ -358,9 +347,9 @@ class LineChart {
         curve.thin ? draw("path", { class: "line", style: `--c:${curve.color}`, d: path(curve, toX, toY) }) : null,
         draw("circle", { cx: toX(curve.x[place]), cy: toY(curve.y[place]), r: 4, style: `--c:${curve.color}` }),
       ]));
-    showTip(event, [make("strong", {}, axisName(x)), ...curves.map(({ curve, place }) =>
+    showTip(event, [make("strong", {}, `iteration ${whole(x)}`), ...curves.map(({ curve, place }) =>
       make("span", {}, make("i", { style: `background:${curve.color}` }), `${curve.name} `, make("b", {}, short(curve.y[place])), curve.low ? ` (${short(curve.low[place])} to ${short(curve.high[place])})` : "",
-        axisText(curve.x[place]) === axisText(x) ? "" : ` (at ${axisText(curve.x[place])})`))]);
+        whole(curve.x[place]) === whole(x) ? "" : ` (at ${whole(curve.x[place])})`))]);
   }
 }
 

@@ -66,7 +66,8 @@ const enlarge = (cards, place, step) => {
     place = (next + cards.length) % cards.length;
     const [name, images] = cards[place];
     title.textContent = name;
-    holder.replaceChildren(...panelsOf(images, step).filter(Boolean));
+    const paths = [...new Set(images.map(({ frame }) => frame.path).filter(Boolean))];
+    holder.replaceChildren(...paths.map((path) => make("p", { class: "path" }, path)), ...panelsOf(images, step).filter(Boolean));
   };
   const button = (text, label, onclick) => make("button", { type: "button", "aria-label": label, onclick }, text);
   const arrows = [button("←", "Previous image", () => show(place - 1)), button("→", "Next image", () => show(place + 1))];
@@ -142,10 +143,10 @@ const classCurves = (chart, run) => {
   const { table, column } = classesOf(chart);
   const results = table.runs.find((each) => each.run === run);
   if (!results || results.columns[column] == null) return [];
-  const last = results.values[column].at(-1);
+  const last = valuesOf(results, column, results.last);
   const lowest = [...last.keys()].filter((place) => last[place] != null).sort((a, b) => last[a] - last[b]).slice(0, 3);
   return results.classes.map((name, place) => ({
-    x: results.steps, y: results.values[column].map((values) => values[place]),
+    x: results.steps, y: results.steps.map((_, step) => valuesOf(results, column, step)[place]),
     name, key: name, run, mode: "val", thin: true, color: last[place] === 0 ? "var(--bad)" : colorOf(run), lastLabel: lowest.includes(place) ? name : "",
   }));
 };
@@ -199,8 +200,7 @@ const chartControls = () => {
     renderAll();
   } });
   const smoothing = Math.max(0, ...trainLengths()) > FEW ? [make("label", {}, "Smoothing ", slider), value] : [];
-  const axis = data.runs.every(({ clock }) => clock.length) ? choice(["Iterations", "Training time"], 0, (place) => setView({ byTime: place > 0 }), "Horizontal axis") : null;
-  return make("div", { class: "controls" }, axis, choice(["Linear", "Log"], 0, (place) => setView({ log: place > 0 }), "Vertical axis"), ...smoothing,
+  return make("div", { class: "controls" }, choice(["Linear", "Log"], 0, (place) => { view.log = place > 0; renderAll(); }, "Vertical axis"), ...smoothing,
     make("button", { id: "zoom-out", type: "button", onclick: () => zoomTo(null, null) }, "Whole run"),
     make("details", { class: "help" }, make("summary", {}, "How to zoom"),
       make("p", {}, "Drag over a chart to zoom; all charts follow. Double-click for the whole run."),
