@@ -11,7 +11,7 @@ from footplate.tools.run_facts import Data, choose_headline, describe_run
 from footplate.tools.runs import Run
 from footplate.tools.variants import compare_variants, config_table
 
-_MAX_NAME = 40  # characters of a name of settings
+_MAX_NAME = 24  # characters of a name of settings
 _NUMBERING = re.compile("([-_.](s|seed|run|fold))?[-_.]*$")  # at the end of what `base-s0` and `base-s1` have in common
 
 
@@ -26,14 +26,15 @@ def describe_runs(runs: Sequence[Run]) -> tuple[list[Run], Data]:
     - `differences`: the settings that differ; see `config_table`.
     """
     headline = choose_headline(runs)
-    ordered, variants = compare_variants(runs, headline)
-    names, differences = _distinct_names(ordered), config_table(ordered, variants)
+    described, variants = compare_variants([(run, describe_run(run, headline)) for run in runs])
+    ordered = [run for run, _ in described]
+    names, differences = _distinct_names(ordered), config_table(described, variants)
     titles = _variant_names(variants, names, differences)
     return ordered, {
         "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "rule": headline[1]},
         "runs": [
-            {"name": name, "folder": str(run.folder), **describe_run(run, headline)}
-            for name, run in zip(names, ordered, strict=True)
+            {"name": name, "folder": str(run.folder), **facts}
+            for name, (run, facts) in zip(names, described, strict=True)
         ],
         "variants": [{"name": title, **variant} for title, variant in zip(titles, variants, strict=True)],
         "differences": differences,
@@ -92,16 +93,15 @@ def explain_runs(facts: Data) -> str:
 
 
 def _explain_run(run: Data) -> str:
-    rows = []
-    for name, best in run["best"].items():
-        iteration, length = best["iteration"], run["epoch_length"]
-        text = f"{name} {best['value']:.6g} at iteration {iteration:.12g}"
-        if length and iteration and not iteration % length:
-            text += f" (epoch {iteration // length:.0f})"
-        if best["small"] is None:
-            rows.append(("final", f"{text} (lowest {best['lowest']:.6g}, highest {best['highest']:.6g})"))
-        else:
-            rows.append(("best", text))
+    rows, length = [], run["epoch_length"]
+    for name, metric in run["metrics"].items():
+        at = metric["iteration"]
+        text = f"{name} {metric['value']:.6g} at iteration {at:.12g}"
+        if length and at and not at % length:
+            text += f" (epoch {at // length:.0f})"
+        if metric["small"] is None:
+            text += f" (lowest {metric['lowest']:.6g}, highest {metric['highest']:.6g})"
+        rows += [("final" if metric["small"] is None else "best", text)] if metric["mode"] == "val" else []
     for checkpoint, test in run["tests"].items():
         text = ", ".join(f"{name} {value:.6g}" for name, value in test.items() if name != "iteration")
         rows.append(("test", f"{checkpoint}: {text}" if checkpoint else text))

@@ -19,7 +19,7 @@ from footplate.records import LAYOUT_TEXT
 from footplate.storage import commit_bytes
 from footplate.tools.analysis import describe_runs
 from footplate.tools.json_values import as_json
-from footplate.tools.report_curves import arrange_charts, class_history
+from footplate.tools.report_curves import arrange_charts, class_history, clock_of
 from footplate.tools.run_facts import Data
 from footplate.tools.runs import Run, RunImage
 
@@ -51,6 +51,7 @@ def write_report(runs: Sequence[Run], path: str) -> int:
         _logger.warning("%s", line)
     for described, run, lines in zip(facts["runs"], runs, unread, strict=True):
         described |= {
+            "clock": clock_of(run),
             "data": run.training_data,
             "environment": run.environment,
             "warnings": [*run.warnings, *lines],

@@ -11,6 +11,7 @@ from footplate.metric_names import is_of_class, only_term, split_dataset
 from footplate.tools.runs import PerClassResults, Point, Run, Series
 
 _MAX_POINTS = 1000  # in a curve
+_MAX_CLOCK = 200  # points
 _MAX_STEPS = 50  # in a table of per-class results
 _DETAILS = frozenset({"lr", "base_lr", "momentum", "grad_norm", "time", "data_time", "memory", "weight_decay"})
 ScalarKey = tuple[str, str]  # the mode and the name of a scalar
@@ -131,6 +132,17 @@ def _chart(key: ScalarKey, curves: Sequence[ReportCurve]) -> dict[str, Any]:
             curve["low"], curve["high"] = ([short(band[at][side]) for at, _ in points] for side in (0, 1))
         encoded.append(curve)
     return {"name": metric, "set": dataset, "mode": mode, "curves": encoded}
+
+
+def clock_of(run: Run) -> list[Point]:
+    """Returns pairs of iteration and training time in seconds, without validation. Empty if times are not recorded."""
+    points, seconds = [(0.0, 0.0)], 0.0
+    for series in run.series:
+        for at, duration in series.points if (series.mode, series.name) == ("train", "time") else ():
+            seconds += duration * (at - points[-1][0])
+            points.append((at, short(seconds)))
+    stride = math.ceil(len(points) / _MAX_CLOCK)
+    return [*points[:-1:stride], points[-1]] if seconds else []
 
 
 def means_between(points: Sequence[Point], ends: Sequence[float]) -> list[Point]:

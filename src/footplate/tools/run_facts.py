@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from footplate.checkpoint_names import BEST, best_prefix
-from footplate.messages import format_bytes, list_names, one_line
+from footplate.messages import format_bytes, list_names, one_line, pluralize
 from footplate.metric_names import (
     Rule,
     expand_rules,
@@ -25,6 +25,7 @@ from footplate.tools.run_files import modification_time
 from footplate.tools.runs import Run, Series
 
 Data = dict[str, Any]  # in the form that the page's script reads
+Described = tuple[Run, Data]  # a run and the facts about it
 Metric = tuple[Series, Rule | None]  # a metric and its rule, or None if it is unknown
 _SAVED = re.compile(r"(?P<unit>iter|epoch)_(?P<at>\d{1,12})\.(?:pth|sharded)$")  # the name of a checkpoint
 _MAX_RESUMED = 3  # iterations to list
@@ -39,12 +40,10 @@ def describe_run(run: Run, headline: Metric | None) -> Data:
 
         - `state`: see `run_state`.
         - `epoch_length`: the iterations per epoch, or None if the run does not count epochs.
-        - `metric`: the best, first and last value of the headline metric with their iterations, see `find_best`, and
-          whether it is `flat`: several values are all equal. None if the run does not have the metric.
+        - `metric`: the headline metric, or None if the run does not have it.
         - `problem`: its `name` and a `text`, or None; see `_find_problem`.
-        - `best`: the best validation values, keyed by name, each as returned by `find_best`. The metric that selects
-          the best checkpoint comes first. Per-class results are omitted. A metric that is also logged in training is
-          named `val/<name>`.
+        - `metrics`: the validation and test metrics, keyed by name; see `describe_metric` and `ranked_metrics`. A
+          validation metric that is also logged in training is named `val/<name>`.
         - `tests`: the last test values of each tested checkpoint, and their `iteration`, keyed by checkpoint. The key
           of tests by a training process is "".
         - `logged`: the iteration of the last training log line, or None. `time` and `last` cover the run up to it.
@@ -69,11 +68,9 @@ def describe_run(run: Run, headline: Metric | None) -> Data:
         total = mean * logged
         share = f"{waiting / mean:.0%} waiting for data" if waiting > mean / 20 else ""
         cost = [f"{mean:.3g} s per iteration", *cost, share, "without validation"]
-    metric = None
-    if headline and (series := headline_series(run, headline)):
-        first, last = ({"value": value, "iteration": at} for at, value in (series.points[0], series.points[-1]))
-        metric = {**find_best(series, headline[1]), "first": first, "last": last, "count": len(series.points)}
-        metric["flat"] = metric["lowest"] == metric["highest"] and len(series.points) > 1
+    metrics = {name_in_log(run, series): describe_metric(series, rule) for series, rule in ranked}
+    series = headline_series(run, headline)
+    metric = describe_metric(series, headline[1]) if headline and series else None
     launched = {start.iteration: start.checkpoint for start in run.launches if start.kind == "test"}
     tests: dict[str, dict[str, float]] = {}
     for series, _ in ranked:
@@ -84,8 +81,8 @@ def describe_run(run: Run, headline: Metric | None) -> Data:
         "state": run_state(run),
         "epoch_length": run.epoch_length,
         "metric": metric,
+        "metrics": metrics,
         "problem": _find_problem(run, headline),
-        "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked if series.mode == "val"},
         "tests": tests,
         "logged": logged,
         "last": {
@@ -119,10 +116,11 @@ def run_state(run: Run) -> Data:
     """Returns a dict with the progress of a run.
 
     The keys are `done`, the number of completed iterations (see `count_iterations`); `planned`, the number of planned
-    iterations, or None if unknown; `finished`, whether all planned iterations are done; `running`, whether a process
-    has locked the folder; `stopped_by`, what ended the last launch early: "a hook", "the time limit", a signal such
-    as "SIGTERM", or "an error: " and its message, or "" if the run is finished or running, or if its process was
-    killed; `resumed`, the iterations at which it was resumed; and the state in words: `name` and `text`.
+    iterations, or None if unknown; `complete`, whether the run has ended and was not stopped early, except by a hook;
+    `running`, whether a process has locked the folder; `stopped_by`, what ended the last launch early: "a hook", "the
+    time limit", a signal such as "SIGTERM", or "an error: " and its message, or "" if the run is finished or running,
+    or if its process was killed; `resumed`, the iterations at which it was resumed; and the state in words: `name` and
+    `text`.
     """
     done, cfg = count_iterations(run), run.settings  # of either generation
     sections = cfg.get("train_cfg"), cfg.get("runner"), {"max_epochs": cfg.get("total_epochs")}
@@ -156,7 +154,7 @@ def run_state(run: Run) -> Data:
     return {
         "done": done,
         "planned": planned,
-        "finished": finished,
+        "complete": not running and (finished or planned is None or stopped_by == "a hook"),
         "running": running,
         "stopped_by": stopped_by,
         "resumed": resumed,
@@ -199,14 +197,28 @@ def save_best_settings(run: Run) -> tuple[list[str], dict[str, Rule]]:
     return [], {}
 
 
-def find_best(series: Series, rule: Rule | None) -> Data:
-    """Returns a dict with the best `value` of a series, its `iteration`, and the `lowest` and `highest` value.
+def describe_metric(series: Series, rule: Rule | None) -> Data:
+    """Returns a dict with the best `value` of a metric, its `iteration`, and the `mode` of the metric.
 
-    `small` is whether lower is better. If that is unknown (None), `value` is the last value.
+    `small` is whether lower is better. If that is unknown (None), `value` is the last value. Also contains the
+    `lowest`, `highest`, `first` and `last` value, the `count` of values, and whether the metric is `flat`: several
+    values are all equal.
     """
     low, high = (choose(series.points, key=lambda point: point[1]) for choose in (min, max))
     at, value = {"less": low, "greater": high, None: series.points[-1]}[rule]
-    return {"value": value, "iteration": at, "small": rule and rule == "less", "lowest": low[1], "highest": high[1]}
+    values = series.values
+    return {
+        "mode": series.mode,
+        "value": value,
+        "iteration": at,
+        "small": rule and rule == "less",
+        "lowest": low[1],
+        "highest": high[1],
+        "first": values[0],
+        "last": values[-1],
+        "count": len(values),
+        "flat": low[1] == high[1] and len(values) > 1,
+    }
 
 
 def name_in_log(run: Run, series: Series) -> str:
@@ -252,9 +264,11 @@ def _find_problem(run: Run, headline: Metric | None) -> Data | None:
     if "loss" in run.never_finite:
         return {"name": "non-finite", "text": "The training loss was never finite."}
     if headline and headline[1] != "less" and measured and measured.mode == "val" and not any(measured.values):
-        count = len(measured.points)
-        validations = f"All {count} validations are" if count > 1 else "The validation is"
-        return {"name": "always 0", "text": f"{validations} 0. Train longer, or check the labels."}
+        validations = pluralize(len(measured.points), "validation")
+        return {
+            "name": "always 0",
+            "text": f"The {measured.name} is 0 in {validations}. Train longer, or check the labels.",
+        }
     return None
 
 
@@ -282,7 +296,8 @@ def _checkpoint_to_use(run: Run, headline: str) -> Data | None:
         return None
     file = candidates[-1]
     command = [f"footplate predict {shlex.quote(str(file))} IMAGES"]
-    lines = code_to_load(str(file)) if run.is_from_python else command
+    is_from_python = run.environment.get("config variables", ()) is None
+    lines = code_to_load(str(file)) if is_from_python else command
     size = format_bytes(run.checkpoints[file])
     return {"best": bool(best), "name": file.name, "command": "\n".join(map(one_line, lines)), "size": size}
 

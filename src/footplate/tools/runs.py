@@ -103,11 +103,6 @@ class Run(NamedTuple):
         return self.config._cfg_dict if self.config is not None else {}
 
     @property
-    def is_from_python(self) -> bool:
-        """Whether the newest launch was started without a config."""
-        return self.environment.get("config variables", ()) is None
-
-    @property
     def evaluated(self) -> Start | None:
         """The newest launch of a run that only evaluates, or None if the run trains."""
         return next((start for start in self.launches[-1:] if not start.trains), None)

@@ -36,9 +36,9 @@ def test_summary_of_a_run(run: Run) -> None:
     assert facts["state"]["done"] == 30
     assert facts["time"] == pytest.approx(10 * 0.1 + 10 * 0.2 + 10 * 0.3)
     assert facts["cost"] == "0.2 s per iteration, 93 MiB, 50% waiting for data, without validation"
-    assert facts["best"] == {
-        "mIoU": {"value": 40.0, "iteration": 10, "small": False, "lowest": 30.0, "highest": 40.0},
-        "val/loss": {"value": 0.5, "iteration": 20, "small": True, "lowest": 0.5, "highest": 0.9},
+    assert {name: (metric["value"], metric["iteration"]) for name, metric in facts["metrics"].items()} == {
+        "mIoU": (40.0, 10),
+        "val/loss": (0.5, 20),  # the smaller, the better
     }
     assert facts["checkpoints"] == {"iter_30.pth": 4}
 
@@ -46,7 +46,6 @@ def test_summary_of_a_run(run: Run) -> None:
 def test_values_of_a_test_are_not_the_best_of_the_run(tmp_path: Path) -> None:
     lines = [{"loss": 4.0, "iter": 10, "step": 10}, {"mIoU": 40.0, "step": 10}, {"test/mIoU": 50.0, "step": 0}]
     run = run_of(tmp_path, lines)
-    assert list(describe_run(run, None)["best"]) == ["mIoU"]
     text = text_of(run)
     assert "best        mIoU 40 at iteration 10\n" in text
     assert "test        test/mIoU 50\n" in text
@@ -85,9 +84,9 @@ def test_runs_that_differ_only_in_the_seed_and_fold_are_summarized(make_run: Mak
     [
         (["base-s0", "base-s1", "wide-s0"], [1, 1, 2], ["width=1", "width=2"]),
         (["base-s0", "base-s1"], [1, 1], ["base"]),
-        (["base_seed_0", "base_seed_1", "other"], ["a" * 40, "a" * 40, "b"], ["base", "other"]),
+        (["base_seed_0", "base_seed_1", "other"], ["a" * 30, "a" * 30, "b"], ["base", "other"]),
         (["a", "b"], [1, 2], ["a", "b"]),
-        (["a0", "a1", "a2", "a3"], ["a" * 40, "a" * 40, "b" * 40, "b" * 40], ["a0 + a1", "a2 + a3"]),
+        (["a0", "a1", "a2", "a3"], ["a" * 30, "a" * 30, "b" * 30, "b" * 30], ["a0 + a1", "a2 + a3"]),
     ],
 )
 def test_variants_are_named_after_their_settings(

@@ -65,7 +65,7 @@ def test_test_in_the_folder_of_a_run_keeps_its_iterations(tmp_path: Path) -> Non
     }
     after = describe_run(run, None)
     assert after["state"] == before["state"]
-    assert after["best"]["accuracy"] == before["best"]["accuracy"]
+    assert after["metrics"]["accuracy"] == before["metrics"]["accuracy"]
     assert iterations(tmp_path, "test/accuracy") == [4]
 
 
@@ -94,7 +94,7 @@ def test_early_stop_is_recorded_until_the_run_is_resumed(tmp_path: Path) -> None
     runner.on("after_train_epoch", lambda runner: setattr(runner.train_loop, "stop_training", True))
     runner.train()
     run = read_run(tmp_path)
-    assert not run_state(run)["finished"]
+    assert run_state(run)["complete"]
     assert text_of(run).startswith(f"{tmp_path}: stopped early (by a hook, 4 of 12 iterations)\n")
     run_in(tmp_path, resume=True).train()
     assert text_of(read_run(tmp_path)).startswith(f"{tmp_path}: finished (12 iterations, resumed at 4)\n")

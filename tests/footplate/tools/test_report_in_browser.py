@@ -156,7 +156,12 @@ def test_axes_have_ticks_a_unit_and_logarithms(show: Show, make_run: MakeRun) ->
     texts = texts_of(page, f"{loss} text")
     assert (texts[-6:-1], texts[-1]) == (["0", "100", "200", "300", "400"], "iteration")
     assert len(page.find_elements("css selector", f"{loss} .axis")) == 6  # the line and the ticks
-    page.find_elements("css selector", ".main-charts + .controls .choice button")[1].click()
+    buttons = page.find_elements("css selector", ".main-charts + .controls .choice button")
+    assert [button.text for button in buttons] == ["Iterations", "Training time", "Linear", "Log"]
+    buttons[1].click()
+    assert range_of(page) == (0, 40)  # seconds
+    assert texts_of(page, f"{loss} text")[-6:] == ["0 s", "10 s", "20 s", "30 s", "40 s", "training time"]
+    buttons[3].click()
     steps = page.execute_script("const { toY } = window.footplate.charts[0].scale; return [toY(10), toY(20), toY(40)]")
     assert abs(steps[0] - 2 * steps[1] + steps[2]) < 0.01
     assert not page.find_elements("css selector", ".main-charts .chart:first-child [d*=NaN]")
@@ -177,7 +182,7 @@ def test_validations_that_are_all_0_are_a_problem_and_nothing_is_the_best(show: 
     run.checkpoints.update({run.folder / "best_mIoU_iter_100.pth": 1, run.folder / "iter_400.pth": 1})
     page = show(run)
     shown = text_of(page, ".hero")
-    assert "Always 0 All 3 validations are 0. Train longer, or check the labels." in shown
+    assert "Always 0 The mIoU is 0 in 3 validations. Train longer, or check the labels." in shown
     assert "0.0000 the same in all 3 validations" in shown
     assert "Never better" not in shown
     assert text_of(page, ".command > span").startswith("Use the last checkpoint")

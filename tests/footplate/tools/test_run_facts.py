@@ -54,7 +54,7 @@ def test_of_a_run_whose_validations_are_all_0_the_last_checkpoint_is_used(tmp_pa
         file.touch()
     series = val("mAP", 0, 0, 0)
     facts = describe_run(run_of(series, checkpoints=files), (series, "greater"))
-    text = "All 3 validations are 0. Train longer, or check the labels."
+    text = "The mAP is 0 in 3 validations. Train longer, or check the labels."
     assert facts["problem"] == {"name": "always 0", "text": text}
     assert (facts["use"]["best"], facts["use"]["name"]) == (False, "epoch_3.pth")
     series = val("mAP", 0, 0, 1)
@@ -71,7 +71,7 @@ def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> 
     found = describe_run(run, (run.series[0], "greater"))
     assert found["checkpoints"] == {folder.name: 6}
     assert (found["use"]["best"], found["use"]["name"], found["use"]["size"]) == (True, folder.name, "6 B")
-    assert found["state"]["finished"]
+    assert found["state"]["name"] == "finished"
 
 
 def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 // Line charts as SVG. All charts share the horizontal axis and its visible range, the hidden curves and the smoothing.
 
 const charts = [];
-const view = { range: null, smoothing: 0, log: false, hidden: new Set() };
+const view = { range: null, smoothing: 0, byTime: false, log: false, hidden: new Set() };
 const MOST_LETTERS = 12; // the longest name that is shown next to a last point
 const MANY = 150; // curves with more points are smoothed by default
 
@@ -34,6 +34,23 @@ const movingAverage = (values, factor) => {
   });
 };
 
+/** The training time in seconds of a run at an iteration. */
+const secondsAt = (run, iteration) => {
+  const { clock } = data.runs[run];
+  const after = Math.max(1, clock.findIndex(([at]) => at >= iteration));
+  const [[x, y], [nextX, nextY]] = clock.at(-1)[0] < iteration ? clock.slice(-2) : clock.slice(after - 1, after + 1);
+  return y + ((nextY - y) * (iteration - x)) / (nextX - x);
+};
+/** Returns a curve or mark at its place on the horizontal axis. The training time of a band is the mean over its seeds. */
+const placed = (each) => {
+  if (!view.byTime) return each;
+  const runs = each.low ? data.variants[variantOf[each.run]].counted : [each.run];
+  const seconds = (at) => runs.reduce((sum, run) => sum + secondsAt(run, at), 0) / runs.length;
+  return { ...each, x: Array.isArray(each.x) ? each.x.map(seconds) : seconds(each.x) };
+};
+const axisText = (value) => (view.byTime ? duration(value) : whole(value));
+const axisName = () => (view.byTime ? "training time" : "iteration");
+
 /** Returns the curves to draw. Training curves are smoothed, with the raw values in the background. */
 const prepared = (curves) => curves.flatMap((curve) => {
   if (curve.role === "raw") return [{ ...curve, faint: true }];
@@ -56,13 +73,20 @@ const extent = (values) => {
 let allEnds = null;
 const ends = () => {
   if (!allEnds) {
-    const [first, last] = extent(charts.flatMap(({ source }) => source.curves.flatMap(({ x }) => [x[0], x.at(-1)])));
+    const [first, last] = extent(charts.flatMap(({ source }) => source.curves.map(placed).flatMap(({ x }) => [x[0], x.at(-1)])));
     allEnds = first > 0 && first <= last / 4 ? [0, last] : [first, last];
   }
   return allEnds;
 };
 
 const renderAll = () => charts.forEach((chart) => chart.render());
+/** Changes the axes of all charts. Shows the whole run again, because the unit may have changed. */
+const setView = (changes) => {
+  Object.assign(view, changes, { range: null });
+  allEnds = null;
+  renderAll();
+};
+
 const zoomTo = (low, high) => {
   const [first, last] = ends();
   view.range = low == null || (low <= first && high >= last) ? null : [Math.max(low, first), Math.min(high, last)];
@@ -195,7 +219,7 @@ class LineChart {
   render(always = false) {
     const width = this.holder.clientWidth;
     if (!width || !(this.near || always)) return;
-    [this.curves, this.marks] = ["curves", "marks"].map((kind) => this.source[kind].filter(({ key }) => !view.hidden.has(key)));
+    [this.curves, this.marks] = ["curves", "marks"].map((kind) => this.source[kind].filter(({ key }) => !view.hidden.has(key)).map(placed));
     const shown = prepared(this.curves);
     const log = view.log && shown.length > 0 && shown.every(({ y, low }) => [y, low].every((values) => !values || values.every((value) => value == null || value > 0)));
     const range = view.range ?? ends();
@@ -203,7 +227,7 @@ class LineChart {
     const [low, high] = verticalRange(shown, [from, to], this.span, log);
     const yTicks = (log ? logTicks : ticks)(low, high, Math.max(2, this.height / 45));
     const left = 13 + 7.5 * Math.max(...yTicks.map((tick) => short(tick).length), 2), bottom = this.height - 36;
-    const right = width - Math.max(4 * whole(to).length + 4, ...this.lastPoints(from, to).map(({ text }) => 7 * text.length + 16));
+    const right = width - Math.max(4 * axisText(to).length + 4, ...this.lastPoints(from, to).map(({ text }) => 7 * text.length + 16));
     const toX = (x) => left + ((x - from) / (to - from)) * (right - left);
     const top = this.marks.some((mark) => mark.text) ? 24 : 8;
     const scaled = log ? Math.log10 : (y) => y / 2; // the difference of two large numbers may be infinite
@@ -220,21 +244,22 @@ class LineChart {
       draw("line", { x1: left, x2: right, y1: toY(tick), y2: toY(tick) }),
       draw("text", { x: left - 7, y: toY(tick) + 4, "text-anchor": "end" }, short(tick)),
     ]);
-    const columns = ticks(from, to, (right - left) / 80).filter(Number.isInteger).map((tick) => [
-      draw("line", { class: "axis", x1: toX(tick), x2: toX(tick), y1: bottom, y2: bottom + 4 }),
-      draw("text", { x: toX(tick), y: bottom + 17, "text-anchor": "middle" }, whole(tick)),
+    const unit = !view.byTime || to < 600 ? 1 : to < 36000 ? 60 : 3600; // seconds
+    const columns = ticks(from / unit, to / unit, (right - left) / 80).filter(Number.isInteger).map((tick) => [
+      draw("line", { class: "axis", x1: toX(tick * unit), x2: toX(tick * unit), y1: bottom, y2: bottom + 4 }),
+      draw("text", { x: toX(tick * unit), y: bottom + 17, "text-anchor": "middle" }, axisText(tick * unit)),
     ]);
     return draw("g", { class: "grid" }, ...rows.flat(), draw("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }), ...columns.flat(),
-      draw("text", { class: "unit", x: right, y: bottom + 31, "text-anchor": "end" }, "iteration"));
+      draw("text", { class: "unit", x: right, y: bottom + 31, "text-anchor": "end" }, axisName()));
   }
 
   /** Marks where the runs of the curves were resumed. */
   resumes(top) {
     const { from, to, bottom, toX } = this.scale;
-    const places = [...new Set(this.curves.map(({ run }) => run))].flatMap((run) => data.runs[run].state.resumed.map((at) => ({ run, at })));
-    return draw("g", { class: "resumed" }, ...places.filter(({ at }) => at >= from && at <= to).flatMap(({ run, at }) => [
-      draw("line", { style: `--c:${colorOf(run)}`, x1: toX(at), x2: toX(at), y1: several ? bottom - 8 : top, y2: bottom + 4 }, draw("title", {}, `${several ? `${data.runs[run].name} ` : ""}resumed at ${whole(at)}`)),
-      several ? null : draw("text", { x: toX(at) + 4, y: bottom - 5 }, "resumed"),
+    const places = [...new Set(this.curves.map(({ run }) => run))].flatMap((run) => data.runs[run].state.resumed.map((at) => ({ run, at, x: at })).map(placed));
+    return draw("g", { class: "resumed" }, ...places.filter(({ x }) => x >= from && x <= to).flatMap(({ run, at, x }) => [
+      draw("line", { style: `--c:${colorOf(run)}`, x1: toX(x), x2: toX(x), y1: several ? bottom - 8 : top, y2: bottom + 4 }, draw("title", {}, `${several ? `${data.runs[run].name} ` : ""}resumed at ${whole(at)}`)),
+      several ? null : draw("text", { x: toX(x) + 4, y: bottom - 5 }, "resumed"),
     ]).filter(Boolean));
   }
 
@@ -276,7 +301,7 @@ class LineChart {
     const points = this.curves.flatMap(({ x, y }) => x.map((at, place) => ({ at, y: y[place] }))).filter(({ at, y }) => at >= from && at <= to && y > high);
     if (!points.length) return null;
     const { at, y } = points.reduce((most, each) => (each.y > most.y ? each : most));
-    return draw("text", { class: "outlier", x: toX(at) + 6, y: 13 }, `↑ ${short(y)} at ${compact(at)}`);
+    return draw("text", { class: "outlier", x: toX(at) + 6, y: 13 }, `↑ ${short(y)} at ${view.byTime ? duration(at) : compact(at)}`);
   }
 
   /** The last visible point of each curve with a `lastLabel`, and its text. */
@@ -347,9 +372,9 @@ class LineChart {
         curve.thin ? draw("path", { class: "line", style: `--c:${curve.color}`, d: path(curve, toX, toY) }) : null,
         draw("circle", { cx: toX(curve.x[place]), cy: toY(curve.y[place]), r: 4, style: `--c:${curve.color}` }),
       ]));
-    showTip(event, [make("strong", {}, `iteration ${whole(x)}`), ...curves.map(({ curve, place }) =>
+    showTip(event, [make("strong", {}, `${axisName()} ${axisText(x)}`), ...curves.map(({ curve, place }) =>
       make("span", {}, make("i", { style: `background:${curve.color}` }), `${curve.name} `, make("b", {}, short(curve.y[place])), curve.low ? ` (${short(curve.low[place])} to ${short(curve.high[place])})` : "",
-        whole(curve.x[place]) === whole(x) ? "" : ` (at ${whole(curve.x[place])})`))]);
+        axisText(curve.x[place]) === axisText(x) ? "" : ` (at ${axisText(curve.x[place])})`))]);
   }
 }
 

@@ -45,9 +45,9 @@ const changeOf = () => {
   }
   if (several || metric.count < 2) return null;
   if (metric.flat) return make("p", { class: "change" }, `the same in all ${metric.count} ${stepName}s`);
-  if (metric.iteration === metric.first.iteration)
-    return make("p", { class: "change" }, make("b", { class: "bad" }, "Never better"), ` than in the first ${stepName}, ${figure(metric.last.value, metric.value)} in the last`);
-  const change = differenceOf(metric.value, metric.first.value);
+  if (metric.value === metric.first && metric.last !== metric.value)
+    return make("p", { class: "change" }, make("b", { class: "bad" }, "Never better"), ` than in the first ${stepName}, ${figure(metric.last, metric.value)} in the last`);
+  const change = differenceOf(metric.value, metric.first);
   return make("p", { class: "change" }, make("b", {}, change ? signed(change, metric.value) : "equal"), ` since the first ${stepName}`);
 };
 
@@ -59,7 +59,7 @@ const lead = () => {
   const { value, iteration, count: validations } = leader.metric;
   const kind = headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `${isRanked ? "best" : "last"} of ${pluralized(validations, "validation")}`;
   const count = countOf(best);
-  const isLast = isRanked && headline.mode !== "test" && validations > 1 && leader.metric.last.iteration === iteration;
+  const isLast = isRanked && headline.mode !== "test" && validations > 1 && leader.metric.last === value;
   const where = count > 1 ? `, ${count} ${noun}s from ${figure(best.headline.lowest, value)} to ${figure(best.headline.highest, value)}; ± is their standard deviation`
     : leader.metric.flat ? "" : `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(leader.state.planned ?? leader.state.done)}${isLast ? `, best at the last ${stepName}` : ""}`;
   return make("div", { class: "lead" },

@@ -200,7 +200,8 @@ const chartControls = () => {
     renderAll();
   } });
   const smoothing = Math.max(0, ...trainLengths()) > FEW ? [make("label", {}, "Smoothing ", slider), value] : [];
-  return make("div", { class: "controls" }, choice(["Linear", "Log"], 0, (place) => { view.log = place > 0; renderAll(); }, "Vertical axis"), ...smoothing,
+  const axis = data.runs.every(({ clock }) => clock.length) ? choice(["Iterations", "Training time"], 0, (place) => setView({ byTime: place > 0 }), "Horizontal axis") : null;
+  return make("div", { class: "controls" }, axis, choice(["Linear", "Log"], 0, (place) => setView({ log: place > 0 }), "Vertical axis"), ...smoothing,
     make("button", { id: "zoom-out", type: "button", onclick: () => zoomTo(null, null) }, "Whole run"),
     make("details", { class: "help" }, make("summary", {}, "How to zoom"),
       make("p", {}, "Drag over a chart to zoom; all charts follow. Double-click for the whole run."),
