@@ -73,7 +73,7 @@ class ClsVisualizer(TaskVisualizer):
                 draw.rectangle((8, top + 20, right, top + 32), fill=BLUE if label in truth else ORANGE)
                 draw.text((right + 6, top + 18), percentage, fill=INK, font=text_font(13, percentage))
             panels["prediction"] = np.asarray(chart)
-        return arrange_panels(panels, **origin_of_image(data_sample))
+        return arrange_panels(panels, None, **origin_of_image(data_sample))
 
 
 @HOOKS.register_module()
