@@ -44,8 +44,7 @@ def write_report(runs: Sequence[Run], path: str) -> int:
         The size of the file in bytes.
     """
     runs, facts = describe_runs(runs)
-    titles = [variant["name"] for variant in facts["variants"]]
-    title = (" vs. " if len(titles) == 2 else ", ").join(titles)
+    title = " vs. ".join(variant["name"] for variant in facts["variants"])
     images, unread = embed_images(runs, _MAX_IMAGES)
     for line in chain.from_iterable(unread):
         _logger.warning("%s", line)

@@ -159,7 +159,7 @@ def config_table(described: Sequence[Described], variants: Sequence[Data]) -> li
                     "key": key,
                     "name": end if ends[end] == 1 else key,
                     "values": [", ".join(each) for each in values],
-                    "distinguishes": key != _DONE and len(variants) > 1 and all(len(each) == 1 for each in values),
+                    "distinguishes": key != _DONE and all(len(each) == 1 for each in values),
                 }
             )
     return table
