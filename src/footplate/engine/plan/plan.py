@@ -126,18 +126,13 @@ class RunPlan:
             check_contents(self.arguments)
 
     @property
-    def variables(self) -> list[Any] | None:
-        """The config's keys that have no effect themselves, or None if there is no config."""
-        return sorted(self.cfg._cfg_dict.keys() - keys_with_effect(self.cfg), key=str) if self.has_cfg else None
-
-    @property
     def recordable_cfg(self) -> Config:
         """The config without the variables that cannot be written to a file, such as arrays.
 
         The run does not need them, since their values are already in the sections that refer to them.
         """
         result = self.cfg.copy()
-        for name in self.variables or ():
+        for name in self.cfg._cfg_dict.keys() - keys_with_effect(self.cfg):
             try:
                 as_python(Config({name: self.cfg[name]}))
             except ConfigError:
