@@ -69,8 +69,8 @@ def describe_run(run: Run, headline: Metric | None) -> Data:
         share = f"{waiting / mean:.0%} waiting for data" if waiting > mean / 20 else ""
         cost = [f"{mean:.3g} s per iteration", *cost, share, "without validation"]
     metrics = {name_in_log(run, series): describe_metric(series, rule) for series, rule in ranked}
-    series = headline_series(run, headline)
-    metric = describe_metric(series, headline[1]) if headline and series else None
+    measured = run.scalars(headline[0].mode).get(headline[0].name) if headline else None
+    metric = describe_metric(measured, headline[1]) if headline and measured else None
     launched = {start.iteration: start.checkpoint for start in run.launches if start.kind == "test"}
     tests: dict[str, dict[str, float]] = {}
     for series, _ in ranked:
@@ -82,7 +82,7 @@ def describe_run(run: Run, headline: Metric | None) -> Data:
         "epoch_length": run.epoch_length,
         "metric": metric,
         "metrics": metrics,
-        "problem": _find_problem(run, headline),
+        "problem": _find_problem(run, measured, metric),
         "tests": tests,
         "logged": logged,
         "last": {
@@ -248,14 +248,9 @@ def choose_headline(runs: Sequence[Run]) -> Metric | None:
     )
 
 
-def headline_series(run: Run, headline: Metric | None) -> Series | None:
-    return run.scalars(headline[0].mode).get(headline[0].name) if headline else None
-
-
-def _find_problem(run: Run, headline: Metric | None) -> Data | None:
+def _find_problem(run: Run, measured: Series | None, metric: Data | None) -> Data | None:
     """Returns the `name` and a `text` if the headline metric or a loss ends non-finite, or all validations are 0."""
     losses = [series for name, series in run.scalars("val").items() if split_dataset(name)[1] == "loss"]
-    measured = headline_series(run, headline)
     for series in filter(None, (measured, *losses, run.scalars("train").get("loss"))):
         if series.ends_nonfinite:
             name = f"training {series.name}" if series.mode == "train" else name_in_log(run, series)
@@ -263,8 +258,8 @@ def _find_problem(run: Run, headline: Metric | None) -> Data | None:
             return {"name": "non-finite", "text": text}
     if "loss" in run.never_finite:
         return {"name": "non-finite", "text": "The training loss was never finite."}
-    if headline and headline[1] != "less" and measured and measured.mode == "val" and not any(measured.values):
-        validations = pluralize(len(measured.points), "validation")
+    if measured and metric and measured.mode == "val" and not metric["small"] and not any(measured.values):
+        validations = pluralize(metric["count"], "validation")
         return {
             "name": "always 0",
             "text": f"The {measured.name} is 0 in {validations}. Train longer, or check the labels.",

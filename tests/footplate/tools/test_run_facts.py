@@ -53,7 +53,7 @@ def test_of_a_run_whose_validations_are_all_0_the_last_checkpoint_is_used(tmp_pa
     for file in files:
         file.touch()
     series = val("mAP", 0, 0, 0)
-    facts = describe_run(run_of(series, checkpoints=files), (series, "greater"))
+    facts = describe_run(run_of(series, val("mIoU", 3), checkpoints=files), (series, "greater"))
     text = "The mAP is 0 in 3 validations. Train longer, or check the labels."
     assert facts["problem"] == {"name": "always 0", "text": text}
     assert (facts["use"]["best"], facts["use"]["name"]) == (False, "epoch_3.pth")

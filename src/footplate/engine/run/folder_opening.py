@@ -76,13 +76,12 @@ def _log_start(runner: Run) -> None:
     if os.path.abspath(program) == _PROGRAM or os.path.basename(program) == "footplate":
         program = "footplate"
     _logger.info("command: %s", shlex.join([program, *arguments]), extra=NOT_SHOWN)
-    keys = runner.cfg._cfg_dict.keys()
-    variables = sorted(map(str, keys - keys_with_effect(runner.cfg))) if keys else None  # None: a run without a config
+    keys = {*runner.cfg}  # empty for a run without a config
     facts = {
         **describe_environment(),
         "processes": get_world_size(),
         "seed": runner.seed,
-        "config variables": variables,
+        "config variables": sorted(map(str, keys - keys_with_effect(runner.cfg))) if keys else None,
     }
     save_changes(facts["git tree"], os.path.join(runner.folder.log_dir, "changes.patch"))
     commit_bytes(os.path.join(runner.folder.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
