@@ -21,8 +21,8 @@ from footplate.config import read_recorded
 from footplate.engine import EVENTS, History
 from footplate.engine.values.events import EventName
 from footplate.errors import ArgumentError, DataError, FootplateError, UnknownNameError
-from footplate.tools.analysis import summarize
 from footplate.tools.diff import compare, read_either
+from footplate.tools.run_facts import describe_run
 from footplate.tools.runs import read_run
 from tests.support import PointAccuracy, settings
 
@@ -609,7 +609,12 @@ def test_validation_set_named_test_is_not_the_test_data(tmp_path: Path) -> None:
     made.test()
     series = {(each.mode, each.name): len(each.points) for each in read_run(tmp_path).series if each.mode != "train"}
     assert series == {("val", "test/loss"): 2, ("val", "test/q"): 2, ("test", "test/loss"): 1, ("test", "test/q"): 1}
-    assert {*summarize(read_run(tmp_path))["best"]} == {"val/test/loss", "val/test/q"}
+    assert {*describe_run(read_run(tmp_path), None)["metrics"]} == {
+        "val/test/loss",
+        "val/test/q",
+        "test/loss",
+        "test/q",
+    }
 
 
 def test_mistakes_in_a_metric_name_the_metric(tmp_path: Path) -> None:
