@@ -104,6 +104,20 @@ def test_check_shows_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
     assert not (tiny.parent / "work").exists()
 
 
+@pytest.mark.filterwarnings("default")
+def test_warnings_of_libraries_are_listed_once_at_the_end(tiny: Path, footplate: Command) -> None:
+    (tiny.parent / "noisy.py").write_text(
+        "import warnings\nfor _ in range(2):\n    warnings.warn('old\\nname', FutureWarning)"
+    )
+    tiny.write_text(TINY + "custom_imports = dict(imports=['noisy'])\n")
+    code, text, errors = footplate("check", "tiny.py", "--work-dir", "work")
+    assert (code, "FutureWarning" in errors) == (0, False)
+    assert text.splitlines()[0] == "tiny.py: no problems found"
+    assert text.count("FutureWarning") == 1
+    last = " ".join(text.rpartition("\nlibrary     ")[2].split())
+    assert last.endswith("noisy.py:3: FutureWarning: old name")
+
+
 def test_every_validation_set_is_tried_with_its_largest_batch(tiny: Path, footplate: Command) -> None:
     text = TINY.replace(
         "test_dataloader = val_dataloader", "val_dataloader = dict(a=val_dataloader, b={**val_dataloader})"

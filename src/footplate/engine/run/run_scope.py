@@ -10,12 +10,13 @@ from footplate.advice import advise
 from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
-from footplate.engine.control.requests import EarlyExitError, Interrupted
+from footplate.engine.control.process_setup import is_notebook
+from footplate.engine.control.requests import EarlyExitError, Interrupted, InterruptedCell
 from footplate.engine.plan.invalid_labels import label_advice
 from footplate.engine.run.folder_opening import open_folder
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
 from footplate.errors import ArgumentError, CheckpointError, ExitError, FootplateError
-from footplate.records import NOT_SHOWN
+from footplate.records import NOT_SHOWN, logger
 from footplate.storage.file_operations import NO_SPACE
 
 if TYPE_CHECKING:
@@ -86,12 +87,13 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     except EarlyExitError:
         raise
     except (Exception, SystemExit) as error:
-        interrupted = isinstance(error, Interrupted)
-        completed = error if interrupted else _completed(runner, error)
+        completed = error if isinstance(error, Interrupted) else _completed(runner, error)
         if for_training and is_main_process():
             reason = error.name if isinstance(error, Interrupted) else f"an error: {_first_lines(completed, 1)}"
             runner.folder.record_stop(reason, runner.iter)
-        if interrupted:
+        if isinstance(error, Interrupted):
+            if error.name == "SIGINT" and is_notebook():
+                raise InterruptedCell(str(error)) from error
             raise
         advise(completed)
         runner.visualizer.close()
@@ -105,6 +107,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
             raise completed from error
         raise
     finally:
+        logger.live_rows = 0  # a display that no hook has closed
         resources.close()
 
 
