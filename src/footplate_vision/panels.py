@@ -48,7 +48,7 @@ def arrange_panels(
     height, width = next(iter(panels.values())).shape[:2]
     zoom = max(1, -(-_SMALLEST_PANEL // max(height, width)))
     height, width = zoom * height, zoom * width
-    size = max(12, width // 20)  # of the text
+    size = min(28, max(12, width // 20))  # of the text
     captions = _MARGIN + size // 2 + (round(1.6 * size) if title else 0)
     top = captions + size - size // 2 + _MARGIN
     bottom = top + height
