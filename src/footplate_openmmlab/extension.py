@@ -118,21 +118,27 @@ class OpenMMLab(Extension):
         return run_patched(path)
 
     def startup_messages(self) -> list[str]:
-        """Returns the code bases of a run, the names that were patched in their code, and missing packages."""
-        from footplate_openmmlab import describe_patches, used_code_bases
+        """Returns the code bases of a run, and missing packages."""
+        from footplate_openmmlab import used_code_bases
         from footplate_openmmlab.skipped_imports import describe_missing
 
         messages = [f"Using {code_base} with footplate as its engine." for code_base in used_code_bases()]
-        if patches := describe_patches():
-            messages.append(f"Updated names that newer library versions removed or changed: {patches}")
         if packages := describe_missing():
             messages.append(packages)
         return messages
 
     def prepare_training(self, runner: Any) -> None:
-        """Supports models that modify the output of a ReLU in place during training, which PyTorch < 1.9 allowed."""
+        """Supports models that modify the output of a ReLU in place during training, which PyTorch < 1.9 allowed.
+
+        Also writes to the log file which names were patched in the code of packages.
+        """
+        from footplate.records import NOT_SHOWN
+        from footplate_openmmlab import describe_patches
         from footplate_openmmlab.relu import repair_first_step
 
+        if patches := describe_patches():
+            text = "Updated names that newer library versions removed or changed: %s"
+            _logger.info(text, patches, extra=NOT_SHOWN)
         repair_first_step(runner.model)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:

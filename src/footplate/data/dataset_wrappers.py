@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, chain
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -203,7 +204,15 @@ def _categories(dataset: Any, idx: int) -> list[Any]:
     if not hasattr(dataset, "get_cat_ids"):
         advice = "Add a method get_cat_ids(idx) that returns the categories of a sample, such as [0, 2]."
         raise ArgumentError(f"the dataset '{type(dataset).__name__}' has no get_cat_ids", key="dataset", notes=[advice])
-    return list(_flatten(dataset.get_cat_ids(idx)))
+    categories = list(_flatten(dataset.get_cat_ids(idx)))
+    # NaN is not equal to itself, so that each one would count as a category.
+    if not all(isinstance(each, (str, Real)) and not isinstance(each, bool) and each == each for each in categories):
+        raise ArgumentError(
+            f"get_cat_ids of '{type(dataset).__name__}' must return indices or names of categories",
+            found=categories,
+            notes=["Return a list, such as [0, 2], or [] for a sample without categories."],
+        )
+    return categories
 
 
 def _flatten(value: Any) -> Iterator[Any]:

@@ -70,8 +70,9 @@ class EMAHook(AveragedWeightsHook):
     """Averages the model's weights during training, and uses the average for validation, testing and saving.
 
     Args:
-        ema_type: The averaging method: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
-            WarmUpEMA, or another averaged model registered in MODELS. Its arguments, such as `momentum`, `interval`,
+        ema_type: The averaging method: ExponentialMovingAverage (the default), MomentumAnnealingEMA (for runs of any
+            length, the default for a plain torch module if `momentum` is not set), StochasticWeightAverage, WarmUpEMA,
+            or another averaged model registered in MODELS. Its arguments, such as `momentum`, `interval`,
             `update_buffers` and `device`, can be set in the hook. If `ema_type` is changed when a run resumes, a new
             average starts.
         strict_load: Whether the averaged weights in a resumed checkpoint must have the same keys as the averaged model.
@@ -89,7 +90,7 @@ class EMAHook(AveragedWeightsHook):
 
     def __init__(
         self,
-        ema_type: str = "ExponentialMovingAverage",
+        ema_type: str | None = None,
         strict_load: bool = False,
         begin_iter: int = 0,
         begin_epoch: int = 0,
@@ -102,7 +103,8 @@ class EMAHook(AveragedWeightsHook):
         self.strict_load = strict_load
         self.begin_iter = begin_iter or start_iters
         self.begin_epoch = begin_epoch
-        self._cfg = {"type": ema_type, **settings}
+        self._has_defaults = ema_type is None and "momentum" not in settings
+        self._cfg = {"type": ema_type or "ExponentialMovingAverage", **settings}
         # Building it now checks the arguments before the run begins.
         self._type = type(self._averaged(nn.Identity())).__name__
         self.ema_model: BaseAveragedModel | None = None
@@ -162,6 +164,8 @@ class EMAHook(AveragedWeightsHook):
         """Returns the averaged model. The first call builds it from the run's model."""
         self.src_model = unwrap_model(runner.model)
         if self.ema_model is None:
+            if runner.is_plain and self._has_defaults:
+                self._cfg["type"] = self._type = "MomentumAnnealingEMA"
             self.ema_model = self._averaged(self.src_model)
         return self.ema_model
 

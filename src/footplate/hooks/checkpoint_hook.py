@@ -30,6 +30,7 @@ from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks.best_checkpoints import BestCheckpoints
 from footplate.hooks.monitored_metrics import MonitoredMetric
 from footplate.metric_names import GREATER, LESS, MissingMetricError, Rule, expand_rules, order_metrics
+from footplate.records.logger import PROGRESS
 from footplate.registry import HOOKS
 
 
@@ -320,9 +321,8 @@ class CheckpointHook(SavingHook):
                 if not self.best.keeps(name):
                     self._remove(name)
             name = os.path.basename(path)
-            runner.logger.info(
-                "Saved the %s checkpoint with %.4g %s to %s", ranked.place, ranked.score, ranked.metric.name, name
-            )
+            text = "Saved the %s checkpoint with %.4g %s to %s"
+            runner.logger.info(text, ranked.place, ranked.score, ranked.metric.name, name, extra=PROGRESS)
         else:
             runner.message_hub.update_info("last_ckpt", path)
             number = number_in(self.filename_tmpl, os.path.basename(path))
@@ -347,8 +347,8 @@ class CheckpointHook(SavingHook):
         """Returns the request for a regular checkpoint."""
         path = self._path_to_write(runner)
         if runner.saver.last != path:  # the final checkpoint may be saved twice
-            unit = "epochs" if self.by_epoch else "iterations"
-            runner.logger.info("Saving checkpoint at %d %s", self._number(runner), unit)
+            unit = "epoch" if self.by_epoch else "iteration"
+            runner.logger.info("Saving checkpoint at %s %d", unit, self._number(runner), extra=PROGRESS)
         self._requested[path] = None
         return SaveRequest(path, runner.folder.home, self.save_optimizer, self.save_param_scheduler, is_final)
 

@@ -1,6 +1,6 @@
 """Reads COCO files, and converts predictions and ground truth to the COCO format."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -115,6 +115,10 @@ def load_coco_file(findings: Findings, *, optional: Collection[str] = (), needs_
                 if len(places) > 1:
                     where = f"entries {list_names(places, 4)} of '{section}'"
                     findings.error(f"entries of '{section}' have the same '{key}'", where, found=value)
+        ids = Counter(str(annotation["id"]) for annotation in content["annotations"] if "id" in annotation)
+        for number, count in ids.items():
+            if count > 1:
+                findings.warn("annotations have the same 'id', and all are used", f"{count} with the id {number}")
         images = {image["id"]: image for image in content["images"]}
         known = {category["id"] for category in content["categories"]}
         for key, entries in (("image_id", images), ("category_id", known)):

@@ -71,8 +71,11 @@ class YoloDataset(CocoDataset):
             raise DataError(f"there are no label files in '{labels}'", key="data_prefix.labels")
         findings = Findings(labels)
         records = list[dict[str, Any]]()
+        users = dict[str, str]()
         for number, name in enumerate(names):
             path, stem, lines = join(folder, name), os.path.splitext(name)[0], list[str]()
+            if users.setdefault(stem, name) != name:
+                findings.warn("images that differ only in their suffix have the same label file", name)
             try:
                 with (
                     explain_read_errors("image", path),
@@ -89,7 +92,7 @@ class YoloDataset(CocoDataset):
             if instances is not None:
                 size = {"width": width, "height": height}
                 records.append({"img_path": path, "img_id": number, **size, "instances": instances})
-        for stem in sorted(files.keys() - {os.path.splitext(name)[0] for name in names}):
+        for stem in sorted(files.keys() - users.keys()):
             if not is_listed and os.path.basename(stem) not in _LISTS_OF_CLASSES:
                 findings.warn(f"label files have no image in '{folder}'", files[stem])
         findings.report()

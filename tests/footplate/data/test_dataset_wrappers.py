@@ -114,6 +114,14 @@ def test_categories_may_have_any_type_of_value(convert: Callable[[int], Any]) ->
     assert [dataset.get_data_info(at)["sample_idx"] for at in range(len(dataset))] == [0, 1, 2, 3, 4, 4, 5, 5]
 
 
+@pytest.mark.parametrize("value", [None, [None], [math.nan], torch.tensor([True, False]), b"cat"])
+def test_values_that_are_not_categories_are_errors(value: Any) -> None:
+    inner: Any = build([])
+    inner.get_cat_ids = lambda idx: value
+    with pytest.raises(ArgumentError, match="get_cat_ids of 'CategoriesForTest' must return indices or names"):
+        ClassBalancedDataset(inner, 1.0)
+
+
 def test_a_dataset_without_categories_cannot_be_balanced() -> None:
     with pytest.raises(ArgumentError, match="the dataset 'TensorDataset' has no get_cat_ids"):
         ClassBalancedDataset(TensorDataset(torch.zeros(2)), 1.0)

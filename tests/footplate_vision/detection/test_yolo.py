@@ -168,6 +168,7 @@ def test_images_and_label_files_without_a_partner_are_counted(tmp_path: Path, ca
     counts = [len(record["instances"]) for record in map(dataset(tmp_path).get_data_info, range(5))]
     assert counts == [0, 0, 0, 1, 1]
     assert caplog.messages == [
+        f"In '{tmp_path}/labels', images that differ only in their suffix have the same label file: b.tif and 1 more.",
         f"In '{tmp_path}/labels', label files have no image in '{tmp_path}/images': d.txt.",
         f"Without a label file, and so without objects: 3 of 5 images in '{tmp_path}/images'.",
         f"These classes have no samples in '{tmp_path}/labels': b, c.",

@@ -13,6 +13,7 @@ from footplate.checkpoint_names import sharded_name
 from footplate.distributed import compute_on_main, get_rank, get_world_size, is_main_process
 from footplate.engine.control.requests import ON_REQUEST
 from footplate.engine.control.run_folder import locked
+from footplate.engine.plan.top_level_keys import keys_with_effect
 from footplate.engine.saving.resume_plan import ResumePlan
 from footplate.engine.values.run import Run
 from footplate.errors import ArgumentError, shown_path
@@ -75,7 +76,13 @@ def _log_start(runner: Run) -> None:
     if os.path.abspath(program) == _PROGRAM or os.path.basename(program) == "footplate":
         program = "footplate"
     _logger.info("command: %s", shlex.join([program, *arguments]), extra=NOT_SHOWN)
-    facts = {**describe_environment(), "processes": get_world_size(), "seed": runner.seed}
+    keys = {*runner.cfg}  # empty for a run without a config
+    facts = {
+        **describe_environment(),
+        "processes": get_world_size(),
+        "seed": runner.seed,
+        "config variables": sorted(map(str, keys - keys_with_effect(runner.cfg))) if keys else None,
+    }
     save_changes(facts["git tree"], os.path.join(runner.folder.log_dir, "changes.patch"))
     commit_bytes(os.path.join(runner.folder.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
     for key, value in facts.items():

@@ -10,7 +10,8 @@ from footplate.advice import advise
 from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
-from footplate.engine.control.requests import EarlyExitError, Interrupted
+from footplate.engine.control.process_setup import is_notebook
+from footplate.engine.control.requests import EarlyExitError, Interrupted, InterruptedCell
 from footplate.engine.loops.loop_run import LoopRun
 from footplate.engine.plan.invalid_labels import label_advice
 from footplate.engine.run.components import built_loaders
@@ -18,7 +19,7 @@ from footplate.engine.run.folder_opening import open_folder
 from footplate.engine.saving.resume_plan import ResumePlan
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
 from footplate.errors import ArgumentError, CheckpointError, ExitError, FootplateError
-from footplate.records import NOT_SHOWN
+from footplate.records import NOT_SHOWN, logger
 from footplate.storage.file_operations import NO_SPACE
 
 _logger = logging.getLogger("footplate.engine")
@@ -87,12 +88,13 @@ def running(runner: LoopRun, resume_plan: ResumePlan, *, for_training: bool) -> 
     except EarlyExitError:
         raise
     except (Exception, SystemExit) as error:
-        interrupted = isinstance(error, Interrupted)
-        completed = error if interrupted else _completed(runner, error)
+        completed = error if isinstance(error, Interrupted) else _completed(runner, error)
         if for_training and is_main_process():
             reason = error.name if isinstance(error, Interrupted) else f"an error: {_first_lines(completed, 1)}"
             runner.folder.record_stop(reason, runner.iter)
-        if interrupted:
+        if isinstance(error, Interrupted):
+            if error.name == "SIGINT" and is_notebook():
+                raise InterruptedCell(str(error)) from error
             raise
         advise(completed)
         runner.visualizer.close()
@@ -106,6 +108,7 @@ def running(runner: LoopRun, resume_plan: ResumePlan, *, for_training: bool) -> 
             raise completed from error
         raise
     finally:
+        logger.live_rows = 0  # a display that no hook has closed
         resources.close()
 
 

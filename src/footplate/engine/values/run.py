@@ -46,6 +46,10 @@ class Run(Protocol):
     Hooks may also read other members of `Runner`, but the engine and the built-in hooks need only these.
     """
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model is a plain torch module."""
+
     # Where the run is
 
     @property
