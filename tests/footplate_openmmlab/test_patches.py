@@ -195,7 +195,7 @@ def test_extensions_for_cuda_are_an_error_only_where_they_are_used(monkeypatch: 
     monkeypatch.setattr("footplate_openmmlab.skipped_imports.missing", {})
     code = "from torch.utils.cpp_extension import load\nwarp = load('warp', ['warp.cpp', 'warp.cu'])\n"
     assert uses_removed_names(code)
-    with pytest.raises(MissingPackageError, match="module 'warp' of this repository is not built.*uses 'warp.forward'"):
+    with pytest.raises(MissingPackageError, match="'warp' .*uses 'warp.forward'"):
         run(code)["warp"].forward(1)
     knn = run("import torch.utils.cpp_extension as cpp\nknn = cpp.load(name='knn_ext', sources='knn.cu')\n")["knn"]
     assert callable(knn.knn_wrapper)
