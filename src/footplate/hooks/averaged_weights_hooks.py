@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from footplate.data import length_of
+from footplate.data.dataloader_checks import check_epochs_end
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import ResumedCheckpoint, Run, SwappingHook
-from footplate.engine.loops.base_loops import check_epochs_end
+from footplate.engine import Run, SwappingHook
 from footplate.errors import ArgumentError, CheckpointError, UnknownNameError
 from footplate.models import BaseAveragedModel, ExponentialMovingAverage
 from footplate.module_selection import BATCH_NORMS
@@ -54,7 +54,7 @@ class AveragedWeightsHook(SwappingHook):
 
     def after_load_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """If the run resumes, replaces the averaged weights in the checkpoint with the training weights."""
-        if TRAINING_STATE not in checkpoint or not isinstance(checkpoint, ResumedCheckpoint):
+        if TRAINING_STATE not in checkpoint or not runner.activity.is_resuming:
             return
         average = checkpoint["state_dict"]
         training = checkpoint[TRAINING_STATE]
@@ -211,7 +211,7 @@ class EMAHook(AveragedWeightsHook):
         if self.ema_model is not None:
             self.ema_model.count = 0
             self.ema_model.steps.zero_()
-        if TRAINING_STATE not in checkpoint or not isinstance(checkpoint, ResumedCheckpoint):
+        if TRAINING_STATE not in checkpoint or not runner.activity.is_resuming:
             return
         average = checkpoint["state_dict"]
         super().after_load_checkpoint(runner, checkpoint)

@@ -4,22 +4,22 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from footplate.advice import advise
 from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
 from footplate.engine.control.requests import EarlyExitError, Interrupted
+from footplate.engine.loops.loop_run import LoopRun
 from footplate.engine.plan.invalid_labels import label_advice
+from footplate.engine.run.components import built_loaders
 from footplate.engine.run.folder_opening import open_folder
+from footplate.engine.saving.resume_plan import ResumePlan
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
 from footplate.errors import ArgumentError, CheckpointError, ExitError, FootplateError
 from footplate.records import NOT_SHOWN
 from footplate.storage.file_operations import NO_SPACE
-
-if TYPE_CHECKING:
-    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 _MAX_LINES = 5  # the maximum number of lines of an error message in the log
@@ -51,7 +51,7 @@ def _exit_error(error: SystemExit) -> ExitError:
 
 
 @contextmanager
-def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
+def running(runner: LoopRun, resume_plan: ResumePlan, *, for_training: bool) -> Iterator[None]:
     """Opens the run folder for the duration of the block, and handles errors raised inside it.
 
     Where possible, adds details to the error, such as its location in the config or the sample that a dead worker was
@@ -59,7 +59,8 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     progress.
 
     Args:
-        runner: The runner.
+        runner: The run.
+        resume_plan: How to resume the run, for errors.
         for_training: Whether checkpoints will be saved.
 
     Raises:
@@ -71,7 +72,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     resources = ExitStack()
     resources.enter_context(runner.phase("run"))
     try:
-        open_folder(runner, resources, for_training=for_training)
+        open_folder(runner, resume_plan, resources, for_training=for_training)
         try:
             yield
         except BaseException:
@@ -108,7 +109,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
         resources.close()
 
 
-def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
+def _completed(runner: LoopRun, error: Exception | SystemExit) -> Exception:
     if isinstance(error, SystemExit):
         return _exit_error(error)
     if isinstance(error, FootplateError):
@@ -118,7 +119,7 @@ def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
         return ArgumentError(f"cannot write: {error}")
     for note in label_advice(error):
         add_note(error, note)
-    explained = explain_worker_death(error, runner.built_loaders())
+    explained = explain_worker_death(error, built_loaders(runner.built))
     if explained is None and runner.is_plain:
         _omit_engine_frames(error)
     return explained or error

@@ -1,6 +1,6 @@
 """What hooks see of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from logging import Logger
 from typing import Any, Protocol
 
@@ -107,8 +107,8 @@ class Run(Protocol):
         """The components that have been built, keyed by name, such as `test_loop`."""
 
     @property
-    def hooks(self) -> Sequence[Any]:
-        """The hooks, in execution order."""
+    def hooks(self) -> Any:
+        """The hooks, in execution order; see `HookList`."""
 
     @property
     def device(self) -> torch.device:
