@@ -130,10 +130,15 @@ class OpenMMLab(Extension):
         return messages
 
     def prepare_training(self, runner: Any) -> None:
-        """Supports models that modify the output of a ReLU in place during training, which PyTorch < 1.9 allowed."""
+        """Supports models that modify the output of a ReLU in place during training, which PyTorch < 1.9 allowed.
+
+        Warns about config keys that only the repository's own training code reads.
+        """
         from footplate_openmmlab.relu import repair_first_step
+        from footplate_openmmlab.training_code import warn_about_keys_of_training_code
 
         repair_first_step(runner.model)
+        warn_about_keys_of_training_code(runner.cfg)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns advice about an unknown name. The list may be empty.
