@@ -83,10 +83,11 @@ def _skip(error: Exception, package: str, names: Sequence[str], *, is_copy: bool
         raise error
     advice = advice_about(error, BROKEN_PACKAGES)
     if is_missing or advice:
-        notes = [*advice, *explain_failed_import(top)]
-        raise MissingPackageError(
-            f"'{package}' cannot be imported: {describe_exception(error).rstrip('.')}", notes=notes
-        ) from error
+        notes = explain_failed_import(top)
+        if not is_missing or str(error.name) not in " ".join(notes):
+            notes = [*advice, *notes]
+        message = f"'{package}' cannot be imported: {describe_exception(error).rstrip('.')}"
+        raise MissingPackageError(message, notes=notes) from error
     cause = cause or error
     text = f"{describe_exception(cause).rstrip('.')}{place}."
     reason = " ".join([text, *advice_about(cause, BROKEN_PACKAGES | _CAUSES)])
