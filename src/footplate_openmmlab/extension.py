@@ -34,6 +34,7 @@ _REFUSED = {
 # Unsupported keys that would not change the results.
 _IGNORED = {
     "efficient_conv_bn_eval": "The run needs more memory if batch normalization layers are frozen.",
+    "train_cfg.fast_forward_on_resume": "A resumed run always continues with the next sample, without reading others.",
     "use_ddp_wrapper": "Set `model_wrapper_cfg` to choose the wrapper.",
 }
 _REPOSITORIES = {"mmdetection": "mmdet", "mmsegmentation": "mmseg", "mmaction2": "mmaction", "mmtracking": "mmtrack"}
