@@ -87,7 +87,7 @@ BENCHMARKS = {
         "Trains every recipe and compares its metrics with target values.", "CONTRIBUTING.md", "15 minutes", "tasks"
     ),
     "nuscenes": Benchmark(
-        "Writes a synthetic dataset in the nuScenes format.", "docs/bev.md", "1 minute", "made_up.nuscenes"
+        "Writes a synthetic dataset in the nuScenes format.", "docs/research-code.md", "1 minute", "made_up.nuscenes"
     ),
 }
 

@@ -12,11 +12,8 @@ SENTENCES = {
     # README
     ". It isn't on PyPI yet, so run these commands in a clone of the repository:": ":",
     "。它尚未发布到 PyPI，请先克隆代码，再在克隆得到的目录中运行：": "：",
-    "make train    # creates .venv, installs footplate and trains fashion-seg\n"
-    "make test     # checks formatting, types, imports and tests, for contributors\n"
+    "make train    # installs footplate in .venv and trains fashion-seg, with its own data\n"
     "source .venv/bin/activate    # for the commands below\n": "pip install footplate\nfootplate train fashion-seg\n",
-    "To contribute, read": "To contribute, run `make test` in a clone, and read",
-    "参与开发请阅读": "参与开发请在克隆得到的目录中运行 `make test`，并阅读",
     "Version 0.1.0 has not been released yet.": "Names may change until version 1.0 ([public API]"
     "(docs/public-api.md)).",
     "0.1.0 版尚未发布。": "1.0 版之前，名称可能会变化（[公开接口](docs/public-api.md)，英文）。",
@@ -30,11 +27,12 @@ SENTENCES = {
     "install the matching extra from a clone of footplate": "install the matching extra",
     "请在克隆的 footplate 目录中通过可选依赖": "请通过可选依赖",
     "`-c constraints.txt` selects the versions that footplate is tested with, including PyTorch 2.13.0. ": "",
-    "replace `-c constraints.txt` with its version": "add its version",
-    ", so their commands don't use the constraints.": ".",
+    "To keep a different PyTorch, replace it with that version": "To keep a different PyTorch, add its version",
+    "in a new environment, in a clone of footplate.": "in a new environment.",
     "加上 `-c constraints.txt` 会安装 footplate 测试时使用的版本，其中包括 PyTorch 2.13.0。": "",
-    "请把 `-c constraints.txt` 换成该版本": "请加上该版本",
-    "，因此它们的命令不使用约束文件。": "。",
+    "请把它换成该版本": "请加上该版本",
+    "请在克隆的 footplate 目录中，把每个代码库": "请把每个代码库",
+    "请在[克隆的 footplate 目录](install.zh.md)中，把代码库": "请把代码库",
     ", from a [clone of footplate](install.md):": ":",
     # Notebooks
     "footplate isn't on PyPI yet, so run this notebook in a clone of the repository.": "It also runs in Colab.",
@@ -47,7 +45,7 @@ _COMMAND = re.compile(
 def files() -> Iterator[Path]:
     """Yields the files that tell how to install footplate."""
     yield from (ROOT / "README.md", ROOT / "README.zh.md")
-    for name in ("install", "hosts", "first-generation", "bev"):
+    for name in ("install", "hosts", "first-generation", "research-code"):
         yield from sorted(ROOT.glob(f"docs/{name}*.md"))
     yield from sorted(ROOT.glob("docs/notebooks/*.ipynb"))
 

@@ -57,9 +57,10 @@ def on_nav(nav: Any, *, config: Any, files: Any) -> None:
 
 @functools.cache
 def _generated(docs: Path) -> dict[str, bytes]:
-    """Returns the generated pages and images by their paths in the docs."""
+    """Returns the generated pages and images by their paths in the docs, with the notebooks of the navigation."""
     files = {f"reference/{name}": text.encode() for name, text in reference.pages().items()}
-    for path in sorted(docs.glob("notebooks/*.ipynb")):
+    listed = (docs.parent / "mkdocs.yml").read_text(encoding="utf-8")
+    for path in (each for each in sorted(docs.glob("notebooks/*.ipynb")) if f"notebooks/{each.stem}.md" in listed):
         text, images = _notebook(path)
         files |= {f"notebooks/{path.stem}.md": text.encode()}
         files |= {f"notebooks/{name}": image for name, image in images.items()}

@@ -4,7 +4,8 @@
     python -m benchmarks resume --page
 
 Needs Linux and gcc. Environments lie in ~/.cache/resume-table. Each trial adds a line to docs/resume-table.jsonl, from
-which docs/resume-table.md is written. A trial is not repeated unless its engine's file or the harness has changed.
+which docs/resume-table.md and README.md in this folder are written. A trial is not repeated unless its engine's file or
+the harness has changed.
 """
 
 import argparse

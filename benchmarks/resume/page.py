@@ -1,4 +1,7 @@
-"""Writes docs/resume-table.md from the lines of results and the remarks on each engine."""
+"""Writes docs/resume-table.md, its chart, and the sections of the engines in README.md next to this file.
+
+They are made from the lines of results and the remarks on each engine.
+"""
 
 import json
 import re
@@ -8,12 +11,15 @@ from typing import Any
 
 import yaml
 
+from benchmarks.resume import chart
 from benchmarks.resume.attacks import KILLS
 from benchmarks.resume.environments import HERE
 from benchmarks.tables import markdown
 
 ROOT = HERE.parents[1]
 PAGE = ROOT / "docs" / "resume-table.md"
+DETAILS = HERE / "README.md"
+CHART = ROOT / "docs" / "images" / "resume.svg"
 TITLES = {
     "step": "in a step",
     "save": "in a save",
@@ -49,24 +55,33 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def write(lines: list[dict[str, Any]]) -> Path:
-    """Writes the page and returns its path."""
+    """Writes the page, the details and the chart. Returns the path of the page."""
     remarks = {path.stem: yaml.safe_load(path.read_text()) for path in (HERE / "remarks").glob("*.yaml")}
     engines = sorted({line["engine"] for line in lines}, key=lambda engine: remarks[engine]["name"].lower())
-    text = (HERE / "page.md").read_text()
     dates = sorted(line["date"] for line in lines)
     filled = {
         "DATES": " to ".join(sorted({dates[0], dates[-1]})),
         "TRIALS": f"{len(lines):,}",
         "ENGINES": f"{len({remarks[engine]['name'].partition(',')[0] for engine in engines})} training engines",
         "KILLS": _table(engines, remarks, lines, [*KILLS]),
-        "OTHERS": _table(engines, remarks, lines, [kind for kind in TITLES if kind not in KILLS]),
+        "OTHERS": _table(engines, remarks, lines, [kind for kind in TITLES if kind not in KILLS], links=True),
         "FIGURES": _figures(engines, remarks, lines),
         "DETAILS": "\n".join(_details(remarks[engine], _of(lines, engine)) for engine in engines),
     }
-    for name, value in filled.items():
-        text = text.replace(f"<!-- {name} -->", value)
-    PAGE.write_text(text)
+    for template, target in (("page.md", PAGE), ("details.md", DETAILS)):
+        text = (HERE / template).read_text()
+        for name, value in filled.items():
+            text = text.replace(f"<!-- {name} -->", value)
+        target.write_text(text)
+    CHART.write_text(chart.draw([(remarks[engine]["name"], _ends(_of(lines, engine))) for engine in engines]))
     return PAGE
+
+
+def _ends(lines: list[dict[str, Any]]) -> tuple[int, int, int]:
+    """Returns how many kills ended bit-identical, with another result, and without a restart."""
+    kills = [line for line in lines if line["kind"] in KILLS]
+    exact, restarted = sum(map(is_exact, kills)), sum(line["restarts"] for line in kills)
+    return exact, restarted - exact, len(kills) - restarted
 
 
 def is_exact(line: dict[str, Any]) -> bool:
@@ -107,13 +122,21 @@ def _cell(remark: dict[str, Any], lines: list[dict[str, Any]], kind: str) -> str
     return ", ".join(parts)
 
 
-def _table(engines: list[str], remarks: dict[str, Any], lines: list[dict[str, Any]], kinds: list[str]) -> str:
+def _table(
+    engines: list[str], remarks: dict[str, Any], lines: list[dict[str, Any]], kinds: list[str], *, links: bool = False
+) -> str:
     head = ["engine", "its documentation promises", *(TITLES[kind] for kind in kinds)]
     rows = []
     for engine in engines:
         remark = remarks[engine]
-        name = f"[{remark['name']}](#{_anchor(remark['name'])}) {remark['version']}"
-        rows.append([name, remark["promises"], *(_cell(remark, _of(lines, engine, kind), kind) for kind in kinds)])
+        name = f"[{remark['name']}](#{_anchor(remark['name'])})" if links else remark["name"]
+        rows.append(
+            [
+                f"{name} {remark['version']}",
+                remark["promises"],
+                *(_cell(remark, _of(lines, engine, kind), kind) for kind in kinds),
+            ]
+        )
     return markdown(head, rows)
 
 

@@ -32,7 +32,7 @@ BROKEN_PACKAGES = {
 """The rows about packages that cannot be imported until another package is installed."""
 _TABLE = {
     **BROKEN_PACKAGES,
-    OUT_OF_MEMORY: "Use a smaller batch size or fewer workers; for other ways to save memory, see docs/memory.md.",
+    OUT_OF_MEMORY: "Use a smaller batch size or fewer workers; for other ways to save memory, see docs/speed.md.",
     "CUDA error: (?!out of memory|CUBLAS_STATUS_ALLOC)": (
         "The GPU reports such an error late: to see the line and the batch that caused it, set CUDA_LAUNCH_BLOCKING=1, "
         "or CUDA_VISIBLE_DEVICES='' for the CPU."

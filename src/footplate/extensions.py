@@ -1,7 +1,7 @@
 """Defines extensions, through which other packages plug into the engine.
 
 A package registers its extension with an entry point in the group `footplate.extensions`, and its commands with entry
-points in the group `footplate.commands`; see docs/plugins.md. Both are imported on first use.
+points in the group `footplate.commands`; see docs/public-api.md. Both are imported on first use.
 """
 
 import os

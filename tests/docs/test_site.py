@@ -75,7 +75,7 @@ def test_pages_are_available_as_text(site: str) -> None:
     with urllib.request.urlopen(f"{site}llms-full.txt") as answer:
         text = answer.read().decode()
     assert (ROOT / "docs" / "reliability.md").read_text() in text
-    assert (ROOT / "docs" / "reliability.zh.md").read_text() not in text
+    assert (ROOT / "docs" / "resuming.zh.md").read_text() not in text
 
 
 def test_notebooks_are_pages_with_their_outputs(browser: Any, site: str) -> None:

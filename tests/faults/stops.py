@@ -2,7 +2,7 @@
 
     python -m tests.faults.stops [--seconds 5] [--moments step,metric]
 
-Each moment takes `--seconds`. Prints the table of docs/reliability.md.
+Each moment takes `--seconds`. Prints the table of docs/fault-tests.md.
 """
 
 import argparse

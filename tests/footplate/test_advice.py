@@ -4,7 +4,7 @@ import torch
 from footplate.advice import advice_about, advise
 from footplate.errors import FootplateError
 
-SAVE_MEMORY = "Use a smaller batch size or fewer workers; for other ways to save memory, see docs/memory.md."
+SAVE_MEMORY = "Use a smaller batch size or fewer workers; for other ways to save memory, see docs/speed.md."
 
 
 def test_advice_is_added_once_to_an_error_that_its_message_does_not_explain() -> None:

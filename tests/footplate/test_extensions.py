@@ -103,7 +103,7 @@ def _run(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_package_in_the_guide_adds_its_parts(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "public-api.md").read_text(encoding="utf-8")
     files = dict(re.findall(r'```\w+ title="(.*?)"\n(.*?)```', text, re.DOTALL))
     site = tmp_path / "site"
     site.mkdir()

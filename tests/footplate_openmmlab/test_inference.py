@@ -120,8 +120,8 @@ def test_code_of_the_page_and_predict_find_the_same_instances(python: str, tmp_p
     image = Image.open(tmp_path / "data/images/0.png")
     for name, size in (("landscape", (150, 90)), ("portrait", (85, 130))):
         image.resize(size, Image.Resampling.BICUBIC).save(tmp_path / f"pair/{name}.png")
-    page = (ROOT / "docs/exporting-detectors.md").read_text()
-    (code,) = re.findall(r"^```\n(import cv2.*?)^```$", page, re.M | re.S)
+    page = (ROOT / "docs/exporting.md").read_text()
+    (code,) = re.findall(r"^```\n(import cv2[^`]*?^boxes.*?)^```$", page, re.M | re.S)
     codes = {"masks": MASKS, "detector": DETECTOR, "results": RESULTS, "snippet": code}
     for name, text in codes.items():
         (tmp_path / f"{name}.py").write_text(text)

@@ -1,4 +1,4 @@
-"""The guide `docs/records.md` is correct: its tables are complete, and its configs build."""
+"""The guide `docs/output-files.md` is correct: its tables are complete, and its configs build."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from footplate import records
 from footplate.registry import VISBACKENDS
 
 ROOT = Path(__file__).parents[3]
-GUIDE = (ROOT / "docs/records.md").read_text()
+GUIDE = (ROOT / "docs/output-files.md").read_text()
 ROW = re.compile(r"^\| `(\w+VisBackend)` \| (?:`(\w+)`)? ?\| .*\|$", re.MULTILINE)
 WRITERS = ROW.findall(GUIDE[: GUIDE.index("### No network")])
 

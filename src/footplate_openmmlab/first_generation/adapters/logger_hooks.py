@@ -359,7 +359,7 @@ class ReplacedLoggerHook(LoggerHook):
         """Raises a ConfigError, because the logger was not replaced."""
         name = type(self).__name__
         message = f"'{name}' can only be used in the `log_config` of a first-generation config, or in a script"
-        raise ConfigError(message, notes=["For other configs, see docs/records.md."])
+        raise ConfigError(message, notes=["For other configs, see docs/output-files.md."])
 
 
 ClearMLLoggerHook, DvcliveLoggerHook, MlflowLoggerHook, NeptuneLoggerHook, SegmindLoggerHook = (
