@@ -75,7 +75,8 @@ def _skip(error: Exception, package: str, names: Sequence[str], *, is_copy: bool
         MissingPackageError: Installing packages would fix the error.
     """
     top = package.partition(".")[0]
-    is_missing = isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] != top
+    missing_module = str(error.name) if isinstance(error, ModuleNotFoundError) else top
+    is_missing = missing_module.partition(".")[0] != top
     if isinstance(error, FootplateError):
         raise error
     place, cause = _explain(error, top)
@@ -84,7 +85,7 @@ def _skip(error: Exception, package: str, names: Sequence[str], *, is_copy: bool
     advice = advice_about(error, BROKEN_PACKAGES)
     if is_missing or advice:
         notes = explain_failed_import(top)
-        if not is_missing or str(error.name) not in " ".join(notes):
+        if not is_missing or missing_module not in " ".join(notes):
             notes = [*advice, *notes]
         message = f"'{package}' cannot be imported: {describe_exception(error).rstrip('.')}"
         raise MissingPackageError(message, notes=notes) from error

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from footplate.config import Config
 from footplate.config.config_dict import is_variable
 from footplate.errors import FootplateError
 from footplate.registry import VISUALIZERS
@@ -17,7 +18,7 @@ SECTIONS = ("optim_wrapper", "param_scheduler", *_PHASES)
 """The second-generation sections that have a counterpart in a first-generation config."""
 
 
-def complete_generations(cfg: Mapping[str, Any]) -> tuple[bool, bool]:
+def complete_generations(cfg: Config | Mapping[str, Any]) -> tuple[bool, bool]:
     """Checks whether a config has all training sections of the first, and all of the second generation."""
     found = [
         all(any(cfg.get(key) is not None and not is_variable(cfg, key) for key in keys) for keys in generation)
