@@ -96,6 +96,13 @@ class Extension:
     def prepare_training(self, runner: Any) -> None:
         """Checks and adapts the parts of a run before it trains. May raise an error or log warnings."""
 
+    def draw_batch(self, runner: Any, data_batch: Any) -> Any:
+        """Returns a picture of a training batch as the model gets it, an RGB array ``(H, W, 3)``, or None.
+
+        `data_batch` is collated but not preprocessed, and must not be changed.
+        """
+        return None
+
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns notes to add to the error about an unregistered name or a missing package. The list may be empty.
 

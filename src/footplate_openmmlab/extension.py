@@ -119,13 +119,11 @@ class OpenMMLab(Extension):
         return run_patched(path)
 
     def startup_messages(self) -> list[str]:
-        """Returns the code bases of a run, the names that were patched in their code, and missing packages."""
-        from footplate_openmmlab import describe_patches, used_code_bases
+        """Returns the code bases of a run, and missing packages."""
+        from footplate_openmmlab import used_code_bases
         from footplate_openmmlab.skipped_imports import describe_missing
 
         messages = [f"Using {code_base} with footplate as its engine." for code_base in used_code_bases()]
-        if patches := describe_patches():
-            messages.append(f"Updated names that newer library versions removed or changed: {patches}")
         if packages := describe_missing():
             messages.append(packages)
         return messages
@@ -133,11 +131,17 @@ class OpenMMLab(Extension):
     def prepare_training(self, runner: Any) -> None:
         """Supports models that modify the output of a ReLU in place during training, which PyTorch < 1.9 allowed.
 
-        Warns about config keys that only the repository's own training code reads.
+        Also warns about config keys that only the repository's own training code reads, and writes to the log file
+        which names were patched in the code of packages.
         """
+        from footplate.records import NOT_SHOWN
+        from footplate_openmmlab import describe_patches
         from footplate_openmmlab.relu import repair_first_step
         from footplate_openmmlab.training_code import warn_about_keys_of_training_code
 
+        if patches := describe_patches():
+            text = "Updated names that newer library versions removed or changed: %s"
+            _logger.info(text, patches, extra=NOT_SHOWN)
         repair_first_step(runner.model)
         warn_about_keys_of_training_code(runner.cfg)
 

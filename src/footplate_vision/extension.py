@@ -34,6 +34,12 @@ class Vision(Extension):
             return []
         return ["For classification, use dict(type='LabelSmoothLoss', label_smooth_val=0), which takes class_weight."]
 
+    def draw_batch(self, runner: Any, data_batch: Any) -> Any:
+        """Draws the images of a training batch with their labels."""
+        from footplate_vision.training_batch import draw_training_batch
+
+        return draw_training_batch(runner, data_batch)
+
     def prepare_training(self, runner: Any) -> None:
         """Compares the numbers of classes and the ignored labels of the parts of the run."""
         from footplate_vision.label_checks import check_num_classes, warn_about_ignored_labels

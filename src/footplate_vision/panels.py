@@ -22,14 +22,14 @@ class PanelImage(np.ndarray[Any, np.dtype[np.uint8]]):
 
     Attributes:
         layout: A dict with `panels`, a list of ``[caption, x1, y1, x2, y2]``, and `legend`, a list of
-            ``[label, red, green, blue]``. If the image has a title, there is also `title`.
+            ``[label, red, green, blue]``. The `title` and the `path` of the original image may be "".
     """
 
     layout: dict[str, Any]
 
 
 def arrange_panels(
-    panels: Mapping[str, ImageArray], legend: Mapping[str, RGB] | None = None, title: str = ""
+    panels: Mapping[str, ImageArray], legend: Mapping[str, RGB] | None = None, title: str = "", path: str = ""
 ) -> PanelImage:
     """Arranges images of the same size side by side, with a title and captions above and a legend below.
 
@@ -39,6 +39,7 @@ def arrange_panels(
         panels: Maps captions to RGB images ``(H, W, 3)``, uint8.
         legend: Maps labels to their colors.
         title: The title of the whole image.
+        path: The file of the original image, for the layout.
 
     Returns:
         An RGB image ``(H', W', 3)``, uint8.
@@ -47,7 +48,7 @@ def arrange_panels(
     height, width = next(iter(panels.values())).shape[:2]
     zoom = max(1, -(-_SMALLEST_PANEL // max(height, width)))
     height, width = zoom * height, zoom * width
-    size = max(12, width // 20)  # of the text
+    size = min(28, max(12, width // 20))  # of the text
     captions = _MARGIN + size // 2 + (round(1.6 * size) if title else 0)
     top = captions + size - size // 2 + _MARGIN
     bottom = top + height
@@ -67,9 +68,8 @@ def arrange_panels(
         draw.rectangle((left, y, left + size, y + size), fill=color, outline=INK)
         draw.text((left + 1.4 * size, y + size / 2), label, fill=INK, font=text_font(size, label), anchor="lm")
     arranged = np.array(page).view(PanelImage)
-    arranged.layout = {"panels": boxes, "legend": [[label, *color] for label, color in legend.items()]}
-    if title:
-        arranged.layout["title"] = title
+    colors = [[label, *color] for label, color in legend.items()]
+    arranged.layout = {"panels": boxes, "legend": colors, "title": title, "path": path}
     return arranged
 
 

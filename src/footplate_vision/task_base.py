@@ -184,9 +184,7 @@ class PackSamples(BaseTransform):
     Subclasses set `sample_type` and override `annotate`.
 
     Args:
-        key: The key of the image, ``(H, W, C)`` or ``(H, W)``, or of a list of views.
         meta_keys: The keys to store as metainfo, if present.
-        data_keys: Other keys to store as data, if present.
 
     Raises:
         DataError: The results passed to `transform` contain no image.
@@ -194,24 +192,21 @@ class PackSamples(BaseTransform):
 
     sample_type: ClassVar[type[BaseDataElement]]
 
-    def __init__(self, key: str, meta_keys: Sequence[str], data_keys: Sequence[str] = ()) -> None:
-        self.key = key
+    def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
         self.meta_keys = meta_keys
-        self.data_keys = data_keys
 
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a tensor of shape ``(C, H, W)`` or a list of such tensors, and `data_samples`.
 
         The tensors have the dtype of the image.
         """
-        if self.key not in results:
-            raise DataError(f"the pipeline did not load an image: there is no key '{self.key}'", found=sorted(results))
-        image = results[self.key]
+        if "img" not in results:
+            raise DataError("the pipeline did not load an image: there is no key 'img'", found=sorted(results))
+        image = results["img"]
         views = [image_to_tensor(view) for view in (image if isinstance(image, list) else [image])]
         metainfo = {"img_shape": tuple(views[0].shape[1:]), **select_keys(results, self.meta_keys)}
         sample = self.sample_type(metainfo=metainfo)
         self.annotate(sample, results)
-        sample.set_data(select_keys(results, self.data_keys))
         return {"inputs": views if isinstance(image, list) else views[0], "data_samples": sample}
 
     @abstractmethod

@@ -111,9 +111,10 @@ def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray
     return planes_to_image(planes) if planes.ndim == 3 and planes.shape[0] in (1, 3) else None
 
 
-def title_of(data_sample: Any) -> str:
-    """Returns the title of a sample's picture, which hooks set as metainfo, or ""."""
-    return str(data_sample.get("title", "")) if hasattr(data_sample, "get") else ""
+def origin_of_image(data_sample: Any) -> dict[str, str]:
+    """Returns the `title` of a sample's image, which hooks set as metainfo, and the `path` of its file."""
+    metainfo = getattr(data_sample, "metainfo", {})
+    return {"title": str(metainfo.get("title", "")), "path": str(metainfo.get("img_path", ""))}
 
 
 class TaskVisualizer(Visualizer):
@@ -196,7 +197,7 @@ class TaskVisualizer(Visualizer):
             if errors is not None:
                 panels["errors"] = errors
         legend = {self.class_name(label): self.class_color(label) for label in sorted(labels)}
-        return arrange_panels(panels, legend, title_of(data_sample))
+        return arrange_panels(panels, legend, **origin_of_image(data_sample))
 
 
 class WrongSample(NamedTuple):

@@ -171,10 +171,7 @@ def naming_checkpoint(path: str) -> Iterator[None]:
         weights = "model.safetensors"  # transformers saves them next to the state of the optimizer
         files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith((weights, *SUFFIXES))]
         newest = max(files, key=lambda file: (weights in file, storage.status(file).modified), default=None)
-        best = [
-            f"One of the best checkpoints: '{file}'" for file in files if os.path.basename(file).startswith("best_")
-        ]
-        raise CheckpointError(f"'{path}' is a folder, not a checkpoint", suggestion=newest, notes=best[:1]) from error
+        raise CheckpointError(f"'{path}' is a folder, not a checkpoint", suggestion=newest) from error
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
     except Exception as error:

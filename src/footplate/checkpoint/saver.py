@@ -53,12 +53,14 @@ class SaveRequest:
         home: The folder whose pointer is updated, or None.
         save_optimizer: Whether to include the optimizer state.
         save_param_scheduler: Whether to include the state of the schedules.
+        is_final: Whether the checkpoint marks the end of the run, which then does not repeat what follows the save.
     """
 
     path: str
     home: str | None = None
     save_optimizer: bool = True
     save_param_scheduler: bool = True
+    is_final: bool = False
 
 
 class Saved(NamedTuple):

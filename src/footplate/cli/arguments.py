@@ -168,7 +168,7 @@ def refuse_unknown(command: Parser, arguments: Namespace, unknown: Sequence[str]
         value = unknown[1]
     name = flag.lstrip("-").replace("-", "_")
     options = {option.lstrip("-").replace("-", "_"): option for option in command._option_string_actions}
-    near = "out" if name == "work_dir" and "out" in options else nearest(name, options)
+    near = nearest(name, options)
     key = hint = ""
     if near != name and flag.startswith("--") and hasattr(arguments, "set"):
         key = _key_ending_in(name, arguments)

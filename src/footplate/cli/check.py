@@ -21,7 +21,7 @@ def add_commands(subparsers: Any) -> None:
         "check a run with a short trial before you start it",
         "Do a trial run on the real data: build everything, train two iterations, validate one batch, save "
         "and load. Then describe the run: parameter groups, speed, time, memory, schedule, metrics, hooks and "
-        "warnings. Delete all written files at the end.",
+        "warnings. Keep only a picture of the first training batch, in the work_dir.",
     )
     add_config(check)
     check.add_value("--work-dir", "DIR", "the work_dir of the run (default: the config's, or work_dirs/<config name>)")
@@ -35,27 +35,29 @@ def check_run(arguments: Namespace) -> int:
 
     from footplate.cli.error_messages import user_frames
     from footplate.tools.check import check
-    from footplate.tools.collected_warnings import collect_warnings
+    from footplate.tools.collected_warnings import collect_library_warnings, collect_warnings
     from footplate.tools.failing_module import ComponentError
 
-    cfg = read_run_config(arguments)
-    code = start_processes(arguments)
-    if code is not None:
-        return code
-    with collect_warnings() as warnings:
-        try:
-            stages = "Checking the config" if arguments.no_run else "Training, validating and saving once"
-            with Console(stderr=True, quiet=not is_first_rank()).status(stages):
-                checked = check(cfg, run=not arguments.no_run)
-        except ComponentError as error:
-            arguments.progress = f"failed stage: {error.stage}"
-            if error.__cause__ is not None and user_frames(error.__cause__):
-                raise error.__cause__ from None  # shows the user's lines, as `train` does
-            raise
-        finally:
-            if is_first_rank():
-                print_text("".join(wrap_text(labeled("warning", each) + "\n") for each in warnings))
+    with collect_library_warnings() as others:
+        cfg = read_run_config(arguments)
+        code = start_processes(arguments)
+        if code is not None:
+            return code
+        with collect_warnings() as warnings:
+            try:
+                stages = "Checking the config" if arguments.no_run else "Training, validating and saving once"
+                with Console(stderr=True, quiet=not is_first_rank()).status(stages):
+                    checked = check(cfg, run=not arguments.no_run)
+            except ComponentError as error:
+                arguments.progress = f"failed stage: {error.stage}"
+                if error.__cause__ is not None and user_frames(error.__cause__):
+                    raise error.__cause__ from None  # shows the user's lines, as `train` does
+                raise
+            finally:
+                if is_first_rank():
+                    print_text("".join(wrap_text(labeled("warning", each) + "\n") for each in warnings))
     if is_first_rank():
         data = {"warnings": checked.warnings, "loops": checked.loops, "measured": checked.measured}
-        print_result(arguments, data, wrap_text(checked.text), ("no problems found", GREEN), (_LABEL, DIM))
+        text = checked.text + "".join(labeled("library", each) + "\n" for each in others)
+        print_result(arguments, data, wrap_text(text), ("no problems found", GREEN), (_LABEL, DIM))
     return 0

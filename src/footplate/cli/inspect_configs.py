@@ -1,11 +1,11 @@
 """Implements the commands that show configs and keys: `recipes`, `explain`, `diff` and `schema`."""
 
 import json
-import os
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from inspect import Parameter
+from pathlib import Path
 from typing import Any
 
 from footplate.cli.arguments import add_command, add_config, number
@@ -172,23 +172,15 @@ def _showing_warnings(cfg: Config) -> Iterator[None]:
 
 def diff_configs(arguments: Namespace) -> int:
     """Prints the keys that differ, with both values and their locations. Returns 1 if any key differs."""
-    from footplate.tools.diff import compare, compare_launches, describe, read_either
-    from footplate.tools.run_files import START_KEYS
+    from footplate.tools.diff import compare, compare_runs, describe, read_either
+    from footplate.tools.run_files import environment_of
 
+    paths = [Path(arguments.first), Path(arguments.second)]
     configs = [read_either(name) for name in (arguments.first, arguments.second)]
     if len({is_translated(cfg) for cfg in configs}) > 1:
         configs = [translate(cfg, for_run=False) for cfg in configs]
-    differences = compare(*configs)
-    known = {each.path for each in differences}
-    differences += [each for each in compare_launches(arguments.first, arguments.second) if each.path not in known]
-    if any(map(os.path.isdir, (arguments.first, arguments.second))):
-        # The location of a run and how it was started do not change its result. The initial weights do, but the
-        # `load_from` of a resumed run is the checkpoint that it continued from.
-        ignored = {*START_KEYS}
-        is_resumed = any(cfg.get("resume") not in (None, False, "auto") for cfg in configs)
-        if not is_resumed and any(cfg.get("load_from") for cfg in configs):
-            ignored.remove("load_from")
-        differences = [each for each in differences if each.path not in ignored]
+    are_runs = any(map(Path.is_dir, paths))
+    differences = compare_runs(configs, [*map(environment_of, paths)]) if are_runs else compare(*configs)
     print_result(arguments, differences, describe(differences) if differences else "The configs are equivalent.\n")
     return 1 if differences else 0
 

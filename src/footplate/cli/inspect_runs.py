@@ -5,7 +5,7 @@ from argparse import Namespace
 from typing import Any
 
 from footplate.cli.arguments import add_command
-from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
+from footplate.cli.output import print_result, wrap_for_screen
 from footplate.messages import format_bytes
 from footplate.tools.output_check import check_output
 
@@ -49,16 +49,11 @@ def add_commands(subparsers: Any) -> None:
 
 def analyze_runs(arguments: Namespace) -> None:
     """Prints the summaries of runs."""
-    from footplate.tools import analysis
+    from footplate.tools.analysis import describe_runs, explain_runs
     from footplate.tools.runs import read_runs
 
-    runs = read_runs(arguments.runs)
-    if arguments.json:
-        variants = analysis.variants_of(runs)
-        summaries = {str(run.folder): analysis.summarize(run) for run in runs}
-        print_json(arguments, summaries | {"variants": variants} if variants else summaries)
-    else:
-        print_text(wrap_for_screen(analysis.explain_runs(runs)))
+    _, facts = describe_runs(read_runs(arguments.runs))
+    print_result(arguments, facts, wrap_for_screen(explain_runs(facts)))
 
 
 def report_runs(arguments: Namespace) -> None:

@@ -49,6 +49,6 @@ def test_checkpoint(arguments: Namespace) -> int:
         raise_module_error("the test", error, runner)
         raise
     if not runner.rank:
-        path = f"{os.path.join(runner.log_dir, runner.timestamp)}.json"
+        path = f"{os.path.join(runner.folder.log_dir, runner.folder.timestamp)}.json"
         print_result(arguments, {"metrics": metrics, "file": path}, f"metrics:  {path}\n")
     return 0

@@ -103,7 +103,7 @@ def run(arguments: Namespace) -> int:
         return 0
     if not runner.rank:  # only rank 0 knows the last checkpoint
         last = runner.saver.last
-        # The final checkpoint is saved twice, so both saves may have the same path.
+        # The final checkpoint may be saved twice, so both saves may have the same path.
         saved = "this run has no checkpoint"
         if last:
             saved = f"the last checkpoint, from an earlier save, is {shown_path(last)}"
@@ -252,7 +252,7 @@ def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
         "max_iters": runner.max_iters,
         "work_dir": runner.work_dir,
         "metrics": {name: scalars[f"val/{name}"].current() for name in validated if name not in RESERVED_NAMES},
-        "log": existing(f"{os.path.join(runner.log_dir, runner.timestamp)}.log"),
+        "log": existing(f"{os.path.join(runner.folder.log_dir, runner.folder.timestamp)}.log"),
         "last_checkpoint": existing(runner.saver.last),
         "best_checkpoints": list(filter(existing, best or [runner.message_hub.get_info("best_ckpt")])),
         "save_error": runner.saver.failure,
@@ -261,7 +261,7 @@ def _print_paths(runner: "Runner", arguments: Namespace, *, state: str) -> None:
         ("log", data["log"]),
         ("last checkpoint", data["last_checkpoint"]),
         *(("best checkpoint", path) for path in data["best_checkpoints"]),
-        ("images", existing(os.path.join(runner.log_dir, "vis_data", "vis_image"))),
+        ("images", existing(os.path.join(runner.folder.log_dir, "vis_data", "vis_image"))),
     ]
     lines = [(name, shown_path(path)) for name, path in paths if path]
     lines.append(("report", shlex.join(["footplate", "report", shown_path(runner.work_dir)])))

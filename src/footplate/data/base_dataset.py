@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import Self
 
-from footplate.checks import check_choice, check_count, check_flag
+from footplate.checks import check_choice, check_count
 from footplate.data.annotations import Record, join_root, load_annotations, read_lines
 from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms.pipeline import Compose, Transform
@@ -93,8 +93,8 @@ class BaseDataset(Dataset[Any]):
         self.ann_file = ann_file or ""
         self.data_prefix = dict({"img_path": ""} if data_prefix is None else data_prefix)
         self.filter_cfg = copy.deepcopy(filter_cfg)
-        self.serialize_data = check_flag("serialize_data", serialize_data)
-        self.test_mode = check_flag("test_mode", test_mode)
+        self.serialize_data = serialize_data
+        self.test_mode = test_mode
         self.max_refetch = check_count("max_refetch", max_refetch, least=0)
         self._skipped = _shared_flags() if on_error == "skip" else None  # before the workers start
         self.data_list: Sequence[Any] = []
@@ -103,7 +103,7 @@ class BaseDataset(Dataset[Any]):
         self._join_prefix()
         with at_key("pipeline"):
             self.pipeline = Compose(pipeline)
-        if not check_flag("lazy_init", lazy_init):
+        if not lazy_init:
             self.full_init()
 
     @classmethod

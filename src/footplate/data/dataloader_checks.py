@@ -172,3 +172,29 @@ def _describe_folders(dataset: Any) -> list[str]:
             lines.append(f"{folder} contains: {', '.join(counts) or 'nothing'}")
     suffixes = [name for name in ("img_suffix", "seg_map_suffix") if hasattr(dataset, name)]
     return [*lines, *(f"{name} is {getattr(dataset, name)!r}" for name in suffixes)]
+
+
+def check_has_batches(loader: Any, purpose: str = "training") -> None:
+    """Raises a DataError if a loader has no batches. `purpose` is part of the message."""
+    if length_of(loader) != 0 or getattr(loader, "endless", False):
+        return
+    samples = length_of(dataset_of(loader))
+    if not samples or not getattr(loader, "drop_last", False):
+        raise DataError(f"the {purpose} loader has no batches")
+    raise DataError(
+        f"the dataset has too few samples for one batch per process (dataset size {samples}, batch size "
+        f"{loader.batch_size}), and drop_last drops incomplete batches",
+        key="drop_last",
+        notes=["Reduce the batch size, or set drop_last=False."],
+    )
+
+
+def check_epochs_end(dataloader: Any, key: str, value: Any) -> None:
+    """Raises an ArgumentError if a hook counts epochs, but an endless sampler keeps the first epoch from ending."""
+    if value is not None and getattr(dataloader, "endless", False):
+        raise ArgumentError(
+            f"{key} counts epochs, but the sampler of the training loader is endless, so no epoch ends",
+            key=key,
+            found=value,
+            notes=[f"Set {key.replace('epoch', 'iter')} instead."],
+        )

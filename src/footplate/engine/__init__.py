@@ -6,7 +6,6 @@ from footplate.engine.loops.base_loops import BaseLoop, BaseTrainLoop
 from footplate.engine.loops.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.loops.train_loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from footplate.engine.run.runner import Runner
-from footplate.engine.saving.resume_plan import ResumedCheckpoint
 from footplate.engine.values.events import EVENTS
 from footplate.engine.values.hook import Hook, Priority, SavingHook, SwappingHook, get_priority
 from footplate.engine.values.run import Run
@@ -21,7 +20,6 @@ __all__ = [
     "HookList",
     "IterBasedTrainLoop",
     "Priority",
-    "ResumedCheckpoint",
     "Run",
     "Runner",
     "SavingHook",

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from footplate.data import length_of
+from footplate.data.dataloader_checks import check_epochs_end
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import ResumedCheckpoint, Run, SwappingHook
-from footplate.engine.loops.base_loops import check_epochs_end
+from footplate.engine import Run, SwappingHook
 from footplate.errors import ArgumentError, CheckpointError, UnknownNameError
 from footplate.models import BaseAveragedModel, ExponentialMovingAverage
 from footplate.module_selection import BATCH_NORMS
@@ -54,7 +54,7 @@ class AveragedWeightsHook(SwappingHook):
 
     def after_load_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """If the run resumes, replaces the averaged weights in the checkpoint with the training weights."""
-        if TRAINING_STATE not in checkpoint or not isinstance(checkpoint, ResumedCheckpoint):
+        if TRAINING_STATE not in checkpoint or not runner.activity.is_resuming:
             return
         average = checkpoint["state_dict"]
         training = checkpoint[TRAINING_STATE]
@@ -70,8 +70,9 @@ class EMAHook(AveragedWeightsHook):
     """Averages the model's weights during training, and uses the average for validation, testing and saving.
 
     Args:
-        ema_type: The averaging method: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
-            WarmUpEMA, or another averaged model registered in MODELS. Its arguments, such as `momentum`, `interval`,
+        ema_type: The averaging method: ExponentialMovingAverage (the default), MomentumAnnealingEMA (for runs of any
+            length, the default for a plain torch module if `momentum` is not set), StochasticWeightAverage, WarmUpEMA,
+            or another averaged model registered in MODELS. Its arguments, such as `momentum`, `interval`,
             `update_buffers` and `device`, can be set in the hook. If `ema_type` is changed when a run resumes, a new
             average starts.
         strict_load: Whether the averaged weights in a resumed checkpoint must have the same keys as the averaged model.
@@ -89,27 +90,21 @@ class EMAHook(AveragedWeightsHook):
 
     def __init__(
         self,
-        ema_type: str = "ExponentialMovingAverage",
+        ema_type: str | None = None,
         strict_load: bool = False,
         begin_iter: int = 0,
         begin_epoch: int = 0,
         start_iters: int = 0,
         **settings: Any,
     ) -> None:
-        if "decay" in settings:
-            raise ArgumentError(
-                "EMAHook uses 'momentum' instead of 'decay'",
-                key="decay",
-                found=settings["decay"],
-                notes=["Set momentum to 1 - decay, the weight given to new values."],
-            )
         begins = {"begin_iter": begin_iter, "begin_epoch": begin_epoch, "start_iters": start_iters}
         if len(chosen := {name: value for name, value in begins.items() if value}) > 1:
             raise ArgumentError(f"only one of {', '.join(begins)} may be set", key=next(iter(chosen)), found=chosen)
         self.strict_load = strict_load
         self.begin_iter = begin_iter or start_iters
         self.begin_epoch = begin_epoch
-        self._cfg = {"type": ema_type, **settings}
+        self._has_defaults = ema_type is None and "momentum" not in settings
+        self._cfg = {"type": ema_type or "ExponentialMovingAverage", **settings}
         # Building it now checks the arguments before the run begins.
         self._type = type(self._averaged(nn.Identity())).__name__
         self.ema_model: BaseAveragedModel | None = None
@@ -169,6 +164,8 @@ class EMAHook(AveragedWeightsHook):
         """Returns the averaged model. The first call builds it from the run's model."""
         self.src_model = unwrap_model(runner.model)
         if self.ema_model is None:
+            if runner.is_plain and self._has_defaults:
+                self._cfg["type"] = self._type = "MomentumAnnealingEMA"
             self.ema_model = self._averaged(self.src_model)
         return self.ema_model
 
@@ -211,7 +208,7 @@ class EMAHook(AveragedWeightsHook):
         if self.ema_model is not None:
             self.ema_model.count = 0
             self.ema_model.steps.zero_()
-        if TRAINING_STATE not in checkpoint or not isinstance(checkpoint, ResumedCheckpoint):
+        if TRAINING_STATE not in checkpoint or not runner.activity.is_resuming:
             return
         average = checkpoint["state_dict"]
         super().after_load_checkpoint(runner, checkpoint)

@@ -30,6 +30,7 @@ from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks.best_checkpoints import BestCheckpoints
 from footplate.hooks.monitored_metrics import MonitoredMetric
 from footplate.metric_names import GREATER, LESS, MissingMetricError, Rule, expand_rules, order_metrics
+from footplate.records.logger import PROGRESS
 from footplate.registry import HOOKS
 
 
@@ -186,18 +187,25 @@ class CheckpointHook(SavingHook):
         return paths
 
     def after_train_epoch(self, runner: Run) -> None:
-        """If `by_epoch` is True, requests a save at each interval and, with `save_last`, at the end of training."""
-        if not self.by_epoch:
-            return
-        is_last = self.save_last and self.is_last_train_epoch(runner)
-        if is_last or self.every_n_epochs(runner, self.interval, self.save_begin):
-            runner.requests.saves.append(self._regular(runner))
+        """If `by_epoch` is True, requests a save at each interval and, with `save_last`, at the end of training.
+
+        If `by_epoch` is False, requests the final save if `after_train_iter` has left it to this method.
+        """
+        if self.by_epoch:
+            is_last = self.is_last_train_epoch(runner)
+            is_due = self.every_n_epochs(runner, self.interval, self.save_begin) or (is_last and self.save_last)
+        else:
+            is_last = is_due = self.save_last and runner.completed.iter == runner.max_iters and self._ends_run(runner)
+        if is_due:
+            runner.requests.saves.append(self._regular(runner, is_final=is_last and self._ends_run(runner)))
 
     def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """If `by_epoch` is False, requests a save at each interval and, with `save_last`, at the end of training."""
         if self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_iter(runner)
+        if is_last and self._ends_run(runner):  # `after_train_epoch` follows at once
+            return
         if is_last or self.every_n_train_iters(runner, self.interval, self.save_begin):
             runner.requests.saves.append(self._regular(runner))
 
@@ -236,9 +244,10 @@ class CheckpointHook(SavingHook):
             metric.resolve_name(metrics)
 
     def after_train(self, runner: Run) -> None:
-        """Writes the published files, and saves the final checkpoint again to mark the end of the run.
+        """Writes the published files, and saves the final checkpoint with a mark for the end of the run.
 
-        All other hooks have already run at this point.
+        All other hooks have already run at this point. Does nothing if the last save was the final one; see
+        `_ends_run`.
 
         1. If there is something to publish, saves the final checkpoint without the mark, and publishes it.
         2. Saves it with the mark. If the run is killed before this, the resumed run repeats everything that follows the
@@ -252,15 +261,16 @@ class CheckpointHook(SavingHook):
         loop = runner.train_loop
         path = self._path_to_write(runner)
         is_mid_epoch = self.by_epoch and not loop.at_start
-        # Only rank 0 knows whether the checkpoint of the last iteration was saved.
-        saves_final = not is_mid_epoch and compute_on_main(lambda: self.save_last or runner.saver.last == path)
+        is_saved = compute_on_main(lambda: runner.saver.last == path)  # only rank 0 knows it
+        if is_saved and loop.ended:
+            return
+        saves_final = not is_mid_epoch and (self.save_last or is_saved)
         if self.published_keys:
             if saves_final:
                 runner.boundary.start_save(self._regular(runner))
             compute_on_main(lambda: self._publish(runner, path))
         if saves_final:
-            loop.end()
-            runner.boundary.start_save(self._regular(runner))
+            runner.boundary.start_save(self._regular(runner, is_final=True))
         elif self.save_last:
             runner.boundary.save_on_request()
 
@@ -311,9 +321,8 @@ class CheckpointHook(SavingHook):
                 if not self.best.keeps(name):
                     self._remove(name)
             name = os.path.basename(path)
-            runner.logger.info(
-                "Saved the %s checkpoint with %.4g %s to %s", ranked.place, ranked.score, ranked.metric.name, name
-            )
+            text = "Saved the %s checkpoint with %.4g %s to %s"
+            runner.logger.info(text, ranked.place, ranked.score, ranked.metric.name, name, extra=PROGRESS)
         else:
             runner.message_hub.update_info("last_ckpt", path)
             number = number_in(self.filename_tmpl, os.path.basename(path))
@@ -323,14 +332,25 @@ class CheckpointHook(SavingHook):
                 for name in earlier[: -self.max_keep_ckpts]:
                     self._remove(name)
 
-    def _regular(self, runner: Run) -> SaveRequest:
+    def _ends_run(self, runner: Run) -> bool:
+        """Checks whether training ends without a validation, a publication or code of the user after the last save.
+
+        That save is then the final one. Otherwise, the run is saved before and after them, so that a kill loses
+        neither the last iterations nor what follows them.
+        """
+        events = ("after_train",) if self.by_epoch else ("after_train_epoch", "after_train")
+        hooks = [hook for event in events for hook, _ in runner.hooks.at(event)]
+        are_builtin = all(type(hook).__module__.startswith("footplate.") and not hook.is_of_user for hook in hooks)
+        return are_builtin and not (runner.val_loop or self.published_keys or runner.train_loop.is_overridden)
+
+    def _regular(self, runner: Run, *, is_final: bool = False) -> SaveRequest:
         """Returns the request for a regular checkpoint."""
         path = self._path_to_write(runner)
-        if runner.saver.last != path:  # the final checkpoint is saved twice
-            unit = "epochs" if self.by_epoch else "iterations"
-            runner.logger.info("Saving checkpoint at %d %s", self._number(runner), unit)
+        if runner.saver.last != path:  # the final checkpoint may be saved twice
+            unit = "epoch" if self.by_epoch else "iteration"
+            runner.logger.info("Saving checkpoint at %s %d", unit, self._number(runner), extra=PROGRESS)
         self._requested[path] = None
-        return SaveRequest(path, runner.folder.home, self.save_optimizer, self.save_param_scheduler)
+        return SaveRequest(path, runner.folder.home, self.save_optimizer, self.save_param_scheduler, is_final)
 
     def _path_to_write(self, runner: Run, prefix: str = "") -> str:
         name = prefix + self.filename_tmpl.format(self._number(runner))

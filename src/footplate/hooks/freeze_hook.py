@@ -6,9 +6,9 @@ from typing import Any
 from torch import nn
 
 from footplate.checks import check_names, check_pattern
+from footplate.data.dataloader_checks import check_epochs_end
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Run
-from footplate.engine.loops.base_loops import check_epochs_end
 from footplate.errors import ArgumentError
 from footplate.module_selection import BATCH_NORMS, INSTANCE_NORMS, matching_names
 from footplate.registry import HOOKS

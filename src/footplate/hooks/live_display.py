@@ -53,9 +53,11 @@ class LiveNotebook:
         with suppress(Exception):  # training must continue even if the front end cannot display anything
             self._show(_stack(lines))
             self._show = self._handle.update
+            logger.live_rows = len(lines)
 
     def close(self) -> None:
-        """Does nothing, because the output stays in the notebook."""
+        """Ends the updates. The output stays in the notebook."""
+        logger.live_rows = 0
 
 
 def bar_line(label: str, count: int, length: int | None, *parts: str) -> Table:

@@ -1,6 +1,7 @@
 """Hooks that record a run: log lines, scalars, curve plots and text files."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from footplate.hooks.checkpoint_hook import best_rules
 from footplate.messages import printable
 from footplate.metric_names import validation_label
 from footplate.records import MetricStep, average_over_ranks, numbers_in
+from footplate.records.logger import PROGRESS
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
 
@@ -29,7 +31,7 @@ class LoggerHook(Hook):
         interval: The number of iterations between log lines.
         ignore_last: Whether to skip the last log line of an epoch if it covers fewer than `interval` iterations. Epochs
             shorter than `interval` are always logged at the end. An iteration-based run counts as one epoch.
-        interval_exp_name: The number of iterations between log lines with the experiment name.
+        interval_exp_name: Ignored; the first line of a run contains the work_dir.
         out_dir: At the end of the run, the logs are copied to a subfolder of this folder, named after the work_dir.
         out_suffix: The suffixes of the files to copy.
         keep_local: Whether to keep the original files after copying.
@@ -59,7 +61,6 @@ class LoggerHook(Hook):
     ) -> None:
         self.interval = check_count("interval", interval)
         self.ignore_last = ignore_last
-        self.interval_exp_name = check_count("interval_exp_name", interval_exp_name)
         self.out_dir = check_folder("out_dir", out_dir)
         self.keep_local = keep_local
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
@@ -120,19 +121,15 @@ class LoggerHook(Hook):
     def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Logs at each interval and, depending on `ignore_last`, at the end of an epoch or run."""
         batch = batch_idx + 1
-        iteration = runner.iter + 1
         if batch % self.interval and batch != self._rest_ends_at:
             return
-        # If a multiple of `interval_exp_name` has been reached since the previous log line.
-        if iteration % self.interval_exp_name < min(self.interval, self.interval_exp_name):
-            runner.logger.info("Exp name: %s", runner.message_hub.instance_name)
         average_over_ranks(runner.message_hub.log_scalars)
         tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
-        runner.logger.info(line)
+        runner.logger.info(line, extra=PROGRESS)
         for scalar in runner.message_hub.scalars_of("train").values():
             scalar.mark()
         if is_main_process():
-            runner.visualizer.add_scalars(tag, step=iteration, file_path=f"{runner.folder.timestamp}.json")
+            runner.visualizer.add_scalars(tag, step=runner.iter + 1, file_path=f"{runner.folder.timestamp}.json")
 
     def _after_iter(
         self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
@@ -142,12 +139,16 @@ class LoggerHook(Hook):
             return
         if batch_idx + 1 != _batches(runner, mode):
             _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
-            runner.logger.info(line)
+            runner.logger.info(line, extra=PROGRESS)
 
     def after_val_epoch(self, runner: Run, metrics: dict[str, float] | None = None) -> None:
         """Logs the metrics, and writes them to the visualization backends; see `records_validation`."""
         tag, line = runner.log_processor.get_log_after_epoch(runner, _batches(runner, "val") or 0, "val")
-        _log_metrics(runner, line)
+        name = next(iter(best_rules(runner)), "")
+        scalar = runner.message_hub.log_scalars.get(f"val/{name}")
+        before, now = scalar.data[0][-2:] if scalar and len(scalar) > 1 else (math.nan, math.nan)
+        change = f"\xa0({now - before:+.4g})" if math.isfinite(now - before) else ""
+        runner.logger.info(line, extra={"headline": name, "change": change, **PROGRESS})
         if is_main_process() and records_validation(runner):
             # A training scalar with the same name would have different steps, so the metric gets a prefix. The log
             # processor has added it to the metrics, but not to the times; a custom one may have added none.
@@ -166,7 +167,7 @@ class LoggerHook(Hook):
             "test",
             with_non_scalar=True,
         )
-        _log_metrics(runner, line)
+        runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), ""), "change": ""})
         if is_main_process():
             text = json.dumps(tag, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
             commit_bytes(os.path.join(runner.folder.log_dir, f"{runner.folder.timestamp}.json"), text.encode())
@@ -218,11 +219,6 @@ class LoggerHook(Hook):
 def _batches(runner: Run, mode: str) -> int | None:
     """Returns the number of batches of a validation or test run, or None if it is unknown."""
     return length_of(getattr(runner.built.get(f"{mode}_loop"), "dataloader", None))
-
-
-def _log_metrics(runner: Run, line: str) -> None:
-    """Logs a line of metrics. On a terminal, the first `save_best` metric is highlighted."""
-    runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
 
 
 @HOOKS.register_module()

@@ -31,7 +31,8 @@ class EarlyStoppingHook(Hook):
     Args:
         monitor: The metric to monitor, e.g. "mIoU" or "coco/bbox_mAP". Its name in logs, "val/mIoU", is also accepted.
         rule: "greater" or "less". By default, the rule is derived from the metric name.
-        min_delta: A value counts as an improvement only if it beats the best value by more than `min_delta`.
+        min_delta: A value counts as an improvement only if it beats the best value by more than `min_delta`. By
+            default, 0.1, which suits metrics in percent, or 0 for a plain torch module; for example, `min_delta=0.001`.
         strict: Ignored; accepted for compatibility. A missing metric raises an error, unless an earlier validation run
             computed it, or the current one returns no metrics at all.
         check_finite: Whether to end training immediately if the metric is NaN or infinite.
@@ -49,7 +50,7 @@ class EarlyStoppingHook(Hook):
         self,
         monitor: str,
         rule: str | None = None,
-        min_delta: float = 0.1,
+        min_delta: float | None = None,
         strict: bool = False,
         check_finite: bool = True,
         patience: int = 5,
@@ -58,6 +59,8 @@ class EarlyStoppingHook(Hook):
         check_count("patience", patience)
         if not isinstance(monitor, str):
             raise ArgumentError("monitor must be the name of a metric", key="monitor", found=monitor)
+        self._has_default = min_delta is None
+        min_delta = 0.1 if min_delta is None else min_delta
         check_number("min_delta", min_delta, least=0)
         self.monitor = monitor
         self._metric = MonitoredMetric(monitor, "monitor", None if rule is None else check_rule(rule))
@@ -76,6 +79,8 @@ class EarlyStoppingHook(Hook):
     def before_train(self, runner: Run) -> None:
         """Checks the rule. If a resumed run already meets a stopping condition, ends it at once."""
         self._metric.check_rule()
+        if self._has_default and runner.is_plain:
+            self.min_delta = 0.0
         if not runner.iter:  # the hook may have been used in another run
             self._reset()
         if reason := self._reason_to_stop():

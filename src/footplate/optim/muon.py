@@ -33,14 +33,10 @@ class Muon(Optimizer):
         weight_decay: The decoupled weight decay for all parameters.
         momentum: The momentum of Muon.
         nesterov: Whether Muon uses Nesterov momentum.
-        ns_coefficients: The three coefficients of the Newton-Schulz iteration.
-        eps: The lower bound for the norm that the iteration divides by.
-        ns_steps: The number of steps of the iteration.
         adjust_lr_fn: How to scale the learning rate for a matrix of shape ``(A, B)``. "match_rms_adamw" multiplies it
             by `0.2 * sqrt(max(A, B))`, so that the same learning rate works for both Muon and AdamW. "original"
             multiplies it by `sqrt(max(1, A / B))`.
         betas: The betas of AdamW.
-        adamw_eps: The term that AdamW adds to the denominator.
 
     Raises:
         ArgumentError: A group does not set `use_muon` to True or False.
@@ -53,24 +49,12 @@ class Muon(Optimizer):
         weight_decay: float = 0.1,
         momentum: float = 0.95,
         nesterov: bool = True,
-        ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
-        eps: float = 1e-7,
-        ns_steps: int = 5,
-        adjust_lr_fn: str = "match_rms_adamw",
         *,
+        adjust_lr_fn: str = "match_rms_adamw",
         betas: tuple[float, float] = (0.9, 0.95),
-        adamw_eps: float = 1e-8,
     ) -> None:
-        muon = partial(
-            torch.optim.Muon,
-            momentum=momentum,
-            nesterov=nesterov,
-            ns_coefficients=ns_coefficients,
-            eps=eps,
-            ns_steps=ns_steps,
-            adjust_lr_fn=adjust_lr_fn,
-        )
-        adamw = partial(AdamW, betas=betas, eps=adamw_eps)
+        muon = partial(torch.optim.Muon, momentum=momentum, nesterov=nesterov, adjust_lr_fn=adjust_lr_fn)
+        adamw = partial(AdamW, betas=betas)
         self._builders: dict[bool, Callable[[list[Group]], Optimizer]] = {True: muon, False: adamw}
         self._parts: dict[bool, Optimizer] = {}
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})  # calls `add_param_group`

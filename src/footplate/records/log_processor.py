@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from footplate.checks import check_choice, check_count, check_flag, check_keys
+from footplate.checks import check_choice, check_count, check_keys
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import nearest, one_line
@@ -95,7 +95,7 @@ class LogProcessor:
         mean_pattern: str = r".*(loss|time|data_time|grad_norm).*",
     ) -> None:
         self.window_size = check_count("window_size", window_size, most=CAPACITY)
-        self.by_epoch = check_flag("by_epoch", by_epoch)
+        self.by_epoch = by_epoch
         self._unit = "Epoch" if by_epoch else "Iter"
         # Skip a rule for '' that some published configs contain; its other keys belong to an older engine.
         self.custom_cfg = [rule for rule in map(dict, custom_cfg or ()) if rule.get("data_src") != ""]

@@ -31,8 +31,10 @@ _NAME = "footplate"
 _logger = logging.getLogger("footplate.records")
 # `logger.info(..., extra=NOT_SHOWN)` writes a record only to the log file, so that it does not clutter the screen.
 NOT_SHOWN = {"shown": False}
+# Records with `extra=PROGRESS` repeat what a live display shows. A notebook with such a display leaves them out.
+PROGRESS = {"is_progress": True}
 _WIDE_TERMINAL = 160  # the minimum number of columns for showing the date and the name of the logger
-# The number of lines of the live display at the bottom of the terminal, or 0. Set by LiveTerminal.
+# The number of lines of the live display in the terminal or notebook, or 0. Set by the display.
 live_rows = 0
 
 
@@ -46,8 +48,16 @@ class _JSONFormatter(logging.Formatter):
         )
 
 
+class _LineFormatter(PrintableFormatter):
+    """Formats a line of the log. The loggers of footplate's packages are all shown as "footplate"."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        name = record.name if _is_of_others(record) else _NAME
+        return super().formatMessage(logging.makeLogRecord({**record.__dict__, "name": name}))
+
+
 _DATE = "%Y/%m/%d %H:%M:%S"
-_FORMAT = PrintableFormatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", _DATE)
+_FORMAT = _LineFormatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", _DATE)
 _SHORT_FORMAT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
 _INFO_FORMAT = PrintableFormatter("%(asctime)s - %(message)s", "%H:%M:%S")
 # Rates and times in a line of progress, which a terminal shows after losses and metrics.
@@ -63,8 +73,9 @@ class ScreenHandler(logging.Handler):
 
     On a terminal, shortens the prefix, shows losses and metrics first, and wraps lines between words. A table loses the
     columns that do not fit, and a line of training progress loses values that the live display shows. Warnings are
-    yellow, errors and classes with a result of zero are red, losses and metrics are cyan, times are dim, and the metric
-    named in a record's attribute `headline` is bold. A pipe receives the same lines as the log file.
+    yellow, errors and classes with a result of zero are red, losses and metrics are cyan, and times are dim. The metric
+    named in a record's attribute `headline` comes first, in bold and with the record's `change`; the others are dim. A
+    pipe receives the same lines as the log file.
 
     Packages that call `logging.basicConfig` when they are imported, such as lvis, do not print the lines again.
     """
@@ -77,12 +88,20 @@ class ScreenHandler(logging.Handler):
             return
         try:
             columns = terminal_width(sys.stdout)
+            if columns is None and live_rows and hasattr(record, "is_progress"):
+                return
             line = self.format(record)
+            headline = ""
             if columns is not None:
                 if columns < _WIDE_TERMINAL:
                     line = (_INFO_FORMAT if record.levelno == logging.INFO else _SHORT_FORMAT).format(record)
                 width = columns - 1  # a line that fills the last column might wrap after a resize
                 if re.search(r" - (Iter|Epoch)\(.*\Z", line):
+                    if name := getattr(record, "headline", ""):
+                        pattern = rf"(?<=    )((?:.*  )?)({re.escape(name)}: \S+)(?:  )?"
+                        change = getattr(record, "change", "")
+                        line = re.sub(pattern, lambda match: f"{match[2]}{change}  {match[1]}", line)
+                        headline = rf"(?<=\s){re.escape(name)}:\s\S+(?:\s\(\S+\))?"
                     line = _lay_out(line, width)
                 elif "\nclass " in line:
                     line = re.sub(
@@ -92,11 +111,11 @@ class ScreenHandler(logging.Handler):
             if record.levelno >= logging.WARNING:
                 line = styled(line, RED if record.levelno >= logging.ERROR else YELLOW, sys.stdout)
             elif columns is not None:
-                headline = getattr(record, "headline", "")
-                if headline:
-                    value = rf"(?<=\s){re.escape(headline)}:\s+\S+"
-                    line = re.sub(value, styled(r"\g<0>", BOLD, sys.stdout), line)
-                line = _STYLED.sub(lambda match: styled(match[0], _STYLES[match.lastindex], sys.stdout), line)
+                rest = ""
+                if found := headline and re.search(headline, line):
+                    rest = styled(found[0], BOLD, sys.stdout) + styled(line[found.end() :], DIM, sys.stdout)
+                    line = line[: found.start()]
+                line = _STYLED.sub(lambda match: styled(match[0], _STYLES[match.lastindex], sys.stdout), line) + rest
             sys.stdout.write(line.replace("\xa0", " ") + "\n")
             sys.stdout.flush()
         except (OSError, ValueError):

@@ -34,10 +34,11 @@ from footplate.engine.run.preflight import (
 from footplate.error_context import at_key, located
 from footplate.errors import CheckpointError, FootplateError, StorageError, is_own_module, shown_path
 from footplate.evaluation.evaluation_sets import sets_of
+from footplate.extensions import extensions
 from footplate.hooks import CheckpointHook, RuntimeInfoHook
 from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes, format_seconds, labeled, list_names, pluralize
-from footplate.records import memory_in_use
+from footplate.records import LocalVisBackend, memory_in_use
 from footplate.records.base_writer import Tracker
 from footplate.registry import VISBACKENDS
 from footplate.tools.collected_warnings import collect_warnings
@@ -45,6 +46,7 @@ from footplate.tools.explain_loops import Row, describe_loops, order_of_hooks, v
 from footplate.tools.explain_optimizer import format_setting, groups_in
 from footplate.tools.failing_module import ComponentError, module_error
 from footplate.tools.memory_use import Largest, counting_activations, labels_in, largest_batch, state_bytes
+from footplate.tools.runs import TRAINING_BATCH
 from footplate.tools.trial import build_alone, build_trial
 
 _logger = logging.getLogger("footplate.tools")
@@ -62,8 +64,9 @@ class Checked(NamedTuple):
         loops: The result of `describe_loops`.
         measured: The measurements of the trial by name: `seconds_per_iteration` (without the time spent waiting for
             data), `seconds_of_waiting`, `seconds_per_validation` (estimated for all datasets; None without validation),
-            `memory` (peak MiB of each process), `memory_parts` (bytes in this process), `checkpoint` (bytes) and
-            `metrics` (names). Empty if only the config was checked.
+            `memory` (peak MiB of each process), `memory_parts` (bytes in this process), `checkpoint` (bytes),
+            `metrics` (names) and `picture` (the path of the drawn training batch, or ""). Empty if only the config was
+            checked.
     """
 
     text: str
@@ -75,7 +78,8 @@ class Checked(NamedTuple):
 def check(cfg: Config, *, run: bool = True) -> Checked:
     """Checks a config, performs a short trial of the run, and returns a summary of what the run will do.
 
-    The trial leaves no files: it writes to a temporary folder and uses no visualization backends.
+    The trial writes to a temporary folder and uses no visualization backends. Only a picture of the first training
+    batch is written to the work_dir, if an extension draws the batch.
 
     Args:
         cfg: A config of either generation, with its `work_dir`.
@@ -191,6 +195,8 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
             stage, key = hook.stage
             raise (module_error(stage, error, cfg) or ComponentError(stage, error, key=key)) from error
     _check_work_dir(cfg["work_dir"], size)
+    if hook.picture is not None:
+        LocalVisBackend(cfg["work_dir"], img_save_dir=".").add_image(TRAINING_BATCH, hook.picture)
     return (
         runner,
         largest,
@@ -202,6 +208,7 @@ def _try(cfg: Config, folder: str) -> tuple[Runner, dict[str, Largest], dict[str
             "memory_parts": parts,
             "checkpoint": size,
             "metrics": metrics,
+            "picture": os.path.join(cfg["work_dir"], f"{TRAINING_BATCH}_0.png") if hook.picture is not None else "",
         },
     )
 
@@ -294,6 +301,7 @@ class _TrialHook(Hook):
 
     Attributes:
         stage: The current stage of the run, and the config key to report for errors in this stage.
+        picture: A picture of the first training batch, or None.
     """
 
     priority = 100
@@ -302,6 +310,7 @@ class _TrialHook(Hook):
         self._done = 0  # a user's loop may count `runner.iter` differently
         self.stage = ("the trial validation before training", "model")
         self.seconds = self.waiting = 0.0
+        self.picture: Any = None
         self._last = perf_counter()
 
     def before_train(self, runner: Run) -> None:
@@ -316,9 +325,13 @@ class _TrialHook(Hook):
         self._last = perf_counter()
 
     def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
-        """Computes how long training waited for the batch."""
+        """Computes how long training waited for the batch. Draws the first one."""
         self.stage = (f"training iteration {self._done + 1}", "model")
-        self.waiting, self._last = perf_counter() - self._last, perf_counter()
+        self.waiting = perf_counter() - self._last
+        if not self._done and is_main_process():
+            pictures = (extension.draw_batch(runner, data_batch) for extension in extensions())
+            self.picture = next((picture for picture in pictures if picture is not None), None)
+        self._last = perf_counter()
 
     def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Computes how long the iteration took, and stops the run after the last iteration."""
@@ -378,4 +391,6 @@ def _describe_trial(
     ]
     if measured["metrics"]:
         rows.append(("metrics", ", ".join(measured["metrics"])))
+    if measured["picture"]:
+        rows.append(("picture", f"{shown_path(measured['picture'])}: the first training batch, as the model gets it"))
     return [labeled(*row).rstrip() for row in rows]

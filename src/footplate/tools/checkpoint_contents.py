@@ -84,12 +84,3 @@ def _describe(value: Any) -> str:
     if isinstance(value, (list, tuple, set, frozenset)):
         return f"{len(value)} values" if value else "empty"
     return repr(value) if isinstance(value, str) else str(value)
-
-
-def code_to_load(path: str) -> list[str]:
-    """Returns example code that loads a checkpoint's weights into a torch module and runs the module."""
-    return [
-        "from footplate.checkpoint import load_weights",
-        f"load_weights(model, {path!r}, strict=True)",
-        "predictions = model.eval()(inputs)",
-    ]

@@ -1,8 +1,11 @@
 """Hides the log of a `with` block and collects its warnings."""
 
 import logging
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from footplate.records.logger import ScreenHandler
 
@@ -30,3 +33,19 @@ def collect_warnings() -> Iterator[list[str]]:
         yield collector.messages
     finally:
         logger.handlers[:], logger.propagate = before, propagate
+
+
+@contextmanager
+def collect_library_warnings() -> Iterator[dict[str, None]]:
+    """Collects the distinct Python warnings of the block, such as those of installed packages, instead of printing."""
+    collected: dict[str, None] = {}
+
+    def collect(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+    ) -> None:
+        place = re.sub(r".*[\\/]site-packages[\\/]", "", filename)
+        collected[f"{place}:{lineno}: {category.__name__}: {' '.join(str(message).split())}"] = None
+
+    with warnings.catch_warnings():
+        warnings.showwarning = collect
+        yield collected

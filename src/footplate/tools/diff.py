@@ -3,19 +3,22 @@
 import difflib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.config import Config, as_plain, read_recorded
+from footplate.config.key_paths import split_path
 from footplate.config.sources import find_config
 from footplate.error_context import join_path, origin_of
 from footplate.errors import ConfigError, Origin
 from footplate.tools.explain_keys import brief
-from footplate.tools.run_files import config_of, environment_of
+from footplate.tools.run_files import START_KEYS, config_of
 
 _MAX_WIDTH = 96
 _SCOPE = "_scope_"
+# What distinguishes the launches of runs: entries of `environment_of`, and how they are shown.
+LAUNCHED = {"seed": "randomness.seed", "processes": "(number of processes)", "code": "(code)"}
 
 
 class Difference(NamedTuple):
@@ -60,20 +63,26 @@ def compare(first: Config, second: Config) -> list[Difference]:
     return list(_compare([], Side(first._cfg_dict, None), Side(second._cfg_dict, None)))
 
 
-def compare_launches(first: str, second: str) -> list[Difference]:
-    """Compares the recorded seeds, numbers of processes and states of the code of two runs, given their work_dirs.
+def compare_runs(configs: Sequence[Config], environments: Sequence[Mapping[str, Any]]) -> list[Difference]:
+    """Compares the recorded configs of two runs, and what `LAUNCHED` lists, if both runs have recorded it.
 
-    `compare` finds different seeds only if the configs set them.
-
-    Returns:
-        The differences. Values that are not recorded, as in configs, are not compared.
+    Leaves out keys that do not change the results: where a run is stored and how it started, and variables that have no
+    effect, unless only variables differ. The initial weights count, but the `load_from` of a resumed run is the
+    checkpoint that it continued from.
     """
-    one, two = (environment_of(Path(name)) for name in (first, second))
-    keys = {"seed": "randomness.seed", "processes": "(number of processes)", "code": "(code)"}
-    return [
+    ignored = {*START_KEYS}
+    if not any(cfg.get("resume") not in (None, False, "auto") for cfg in configs):
+        ignored.discard("load_from")
+    recorded = [environment.get("config variables") for environment in environments]
+    variables = {str(name) for names in recorded if isinstance(names, list) for name in names}
+    found = [each for each in compare(*configs) if each.path not in ignored]
+    found = [each for each in found if split_path(each.path)[0] not in variables] or found
+    known = {each.path for each in found}
+    one, two = environments
+    return found + [
         Difference(name, Side(one[key], None), Side(two[key], None))
-        for key, name in keys.items()
-        if key in one and key in two and one[key] != two[key]
+        for key, name in LAUNCHED.items()
+        if name not in known and key in one and key in two and one[key] != two[key]
     ]
 
 

@@ -191,7 +191,7 @@ def explain_schedule(schedule: Schedule) -> str:
         if moving:
             names = [f"{field} {number}" for number in range(1, len(moving) + 1)] if moving[1:] else [field]
             shown = moving[:_MAX_TRACKS]
-            lines += [f"{name}: {_describe_parameters(track)}" for name, track in zip(names, moving, strict=True)]
+            lines += [f"{name}: {list_names(track.parameters, 1)}" for name, track in zip(names, moving, strict=True)]
             figure = plotille.Figure()
             figure.width, figure.height, figure.with_colors = _WIDTH, _HEIGHT, False
             figure.x_label, figure.y_label = "iteration", field
@@ -207,7 +207,7 @@ def explain_schedule(schedule: Schedule) -> str:
             lines += ["", *figure.show().splitlines()]
             lines += ["", *_table(schedule, names[:_MAX_TRACKS], shown), ""]
         span = "at the start" if schedule.not_simulated else "throughout"
-        lines += [f"{field} {track.values[0]:g} {span}: {_describe_parameters(track)}" for track in constant]
+        lines += [f"{field} {track.values[0]:g} {span}: {list_names(track.parameters, 1)}" for track in constant]
     lines += [f"not simulated: {kind}, which changes the values during the run" for kind in schedule.not_simulated]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -252,13 +252,6 @@ def _extremes(track: Track) -> tuple[int, int]:
 
 
 def _round_iterations(length: int) -> list[int]:
-    """Returns the first and the last iteration, and the multiples of a round number between them."""
-    from matplotlib.ticker import MaxNLocator  # slow to import
-
-    ticks = map(round, MaxNLocator(_ROWS, steps=[1, 2, 5, 10], integer=True).tick_values(0, length - 1))
-    return sorted({0, *(tick for tick in ticks if 0 <= tick < length), length - 1})
-
-
-def _describe_parameters(track: Track) -> str:
-    count = len(track.parameters)
-    return f"{pluralize(count, 'tensor')}, {track.parameters[0]}{' ...' if count > 1 else ''}"
+    """Returns the first and the last iteration, and the multiples of a number of one significant digit between them."""
+    step = max(1, int(float(f"{length / _ROWS:.0e}")))
+    return [*range(0, length - 1, step), length - 1]

@@ -5,12 +5,10 @@ import html
 import io
 import json
 import logging
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.resources import files
 from itertools import chain
-from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -19,16 +17,10 @@ from PIL import Image
 from footplate.messages import printable
 from footplate.records import LAYOUT_TEXT
 from footplate.storage import commit_bytes
-from footplate.tools.analysis import choose_headline
+from footplate.tools.analysis import describe_runs
 from footplate.tools.json_values import as_json
 from footplate.tools.report_curves import arrange_charts, class_history, clock_of
-from footplate.tools.report_overview import (
-    Data,
-    config_table,
-    describe_run,
-    describe_variants,
-    order_variants,
-)
+from footplate.tools.run_facts import Data
 from footplate.tools.runs import Run, RunImage
 
 _logger = logging.getLogger("footplate.tools")
@@ -51,39 +43,25 @@ def write_report(runs: Sequence[Run], path: str) -> int:
     Returns:
         The size of the file in bytes.
     """
-    headline = choose_headline(runs)
-    variants = order_variants(runs, headline)
-    runs = [*chain(*variants)]
-    names = _distinct_names(runs)
-    described_variants = describe_variants(variants, headline)
-    titles = _variant_names([[names[run] for run in variant["runs"]] for variant in described_variants])
-    title = (" vs. " if len(titles) == 2 else ", ").join(titles)
+    runs, facts = describe_runs(runs)
+    title = " vs. ".join(variant["name"] for variant in facts["variants"])
     images, unread = embed_images(runs, _MAX_IMAGES)
     for line in chain.from_iterable(unread):
         _logger.warning("%s", line)
-    described = [
-        {
-            **describe_run(run, headline),
-            "name": name,
+    for described, run, lines in zip(facts["runs"], runs, unread, strict=True):
+        described |= {
             "clock": clock_of(run),
             "data": run.training_data,
             "environment": run.environment,
             "warnings": [*run.warnings, *lines],
             "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
         }
-        for run, name, lines in zip(runs, names, unread, strict=True)
-    ]
     data = {
-        "title": title,
-        "headline": headline and {"name": headline[0].name, "mode": headline[0].mode, "rule": headline[1]},
-        "runs": described,
-        "variants": [{**facts, "name": name} for facts, name in zip(described_variants, titles, strict=True)],
-        "charts": arrange_charts(
-            runs, headline[0] if headline else None, [facts["counted"] for facts in described_variants]
-        ),
-        "classes": class_history(runs, [facts["metric"] and facts["metric"]["iteration"] for facts in described]),
+        **facts,
         **images,
-        "configTable": config_table(runs),
+        "title": title,
+        "charts": arrange_charts(runs, facts["headline"], [variant["counted"] for variant in facts["variants"]]),
+        "classes": class_history(runs, [run["metric"] and run["metric"]["iteration"] for run in facts["runs"]]),
     }
     # JSON in a script element must not contain `<!--`, `<script` or `</script`.
     script_data = json.dumps(as_json(data, printable), separators=(",", ":"), allow_nan=False)
@@ -98,28 +76,6 @@ def write_report(runs: Sequence[Run], path: str) -> int:
     content = page.encode()
     commit_bytes(path, content)
     return len(content)
-
-
-def _distinct_names(runs: Sequence[Run]) -> list[str]:
-    """Returns the folder names of runs, with as many parent folders as needed to distinguish them.
-
-    A run that only evaluates is named after its checkpoint and its config.
-    """
-    paths, depth = [run.folder.resolve() for run in runs], 1
-    for place, run in enumerate(runs):
-        if (start := run.evaluated) and start.checkpoint:
-            paths[place], depth = Path(f"{start.checkpoint} ({Path(start.config).stem})"), 2
-    while len({path.parts[-depth:] for path in paths}) < len(set(paths)):
-        depth += 1
-    return ["/".join(path.parts[-depth:]) for path in paths]
-
-
-def _variant_names(variants: Sequence[Sequence[str]]) -> list[str]:
-    """Returns a name for each variant, such as `base-s*` for the runs `base-s0` and `base-s1`."""
-    patterns = [names[0] if len(names) == 1 else f"{os.path.commonprefix([*names])}*" for names in variants]
-    return [
-        name if patterns.count(name) == 1 else " + ".join(names) for name, names in zip(patterns, variants, strict=True)
-    ]
 
 
 def _asset(name: str) -> str:
@@ -137,8 +93,8 @@ def embed_images(runs: Sequence[Run], maximum: int) -> tuple[Data, list[list[str
         The messages, and before them a dict with these keys:
 
         - `images`: one `{"run": number, "kind": ..., "name": ..., "frames": [...]}` per run and name. A frame contains
-          its `step`, its `title` (may be ""), a `legend` with labels and CSS colors, and `panels`. Each panel has a
-          caption and an index into `sources`.
+          its `step`, its `title` and the `path` of the original image (each may be ""), a `legend` with labels and CSS
+          colors, and `panels`. Each panel has a caption and an index into `sources`.
         - `sources`: the data URIs. Identical panels share one.
         - `imagesLeftOut`: the number of images omitted to limit the size of the page.
     """
@@ -176,20 +132,20 @@ def embed_images(runs: Sequence[Run], maximum: int) -> tuple[Data, list[list[str
 
 
 def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
-    """Returns the panels, the legend and the title of an image, and adds its data URIs to `sources`."""
+    """Returns the panels, the legend, the title and the path of an image, and adds its data URIs to `sources`."""
     # Open only PNG, because Pillow passes some formats to external programs, such as PostScript to Ghostscript.
     with Image.open(image.path, formats=("PNG",)) as opened:
         pixels, layout = opened.convert("RGB"), opened.info.get(LAYOUT_TEXT)
     boxes: list[Any] = [["", 0, 0, *pixels.size]]
     legend: list[Any] = []
-    title = ""
+    origin = {"title": "", "path": ""}
     with suppress(TypeError, ValueError, KeyError, RecursionError):  # without a valid layout, there is one panel
         recorded = json.loads(layout)
         colors = [
             {"label": str(label), "color": f"rgb({int(red)} {int(green)} {int(blue)})"}
             for label, red, green, blue in recorded["legend"]
         ]
-        boxes, legend, title = recorded["panels"], colors, str(recorded.get("title", ""))
+        boxes, legend, origin = recorded["panels"], colors, {key: str(recorded.get(key, "")) for key in origin}
     panels, side = [], max(_MAX_SIDE // len(boxes), _MIN_SIDE)
     for caption, *box in boxes:
         panel, out = pixels.crop(box), io.BytesIO()
@@ -197,4 +153,4 @@ def _read(image: RunImage, sources: dict[str, int]) -> dict[str, Any]:
         panel.save(out, "WEBP", quality=_QUALITY)
         source = f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
         panels.append({"caption": caption, "src": sources.setdefault(source, len(sources))})
-    return {"panels": panels, "legend": legend, "title": title}
+    return {"panels": panels, "legend": legend, **origin}

@@ -28,7 +28,7 @@ class ReportCurve(NamedTuple):
 
 
 def arrange_charts(
-    runs: Sequence[Run], headline: Series | None, variants: Sequence[Sequence[int]] = ()
+    runs: Sequence[Run], headline: Mapping[str, Any] | None, variants: Sequence[Sequence[int]] = ()
 ) -> dict[str, Any]:
     """Groups the scalars of runs into charts. The curves of several seeds become their mean with a band.
 
@@ -36,7 +36,7 @@ def arrange_charts(
 
     Args:
         runs: The runs.
-        headline: The series of the headline metric in one of the runs, or None.
+        headline: The `mode` and the `name` of the headline metric, or None.
         variants: The indices of the runs of each variant that are drawn as one curve.
 
     Returns:
@@ -68,7 +68,7 @@ def arrange_charts(
         curves[loss_key] = _with_means(curves[loss_key])
     charts = {key: _chart(key, _with_bands(drawn, variants)) for key, drawn in curves.items()}
     return {
-        "headline": headline and charts.get((headline.mode, headline.name)),
+        "headline": headline and charts.get((headline["mode"], headline["name"])),
         "loss": charts.pop(loss_key, None),
         "metrics": [chart for key, chart in charts.items() if not _is_detail(key)],
         "details": [chart for key, chart in charts.items() if _is_detail(key)],
@@ -136,15 +136,13 @@ def _chart(key: ScalarKey, curves: Sequence[ReportCurve]) -> dict[str, Any]:
 
 def clock_of(run: Run) -> list[Point]:
     """Returns pairs of iteration and training time in seconds, without validation. Empty if times are not recorded."""
-    times = run.scalars("train")["time"].points if "time" in run.scalars("train") else []
-    # A run that continues another in a new folder starts later: assume that all log lines cover the same number.
-    before = max(0.0, 2 * times[0][0] - times[1][0]) if len(times) > 1 else 0.0
-    points, seconds = [(before, 0.0)], 0.0
-    for at, duration in times:
-        seconds, before = seconds + duration * (at - before), at
-        points.append((at, seconds))
+    points, seconds = [(0.0, 0.0)], 0.0
+    for series in run.series:
+        for at, duration in series.points if (series.mode, series.name) == ("train", "time") else ():
+            seconds += duration * (at - points[-1][0])
+            points.append((at, short(seconds)))
     stride = math.ceil(len(points) / _MAX_CLOCK)
-    return [(at, short(time)) for at, time in (*points[:-1:stride], points[-1])] if seconds else []
+    return [*points[:-1:stride], points[-1]] if seconds else []
 
 
 def means_between(points: Sequence[Point], ends: Sequence[float]) -> list[Point]:

@@ -1,5 +1,6 @@
 """Reads the files of an untrusted run folder. Ignores links to files outside the folder."""
 
+import hashlib
 import json
 import logging
 import re
@@ -13,6 +14,7 @@ from footplate.errors import ConfigError
 from footplate.messages import one_line
 
 _logger = logging.getLogger("footplate.tools")
+_MAX_CODE = 36  # characters; a longer text is shortened, and its digest is added
 Converted = TypeVar("Converted")
 # Keys that set where a run is stored and how it starts.
 START_KEYS = ("work_dir", "resume", "load_from", "resume_settings", "preflight")
@@ -174,7 +176,9 @@ def environment_of(folder: Path) -> dict[str, Any]:
     tree = facts.get("git tree") or {"modules": facts.get("modules")}
     if isinstance(tree, dict) and any(tree.values()):
         keys = "commit", "patch" if tree.get("patch") else "changed", "untracked", "modules"
-        facts["code"] = one_line(", ".join(f"{key} {tree[key]}" for key in keys if tree.get(key)))
+        text = one_line(", ".join(f"{key} {tree[key]}" for key in keys if tree.get(key)))
+        digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()
+        facts["code"] = text if len(text) <= _MAX_CODE else f"{text[:_MAX_CODE]} ... {digest[:8]}"
     return facts
 
 

@@ -35,6 +35,7 @@ _TIMES = frozenset({"lr", "time", "data_time", "memory"})  # ignored in validati
 
 _SCALAR_FILES = ("vis_data/scalars.json", "scalars.json", "*.log.json")  # of a launch, newest format first
 REPORTS = (".html", ".htm")  # the suffixes of reports
+TRAINING_BATCH = "train_batch"  # the image that `check` writes to the work_dir
 _MAX_NAMES = 5  # in a message
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 Point = tuple[float, float]
@@ -148,7 +149,10 @@ def read_run(path: str | Path) -> Run:
         series=series,
         epoch_length=length,
         images=_images(
-            _own_files(folder, recorded, "vis_data/vis_image/**/*.png"),
+            [
+                *safe_files(folder.glob(f"{TRAINING_BATCH}_0.png"), folder),
+                *_own_files(folder, recorded, "vis_data/vis_image/**/*.png"),
+            ],
             [int(line["at"]) for line in lines if line["mode"] == "val"],
         ),
         config=config_of(folder),

@@ -104,34 +104,19 @@ def get_indice_pairs(
     )
 
 
-def _cells(features: Tensor, filters: Tensor, pairs: Tensor, counts: Tensor, number: int, *_: bool) -> Tensor:
-    return features.new_empty(number, filters.size(-1))
-
-
-@operator(_cells)
+@operator(lambda features, filters, pairs, counts, number, _: features.new_empty(number, filters.size(-1)))
 def _indice_conv(
-    features: Tensor, filters: Tensor, pairs: Tensor, counts: Tensor, number: int, inverse: bool, subm: bool
+    features: Tensor, filters: Tensor, pairs: Tensor, counts: Tensor, number: int, inverse: bool
 ) -> Tensor:
-    return sparse.indice_conv_forward(features, filters, pairs, counts, number, int(inverse), int(subm))
+    return sparse.indice_conv_forward(features, filters, pairs, counts, number, int(inverse), 0)
 
 
-def _gradients(grad_output: Tensor, features: Tensor, filters: Tensor, *_: object) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(features), torch.empty_like(filters)
-
-
-@operator(_gradients)
+@operator(lambda grad, features, filters, *_: (torch.empty_like(features), torch.empty_like(filters)))
 def _indice_conv_backward(
-    grad_output: Tensor,
-    features: Tensor,
-    filters: Tensor,
-    pairs: Tensor,
-    counts: Tensor,
-    inverse: bool,
-    subm: bool,
+    grad_output: Tensor, features: Tensor, filters: Tensor, pairs: Tensor, counts: Tensor, inverse: bool
 ) -> tuple[Tensor, Tensor]:
-    settings = pairs, counts, int(inverse), int(subm)
-    grad_features, grad_filters = sparse.indice_conv_backward(features, filters, grad_output, *settings)
-    return grad_features, grad_filters
+    grads = sparse.indice_conv_backward(features, filters, grad_output, pairs, counts, int(inverse), 0)
+    return grads[0], grads[1]
 
 
 _indice_conv.differentiate(_indice_conv_backward, outputs="output", inputs="features filters")
@@ -152,24 +137,17 @@ def indice_conv(
     Returns:
         The features of the output cells, of shape (M, O).
     """
-    filters = filters.type_as(features)
-    return _indice_conv(features, filters, indice_pairs, indice_pair_num, num_activate_out, False, False)
+    return _indice_conv(features, filters.type_as(features), indice_pairs, indice_pair_num, num_activate_out, False)
+
+
+indice_subm_conv = indice_conv
 
 
 def indice_inverse_conv(
     features: Tensor, filters: Tensor, indice_pairs: Tensor, indice_pair_num: Tensor, num_activate_out: int
 ) -> Tensor:
     """Like `indice_conv`, but exchanges input and output, to undo a strided convolution."""
-    filters = filters.type_as(features)
-    return _indice_conv(features, filters, indice_pairs, indice_pair_num, num_activate_out, True, False)
-
-
-def indice_subm_conv(
-    features: Tensor, filters: Tensor, indice_pairs: Tensor, indice_pair_num: Tensor, num_activate_out: int
-) -> Tensor:
-    """Like `indice_conv`, for a submanifold convolution."""
-    filters = filters.type_as(features)
-    return _indice_conv(features, filters, indice_pairs, indice_pair_num, num_activate_out, False, True)
+    return _indice_conv(features, filters.type_as(features), indice_pairs, indice_pair_num, num_activate_out, True)
 
 
 @operator(lambda features, pairs, counts, number: features.new_empty(number, features.size(1)))

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from footplate_operators.functional import (
     carafe,
-    carafe_naive,
     fused_bias_leakyrelu,
     sigmoid_focal_loss,
     softmax_focal_loss,
     tin_shift,
 )
+from footplate_operators.mmcv_ops.settings import Settings
 
 
 class SigmoidFocalLoss(nn.Module):
@@ -53,7 +53,7 @@ class SoftmaxFocalLoss(SigmoidFocalLoss):
         return softmax_focal_loss(input, target, self.gamma, self.alpha, self.weight, self.reduction)
 
 
-class CARAFENaive(nn.Module):
+class CARAFENaive(Settings):
     """Upsamples features with a separate kernel for each output pixel.
 
     Args:
@@ -62,29 +62,23 @@ class CARAFENaive(nn.Module):
         scale_factor: The upsampling factor.
     """
 
-    def __init__(self, kernel_size: int, group_size: int, scale_factor: int) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.group_size = group_size
-        self.scale_factor = scale_factor
+    kernel_size: int
+    group_size: int
+    scale_factor: int
 
     def forward(self, features: Tensor, masks: Tensor) -> Tensor:
         """Upsamples features of shape (N, C, H, W).
 
         The kernels, `masks`, have shape (N, group_size * kernel_size ** 2, scale_factor * H, scale_factor * W).
         """
-        return carafe_naive(features, masks, self.kernel_size, self.group_size, self.scale_factor)
+        return carafe(features, masks, *self.values())
 
 
 class CARAFE(CARAFENaive):
     """See `CARAFENaive`."""
 
-    def forward(self, features: Tensor, masks: Tensor) -> Tensor:
-        """See `CARAFENaive.forward`."""
-        return carafe(features, masks, self.kernel_size, self.group_size, self.scale_factor)
 
-
-class CARAFEPack(nn.Module):
+class CARAFEPack(Settings):
     """Upsamples features with kernels that are predicted from the features.
 
     Args:
@@ -97,31 +91,23 @@ class CARAFEPack(nn.Module):
         compressed_channels: The number of input channels of this layer.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        scale_factor: int,
-        up_kernel: int = 5,
-        up_group: int = 1,
-        encoder_kernel: int = 3,
-        encoder_dilation: int = 1,
-        compressed_channels: int = 64,
-    ) -> None:
-        super().__init__()
-        self.channels = channels
-        self.scale_factor = scale_factor
-        self.up_kernel = up_kernel
-        self.up_group = up_group
-        self.encoder_kernel = encoder_kernel
-        self.encoder_dilation = encoder_dilation
-        self.compressed_channels = compressed_channels
-        self.channel_compressor = nn.Conv2d(channels, compressed_channels, 1)
+    channels: int
+    scale_factor: int
+    up_kernel: int = 5
+    up_group: int = 1
+    encoder_kernel: int = 3
+    encoder_dilation: int = 1
+    compressed_channels: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.channel_compressor = nn.Conv2d(self.channels, self.compressed_channels, 1)
         self.content_encoder = nn.Conv2d(
-            compressed_channels,
-            up_group * (up_kernel * scale_factor) ** 2,
-            encoder_kernel,
-            padding=(encoder_kernel - 1) * encoder_dilation // 2,
-            dilation=encoder_dilation,
+            self.compressed_channels,
+            self.up_group * (self.up_kernel * self.scale_factor) ** 2,
+            self.encoder_kernel,
+            padding=(self.encoder_kernel - 1) * self.encoder_dilation // 2,
+            dilation=self.encoder_dilation,
         )
         self.init_weights()
 

@@ -23,10 +23,11 @@ from footplate_operators.functional import (
     roipoint_pool3d,
     voxelization,
 )
+from footplate_operators.mmcv_ops.settings import Settings
 from footplate_operators.sizes import Pair, repeated
 
 
-class QueryAndGroup(nn.Module):
+class QueryAndGroup(Settings):
     """Groups the points near centers, with their features.
 
     Args:
@@ -46,32 +47,22 @@ class QueryAndGroup(nn.Module):
         ValueError: The options contradict each other.
     """
 
-    def __init__(
-        self,
-        max_radius: float | None,
-        sample_num: int,
-        min_radius: float = 0.0,
-        use_xyz: bool = True,
-        return_grouped_xyz: bool = False,
-        normalize_xyz: bool = False,
-        uniform_sample: bool = False,
-        return_unique_cnt: bool = False,
-        return_grouped_idx: bool = False,
-    ) -> None:
-        super().__init__()
-        if return_unique_cnt and not uniform_sample:
+    max_radius: float | None
+    sample_num: int
+    min_radius: float = 0.0
+    use_xyz: bool = True
+    return_grouped_xyz: bool = False
+    normalize_xyz: bool = False
+    uniform_sample: bool = False
+    return_unique_cnt: bool = False
+    return_grouped_idx: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.return_unique_cnt and not self.uniform_sample:
             raise ValueError("return_unique_cnt needs uniform_sample=True.")
-        if max_radius is None and normalize_xyz:
+        if self.max_radius is None and self.normalize_xyz:
             raise ValueError("normalize_xyz needs a max_radius.")
-        self.max_radius = max_radius
-        self.min_radius = min_radius
-        self.sample_num = sample_num
-        self.use_xyz = use_xyz
-        self.return_grouped_xyz = return_grouped_xyz
-        self.normalize_xyz = normalize_xyz
-        self.uniform_sample = uniform_sample
-        self.return_unique_cnt = return_unique_cnt
-        self.return_grouped_idx = return_grouped_idx
 
     def forward(
         self, points_xyz: Tensor, center_xyz: Tensor, features: Tensor | None = None
@@ -113,12 +104,10 @@ class QueryAndGroup(nn.Module):
         return (grouped, *wanted) if wanted else grouped
 
 
-class GroupAll(nn.Module):
+class GroupAll(Settings):
     """Puts all points into one group. `use_xyz` puts the coordinates in front of the features."""
 
-    def __init__(self, use_xyz: bool = True) -> None:
-        super().__init__()
-        self.use_xyz = use_xyz
+    use_xyz: bool = True
 
     def forward(self, xyz: Tensor, new_xyz: Tensor | None, features: Tensor | None = None) -> Tensor:
         """Returns the group, of shape (B, 3 + C, 1, N). Ignores `new_xyz`. The features have shape (B, C, N)."""
@@ -137,7 +126,7 @@ def calc_square_dist(point_feat_a: Tensor, point_feat_b: Tensor, norm: bool = Tr
     return distances / point_feat_a.size(-1) if norm else distances**2
 
 
-class PointsSampler(nn.Module):
+class PointsSampler(Settings):
     """Samples the points that are farthest from each other.
 
     Args:
@@ -150,21 +139,17 @@ class PointsSampler(nn.Module):
         ValueError: The lists have different lengths, or the kind of a sampler is unknown.
     """
 
-    def __init__(
-        self,
-        num_point: Sequence[int],
-        fps_mod_list: Sequence[str] = ("D-FPS",),
-        fps_sample_range_list: Sequence[int] = (-1,),
-    ) -> None:
-        super().__init__()
-        if not len(num_point) == len(fps_mod_list) == len(fps_sample_range_list):
+    num_point: Sequence[int]
+    fps_mod_list: Sequence[str] = ("D-FPS",)
+    fps_sample_range_list: Sequence[int] = (-1,)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not len(self.num_point) == len(self.fps_mod_list) == len(self.fps_sample_range_list):
             raise ValueError("num_point, fps_mod_list and fps_sample_range_list must have the same length.")
-        for kind in fps_mod_list:
+        for kind in self.fps_mod_list:
             if kind not in ("D-FPS", "F-FPS", "FS"):
                 raise ValueError(f"fps_mod_list must contain 'D-FPS', 'F-FPS' or 'FS', but contains {kind!r}.")
-        self.num_point = num_point
-        self.fps_mod_list = fps_mod_list
-        self.fps_sample_range_list = fps_sample_range_list
 
     def forward(self, points_xyz: Tensor, features: Tensor | None) -> Tensor:
         """Returns the indices of the samples, of shape (B, samples). The features have shape (B, C, N)."""
@@ -184,7 +169,7 @@ class PointsSampler(nn.Module):
         return torch.cat(indices, 1)
 
 
-class Voxelization(nn.Module):
+class Voxelization(Settings):
     """Groups the points of one sample into voxels.
 
     Args:
@@ -195,49 +180,35 @@ class Voxelization(nn.Module):
         deterministic: Ignored; the result is always deterministic.
     """
 
-    def __init__(
-        self,
-        voxel_size: Sequence[float],
-        point_cloud_range: Sequence[float],
-        max_num_points: int,
-        max_voxels: Pair = 20000,
-        deterministic: bool = True,
-    ) -> None:
-        super().__init__()
-        self.voxel_size = voxel_size
-        self.point_cloud_range = point_cloud_range
-        self.max_num_points = max_num_points
-        self.max_voxels = repeated(max_voxels, 2)
-        self.deterministic = deterministic
-        bounds = torch.tensor(point_cloud_range, dtype=torch.float32)
-        size = torch.tensor(voxel_size, dtype=torch.float32)
+    voxel_size: Sequence[float]
+    point_cloud_range: Sequence[float]
+    max_num_points: int
+    max_voxels: Pair = 20000
+    deterministic: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.max_voxels = repeated(self.max_voxels, 2)
+        bounds = torch.tensor(self.point_cloud_range, dtype=torch.float32)
+        size = torch.tensor(self.voxel_size, dtype=torch.float32)
         self.grid_size = torch.round((bounds[3:] - bounds[:3]) / size).long()
         self.pcd_shape = [*self.grid_size[:2].tolist(), 1][::-1]
 
     def forward(self, input: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Groups points of shape (N, C). See `voxelization` for the result."""
-        limit = self.max_voxels[0] if self.training else self.max_voxels[1]
-        settings = (self.voxel_size, self.point_cloud_range, self.max_num_points, limit, self.deterministic)
-        return voxelization(input, *settings)
-
-    def extra_repr(self) -> str:
-        return (
-            f"voxel_size={self.voxel_size}, point_cloud_range={self.point_cloud_range}, "
-            f"max_num_points={self.max_num_points}, max_voxels={self.max_voxels}, deterministic={self.deterministic}"
-        )
+        limit = repeated(self.max_voxels, 2)[0 if self.training else 1]
+        return voxelization(input, self.voxel_size, self.point_cloud_range, self.max_num_points, limit)
 
 
-class DynamicScatter(nn.Module):
+class DynamicScatter(Settings):
     """Aggregates the features of the points in each voxel: the mean, or the maximum if `average_points` is False.
 
     `voxel_size` and `point_cloud_range` are not used.
     """
 
-    def __init__(self, voxel_size: Sequence[float], point_cloud_range: Sequence[float], average_points: bool) -> None:
-        super().__init__()
-        self.voxel_size = voxel_size
-        self.point_cloud_range = point_cloud_range
-        self.average_points = average_points
+    voxel_size: Sequence[float]
+    point_cloud_range: Sequence[float]
+    average_points: bool
 
     def forward_single(self, points: Tensor, coors: Tensor) -> tuple[Tensor, Tensor]:
         """Aggregates the points of one sample. See `dynamic_scatter`."""
@@ -258,12 +229,6 @@ class DynamicScatter(nn.Module):
             features.append(found)
             voxels.append(F.pad(places, (1, 0), value=sample))
         return torch.cat(features), torch.cat(voxels)
-
-    def extra_repr(self) -> str:
-        return (
-            f"voxel_size={self.voxel_size}, point_cloud_range={self.point_cloud_range}, "
-            f"average_points={self.average_points}"
-        )
 
 
 class RoIAwarePool3d(nn.Module):
@@ -293,12 +258,10 @@ class RoIAwarePool3d(nn.Module):
         return roiaware_pool3d(rois, pts, pts_feature, (x, y, z), self.max_pts_per_voxel, self.mode)
 
 
-class RoIPointPool3d(nn.Module):
+class RoIPointPool3d(Settings):
     """Takes the first `num_sampled_points` points in each box, with their features."""
 
-    def __init__(self, num_sampled_points: int = 512) -> None:
-        super().__init__()
-        self.num_sampled_points = num_sampled_points
+    num_sampled_points: int = 512
 
     def forward(self, points: Tensor, point_features: Tensor, boxes3d: Tensor) -> tuple[Tensor, Tensor]:
         """Pools features of shape (B, N, C) for boxes of shape (B, M, 7).

@@ -4,6 +4,7 @@ Sources: He et al., Mask R-CNN (2017); Kirillov et al., PointRend (2020); Dai et
 (2017); Zhu et al., Deformable ConvNets v2 (2019); Han et al., ReDet (2021); Liu et al., ABCNet (2020).
 """
 
+import math
 from typing import Any
 
 import torch
@@ -18,10 +19,23 @@ from footplate_operators.functional import (
     roi_align_rotated,
     roi_pool,
 )
+from footplate_operators.mmcv_ops.settings import Settings
 from footplate_operators.sizes import Pair, pair
 
 
-class RoIAlign(nn.Module):
+class _RoILayer(Settings):
+    """A layer that pools RoIs into bins."""
+
+    output_size: Pair
+    spatial_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.output_size = pair(self.output_size)
+        self.spatial_scale = float(self.spatial_scale)
+
+
+class RoIAlign(_RoILayer):
     """Applies RoIAlign.
 
     Args:
@@ -33,148 +47,81 @@ class RoIAlign(nn.Module):
         use_torchvision: Ignored; the results are the same.
     """
 
-    def __init__(
-        self,
-        output_size: Pair,
-        spatial_scale: float = 1.0,
-        sampling_ratio: int = 0,
-        pool_mode: str = "avg",
-        aligned: bool = True,
-        use_torchvision: bool = False,
-    ) -> None:
-        super().__init__()
-        self.output_size = pair(output_size)
-        self.spatial_scale = float(spatial_scale)
-        self.sampling_ratio = int(sampling_ratio)
-        self.pool_mode = pool_mode
-        self.aligned = aligned
+    sampling_ratio: int = 0
+    pool_mode: str = "avg"
+    aligned: bool = True
+    use_torchvision: bool = False
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
         """Pools features of shape (N, C, H, W). Returns a tensor of shape (K, C, rows, columns).
 
         RoIs have shape (K, 5): image index, and x1, y1, x2 and y2 in image pixels.
         """
-        settings = (self.output_size, self.spatial_scale, self.sampling_ratio, self.pool_mode, self.aligned)
-        return roi_align(input, rois, *settings)
-
-    def extra_repr(self) -> str:
-        return (
-            f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
-            f"sampling_ratio={self.sampling_ratio}, pool_mode={self.pool_mode}, aligned={self.aligned}"
-        )
+        return roi_align(input, rois, *self.values()[:-1])
 
 
-class RoIPool(nn.Module):
+class RoIPool(_RoILayer):
     """Applies RoIPool: the largest value in each bin. See `RoIAlign`."""
 
-    def __init__(self, output_size: Pair, spatial_scale: float = 1.0) -> None:
-        super().__init__()
-        self.output_size = pair(output_size)
-        self.spatial_scale = float(spatial_scale)
-
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        return roi_pool(input, rois, self.output_size, self.spatial_scale)
-
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}, spatial_scale={self.spatial_scale}"
+        return roi_pool(input, rois, *self.values())
 
 
-class RoIAlignRotated(nn.Module):
+class RoIAlignRotated(_RoILayer):
     """Applies RoIAlign to rotated RoIs, of shape (K, 6): image index, center x and y, width, height, and angle.
 
     `clockwise` reverses the direction of angles, which are in radians. See `RoIAlign` for the other arguments.
     """
 
-    def __init__(
-        self,
-        output_size: Pair,
-        spatial_scale: float,
-        sampling_ratio: int = 0,
-        aligned: bool = True,
-        clockwise: bool = False,
-    ) -> None:
-        super().__init__()
-        self.output_size = pair(output_size)
-        self.spatial_scale = float(spatial_scale)
-        self.sampling_ratio = int(sampling_ratio)
-        self.aligned = aligned
-        self.clockwise = clockwise
+    sampling_ratio: int = 0
+    aligned: bool = True
+    clockwise: bool = False
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        settings = (self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned, self.clockwise)
-        return roi_align_rotated(input, rois, *settings)
-
-    def extra_repr(self) -> str:
-        return (
-            f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
-            f"sampling_ratio={self.sampling_ratio}, aligned={self.aligned}, clockwise={self.clockwise}"
-        )
+        return roi_align_rotated(input, rois, *self.values())
 
 
-class RiRoIAlignRotated(nn.Module):
+class RiRoIAlignRotated(Settings):
     """Applies RoIAlign to rotated RoIs, and shifts the `num_orientations` orientation channels by the angle.
 
     See `RoIAlignRotated`.
     """
 
-    def __init__(
-        self,
-        out_size: Pair,
-        spatial_scale: float,
-        num_samples: int = 0,
-        num_orientations: int = 8,
-        clockwise: bool = False,
-    ) -> None:
-        super().__init__()
-        self.out_size = pair(out_size)
-        self.spatial_scale = float(spatial_scale)
-        self.num_samples = int(num_samples)
-        self.num_orientations = int(num_orientations)
-        self.clockwise = clockwise
+    out_size: Pair
+    spatial_scale: float
+    num_samples: int = 0
+    num_orientations: int = 8
+    clockwise: bool = False
 
     def forward(self, features: Tensor, rois: Tensor) -> Tensor:
-        settings = (self.out_size, self.spatial_scale, self.num_samples, self.num_orientations, self.clockwise)
-        return riroi_align_rotated(features, rois, *settings)
+        return riroi_align_rotated(features, rois, *self.values())
 
 
-class BezierAlign(nn.Module):
+class BezierAlign(_RoILayer):
     """Applies RoIAlign between two cubic Bezier curves, of shape (K, 17): image index, and x and y of eight points.
 
     See `RoIAlign` for the arguments.
     """
 
-    def __init__(self, output_size: Pair, spatial_scale: float, sampling_ratio: int, aligned: bool = True) -> None:
-        super().__init__()
-        self.output_size = pair(output_size)
-        self.spatial_scale = float(spatial_scale)
-        self.sampling_ratio = int(sampling_ratio)
-        self.aligned = aligned
+    sampling_ratio: int = 0
+    aligned: bool = True
 
     def forward(self, input: Tensor, beziers: Tensor) -> Tensor:
-        return bezier_align(
-            input, beziers, self.output_size, self.spatial_scale, self.sampling_ratio, aligned=self.aligned
-        )
+        return bezier_align(input, beziers, *self.values())
 
 
-class DeformRoIPool(nn.Module):
+class DeformRoIPool(_RoILayer):
     """Applies RoIAlign with shifted bins. The shift is `gamma` times the offset, relative to the size of the RoI.
 
     See `RoIAlign` for the other arguments.
     """
 
-    def __init__(
-        self, output_size: Pair, spatial_scale: float = 1.0, sampling_ratio: int = 0, gamma: float = 0.1
-    ) -> None:
-        super().__init__()
-        self.output_size = pair(output_size)
-        self.spatial_scale = float(spatial_scale)
-        self.sampling_ratio = int(sampling_ratio)
-        self.gamma = float(gamma)
+    sampling_ratio: int = 0
+    gamma: float = 0.1
 
     def forward(self, input: Tensor, rois: Tensor, offset: Tensor | None = None) -> Tensor:
         """Pools features. `offset` has shape (K, 2, rows, columns), x before y."""
-        settings = (self.output_size, self.spatial_scale, self.sampling_ratio, self.gamma)
-        return deform_roi_pool(input, rois, offset, *settings)
+        return deform_roi_pool(input, rois, offset, *self.values())
 
 
 class DeformRoIPoolPack(DeformRoIPool):
@@ -201,7 +148,7 @@ class DeformRoIPoolPack(DeformRoIPool):
         super().__init__(output_size, spatial_scale, sampling_ratio, gamma)
         self.output_channels = output_channels
         self.deform_fc_channels = deform_fc_channels
-        bins = self.output_size[0] * self.output_size[1]
+        bins = math.prod(pair(output_size))
         self.offset_fc = nn.Sequential(
             nn.Linear(bins * output_channels, deform_fc_channels),
             nn.ReLU(inplace=True),
@@ -217,35 +164,24 @@ class DeformRoIPoolPack(DeformRoIPool):
 
     def _offset(self, pooled: Tensor) -> Tensor:
         offset: Tensor = self.offset_fc(pooled.flatten(1))
-        return offset.view(len(pooled), 2, *self.output_size)
+        return offset.view(len(pooled), 2, *pooled.shape[2:])
 
 
 class ModulatedDeformRoIPoolPack(DeformRoIPoolPack):
     """Also predicts a factor from 0 to 1 for each bin. See `DeformRoIPoolPack`."""
 
-    def __init__(
-        self,
-        output_size: Pair,
-        output_channels: int,
-        deform_fc_channels: int = 1024,
-        spatial_scale: float = 1.0,
-        sampling_ratio: int = 0,
-        gamma: float = 0.1,
-    ) -> None:
-        super().__init__(output_size, output_channels, deform_fc_channels, spatial_scale, sampling_ratio, gamma)
-        bins = self.output_size[0] * self.output_size[1]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        hidden, bins = self.deform_fc_channels, math.prod(pair(self.output_size))
         self.mask_fc = nn.Sequential(
-            nn.Linear(bins * output_channels, deform_fc_channels),
-            nn.ReLU(inplace=True),
-            nn.Linear(deform_fc_channels, bins),
-            nn.Sigmoid(),
+            nn.Linear(bins * self.output_channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, bins), nn.Sigmoid()
         )
         _set_to_zero(self.mask_fc[2])
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:  # type: ignore[override]
         pooled = DeformRoIPool.forward(self, input, rois)
         mask: Tensor = self.mask_fc(pooled.flatten(1))
-        return DeformRoIPool.forward(self, input, rois, self._offset(pooled)) * mask.view(-1, 1, *self.output_size)
+        return DeformRoIPool.forward(self, input, rois, self._offset(pooled)) * mask.view(-1, 1, *pooled.shape[2:])
 
 
 def _set_to_zero(layer: nn.Module) -> None:
@@ -287,21 +223,17 @@ def rel_roi_point_to_rel_img_point(
     return pixels / pixels.new_tensor([width, height]) * spatial_scale
 
 
-class SimpleRoIAlign(nn.Module):
+class SimpleRoIAlign(_RoILayer):
     """Samples one point at the center of each bin. See `RoIAlign` for the arguments."""
 
-    def __init__(self, output_size: Pair, spatial_scale: float, aligned: bool = True) -> None:
-        super().__init__()
-        self.output_size = pair(output_size)
-        self.spatial_scale = float(spatial_scale)
-        self.aligned = aligned
+    aligned: bool = True
 
     def forward(self, features: Tensor, rois: Tensor) -> Tensor:
         """Samples features of shape (N, C, H, W) for RoIs of shape (K, 5). Returns (K, C, rows, columns).
 
         Unlike mmcv's, the result has the order of the RoIs, even if they are not sorted by image.
         """
-        rows, columns = self.output_size
+        rows, columns = pair(self.output_size)
         y = (torch.arange(rows, device=rois.device, dtype=rois.dtype) + 0.5) / rows
         x = (torch.arange(columns, device=rois.device, dtype=rois.dtype) + 0.5) / columns
         centers = torch.stack((x.expand(rows, -1), y[:, None].expand(-1, columns)), -1).view(1, -1, 2)
@@ -314,4 +246,4 @@ class SimpleRoIAlign(nn.Module):
             for image, rows in enumerate(order)
         ]
         place = torch.cat(order).argsort()
-        return torch.cat(sampled)[place].view(len(rois), features.size(1), *self.output_size)
+        return torch.cat(sampled)[place].unflatten(2, pair(self.output_size))  # type: ignore[no-untyped-call,no-any-return]

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.checks import check_count, check_number
-from footplate.error_context import with_origins
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModule
 from footplate.models.base_module import InitCfg
@@ -30,15 +29,9 @@ class ImageClassifier(TaskModel):
         neck: Maps feature maps to the inputs of the head. By default, the head takes the feature maps.
         head: A module with `loss(features, data_samples)` and `predict(features, data_samples)`, such as LinearClsHead.
             Without a head, the model only computes features.
-        train_cfg: A dict with `augments`, one or more batch augmentations, and optionally their `probs`. An alternative
-            to the preprocessor's `batch_augments`.
         data_preprocessor: See `BaseModel`; a ClsDataPreprocessor by default.
         init_cfg: See `BaseModel`.
         flip_test: Whether to average the features of the image and its flipped copy when predicting.
-
-    Raises:
-        ArgumentError: `train_cfg` has batch augmentations, and `data_preprocessor` is a module or also has batch
-            augmentations.
 
     Example:
         >>> import torch
@@ -58,22 +51,12 @@ class ImageClassifier(TaskModel):
         backbone: Part,
         neck: Part | None = None,
         head: Part | None = None,
-        train_cfg: Mapping[str, Any] | None = None,
         data_preprocessor: Part | None = None,
         init_cfg: InitCfg = None,
         *,
         flip_test: bool = False,
     ) -> None:
-        data_preprocessor = {} if data_preprocessor is None else data_preprocessor
-        if train_cfg and train_cfg.get("augments"):
-            if isinstance(data_preprocessor, nn.Module) or data_preprocessor.get("batch_augments"):
-                raise ArgumentError(
-                    "train_cfg.augments requires a data_preprocessor that is a dict without batch_augments",
-                    key="train_cfg.augments",
-                )
-            mixing = with_origins({key: train_cfg.get(key) for key in ("augments", "probs")}, train_cfg)
-            data_preprocessor = with_origins({**data_preprocessor, "batch_augments": mixing}, data_preprocessor)
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__({} if data_preprocessor is None else data_preprocessor, init_cfg)
         self.backbone = build_part("backbone", backbone)
         self.neck = nn.Identity() if neck is None else build_part("neck", neck)
         self.head: Any = None if head is None else build_part("head", head)

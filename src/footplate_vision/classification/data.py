@@ -28,7 +28,7 @@ from footplate_vision.image_files import (
     is_folder,
     list_folder,
 )
-from footplate_vision.task_base import META_KEYS, PackSamples, check_classes, image_name, to_labels
+from footplate_vision.task_base import PackSamples, check_classes, image_name, to_labels
 
 
 @DATASETS.register_module()
@@ -45,7 +45,6 @@ class CustomDataset(BaseDataset):
         ann_file: The text file under `data_root`; empty if the folders define the classes.
         with_label: Whether images have labels. If False, samples have only `img_path`. The lines of `ann_file` then
             contain only paths; without `ann_file`, all images in the folder and its subfolders are used.
-        extensions: The file extensions of images, case-insensitive.
         metainfo: A dict with `classes`, a list of names or the path of a text file with names. Folders and classes are
             matched by name, regardless of case, spaces, "_" and "-", if all folders are classes, or all classes have a
             folder (other folders are ignored with a warning). Otherwise, they are matched by order, with a warning.
@@ -66,14 +65,12 @@ class CustomDataset(BaseDataset):
         data_prefix: str | Mapping[str, str | None] = "",
         ann_file: str | None = "",
         with_label: bool = True,
-        extensions: Sequence[str] = IMAGE_SUFFIXES,
         metainfo: Mapping[str, Any] | None = None,
         *,
         classes: Sequence[str] | str | None = None,
         **settings: Any,
     ) -> None:
         self.with_label = with_label
-        self.extensions = tuple(each.lower() for each in extensions)
         super().__init__(
             ann_file=ann_file,
             metainfo=metainfo if classes is None else {**(metainfo or {}), "classes": classes},
@@ -90,14 +87,14 @@ class CustomDataset(BaseDataset):
                 lines = read_lines(self.ann_file)
                 records = [self._record(folder, line, number) for number, line in enumerate(lines, 1) if line.strip()]
         elif not self.with_label:
-            records = [{"img_path": join(folder, path)} for path in find_images(folder, self.extensions)]
+            records = [{"img_path": join(folder, path)} for path in find_images(folder, IMAGE_SUFFIXES)]
         else:
             labels = self._labels(folder)
             records = [
                 {"img_path": join(folder, path), "gt_label": labels[path.partition("/")[0]]}
-                for path in find_images(folder, self.extensions, labels)
+                for path in find_images(folder, IMAGE_SUFFIXES, labels)
             ]
-        check_images(records, self.ann_file, folder, self.extensions)
+        check_images(records, self.ann_file, folder, IMAGE_SUFFIXES)
         if self.with_label:
             present = {record["gt_label"] for record in records}
             warn_about_missing_classes(self._metainfo.get("classes"), present, self.ann_file or folder)
@@ -116,7 +113,7 @@ class CustomDataset(BaseDataset):
 
     def _labels(self, folder: str) -> dict[str, int]:
         """Maps folder names to labels, and sets the classes in the metainfo."""
-        names = [name for name in list_folder(folder) if not has_suffix(name, self.extensions)]
+        names = [name for name in list_folder(folder) if not has_suffix(name, IMAGE_SUFFIXES)]
         folders = [name for name in names if is_folder(join(folder, name))]
         folders = [name for name in folders if not contains_one_of([folder], join(folder, name))]
         if not folders:
@@ -201,8 +198,6 @@ class PackInputs(PackSamples):
     one or more classes as `gt_label`, or soft labels of shape ``(C,)`` as `gt_score`.
 
     Args:
-        input_key: The key of the image.
-        algorithm_keys: The keys to store as data in addition to the ground truth, if present.
         meta_keys: The keys to store as metainfo, if present.
 
     Raises:
@@ -210,11 +205,6 @@ class PackInputs(PackSamples):
     """
 
     sample_type = ClsDataSample
-
-    def __init__(
-        self, input_key: str = "img", algorithm_keys: Sequence[str] = (), meta_keys: Sequence[str] = META_KEYS
-    ) -> None:
-        super().__init__(input_key, meta_keys, algorithm_keys)
 
     def annotate(self, sample: ClsDataSample, results: Mapping[str, Any]) -> None:
         """Adds the labels to a sample."""

@@ -350,16 +350,13 @@ class ConfusionMatrix(LabelMetric):
         return cells.reshape(num_classes, num_classes)
 
     @staticmethod
-    def plot(
-        confusion_matrix: Tensor | NDArray[Any], include_values: bool = True, classes: Sequence[str] | None = None
-    ) -> NDArray[np.uint8]:
+    def plot(confusion_matrix: Tensor | NDArray[Any], classes: Sequence[str] | None = None) -> NDArray[np.uint8]:
         """Draws a confusion matrix and returns it as a uint8 RGB image of shape ``(H, W, 3)``.
 
         Cells on the diagonal are blue, others are orange. The color intensity shows a cell's fraction of its row.
 
         Args:
             confusion_matrix: ``(C, C)``, with true classes as rows and predicted classes as columns.
-            include_values: Whether to show the counts in the cells.
             classes: The names of the classes; class indices by default.
         """
         matrix = np.asarray(confusion_matrix)
@@ -376,7 +373,7 @@ class ConfusionMatrix(LabelMetric):
         axes.imshow(np.rint(255 + shares * (hues - 255)).astype(np.uint8))
         axes.set_xticks(range(count), names, rotation=90)
         axes.set_yticks(range(count), names)
-        for row, column in np.argwhere(matrix) if include_values else ():
+        for row, column in np.argwhere(matrix):
             ink = "white" if shares[row, column, 0] > 0.55 else "black"
             axes.text(column, row, str(matrix[row, column]), color=ink, ha="center", va="center")
         return canvas_to_image(FigureCanvasAgg(figure))

@@ -15,7 +15,7 @@ from footplate.visualization.drawing import text_font
 from footplate_vision.classification.data import ClsDataSample
 from footplate_vision.classification.metric import ConfusionMatrix, class_names, predicted_label
 from footplate_vision.panels import BLUE, INK, ORANGE, PAPER, arrange_panels
-from footplate_vision.visualization import BaseVisualizationHook, TaskVisualizer, title_of
+from footplate_vision.visualization import BaseVisualizationHook, TaskVisualizer, origin_of_image
 
 _PANEL = 256
 
@@ -73,7 +73,7 @@ class ClsVisualizer(TaskVisualizer):
                 draw.rectangle((8, top + 20, right, top + 32), fill=BLUE if label in truth else ORANGE)
                 draw.text((right + 6, top + 18), percentage, fill=INK, font=text_font(13, percentage))
             panels["prediction"] = np.asarray(chart)
-        return arrange_panels(panels, title=title_of(data_sample))
+        return arrange_panels(panels, None, **origin_of_image(data_sample))
 
 
 @HOOKS.register_module()

@@ -202,7 +202,7 @@ class PackDetInputs(PackSamples):
     sample_type = DetDataSample
 
     def __init__(self, meta_keys: Sequence[str] = META_KEYS, *, with_masks: bool = True) -> None:
-        super().__init__("img", meta_keys)
+        super().__init__(meta_keys)
         self.with_masks = with_masks
 
     def annotate(self, sample: DetDataSample, results: Mapping[str, Any]) -> None:
@@ -231,14 +231,12 @@ class DetDataPreprocessor(ImgDataPreprocessor):
     Args:
         args: Positional arguments for `ImgDataPreprocessor`, such as `mean` and `std`.
         pad_mask: Whether to pad the ground-truth masks to the size of the images.
-        mask_pad_value: The padding value of masks.
         settings: Arguments for `ImgDataPreprocessor`.
     """
 
-    def __init__(self, *args: Any, pad_mask: bool = False, mask_pad_value: int = 0, **settings: Any) -> None:
+    def __init__(self, *args: Any, pad_mask: bool = False, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.pad_mask = pad_mask
-        self.mask_pad_value = mask_pad_value
 
     def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
         """Stores the padded image size in each sample. Pads ground-truth masks to this size if `pad_mask` is set."""
@@ -246,4 +244,4 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         for sample in batch["data_samples"] or ():
             sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})
             if self.pad_mask and "masks" in sample.get("gt_instances", ()):
-                sample.gt_instances.masks = pad_to(sample.gt_instances.masks, shape, self.mask_pad_value)
+                sample.gt_instances.masks = pad_to(sample.gt_instances.masks, shape, 0)

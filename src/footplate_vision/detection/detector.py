@@ -85,7 +85,7 @@ class BaseDetector(TaskModel):
         return list(samples)
 
     def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Returns the `scores` and `boxes` of all candidates, before selection; see `candidates`."""
+        """Returns the `scores` and `boxes` of all candidates, before selection. An ONNX file with NMS selects them."""
         scores, boxes = self.candidates(inputs)
         return {"scores": scores, "boxes": boxes}
 
@@ -207,8 +207,8 @@ class TransformersDetector(BaseDetector):
 
 def _sides(shape: Sequence[int], like: Tensor) -> Tensor:
     """Converts a shape (height, width) to a float tensor (width, height, width, height) on the device of `like`."""
-    height, width = shape
-    return torch.tensor([width, height, width, height], dtype=torch.float32, device=like.device)
+    height, width = map(torch.as_tensor, shape)  # an export keeps sizes that are tensors
+    return torch.stack([width, height, width, height]).to(like.device, torch.float32)
 
 
 def box_areas(boxes: Tensor) -> Tensor:

@@ -32,17 +32,16 @@ from footplate_vision.task_base import check_classes, image_name
 
 _logger = logging.getLogger("footplate.vision")
 _Values = NDArray[np.float64]
-_KINDS = ("bbox", "segm", "proposal")
-_USUAL_ITEMS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
+_KINDS = ("bbox", "segm")
+_LIMITS = (100, 300, 1000)  # the numbers of predictions per image, as in MMDetection
 UNDEFINED = -1.0  # the value that COCO uses if there is no ground truth
 _NO_OBJECT = "(no object)"
 _MATRIX = f"confusion_matrix of boxes, score ≥ {LEAST_SCORE:g}, IoU ≥ {LEAST_IOU:g}"
-_USUAL_LIMIT = 100  # COCO computes mAP from the 100 best predictions, if this limit is among `numbers`
 
 
 @METRICS.register_module()
 class CocoMetric(BaseMetric[ImageResult]):
-    """COCO's average precision and recall, from 0 to 1, or -1 if there is no ground truth.
+    """COCO's average precision, from 0 to 1, or -1 if there is no ground truth.
 
     The ground truth is read from `ann_file`. By default, it is read from the dataset's annotation file or, if there is
     no such file or it is not a JSON file, from the samples.
@@ -53,14 +52,9 @@ class CocoMetric(BaseMetric[ImageResult]):
 
     Args:
         ann_file: A COCO file with the ground truth. Set it to "" to read the ground truth from the samples.
-        metric: One or more of "bbox" for boxes, "segm" for masks, and "proposal" for the class-agnostic recall of
-            boxes.
+        metric: "bbox" for boxes, "segm" for masks, or both.
         classwise: Whether to also log a table with each class's average precision, and report it as `<class>_precision`
             for boxes and `segm_<class>_precision` for masks. It is NaN for a class without ground truth.
-        proposal_nums: The limits on the number of predictions per image.
-        iou_thrs: One or more IoU thresholds; by default 0.5, 0.55 ... 0.95.
-        metric_items: The values to report. The default is `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m` and `mAP_l`, or
-            recalls such as `AR@100` for "proposal".
         format_only: Whether to only write predictions, without computing metrics.
         outfile_prefix: The path prefix of prediction files. In a config, it is relative to the run's folder
             (`work_dir/<timestamp>`), which it cannot leave. Code may pass any path. If there are several datasets,
@@ -72,7 +66,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         settings: Arguments for `BaseMetric`; the default prefix is "coco".
 
     Raises:
-        ArgumentError: A metric or an item is unknown, or `format_only` is set without `outfile_prefix`.
+        ArgumentError: A metric is unknown, or `format_only` is set without `outfile_prefix`.
         DataError: The ground truth is missing, or lacks a class or an image, or a predicted class is out of range.
         MissingExtraError: The package faster-coco-eval is not installed.
 
@@ -87,9 +81,6 @@ class CocoMetric(BaseMetric[ImageResult]):
         ann_file: str | None = None,
         metric: str | Sequence[str] = "bbox",
         classwise: bool = False,
-        proposal_nums: Sequence[int] = (100, 300, 1000),
-        iou_thrs: float | Sequence[float] | None = None,
-        metric_items: Sequence[str] | None = None,
         format_only: bool = False,
         outfile_prefix: str | None = None,
         *,
@@ -103,16 +94,9 @@ class CocoMetric(BaseMetric[ImageResult]):
             raise ArgumentError("format_only requires outfile_prefix", key="format_only")
         self.ann_file = ann_file or None
         self.classwise = classwise
-        self.proposal_nums = tuple(sorted(proposal_nums))
-        self.iou_thrs = np.atleast_1d(np.linspace(0.5, 0.95, 10) if iou_thrs is None else np.array(iou_thrs, float))
-        self.metric_items = metric_items
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
         self._own_ann_file = ann_file
-        recalls = [f"AR@{number}" for number in self.proposal_nums]
-        known = [*_USUAL_ITEMS, *recalls, *(f"AR_{size}@{self.proposal_nums[-1]}" for size in "sml")]
-        for name in metric_items or ():
-            check_choice("metric_items", name, known)
 
     def attach(self, dataset: Any) -> None:
         """Uses the dataset's annotation file if it is a JSON file and `ann_file` is not set."""
@@ -148,7 +132,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         if self.outfile_prefix is not None:
             prefix = self._output_path(self.outfile_prefix)
             known = {category["id"] for category in truth["categories"]}  # the file may lack classes
-            for kind in {kind.replace("proposal", "bbox") for kind in self.metrics}:
+            for kind in self.metrics:
                 other = "bbox" if kind == "segm" else "segmentation"
                 entries = [
                     {key: value for key, value in entry.items() if key != other}
@@ -169,12 +153,8 @@ class CocoMetric(BaseMetric[ImageResult]):
     def _values(
         self, kind: str, truth: dict[str, Any], found: list[Entry], category_ids: list[int]
     ) -> dict[str, float]:
-        precision, recall = self._measure(kind, truth, found, category_ids)
-        named = self.named_values(precision, recall)
-        if kind == "proposal":
-            recalls = [name for name in named if name.startswith("AR")]
-            return {name: named[name] for name in self.metric_items or recalls}
-        values = {f"{kind}_{name}": named[name] for name in self.metric_items or _USUAL_ITEMS}
+        precision = self._measure(kind, truth, found, category_ids)
+        values = {f"{kind}_{name}": value for name, value in named_values(precision).items()}
         classes = required_classes(self)
         means = [_mean(precision[:, :, place, 0, -1], math.nan) for place in range(len(classes))]
         self.record_per_class(kind, classes, {"AP": means})
@@ -200,23 +180,20 @@ class CocoMetric(BaseMetric[ImageResult]):
         key = "metainfo.classes"
         return truth, category_ids(required_classes(self), content["categories"], self.ann_file, key=key, may_lack=True)
 
-    def _measure(
-        self, kind: str, truth: dict[str, Any], found: list[Entry], category_ids: list[int]
-    ) -> tuple[_Values, _Values]:
-        """Computes the precision and recall of predictions by comparing them with the ground truth.
+    def _measure(self, kind: str, truth: dict[str, Any], found: list[Entry], category_ids: list[int]) -> _Values:
+        """Computes the precision of predictions by comparing them with the ground truth.
 
         Args:
-            kind: "bbox", "segm", or "proposal" for class-agnostic boxes.
+            kind: "bbox" or "segm".
             truth: The content of a COCO file, with the images to evaluate.
             found: The content of a COCO result file.
             category_ids: The ids of the categories to evaluate. The results are in the order of these ids.
 
         Returns:
-            The precision, of shape ``(T, R, K, A, M)``, by threshold, recall, category, object size and prediction
-            limit, and the recall, of shape ``(T, K, A, M)``. A value is -1 if there is no ground truth.
+            The precision, of shape ``(T, R, K, A, M)``, by IoU threshold from 0.5 to 0.95, recall, category, object
+            size and prediction limit. A value is -1 if there is no ground truth.
         """
         package = coco_package("CocoMetric")
-        compared = "segm" if kind == "segm" else "bbox"
         predictions = ({**entry, "iscrowd": 0, "area": area(entry, of_mask=kind == "segm")} for entry in found)
         # The package needs unique positive integers as ids. In files, ids may be strings, start at 0, occur twice or be
         # missing, so each id is replaced with its position, counted from 1.
@@ -241,35 +218,26 @@ class CocoMetric(BaseMetric[ImageResult]):
                 for number, entry in enumerate(known, start=1)
             ]
             files.append(package.COCO({**sections, "annotations": numbered}))
-        evaluation = package.COCOeval_faster(*files, compared)
+        evaluation = package.COCOeval_faster(*files, kind)
         evaluation.params.catIds = [categories[number] for number in category_ids]
-        evaluation.params.useCats = int(kind != "proposal")
-        evaluation.params.maxDets = list(self.proposal_nums)
-        evaluation.params.iouThrs = self.iou_thrs
+        evaluation.params.maxDets = list(_LIMITS)
         evaluation.evaluate()
         evaluation.accumulate()
-        shape = tuple(evaluation.eval["counts"])
-        precision = np.asarray(evaluation.eval["precision"], dtype=np.float64).reshape(shape)
-        return precision, np.asarray(evaluation.eval["recall"], dtype=np.float64).reshape(shape[0], *shape[2:])
+        return np.asarray(evaluation.eval["precision"], dtype=np.float64).reshape(tuple(evaluation.eval["counts"]))
 
-    def named_values(self, precision: _Values, recall: _Values) -> dict[str, float]:
-        """Returns a dict of COCO metrics, which are -1 if there is no ground truth.
 
-        `mAP` is the mean over thresholds and categories. `mAP_50` and `mAP_75` use one IoU threshold, and are -1 if it
-        was not evaluated. `mAP_s`, `mAP_m` and `mAP_l` are for small, medium and large instances: below 32² pixels,
-        from 32² to 96² pixels, and above. `AR@100` is the mean recall with at most 100 predictions per image. See
-        `_measure` for the arguments.
+def named_values(precision: _Values) -> dict[str, float]:
+    """Returns a dict of COCO metrics, which are -1 if there is no ground truth. See `CocoMetric._measure`.
 
-        Source: https://cocodataset.org/#detection-eval.
-        """
-        numbers = self.proposal_nums
-        usual = numbers.index(_USUAL_LIMIT) if _USUAL_LIMIT in numbers else -1
-        values = {"mAP": _mean(precision[..., 0, usual])}
-        for percent in (50, 75):
-            values[f"mAP_{percent}"] = _mean(precision[np.isclose(self.iou_thrs, percent / 100)][..., 0, -1])
-        values |= {f"mAP_{size}": _mean(precision[..., place, -1]) for place, size in enumerate("sml", start=1)}
-        values |= {f"AR@{number}": _mean(recall[..., 0, place]) for place, number in enumerate(numbers)}
-        return values | {f"AR_{size}@{numbers[-1]}": _mean(recall[..., n, -1]) for n, size in enumerate("sml", start=1)}
+    `mAP` is the mean over thresholds and categories, with at most 100 predictions per image. `mAP_50` and `mAP_75` use
+    one IoU threshold. `mAP_s`, `mAP_m` and `mAP_l` are for small, medium and large instances: below 32² pixels, from
+    32² to 96² pixels, and above.
+
+    Source: https://cocodataset.org/#detection-eval.
+    """
+    values = {"mAP": precision[..., 0, 0], "mAP_50": precision[0, ..., 0, -1], "mAP_75": precision[5, ..., 0, -1]}
+    values |= {f"mAP_{size}": precision[..., place, -1] for place, size in enumerate("sml", start=1)}
+    return {name: _mean(value) for name, value in values.items()}
 
 
 def _confusion_matrix(

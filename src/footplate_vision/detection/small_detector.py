@@ -164,7 +164,6 @@ class SmallDetector(BaseDetector):
         depths: The number of residual blocks of each stage.
         levels: The number of stages with a prediction head, counted from the deepest one.
         head_width: The number of channels in a head.
-        box_weight: The weight of the box loss relative to the classification loss.
         flip_test: Whether to average the predictions for the image and its flipped copy.
         settings: Arguments for `BaseDetector`.
 
@@ -189,13 +188,11 @@ class SmallDetector(BaseDetector):
         depths: Sequence[int] = (1, 1, 2, 2),
         levels: int = 3,
         head_width: int = 64,
-        box_weight: float = 2.0,
         flip_test: bool = False,
         **settings: Any,
     ) -> None:
         super().__init__(num_classes, **settings)
         self.network = PyramidDetector(num_classes, widths=widths, depths=depths, levels=levels, head_width=head_width)
-        self.box_weight = box_weight
         self.flip_test = flip_test
 
     def outputs(self, inputs: Tensor) -> Grid:
@@ -218,7 +215,7 @@ class SmallDetector(BaseDetector):
         iou = (sure * overlap.detach()).sum() / assigned
         return {
             "loss_cls": Weighted(classes, total),
-            "loss_bbox": Weighted(self.box_weight * boxes, total),
+            "loss_bbox": Weighted(2 * boxes, total),
             "iou": Weighted(iou, assigned),
         }
 

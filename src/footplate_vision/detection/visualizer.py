@@ -9,7 +9,7 @@ from PIL import Image
 
 from footplate.checks import check_fraction
 from footplate.registry import HOOKS, VISUALIZERS
-from footplate.visualization import Color, as_array
+from footplate.visualization import as_array
 from footplate_operators.polygons import rotated_box_corners
 from footplate_vision.detection.data import DetDataSample, above_score
 from footplate_vision.detection.matching import LabeledBoxes, match_boxes
@@ -27,10 +27,6 @@ class DetLocalVisualizer(TaskVisualizer):
     original image of size `ori_shape`.
 
     Args:
-        bbox_color: One color for all boxes, or one for each class; by default, the dataset's palette, or distinct
-            colors if it has none.
-        text_color: The color of the labels; by default, black or white, whichever has more contrast.
-        line_width: The line width of boxes, in pixels.
         alpha: The opacity of masks, 0 to 1.
         settings: Arguments for `Visualizer`.
 
@@ -45,20 +41,8 @@ class DetLocalVisualizer(TaskVisualizer):
     fields = (("gt_instances", "img_shape"), ("pred_instances", "ori_shape"))
     least_size = 320  # so that the labels of boxes are readable
 
-    def __init__(
-        self,
-        *args: Any,
-        bbox_color: Color | Sequence[Color] | None = None,
-        text_color: Color | None = None,
-        line_width: float = 2,
-        alpha: float = 0.4,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, *args: Any, alpha: float = 0.4, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        is_single = isinstance(bbox_color, str) or isinstance((bbox_color or [None])[0], int)
-        self._palette = [bbox_color] if is_single else bbox_color  # type: ignore[list-item, assignment]
-        self.text_color = text_color
-        self.line_width = line_width
         self.alpha = check_fraction("alpha", alpha)
 
     def add_datasample(
@@ -96,7 +80,7 @@ class DetLocalVisualizer(TaskVisualizer):
             self.draw_binary_masks(np.array(resized, dtype=bool), colors, self.alpha)
         boxes = as_array(data.bboxes)
         boxes, angles = boxes[:, :4] * factor, boxes[:, 4:]
-        style: dict[str, Any] = {"edge_colors": colors, "line_widths": self.line_width}
+        style: dict[str, Any] = {"edge_colors": colors, "line_widths": 2}
         if angles.size:  # rotated boxes: center, width, height and angle
             self.draw_polygons(list(rotated_box_corners(torch.from_numpy(np.hstack([boxes, angles])))), **style)
         else:
@@ -106,7 +90,7 @@ class DetLocalVisualizer(TaskVisualizer):
             scores = as_array(data.scores).tolist()
             texts = [f"{name} {score:.2f}" for name, score in zip(texts, scores, strict=True)]
         are_bright = np.dot(colors, (0.299, 0.587, 0.114)) > 140
-        inks = [self.text_color or ("black" if is_bright else "white") for is_bright in are_bright]
+        inks = ["black" if is_bright else "white" for is_bright in are_bright]
         backgrounds = [{"facecolor": color} for color in colors]
         self.draw_texts(texts, boxes[:, :2], font_sizes=_TEXT_SIZE, colors=inks, bboxes=backgrounds)
         return set(labels)

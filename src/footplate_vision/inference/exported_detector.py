@@ -1,11 +1,11 @@
-"""Exports MMDetection detectors to ONNX with their postprocessing, including non-maximum suppression.
+"""Exports detectors to ONNX with their postprocessing, including non-maximum suppression.
 
 The export traces the detector's own `predict`. A trace contains only the operations that ran for the example input.
 This module ensures that these operations suit every input, not only the example.
 """
 
 import builtins
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from types import SimpleNamespace
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from footplate.errors import import_optional
 from footplate_operators import nms as boxes_operators
+from footplate_vision.detection import detector
 from footplate_vision.detection.data import DetDataSample
+from footplate_vision.detection.detector import BaseDetector
 from footplate_vision.inference.export_formats import INPUT, ExportRequest, adaptive_avg_pool2d
 from footplate_vision.inference.exported_file import ExportError
 from footplate_vision.inference.exported_model import ExportedModel
@@ -49,11 +51,15 @@ class ExportedDetector(ExportedModel):
     """Computes the boxes, scores and labels of one image, and the masks if the model predicts them.
 
     Args:
-        model: An MMDetection detector in evaluation mode. Its `test_cfg` settings are changed so that it can be traced.
+        model: A BaseDetector or an MMDetection detector in evaluation mode. Its `test_cfg` settings are changed so that
+            it can be traced.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
+        self.is_own = isinstance(model, BaseDetector)
+        if isinstance(model, BaseDetector):
+            object.__setattr__(model.select, "nms_pre", _Limit(model.select.nms_pre))
         for module in model.modules():
             cfg: Any = getattr(module, "test_cfg", None) or {}
             for key, kind in _TRACEABLE.items():
@@ -74,7 +80,7 @@ class ExportedDetector(ExportedModel):
         sample = DetDataSample(metainfo={"scale_factor": (1.0, 1.0)})
         for name, shape in meta.items():  # `metainfo` would be copied, and the copy of a traced size is a constant
             sample.set_field(shape, name, field_type="metainfo")
-        (prediction,) = self.model.predict(inputs, [sample], rescale=False)
+        (prediction,) = self.model.predict(inputs, [sample], **({} if self.is_own else {"rescale": False}))
         if "pred_instances" not in prediction:
             raise ExportError(
                 f"'{type(self.model).__name__}' cannot be exported, because its predictions have no 'pred_instances'",
@@ -185,6 +191,18 @@ def _traced_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int
     return torch.ops.footplate.nms(boxes, scores, iou_threshold)  # type: ignore[no-any-return]
 
 
+def _traced_nms_by_class(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """Does what `nms` does, without a branch for images without boxes."""
+    corners = F.pad(boxes, (0, 0, 0, 1))
+    moved = boxes + labels[:, None] * (corners.max() - corners.min() + 1)
+    return _traced_nms(moved, scores, iou_threshold, 0)
+
+
+def _traced_topk(values: Tensor, count: Any) -> Any:
+    limit: Any = torch.minimum(torch.as_tensor(values.numel()), torch.tensor(int(count)))
+    return torch.topk(values, limit)
+
+
 def _constant(g: Any, value: Any) -> Any:
     return g.op("Constant", value_t=torch.tensor(value))
 
@@ -289,17 +307,29 @@ def _forward_of(function: Any) -> Any:
 
 
 @contextmanager
-def traceable() -> Iterator[None]:
-    """Makes MMDetection traceable within the block.
-
-    Replaces mmcv and MMDetection operations that cannot be traced, and operations for which ONNX has an operator.
-    """
+def traceable(replaced: Iterable[Any]) -> Iterator[None]:
+    """Replaces operations that cannot be traced, and operations for which ONNX has an operator, within the block."""
     register_operators()
+    with ExitStack() as stack:
+        for replacement in replaced:
+            stack.enter_context(patch.object(*replacement))
+        yield
+
+
+_REPLACED = (
+    (builtins, "len", lambda values: _length(values)),
+    (Tensor, "topk", _traced_topk),
+    (detector, "nms", _traced_nms_by_class),
+)
+"""The operations of footplate's own detectors."""
+
+
+def _replaced_in_mmdetection() -> Iterable[Any]:
     modules = [import_module(name) for name in _MODULES]
     nms, roi_align, deform, modulated, carafe, tood_head, mask_head, fusion_head, extractor, coder = modules
     deform_conv2d = _forward_of(deform.DeformConv2dFunction)
     levels = extractor.SingleRoIExtractor.map_roi_levels
-    replaced = (
+    return (
         (torch.onnx, "is_in_onnx_export", lambda: False),  # MMDetection 3.3 imports a missing module otherwise
         (builtins, "len", _length),
         (Tensor, "split", _split),
@@ -318,10 +348,6 @@ def traceable() -> Iterator[None]:
         (extractor.SingleRoIExtractor, "map_roi_levels", lambda *given: _all_levels(levels(*given), given[-1])),
         (coder, "delta2bbox", _never_empty(coder.delta2bbox)),
     )
-    with ExitStack() as stack:
-        for replacement in replaced:
-            stack.enter_context(patch.object(*replacement))
-        yield
 
 
 def write_traced(request: ExportRequest) -> None:
@@ -337,7 +363,8 @@ def write_traced(request: ExportRequest) -> None:
         axes[name] = {0: "K"} if is_detector else {}
         if request.dims and output.dim() > 2:
             axes[name] |= {output.dim() - 2: "H", output.dim() - 1: "W"}
-    with traceable():
+    is_own = isinstance(request.module, ExportedDetector) and request.module.is_own
+    with traceable(_REPLACED if is_own else _replaced_in_mmdetection()):
         torch.onnx.export(
             request.module,
             (request.images,),

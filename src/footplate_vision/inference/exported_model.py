@@ -86,6 +86,11 @@ class ExportedModel(nn.Module):
             inputs = F.pad(inputs, (0, right, 0, bottom), value=self._padding)
         return inputs
 
+    def restore(self, inputs: Tensor) -> Tensor:
+        """Undoes the normalization and the swapped channels of `preprocess`, but not the padding."""
+        images = inputs * self.std + self.mean if self._normalizes else inputs
+        return images.flip(1) if self._swaps else images
+
 
 def sliding_window(model: Any) -> dict[str, tuple[int, int]]:
     """Returns the `crop_size` and `stride` of the windows in which MMSegmentation predicts, or an empty dict."""

@@ -18,6 +18,7 @@ from footplate.error_context import located
 from footplate.errors import ArgumentError, FootplateError
 from footplate.messages import format_bytes, labeled
 from footplate.registry import using_scope
+from footplate_vision.detection.detector import BaseDetector
 from footplate_vision.inference.export_formats import (
     FORMATS,
     INPUT,
@@ -81,7 +82,7 @@ def export_model(
         trained: The model.
         target: The file to write.
         to: The format, one of `FORMATS`.
-        opset: The ONNX opset version; only for the format "onnx". At least 17 for MMDetection detectors.
+        opset: The ONNX opset version; only for the format "onnx". At least 17 for detectors.
         size: The height and width of the example input, to which `image` is resized. Defaults to the pipeline's output
             size for `image` or, if it is None, for a generated image.
         image: An image for verifying the exported file. It is preprocessed by the config's pipeline. By default, the
@@ -99,12 +100,14 @@ def export_model(
     trained = trained.prepared()
     trained.cfg["compile"] = False
     model = trained.build(torch.device("cpu"))
-    is_detector = any(kind.__module__ == "mmdet.models.detectors.base" for kind in type(model).__mro__)
+    is_of_mmdet = any(kind.__module__ == "mmdet.models.detectors.base" for kind in type(model).__mro__)
+    is_own = to == "onnx" and isinstance(model, BaseDetector) and model.select.nms_iou_thr is not None
+    is_detector = is_of_mmdet or is_own
     uses_mmdet = any(type(module).__module__.startswith("mmdet.") for module in model.modules())
-    if is_detector and to != "onnx":
+    if is_of_mmdet and to != "onnx":
         raise ExportError(f"MMDetection detectors cannot be exported to {to}", key="--to", notes=["Use --to onnx."])
     if is_detector and opset is not None and opset < OPSET:
-        message = f"MMDetection detectors can be exported only with opset {OPSET} or later"
+        message = f"detectors can be exported only with opset {OPSET} or later"
         raise ArgumentError(message, key="--opset", found=opset)
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
         preprocessing = Preprocessing(trained.cfg, trained.metainfo)

@@ -320,21 +320,18 @@ def _is_inside(path: str, folders: Collection[str]) -> bool:
 
 
 def _walk(folder: str, outputs: Collection[str]) -> Iterator[str]:
-    """Yields the images and videos in a folder, and then those in linked folders, each once.
+    """Yields the images and videos in a folder and in linked folders, each once.
 
     Does not follow links to a parent folder, because they lead out of the input.
     """
     visited = set[str]()  # canonical paths
-    starts = [folder]
-    for start in starts:
-        for parent, folders, names in os.walk(start):
-            if os.path.realpath(parent) in visited or _is_inside(parent, outputs):
-                folders.clear()
-                continue
-            visited.add(os.path.realpath(parent))
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            links = filter(os.path.islink, (os.path.join(parent, name) for name in folders))
-            starts += [link for link in links if not _is_inside(parent, [os.path.realpath(link)])]
-            for name in sorted(names):
-                if name.lower().endswith((*_IMAGES, *_VIDEOS)) and not name.startswith("."):
-                    yield os.path.join(parent, name)
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real, place = os.path.realpath(parent), os.path.dirname(os.path.normpath(parent))
+        if real in visited or _is_inside(parent, outputs) or _is_inside(place, [real]):
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith((*_IMAGES, *_VIDEOS)) and not name.startswith("."):
+                yield os.path.join(parent, name)

@@ -17,7 +17,7 @@ from footplate.engine.loops.evaluation_loops import predicting
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.registry import VISUALIZERS, using_scope
-from footplate.tools.checkpoint_contents import code_to_load
+from footplate.tools.run_facts import code_to_load
 from footplate.visualization import Visualizer
 from footplate_vision.detection.data import above_score
 from footplate_vision.inference.trained_model import (

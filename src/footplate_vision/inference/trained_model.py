@@ -30,7 +30,7 @@ from footplate.evaluation.evaluation_sets import has_several_loaders
 from footplate.extensions import translate
 from footplate.messages import one_line
 from footplate.registry import DATASETS, TRANSFORMS, using_scope
-from footplate.tools.checkpoint_contents import code_to_load
+from footplate.tools.run_facts import code_to_load
 
 Pixels = NDArray[np.uint8]
 _LOADS_IMAGE = re.compile(r"Load\w*Im(age|g)")

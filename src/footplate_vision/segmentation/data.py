@@ -229,7 +229,7 @@ class PackSegInputs(PackSamples):
     def __init__(
         self, meta_keys: Sequence[str] = META_KEYS, *, label_dtype: Literal["int64", "uint8"] = "int64"
     ) -> None:
-        super().__init__("img", meta_keys)
+        super().__init__(meta_keys)
         check_choice("label_dtype", label_dtype, ("int64", "uint8"))
         self.label_dtype = label_dtype
 

@@ -44,7 +44,6 @@ class IoUMetric(BaseMetric[_Counts]):
         iou_metrics: One or more values to report: "mIoU" (with mAcc), "mDice" (with mAcc), "mFscore" (with mPrecision
             and mRecall). aAcc, the pixel accuracy, is always reported.
         nan_to_num: The value that replaces undefined values, as a fraction.
-        beta: The weight of recall relative to precision in the F-score.
         output_dir: The folder, relative to the current folder, for predictions as PNG files named after `img_path`. If
             there are several datasets, each has a subfolder. With `reduce_zero_label`, the classes begin at 1, as in
             the annotation files.
@@ -62,7 +61,6 @@ class IoUMetric(BaseMetric[_Counts]):
         ignore_index: int = 255,
         iou_metrics: str | Sequence[str] = ("mIoU",),
         nan_to_num: float | None = None,
-        beta: float = 1.0,
         *,
         output_dir: str | None = None,
         format_only: bool = False,
@@ -77,7 +75,6 @@ class IoUMetric(BaseMetric[_Counts]):
             check_choice("iou_metrics", name, _KINDS) for name in check_names("iou_metrics", iou_metrics)
         )
         self.nan_to_num = nan_to_num
-        self.beta = beta
         self.output_dir = output_dir
         self._names = ImageNames()
         self.format_only = format_only
@@ -139,8 +136,7 @@ class IoUMetric(BaseMetric[_Counts]):
         columns = self._columns(areas)
         self.record_per_class("IoU", classes, columns)
         record_matrix(self, classes, matrix)
-        # Dice is the F-score with a beta of 1.
-        repeated = {"Fscore"} if self.beta == 1 and "Dice" in columns else set()
+        repeated = {"Fscore"} if "Dice" in columns else set()  # they are the same
         table = format_table(classes, {name: columns[name] for name in columns if name not in repeated})
         _logger.info("%sper-class results in percent:\n%s", self.dataset_prefix, table)
         values = {"aAcc": float(_percent(areas[0].sum(), areas[2].sum()))}
@@ -175,7 +171,6 @@ class IoUMetric(BaseMetric[_Counts]):
         `areas` are the pixels of each class, ``(3, C)``: correct predictions, all predictions and the ground truth.
         """
         right, predicted, true = areas
-        weight = self.beta**2
         recall = _percent(right, true)  # also the accuracy of the class
         columns: dict[str, _Values] = {}
         if "mIoU" in self.iou_metrics:
@@ -185,7 +180,7 @@ class IoUMetric(BaseMetric[_Counts]):
         if "mFscore" in self.iou_metrics:
             precision = _percent(right, predicted)
             # Undefined if precision or recall is undefined, or both are 0, as in MMSegmentation.
-            fscore = _percent((1 + weight) * precision * recall / 100, weight * precision + recall)
+            fscore = _percent(2 * precision * recall / 100, precision + recall)
             columns |= {"Fscore": fscore, "Precision": precision, "Recall": recall}
         if self.nan_to_num is not None:
             columns = {name: np.nan_to_num(column, nan=100 * self.nan_to_num) for name, column in columns.items()}

@@ -79,9 +79,6 @@ class PackSelfSupInputs(PackSamples):
     """Packs the results of a pipeline into the inputs of self-supervised models.
 
     Args:
-        key: The key of the image, ``(H, W, C)`` or ``(H, W)``, or of the list of its views.
-        algorithm_keys: The keys to store as data, if present.
-        pseudo_label_keys: Additional keys to store as data, if present.
         meta_keys: The keys to store as metainfo, if present.
         part: The split for probes: "train" for fitting, "test" for evaluation.
 
@@ -92,18 +89,10 @@ class PackSelfSupInputs(PackSamples):
 
     sample_type = SelfSupDataSample
 
-    def __init__(
-        self,
-        key: str = "img",
-        algorithm_keys: Sequence[str] = (),
-        pseudo_label_keys: Sequence[str] = (),
-        meta_keys: Sequence[str] = META_KEYS,
-        *,
-        part: Part | None = None,
-    ) -> None:
+    def __init__(self, meta_keys: Sequence[str] = META_KEYS, *, part: Part | None = None) -> None:
         if part is not None:
             check_choice("part", part, ("train", "test"))
-        super().__init__(key, meta_keys, (*algorithm_keys, *pseudo_label_keys))
+        super().__init__(meta_keys)
         self.part = part
 
     def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,6 @@ class NonLinearNeck(BaseModule):
         hid_channels: The number of hidden channels.
         out_channels: The number of output channels.
         num_layers: The number of linear layers, at least two.
-        with_avg_pool: Whether to average feature maps over their spatial dimensions first.
         init_cfg: See `BaseModule`.
 
     Raises:
@@ -92,12 +91,10 @@ class NonLinearNeck(BaseModule):
         hid_channels: int,
         out_channels: int,
         num_layers: int = 2,
-        with_avg_pool: bool = True,
         init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
         check_count("num_layers", num_layers, least=2)
-        self.with_avg_pool = with_avg_pool
         self.layers = nn.Sequential()
         for before in (in_channels, *[hid_channels] * (num_layers - 2)):
             hidden = nn.Linear(before, hid_channels, bias=False)
@@ -110,7 +107,7 @@ class NonLinearNeck(BaseModule):
         The features have shape ``(N, C)`` or ``(N, C, H, W)``.
         """
         last = features if isinstance(features, Tensor) else features[-1]
-        last = last.mean(dim=(2, 3)) if self.with_avg_pool and last.dim() == 4 else last
+        last = last.mean(dim=(2, 3)) if last.dim() == 4 else last
         return self.layers(last)  # type: ignore[no-any-return]
 
 
@@ -211,7 +208,6 @@ class MAEPretrainDecoder(BaseModule):
         decoder_embed_dim: The embedding dimension of the decoder.
         decoder_depth: The number of transformer layers.
         decoder_num_heads: The number of attention heads of each layer.
-        mlp_ratio: The MLP's hidden dimension, as a multiple of the embedding dimension.
         init_cfg: See `BaseModule`; by default, linear layers use Xavier uniform initialization.
 
     Raises:
@@ -228,7 +224,6 @@ class MAEPretrainDecoder(BaseModule):
         decoder_embed_dim: int = 64,
         decoder_depth: int = 1,
         decoder_num_heads: int = 4,
-        mlp_ratio: float = 4.0,
         init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg or {"type": "Xavier", "layer": "Linear", "distribution": "uniform"})
@@ -238,7 +233,7 @@ class MAEPretrainDecoder(BaseModule):
         self.decoder_embed = nn.Linear(embed_dim, decoder_embed_dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, decoder_embed_dim))
         self.decoder_pos_embed = nn.Parameter(position_codes(decoder_embed_dim, side), requires_grad=False)
-        self.decoder_blocks = make_layers(decoder_depth, decoder_embed_dim, decoder_num_heads, mlp_ratio)
+        self.decoder_blocks = make_layers(decoder_depth, decoder_embed_dim, decoder_num_heads)
         self.decoder_norm = nn.LayerNorm(decoder_embed_dim)
         self.decoder_pred = nn.Linear(decoder_embed_dim, patch_size**2 * in_chans)
         nn.init.normal_(self.mask_token, std=0.02)

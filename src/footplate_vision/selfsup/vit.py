@@ -39,7 +39,6 @@ class MAEViT(BaseModule):
         embed_dims: The embedding dimension.
         num_layers: The number of transformer layers.
         num_heads: The number of attention heads of each layer.
-        mlp_ratio: The MLP's hidden dimension, as a multiple of the embedding dimension.
         mask_ratio: The fraction of patches that `forward_masked` masks.
         init_cfg: See `BaseModule`; by default, linear layers use Xavier uniform initialization.
 
@@ -66,7 +65,6 @@ class MAEViT(BaseModule):
         embed_dims: int = 96,
         num_layers: int = 4,
         num_heads: int = 4,
-        mlp_ratio: float = 4.0,
         mask_ratio: float = 0.75,
         init_cfg: InitCfg = None,
     ) -> None:
@@ -84,7 +82,7 @@ class MAEViT(BaseModule):
         self.patch_embed = nn.Conv2d(in_channels, embed_dims, patch_size, patch_size)
         self.pos_embed = nn.Parameter(position_codes(embed_dims, img_size // patch_size), requires_grad=False)
         self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dims))
-        self.layers = make_layers(num_layers, embed_dims, num_heads, mlp_ratio)
+        self.layers = make_layers(num_layers, embed_dims, num_heads)
         self.norm = nn.LayerNorm(embed_dims)
         nn.init.xavier_uniform_(self.patch_embed.weight.flatten(1))
         init_attention(self.layers)
@@ -117,7 +115,7 @@ class MAEViT(BaseModule):
         return self.norm(tokens)  # type: ignore[no-any-return]
 
 
-def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.ModuleList:
+def make_layers(count: int, width: int, num_heads: int) -> nn.ModuleList:
     """Builds `count` pre-norm transformer layers without dropout.
 
     Raises:
@@ -127,9 +125,7 @@ def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.
     if width % num_heads:
         raise ArgumentError(f"an embedding dimension of {width} is not divisible by {num_heads} attention heads")
     return nn.ModuleList(
-        nn.TransformerEncoderLayer(
-            width, num_heads, round(mlp_ratio * width), 0.0, "gelu", batch_first=True, norm_first=True
-        )
+        nn.TransformerEncoderLayer(width, num_heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         for _ in range(count)
     )
 

@@ -23,8 +23,6 @@ def test_work_dir_in_place_of_a_checkpoint_suggests_its_checkpoints(tmp_path: Pa
     (tmp_path / "model.safetensors").touch()
     os.utime(tmp_path / "model.safetensors", (0, 0))
     assert told()[1] == str(tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"One of the best checkpoints: '.*best_acc_iter_2.pth'"):
-        verify(tmp_path)
 
 
 def test_safetensors_file_is_not_reported_as_damaged(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from footplate.cli import check as command
 from footplate.cli.main import build_parser
 from footplate.config import Config
 from footplate.errors import ArgumentError
+from footplate.extensions import Extension
+from footplate.tools.runs import read_run
 from tests.footplate.cli.conftest import Command
 from tests.support import TINY
 
@@ -102,6 +105,39 @@ def test_check_shows_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
     hooks = next(place for place, line in enumerate(lines) if line.startswith("hooks       Witness, RuntimeInfoHook, "))
     assert " ".join(" ".join(lines[hooks:]).split()).endswith("NonFiniteHook, CheckpointHook")  # the last lines
     assert not (tiny.parent / "work").exists()
+
+
+def test_picture_of_the_first_batch_is_in_the_work_dir_and_in_the_report(
+    tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = list[Any]()
+
+    def draw(extension: Extension, runner: Any, data_batch: Any) -> Any:
+        batches.append(data_batch)
+        return np.full((8, 8, 3), 7, np.uint8)
+
+    monkeypatch.setattr(Extension, "draw_batch", draw)
+    monkeypatch.setattr("footplate_vision.extension.Vision.draw_batch", draw)
+    code, text, _ = footplate("check", "tiny.py", "--work-dir", "work")
+    assert (code, len(batches)) == (0, 1)
+    assert "picture     work/train_batch_0.png: the first training batch, as the model gets it" in text
+    footplate("train", "tiny.py", "--work-dir", "work")
+    (image,) = read_run("work").images
+    assert (image.name, image.step, image.path) == ("train_batch", 0, Path("work/train_batch_0.png"))
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_of_libraries_are_listed_once_at_the_end(tiny: Path, footplate: Command) -> None:
+    (tiny.parent / "noisy.py").write_text(
+        "import warnings\nfor _ in range(2):\n    warnings.warn('old\\nname', FutureWarning)"
+    )
+    tiny.write_text(TINY + "custom_imports = dict(imports=['noisy'])\n")
+    code, text, errors = footplate("check", "tiny.py", "--work-dir", "work")
+    assert (code, "FutureWarning" in errors) == (0, False)
+    assert text.splitlines()[0] == "tiny.py: no problems found"
+    assert text.count("FutureWarning") == 1
+    last = " ".join(text.rpartition("\nlibrary     ")[2].split())
+    assert last.endswith("noisy.py:3: FutureWarning: old name")
 
 
 def test_every_validation_set_is_tried_with_its_largest_batch(tiny: Path, footplate: Command) -> None:

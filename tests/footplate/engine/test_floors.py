@@ -7,6 +7,7 @@ from pathlib import Path
 import footplate.engine
 from footplate.engine import Run, Runner
 from footplate.engine.loops.loop_run import LoopRun
+from scripts import floors
 
 FLOORS = ("plan", "saving", "loops", "control", "values")
 VAGUE = {None, "Any", "object"}
@@ -35,6 +36,11 @@ def test_no_parameter_below_the_floor_run_is_a_runner() -> None:
         if is_runner or (argument.arg in ("run", "runner") and annotation in VAGUE):
             found.append(f"{place}: {argument.arg}: {annotation}")
     assert not found
+
+
+def test_architecture_page_draws_the_floors_as_they_are() -> None:
+    page = (floors.ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert f"```\n{floors.draw()}\n```" in page
 
 
 def test_hooks_see_at_most_30_members_of_a_run() -> None:

@@ -80,7 +80,7 @@ def test_save_detects_a_non_finite_loss_before_the_interval(tmp_path: Path, capl
         run(tmp_path, interval=100, grad="warn")
     assert caught.value.notes[1] == f"The last good checkpoint is {tmp_path / 'iter_6.pth'}"
     logged = [message for message in caplog.messages if message.startswith("Saving checkpoint")]
-    assert logged == [f"Saving checkpoint at {number} iterations" for number in (3, 6, 9)]
+    assert logged == [f"Saving checkpoint at iteration {number}" for number in (3, 6, 9)]
 
 
 def test_weights_are_checked_before_a_save(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from footplate.config import read_recorded
 from footplate.engine import EVENTS, History
 from footplate.engine.values.events import EventName
 from footplate.errors import ArgumentError, DataError, FootplateError, UnknownNameError
-from footplate.tools.analysis import summarize
+from footplate.hooks import EarlyStoppingHook, EMAHook
 from footplate.tools.diff import compare, read_either
+from footplate.tools.run_facts import describe_run
 from footplate.tools.runs import read_run
 from tests.support import PointAccuracy, settings
 
@@ -92,6 +93,56 @@ def test_hook_may_use_another_runner(tmp_path: Path) -> None:
     run.on("after_train_epoch", validate)
     run.train()
     assert run.message_hub.scalar("train/grad_norm").num_added == 10
+
+
+@pytest.mark.parametrize("stop", [None, 7])  # iteration 7 is in the middle of a round
+def test_schedule_counts_the_steps_of_an_optimizer_that_accumulates(tmp_path: Path, stop: int | None) -> None:
+    rates: list[float] = []
+
+    def train(iters: int, **changes: Any) -> None:
+        model = network()
+        optimizer = SGD(model.parameters(), lr=1.0)
+        schedule = lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+        run = runner(
+            tmp_path,
+            model,
+            max_iters=iters,
+            optim_wrapper={"optimizer": optimizer, "accumulative_counts": 4},
+            param_scheduler={"scheduler": schedule, "by": "step"},
+            **changes,
+        )
+        run.on("before_train_iter", lambda runner: rates.append(optimizer.param_groups[0]["lr"]))
+        if stop and not changes:
+            run.on("after_train_iter", lambda it: setattr(it.train_loop, "stop_training", it.iter + 1 == stop))
+        run.train()
+
+    train(10)
+    if stop:
+        train(10, resume=True)
+    assert rates == [1.0] * 4 + [0.5] * 4 + [0.25] * 2
+
+
+def test_averages_and_early_stopping_have_defaults_for_plain_modules(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = nn.Linear(4, 2)
+    average, stopping = EMAHook(), EarlyStoppingHook(monitor="accuracy", rule="greater", patience=2)
+    values = iter([0.5, 0.5, 0.52, 0.53, 0.53, 0.53])  # the preflight check takes the first one
+    run = runner(
+        tmp_path,
+        nn.Sequential(model),
+        max_epochs=9,
+        val_dataloader=loader(8),
+        val_evaluator={"accuracy": lambda scores, batch: next(values)},
+        custom_hooks=[average, stopping],
+    )
+    before = weights(run.model).clone()
+    run.train()
+    assert not [text for text in caplog.messages if "Hook" in text]  # neither warns
+    assert run.epoch == 5  # an improvement of 0.01 counts
+    assert average.average is not None
+    last, mean = weights(run.model), weights(average.average)
+    assert (mean - before).norm() > 0.3 * (last - before).norm()
 
 
 def test_step_counts_the_passes_of_an_iteration_based_run(tmp_path: Path) -> None:
@@ -609,7 +660,12 @@ def test_validation_set_named_test_is_not_the_test_data(tmp_path: Path) -> None:
     made.test()
     series = {(each.mode, each.name): len(each.points) for each in read_run(tmp_path).series if each.mode != "train"}
     assert series == {("val", "test/loss"): 2, ("val", "test/q"): 2, ("test", "test/loss"): 1, ("test", "test/q"): 1}
-    assert {*summarize(read_run(tmp_path))["best"]} == {"val/test/loss", "val/test/q"}
+    assert {*describe_run(read_run(tmp_path), None)["metrics"]} == {
+        "val/test/loss",
+        "val/test/q",
+        "test/loss",
+        "test/q",
+    }
 
 
 def test_mistakes_in_a_metric_name_the_metric(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def test_restart_by_torchrun_resumes_from_the_newest_checkpoint(
         plan = ResumePlan(str(tmp_path), "weights.pth", resume, takes_settings=False)
         load = plan.find(for_training=True)
         assert load is not None
-        return str(load), load.resuming
+        return load.path, load.resuming
 
     begin = "torchrun restarted this process (restart 1 of 3). Training"
     assert planned() == ("weights.pth", resume)
@@ -59,10 +59,12 @@ def test_only_jobs_that_rerun_a_script_replace_what_it_has_loaded(
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
     plan = ResumePlan(str(tmp_path), "weights.pth", resume, takes_settings=False)
     start = plan.find(prepared, for_training=trains)
-    assert (start and Path(start).name) == expected
+    assert (start and Path(start.path).name) == expected
 
 
 def test_auto_keeps_loaded_weights_without_a_checkpoint(tmp_path: Path) -> None:
     plan = ResumePlan(str(tmp_path), "weights.pth", "auto", takes_settings=False)
-    assert plan.find("nothing", for_training=True) == "weights.pth"
+    start = plan.find("nothing", for_training=True)
+    assert start is not None
+    assert (start.path, start.resuming) == ("weights.pth", False)
     assert plan.find("weights", for_training=True) is None

@@ -91,7 +91,7 @@ def record(text: str) -> logging.LogRecord:
 
 def open_and_say(runner: Any, *said_before: str) -> None:
     runner.folder.records = [record(text) for text in said_before]
-    with running(runner, for_training=False):
+    with running(runner, runner.resume_plan, for_training=False):
         logging.getLogger("footplate.engine").warning("within")
         try:
             raise ValueError("a label is out of range")
@@ -137,7 +137,7 @@ def test_error_that_ended_the_run_is_logged_to_the_file_only(
 ) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
     monkeypatch.setattr(failures, "get_world_size", lambda: 2)
-    with pytest.raises(type(error)), running(runner, for_training=False):
+    with pytest.raises(type(error)), running(runner, runner.resume_plan, for_training=False):
         raise error
     lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
     assert [line.partition(" - ERROR - ")[2] for line in lines if " - ERROR - " in line] == told
@@ -146,8 +146,8 @@ def test_error_that_ended_the_run_is_logged_to_the_file_only(
 
 def test_other_rank_writes_only_its_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
-    runner.rank = 3
     monkeypatch.setattr(folder_opening, "is_main_process", lambda: False)
+    monkeypatch.setattr(folder_opening, "get_rank", lambda: 3)
     open_and_say(runner, "said before")
     assert sorted(each.name for each in Path(runner.log_dir).iterdir())[1:] == ["rank_3.log", "rank_3.warnings.jsonl"]
     text = Path(runner.log_dir, "rank_3.log").read_text()

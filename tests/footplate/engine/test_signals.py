@@ -83,6 +83,14 @@ def test_second_signal_exits_at_once(tmp_path: Path, capfd: pytest.CaptureFixtur
     ]
 
 
+def test_interrupted_cell_is_saved_without_an_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    with pytest.raises(KeyboardInterrupt, match="stopped by SIGINT"):
+        run(config(tmp_path, by_epoch=True), Send(signal.SIGINT, "after_train_iter", 5))
+    assert (tmp_path / "on_signal.pth").exists()
+
+
 def test_second_interrupt_of_a_notebook_keeps_the_kernel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

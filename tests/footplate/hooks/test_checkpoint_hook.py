@@ -10,8 +10,9 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, saver
+from footplate.engine.values.hook import FunctionHook
 from footplate.errors import ArgumentError
-from footplate.hooks import CheckpointHook
+from footplate.hooks import CheckpointHook, SyncBuffersHook
 from tests.support import Witness, settings
 
 
@@ -56,6 +57,40 @@ def test_saves_at_intervals(
     end = witness.when("after_train")[0][0]
     repeated = [end] if moments[-1] == end else []  # the final checkpoint is written a second time
     assert [at for at, _ in witness.when("before_save_checkpoint")] == moments + repeated
+
+
+NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}
+# A second write of the final checkpoint contains what has changed since the first one.
+WRITTEN: list[tuple[dict[str, Any], list[Hook], list[str]]] = [
+    ({"train_cfg": epochs(2), **NO_VALIDATION}, [], ["epoch_1", "epoch_2"]),
+    ({"train_cfg": {"by_epoch": False, "max_iters": 5}, **NO_VALIDATION}, [], ["iter_2", "iter_4", "iter_5"]),
+    ({"train_cfg": epochs(1), **NO_VALIDATION}, [SyncBuffersHook()], ["iter_2", "iter_4"]),
+    ({"train_cfg": epochs(2)}, [], ["epoch_1", "epoch_2", "epoch_2"]),
+    ({"train_cfg": epochs(1), **NO_VALIDATION}, [FunctionHook("after_train", id)], ["epoch_1", "epoch_1"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "hooks", "files"), WRITTEN)
+def test_final_checkpoint_is_written_once_unless_the_state_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], hooks: list[Hook], files: list[str]
+) -> None:
+    written: list[tuple[str, bool]] = []
+    commit = saver.commit_checkpoint
+
+    def commit_and_count(state: Any, path: str) -> None:
+        commit(state, path)
+        written.append((Path(path).stem, state["run"]["loop"]["ended"]))
+
+    monkeypatch.setattr(saver, "commit_checkpoint", commit_and_count)
+    hook = {"interval": 1} if files[0].startswith("epoch") else {"interval": 2, "by_epoch": False}
+    cfg = settings(tmp_path, custom_hooks=hooks, default_hooks={"checkpoint": hook}, **changes)
+    Runner(**cfg).train()
+    assert written == [(name, False) for name in files[:-1]] + [(files[-1], True)]
+    witness = Witness()
+    runner = Runner(**{**cfg, "custom_hooks": [witness]}, resume=True)
+    runner.train()
+    assert [event for event, *_ in witness.seen] == ["after_load_checkpoint"]  # it knows that the run has ended
+    assert len(written) == len(files)
 
 
 def test_only_the_training_loop_changes_what_belongs_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

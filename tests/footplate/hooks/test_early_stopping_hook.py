@@ -33,6 +33,7 @@ def run(tmp_path: Path, values: list[float], *, resume: bool = False, interval: 
     [
         ([0, 2, 1, 1, 1], {"patience": 2}, 4),
         ([1.0, 1.05, 1.06, 2, 2], {"patience": 2}, 3),  # a change below min_delta is no improvement
+        ([1.0, 1.05, 1.06, 2, 2, 2], {"patience": 2, "min_delta": 0.005}, 6),
         ([3, 2, 1, 1, 1], {"patience": 2, "rule": "less"}, 5),
         ([1, 2, 3, 4, 5], {"stopping_threshold": 3.0}, 3),
     ],

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +128,28 @@ def test_a_second_hook_that_swaps_weights_is_refused_when_it_is_registered(tmp_p
     )
 
 
+def test_runner_that_changes_path_and_checkpoint_resumes_an_average(tmp_path: Path) -> None:
+    class OwnRunner(Runner):
+        def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+            super().resume(str(Path(filename)), *args, **kwargs)
+
+        def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            moved = Path(shutil.copy(filename, tmp_path / "fetched.pth"))
+            return dict(super().load_checkpoint(str(moved), *args, **kwargs))
+
+    run(tmp_path, epochs=1)
+    whole, _ = run(tmp_path / "whole", epochs=3)
+    resumed = configured(tmp_path / "work", AVERAGE, resume=True, kind=OwnRunner)
+    resumed.train()
+    assert torch.equal(resumed.model.weight, whole.model.weight)
+    states = [load_checkpoint(str(path / "work/epoch_3.pth")) for path in (tmp_path, tmp_path / "whole")]
+    assert states[0]["state_dict"]["weight"].equal(states[1]["state_dict"]["weight"])  # the average
+
+
 def test_runner_that_reads_the_checkpoint_itself_cannot_resume_an_average(tmp_path: Path) -> None:
     class OwnRunner(Runner):
         def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-            return super().load_checkpoint(str(filename), *args, **kwargs)
+            return load_checkpoint(filename)
 
     run(tmp_path, epochs=1)
     resumed = configured(tmp_path / "work", AVERAGE, resume=True, kind=OwnRunner)

@@ -65,9 +65,13 @@ def train(tmp_path: Path, **changes: Any) -> None:
     Runner(**settings(tmp_path, custom_hooks=[ProgressHook()], **{**logs, **changes})).train()
 
 
-def test_notebook_updates_one_output(tmp_path: Path, shell: Shell) -> None:
+def test_notebook_updates_one_output(tmp_path: Path, shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     metrics = {"type": "Told", "values": {"mIoU": [51.0, 53.5, 52.0]}}
-    train(tmp_path, val_evaluator=metrics)
+    hooks = {"logger": {"interval": 1}, "checkpoint": {"save_best": "mIoU", "interval": 1}}
+    train(tmp_path, val_evaluator=metrics, default_hooks=hooks)
+    assert not re.search("Epoch|checkpoint at|Saved", capsys.readouterr().out)  # the display shows what such lines say
+    (log,) = tmp_path.glob("*/*.log")
+    assert log.read_text().count("Epoch(train)") == 12
     kinds = [kind for kind, _ in shell.sent]
     assert kinds == ["display"] + ["update"] * (len(kinds) - 1)
     assert len(kinds) > 12
@@ -113,6 +117,10 @@ def test_interrupted_kernel_has_one_output_and_saves(tmp_path: Path) -> None:
     displays = [output for output in cell.outputs if output.output_type == "display_data"]
     (position,) = [re.sub(r"<[^>]*>", "", output.data["text/html"]).split()[2] for output in displays]
     assert re.fullmatch(r"\d/12", position)
+    assert [output.traceback for output in cell.outputs if output.output_type == "error"] == [
+        ["Interrupted: stopped by SIGINT"]  # instead of advice to exit the kernel
+    ]
     streams = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+    assert "exit" not in streams
     assert not re.search(r"[\x1b\r]", streams)
     assert (tmp_path / "on_signal.pth").exists()

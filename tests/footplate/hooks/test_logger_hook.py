@@ -39,6 +39,14 @@ def test_evaluation_progress_is_logged(tmp_path: Path, caplog: pytest.LogCapture
     assert heads == ["Epoch(test) [1/2", "Epoch(test) [2/2"]  # the last line contains the metrics
 
 
+def test_headline_metric_has_its_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    metrics = {"type": "Told", "values": {"mIoU": [51.0, 53.5, 52.0]}}
+    hooks = {"checkpoint": {"save_best": "mIoU"}}
+    Runner(**settings(tmp_path, val_evaluator=metrics, default_hooks=hooks, log_level="INFO")).train()
+    found = [(each.headline, each.change.strip()) for each in list[Any](caplog.records) if hasattr(each, "headline")]
+    assert found == [("mIoU", ""), ("mIoU", "(+2.5)"), ("mIoU", "(-1.5)")]
+
+
 class Table(BaseMetric[float]):
     def process(self, data_batch: Any, data_samples: Any) -> None:
         self.results.append(1.0)

@@ -37,7 +37,7 @@ def test_screen_shows_the_log_level(capsys: pytest.CaptureFixture[str]) -> None:
     get_logger().debug("not this")
     first, second = capsys.readouterr().out.splitlines()
     assert first.endswith(" - footplate - INFO - one line")
-    assert second.endswith(" - footplate.optim - INFO - another")
+    assert second.endswith(" - footplate - INFO - another")  # names of packages tell a user nothing
 
 
 class Screen(io.StringIO):
@@ -71,6 +71,19 @@ def test_terminal_shows_losses_first_and_wraps_between_terms_but_not_the_file(
     assert written.partition(" - ")[2] == (
         "footplate - INFO - Iter(train) [10/30]  lr: 1e-3  eta: 0:01  loss: 0.5  acc: 42.9\n"
     )
+
+
+def test_terminal_shows_the_headline_metric_first_with_its_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "120")
+    set_level("INFO")
+    line = "Epoch(val) [2][2/2]    loss: 0.5  mIoU: 61.5000  time: 0.1"
+    get_logger().info(line, extra={"headline": "mIoU", "change": "\xa0(+1.5)"})
+    shown = screen.getvalue().partition(" - ")[2]
+    assert shown == "Epoch(val) [2][2/2]    \x1b[1mmIoU: 61.5000 (+1.5)\x1b[0m\x1b[2m  loss: 0.5  time: 0.1\x1b[0m\n"
 
 
 def test_each_run_has_a_log_file(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from footplate.config import Config, LazyObject
-from footplate.tools.diff import compare
+from footplate.tools.diff import compare, compare_runs
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,17 @@ def test_configs_are_compared_by_meaning(
 ) -> None:
     found = compare(Config(first), Config(second))
     assert [(path, one and one.value, two and two.value) for path, one, two in found] == differences
+
+
+@pytest.mark.parametrize(
+    ("second", "paths"),
+    [
+        (dict(lr=2, iterations=40, work_dir="b"), ["lr", "(code)"]),
+        (dict(lr=1, iterations=40, work_dir="b"), ["iterations", "(code)"]),
+        (dict(lr=1, iterations=20, resume=True, load_from="b"), ["(code)"]),
+    ],
+)
+def test_settings_of_runs_that_change_nothing_are_left_out(second: dict[str, Any], paths: list[str]) -> None:
+    configs = [Config(dict(lr=1, iterations=20, work_dir="a")), Config(second)]
+    environments = [{"code": code, "config variables": ["iterations"]} for code in "ab"]
+    assert [each.path for each in compare_runs(configs, environments)] == paths

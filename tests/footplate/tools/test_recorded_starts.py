@@ -7,17 +7,22 @@ from typing import Any
 
 import pytest
 
-from footplate import Runner
+from footplate import Config, Runner
 from footplate.engine.control.run_folder import locked
-from footplate.tools.analysis import explain_runs, run_state, summarize
+from footplate.tools.analysis import describe_runs, explain_runs
 from footplate.tools.report_curves import arrange_charts
-from footplate.tools.runs import read_run, read_runs
+from footplate.tools.run_facts import describe_run, run_state
+from footplate.tools.runs import Run, read_run, read_runs
 from footplate.visualization import Visualizer
 from tests.support import json_lines, loader, settings
 
 
 def run_in(folder: Path, **changes: Any) -> Runner:
     return Runner(**settings(folder, **changes))
+
+
+def text_of(*runs: Run) -> str:
+    return explain_runs(describe_runs(runs)[1])
 
 
 def points(folder: Path, name: str) -> list[tuple[float, float]]:
@@ -42,13 +47,13 @@ def test_numbers_that_a_hook_logs_keep_their_iteration(tmp_path: Path, by_epoch:
     runner.on("after_train_epoch", lambda runner: runner.log("norm", 1.0))
     runner.on("after_val_epoch", lambda runner: runner.log("error", 2.0))
     runner.train()
-    assert summarize(read_run(tmp_path))["iterations"] == 12
+    assert run_state(read_run(tmp_path))["done"] == 12
     assert [iterations(tmp_path, name) for name in ("norm", "error", "accuracy")] == [[4, 8, 12]] * 3
 
 
 def test_test_in_the_folder_of_a_run_keeps_its_iterations(tmp_path: Path) -> None:
     run_in(tmp_path).train()
-    before = summarize(read_run(tmp_path))
+    before = describe_run(read_run(tmp_path), None)
     tester = run_in(tmp_path, load_from=str(tmp_path / "epoch_1.pth"))
     tester.test()
     assert (tester.iter, tester.epoch) == (4, 1)  # the step of images and per-class results
@@ -58,9 +63,9 @@ def test_test_in_the_folder_of_a_run_keeps_its_iterations(tmp_path: Path) -> Non
         ("val", "", "accuracy"),
         ("test", "", "accuracy"),
     }
-    after = summarize(run)
-    assert after["iterations"] == before["iterations"] == 12
-    assert after["best"]["accuracy"] == before["best"]["accuracy"]
+    after = describe_run(run, None)
+    assert after["state"] == before["state"]
+    assert after["metrics"]["accuracy"] == before["metrics"]["accuracy"]
     assert iterations(tmp_path, "test/accuracy") == [4]
 
 
@@ -70,8 +75,8 @@ def test_tests_of_different_checkpoints_or_configs_are_runs_of_their_own(tmp_pat
     for folder, checkpoint in (("b", second), ("b", first), ("b", first), ("a", first)):
         run_in(tmp_path / folder, load_from=checkpoint).test()
     run_in(tmp_path / "a", load_from=first, test_cfg={"fp16": True}).test()
-    text = explain_runs(read_runs([f"{tmp_path}/b", f"{tmp_path}/a"]))
-    assert re.findall("  test        (.*): iteration", text) == [second, first, first, first]
+    text = text_of(*read_runs([f"{tmp_path}/b", f"{tmp_path}/a"]))
+    assert sorted(re.findall("  test        (.*): test/acc", text)) == [first, first, first, second]
 
 
 def test_validation_in_the_folder_of_a_run_adds_nothing_to_its_training_curves(tmp_path: Path) -> None:
@@ -89,12 +94,10 @@ def test_early_stop_is_recorded_until_the_run_is_resumed(tmp_path: Path) -> None
     runner.on("after_train_epoch", lambda runner: setattr(runner.train_loop, "stop_training", True))
     runner.train()
     run = read_run(tmp_path)
-    state = {"done": 4, "planned": 12, "finished": False, "running": False, "stopped_by": "a hook"}
-    assert summarize(run)["state"] == state
-    assert explain_runs([run]).startswith(f"{tmp_path}: 4 of 12 iterations, stopped early by a hook\n")
+    assert run_state(run)["complete"]
+    assert text_of(run).startswith(f"{tmp_path}: stopped early (by a hook, 4 of 12 iterations)\n")
     run_in(tmp_path, resume=True).train()
-    run = read_run(tmp_path)
-    assert run_state(run) == {"done": 12, "planned": 12, "finished": True, "running": False, "stopped_by": ""}
+    assert text_of(read_run(tmp_path)).startswith(f"{tmp_path}: finished (12 iterations, resumed at 4)\n")
 
 
 @pytest.mark.parametrize(
@@ -112,9 +115,9 @@ def test_analysis_says_whether_a_run_is_running_or_what_stopped_it(
     with pytest.raises(error):
         runner.train()
     with locked(str(tmp_path)):
-        assert explain_runs([read_run(tmp_path)]).startswith(f"{tmp_path}: {done} of 12 iterations, running\n")
-    begin = f"{tmp_path}: {done} of 12 iterations, stopped early by {reason}\n"
-    assert explain_runs([read_run(tmp_path)]).startswith(begin)
+        assert text_of(read_run(tmp_path)).startswith(f"{tmp_path}: running ({done} of 12 iterations)\n")
+    begin = f"{tmp_path}: stopped early (by {reason}, {done} of 12 iterations)\n"
+    assert text_of(read_run(tmp_path)).startswith(begin)
 
 
 def test_starts_are_ordered_by_their_recorded_time(tmp_path: Path) -> None:
@@ -153,3 +156,15 @@ def test_visualizer_with_the_arguments_of_mmengine_records_the_iterations_of_met
     run_in(tmp_path, visualizer=Own(vis_backends=[{"type": "LocalVisBackend"}], save_dir=folder)).train()
     lines = json_lines(tmp_path / "vis/vis_data/scalars.json")
     assert [line["iteration"] for line in lines if "accuracy" in line] == [4, 8, 12]
+
+
+def test_a_run_with_a_config_is_used_by_predict_whatever_its_variables_are_called(tmp_path: Path) -> None:
+    cfg = Config({**settings(tmp_path / "a"), "max_epochs": 9, "loss": None})
+    Runner.from_cfg(cfg).train()
+    run = read_run(tmp_path / "a")
+    assert run.environment["config variables"] == ["loss", "max_epochs"]
+    assert describe_run(run, None)["use"]["command"].startswith("footplate predict ")
+    run_in(tmp_path / "b").train()
+    assert describe_run(read_run(tmp_path / "b"), None)["use"]["command"].startswith(
+        "from footplate.checkpoint import "
+    )

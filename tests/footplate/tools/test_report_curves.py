@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from footplate.tools.report_curves import arrange_charts, class_history, clock_of
+from footplate.tools.report_curves import arrange_charts, class_history
 from footplate.tools.runs import PerClassResults, Run, Series
 
 POINTS = [(10.0, 2.0), (20.0, 1.0)]
@@ -40,12 +40,6 @@ def test_seeds_of_a_variant_are_one_curve_with_a_band() -> None:
         (0, [10, 20], [2.5, 2.5], [2, 1], [3, 4]),
         (1, [10, 20], [2, 1], None, None),
     ]
-
-
-def test_clock_adds_up_the_training_time() -> None:
-    run = run_of(train__loss=POINTS, train__time=[(10.0, 0.5), (30.0, 0.1)])
-    assert clock_of(run) == [(0, 0), (10, 5), (30, 7)]
-    assert clock_of(run_of(train__loss=POINTS)) == []
 
 
 def run_with(*tables: PerClassResults) -> Run:

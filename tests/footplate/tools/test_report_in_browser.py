@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from footplate.config import Config
 from footplate.messages import printable
 from footplate.metric_names import split_dataset
+from footplate.tools.run_files import Start
 from footplate.tools.runs import Run, Series, read_run
 from tests.footplate.tools.conftest import MakeRun, Show, text_of, texts_of, with_values
 
@@ -63,11 +65,22 @@ def test_classes_at_zero_are_marked(show: Show, make_run: MakeRun) -> None:
     assert marked.value_of_css_property("color") == "rgba(185, 28, 28, 1)"
 
 
+def test_a_class_without_samples_is_not_a_failure(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+    (table,) = run.per_class
+    columns, rows = ["class", "IoU", "support"], [["bag", 0.0, 0], ["boot", 57.39, 8]]
+    page = show(run._replace(per_class=[table._replace(columns=columns, rows=rows)]))
+    assert not page.find_elements("css selector", ".title .bad")
+    assert texts_of(page, "#classes tbody tr") == ["bag – 0", "boot 57.39 8"]
+    assert not page.find_elements("css selector", "#classes .bad")
+
+
 def test_worst_images_matrix_and_data_are_shown(show: Show, make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run()
     folder = tmp_path / "first/20260101_000000/vis_data"
     for step, rank, title in ((100, 1, "old"), (200, 1, "a.png: 9% wrong"), (200, 2, "b.png: 3% wrong")):
-        layout = {"panels": [["truth", 0, 0, 30, 30], ["prediction", 30, 0, 60, 30]], "legend": [], "title": title}
+        panels = [["truth", 0, 0, 30, 30], ["prediction", 30, 0, 60, 30]]
+        layout = {"panels": panels, "legend": [], "title": title, "path": f"data/{title[:5]}"}
         texts = PngInfo()
         texts.add_text("footplate-layout", json.dumps(layout))
         Image.new("RGB", (60, 30)).save(folder / f"vis_image/worst_val_{rank}_{step}.png", pnginfo=texts)
@@ -82,6 +95,9 @@ def test_worst_images_matrix_and_data_are_shown(show: Show, make_run: MakeRun, t
     page = show(run._replace(per_class=[matrix]))
     assert texts_of(page, "#worst h3") == ["Validation at iteration 200"]
     assert texts_of(page, "#worst .card > figcaption") == ["1. a.png: 9% wrong", "2. b.png: 3% wrong"]
+    keys(page, "#worst .enlarge", "\ue007")  # enter
+    assert texts_of(page, "dialog :is(h3, .path)") == ["1. a.png: 9% wrong", "data/a.png"]
+    keys(page, "dialog button", "\ue00c")  # escape
     assert texts_of(page, "#pictures .card > figcaption") == ["val_3"]
     assert text_of(page, "#classes h3") == "Confusion matrix of boxes at iteration 400"
     assert texts_of(page, ".matrix tbody tr") == ["bag 75 25", "boot 75 25", "(no object) 100"]
@@ -134,17 +150,54 @@ def test_pointer_shows_the_values_of_the_nearest_iteration(show: Show, make_run:
     assert text_of(page, "#tip") == "iteration 200 b 22 a 21"
 
 
-def test_axes_show_the_training_time_and_logarithms(show: Show, make_run: MakeRun) -> None:
+def test_axes_have_ticks_a_unit_and_logarithms(show: Show, make_run: MakeRun) -> None:
     page = show(make_run())
+    loss = ".main-charts .chart:nth-child(2) .grid"
+    texts = texts_of(page, f"{loss} text")
+    assert (texts[-6:-1], texts[-1]) == (["0", "100", "200", "300", "400"], "iteration")
+    assert len(page.find_elements("css selector", f"{loss} .axis")) == 6  # the line and the ticks
     buttons = page.find_elements("css selector", ".main-charts + .controls .choice button")
     assert [button.text for button in buttons] == ["Iterations", "Training time", "Linear", "Log"]
     buttons[1].click()
     assert range_of(page) == (0, 40)  # seconds
-    assert texts_of(page, ".main-charts .chart .grid text")[-3:] == ["0 s", "training time 20 s", "40 s"]
+    assert texts_of(page, f"{loss} text")[-6:] == ["0 s", "10 s", "20 s", "30 s", "40 s", "training time"]
     buttons[3].click()
     steps = page.execute_script("const { toY } = window.footplate.charts[0].scale; return [toY(10), toY(20), toY(40)]")
     assert abs(steps[0] - 2 * steps[1] + steps[2]) < 0.01
     assert not page.find_elements("css selector", ".main-charts .chart:first-child [d*=NaN]")
+
+
+def test_a_resumed_run_says_so(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+    starts = [Start(run.folder, "train"), Start(run.folder, "resume", iteration=150)]
+    page = show(run._replace(launches=starts, config=Config({"train_cfg": {"max_iters": 400}})))
+    assert "State Finished 400 iterations, resumed at 150" in text_of(page, ".hero")
+    place = page.execute_script("return window.footplate.charts[0].scale.toX(150)")
+    tick = page.find_element("css selector", ".main-charts .chart:first-child .resumed line")
+    assert float(tick.get_attribute("x1")) == pytest.approx(place)
+
+
+def test_validations_that_are_all_0_are_a_problem_and_nothing_is_the_best(show: Show, make_run: MakeRun) -> None:
+    run = with_values(make_run(), "mIoU", (0, 0, 0))
+    run.checkpoints.update({run.folder / "best_mIoU_iter_100.pth": 1, run.folder / "iter_400.pth": 1})
+    page = show(run)
+    shown = text_of(page, ".hero")
+    assert "Always 0 The mIoU is 0 in 3 validations. Train longer, or check the labels." in shown
+    assert "0.0000 the same in all 3 validations" in shown
+    assert "Never better" not in shown
+    assert text_of(page, ".command > span").startswith("Use the last checkpoint")
+
+
+def test_errors_come_first_and_other_warnings_after_the_images(show: Show, make_run: MakeRun) -> None:
+    run = make_run()
+
+    def order() -> list[str]:
+        page = show(run)
+        return [each.get_attribute("id") for each in page.find_elements("css selector", "main > section:not([hidden])")]
+
+    assert order()[:3] == ["overview", "pictures", "warnings"]
+    run.warnings.append("2026/01/01 00:00:02 - footplate - ERROR - the disk is full")
+    assert order()[:3] == ["overview", "warnings", "pictures"]
 
 
 def test_legend_hides_a_curve_in_its_chart(show: Show, make_run: MakeRun) -> None:

@@ -13,7 +13,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 def test_runs_are_compared(show: Show, make_run: MakeRun) -> None:
     page = show(make_run("a"), make_run("b", lr=0.2))
     rows = texts_of(page, "#figures tbody tr")
-    assert [row.split()[:4] for row in rows] == [["b", "42.00", "–", "400"], ["a", "41.00", "−1.00", "400"]]
+    assert texts_of(page, "#figures thead th")[:4] == ["Run", "mIoU", "vs. best", "lr"]
+    assert [row.split()[:5] for row in rows] == [
+        ["b", "42.00", "–", "0.2", "400"],
+        ["a", "41.00", "−1.00", "0.1", "400"],
+    ]
     assert (
         text_of(page, ".lead") == "mIoU best of 4 validations 42.00 +1.00 vs. a too few seeds to tell b, "
         "at iteration 400 of 400, best at the last validation"
@@ -27,7 +31,7 @@ def test_runs_are_compared(show: Show, make_run: MakeRun) -> None:
 
 
 def test_a_seed_that_is_running_is_named(show: Show, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("footplate.tools.analysis.is_locked", lambda path: "/a2/" in path)
+    monkeypatch.setattr("footplate.tools.run_facts.is_locked", lambda path: "/a2/" in path)
     runs = [make_run(name) for name in ("a0", "a1", "a2", "b0", "b1", "b2")]
     for place, run in enumerate(runs[:3]):
         run.checkpoints[run.folder / f"best_mIoU_iter_{place}.pth"] = 1
@@ -38,6 +42,8 @@ def test_a_seed_that_is_running_is_named(show: Show, make_run: MakeRun, monkeypa
     assert texts_of(page, ".main-charts .chart:first-child .mark") == ["a2, running"]
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child .line.partial")) == 1
     assert text_of(page, ".command > span").startswith("Use the best checkpoint of a0 the best complete run of ")
+    assert "; ± is their standard deviation" in text_of(page, ".lead")
+    assert "vs. best" not in texts_of(page, "#figures thead th")
 
 
 def test_classes_of_several_iterations_are_explained(show: Show, make_run: MakeRun) -> None:
@@ -61,7 +67,7 @@ def test_differences_agree_with_the_values_that_are_shown(show: Show, make_run: 
         run.per_class[0].rows[:] = [["shoe", value, 50.5], ["bag", other, 50.5]]
     page = show(*runs)
     rows = [row.text.split()[:6] for row in page.find_elements("css selector", "#figures tbody tr")]
-    assert rows == [["b", "9.020", "–", "300", "0", "400"], ["a", "8.878", "−0.142", "300", "1", "400"]]
+    assert rows == [["b", "9.020", "–", "0.2", "300", "0"], ["a", "8.878", "−0.142", "0.1", "300", "1"]]
     assert "+0.142 vs. a too" in text_of(page, ".lead")
     assert text_of(page, "#classes tbody tr") == "shoe 53.01 53.00 +0.01"
     assert page.find_elements("css selector", "#classes td.gain")

@@ -3,7 +3,6 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.data import seed_generators
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS
 from footplate_vision.classification import ClsDataSample
@@ -35,27 +34,6 @@ def test_without_a_head_there_are_features() -> None:
         assert caught.value.key == "model.head"
     with pytest.raises(ArgumentError, match="set neck=None"):
         model.neck(torch.zeros(2, 4))
-
-
-def test_augments_can_be_in_train_cfg() -> None:
-    model = classifier(
-        train_cfg={
-            "augments": [{"type": "Mixup", "alpha": 1.0}, {"type": "CutMix", "alpha": 1.0}],
-            "probs": [1.0, 0.0],
-        },
-        data_preprocessor={"num_classes": 3, "mean": [0], "std": [255]},
-    )
-    seed_generators(0)
-    data = model.data_preprocessor(batch(12), True)
-    assert all(abs(float(each.gt_score.sum()) - 1) < 1e-5 for each in data["data_samples"])
-    assert any(0 < float(each.gt_score.max()) < 1 for each in data["data_samples"])
-    assert model.data_preprocessor.mixing.probs == [1.0, 0.0]
-
-
-def test_batches_are_mixed_in_one_place() -> None:
-    mixing = {"augments": {"type": "Mixup", "alpha": 1.0}}
-    with pytest.raises(ArgumentError, match="a dict without batch_augments"):
-        classifier(train_cfg=mixing, data_preprocessor={"num_classes": 3, "batch_augments": mixing})
 
 
 def test_flipped_images_can_be_averaged() -> None:

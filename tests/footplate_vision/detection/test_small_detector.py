@@ -32,7 +32,7 @@ def is_assigned(targets: Targets) -> Tensor:
 
 
 def test_the_losses_follow_from_the_targets() -> None:
-    detector, inputs, given = model(box_weight=3.0), pictures(), samples()
+    detector, inputs, given = model(), pictures(), samples()
     found = detector(inputs, given, mode="loss")
     grid = detector(inputs)
     targets = assign(grid, [each.gt_instances for each in given])
@@ -43,7 +43,7 @@ def test_the_losses_follow_from_the_targets() -> None:
     total = max(1.0, sure.sum().item())
     assert is_assigned(targets).sum() > 10
     assert found["loss_cls"].value.item() == pytest.approx(classes.item() / total, rel=1e-4)
-    assert found["loss_bbox"].value.item() == pytest.approx(3 * (sure * (1 - overlaps)).sum().item() / total, rel=1e-4)
+    assert found["loss_bbox"].value.item() == pytest.approx(2 * (sure * (1 - overlaps)).sum().item() / total, rel=1e-4)
     assert found["iou"].value.item() == pytest.approx((sure * overlaps).mean().item() / sure.mean().item(), rel=1e-4)
     assert not found["iou"].value.requires_grad
     assert [each.weight for each in found.values()] == pytest.approx([total, total, sure.sum().item()])

@@ -23,6 +23,7 @@ from footplate.data import Compose
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModel, ImgDataPreprocessor
 from footplate.registry import MODELS
+from footplate_vision.detection import DetDataSample
 from footplate_vision.inference import (
     ExportError,
     Predictor,
@@ -174,6 +175,35 @@ def test_exported_module_computes_what_the_model_predicts(tmp_path: Path, name: 
             chosen = predictor.model.select(scores, boxes, sample)
             assert torch.equal(chosen.bboxes, sample.pred_instances.bboxes)
             assert torch.equal(chosen.scores, sample.pred_instances.scores)
+
+
+@needs_onnx
+@pytest.mark.parametrize(("score_thr", "scale"), [(0.005, 1), (0.0115, 80)])
+def test_file_of_a_detector_selects_what_predict_does(tmp_path: Path, score_thr: float, scale: int) -> None:
+    cfg = recipe("fashion-det", tmp_path / "work")
+    sizes = {"widths": (8, 8, 8), "depths": (1, 1, 1), "levels": 2, "head_width": 8}
+    cfg["model"].update(sizes, test_cfg={"score_thr": score_thr, "nms_pre": 120, "nms_iou_thr": 0.4, "max_per_img": 30})
+    save_untrained(cfg, tmp_path / "model.pth")
+    exported = export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.onnx"), "onnx")
+    assert exported.outputs == {"boxes": ("K", 4), "scores": ("K",), "labels": ("K",)}
+    assert exported.detections == (30 if scale == 1 else 0)  # the trace of an image without objects detects objects
+    session = importlib.import_module("onnxruntime").InferenceSession(str(tmp_path / "a.onnx"))
+    model: Any = open_trained(tmp_path / "model.pth").build(torch.device("cpu"))
+    generator = np.random.default_rng(0)
+    for size in ((64, 64), (96, 70), (8, 6)):  # the last one has fewer candidates than nms_pre
+        images = generator.integers(0, 256, (1, 3, *size)).astype(np.float32) * scale
+        with torch.no_grad():
+            (sample,) = model.predict(ExportedModel(model).preprocess(torch.from_numpy(images)), [_sample(size)])
+        expected = sample.pred_instances
+        boxes, scores, labels = session.run(None, {"images": images})
+        assert len(scores) > 2
+        assert labels.tolist() == expected.labels.tolist()
+        assert np.allclose(boxes, expected.bboxes, atol=1e-3)
+        assert np.allclose(scores, expected.scores, atol=1e-6)
+
+
+def _sample(size: tuple[int, int]) -> DetDataSample:
+    return DetDataSample(metainfo={"img_shape": size})
 
 
 @pytest.mark.parametrize("to", ["torch-export", pytest.param("onnx", marks=[needs_onnx, pytest.mark.slow])])

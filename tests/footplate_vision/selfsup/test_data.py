@@ -30,17 +30,16 @@ def test_a_dropped_view_drops_the_sample() -> None:
 
 
 def test_views_and_what_is_known_are_packed() -> None:
-    pack = TRANSFORMS.build({"type": "PackSelfSupInputs", "part": "test", "algorithm_keys": ["weight"]})
+    pack = TRANSFORMS.build({"type": "PackSelfSupInputs", "part": "test"})
     results: dict[str, Any] = {
         "img": [picture(), picture()[..., None].repeat(3, 2)],
         "gt_label": 4,
         "img_path": "a.png",
-        "weight": 2,
     }
     packed = pack(results)
     assert [tuple(view.shape) for view in packed["inputs"]] == [(1, 12, 12), (3, 12, 12)]
     sample = packed["data_samples"]
-    assert (sample.part, sample.img_path, sample.weight, sample.gt_label.tolist()) == ("test", "a.png", 2, [4])
+    assert (sample.part, sample.img_path, sample.gt_label.tolist()) == ("test", "a.png", [4])
     packed["inputs"][0] += 1
     assert np.array_equal(results["img"][0], picture())
 

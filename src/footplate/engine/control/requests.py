@@ -81,6 +81,13 @@ class Interrupted(SystemExit):
         return f"stopped by {self.name}"
 
 
+class InterruptedCell(KeyboardInterrupt):
+    """Raised instead of Interrupted if Ctrl-C stops a notebook cell. IPython would advise how to exit the kernel."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"Interrupted: {self}"]
+
+
 @dataclass
 class RequestFlags:
     """The requests to handle after the current iteration.

@@ -9,17 +9,18 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 from footplate.checks import check_accepts, check_count, check_number, read_count, read_flag
-from footplate.data import build_dataloader, capture_rng, dataset_of, length_of, metainfo_of, restore_rng
+from footplate.data import build_dataloader, capture_rng, metainfo_of, restore_rng
 from footplate.data.position import track_position
 from footplate.data.virtual_epochs import VirtualEpochs, VirtualPosition
 from footplate.data.waiting import InterruptedWaitError, data_wait
 from footplate.distributed import compute_on_ranks, get_rank, get_world_size
 from footplate.engine.control.process_setup import keep_freed_memory
 from footplate.engine.loops.first_step import take_first_step, update_loss_counts, weight_versions
+from footplate.engine.loops.loop_counters import LoopCounters
 from footplate.engine.loops.loop_run import LoopRun
 from footplate.engine.values.position import Position, Progress, Stage
 from footplate.error_context import add_note
-from footplate.errors import ArgumentError, DataError, FootplateError, NonFiniteError
+from footplate.errors import FootplateError, NonFiniteError
 from footplate.evaluation.evaluation_sets import EvaluationSet
 from footplate.evaluation.validation_schedule import (
     checked_intervals,
@@ -104,7 +105,7 @@ class BaseLoop:
         return function is not None and not function.__module__.startswith("footplate.engine.")
 
 
-class BaseTrainLoop(BaseLoop):
+class BaseTrainLoop(LoopCounters, BaseLoop):
     """Base class for training loops. Subclasses implement `_train`.
 
     If a hook sets `validation_requested`, the loop validates after the current iteration or epoch. With several ranks,
@@ -464,7 +465,7 @@ class BaseTrainLoop(BaseLoop):
         return self.position.stage is Stage.ENDED
 
     def end(self) -> None:
-        """Marks the run as ended. Called by `CheckpointHook` and `Runner.train`."""
+        """Marks the run as ended. Called before the final save, and by `Runner.train`."""
         self.runner.position = self.position.at(Stage.ENDED)
 
     @property
@@ -486,42 +487,7 @@ class BaseTrainLoop(BaseLoop):
     def validation_requested(self, wanted: bool) -> None:
         self.runner.requests.local.validation = wanted
 
-    position: Position = property(attrgetter("runner.position"))  # type: ignore[assignment]
-    iter: int = property(attrgetter("runner.position.iter"), doc="See `Position`.")  # type: ignore[assignment]
-    epoch: int = property(attrgetter("runner.position.epoch"), doc="See `Position`.")  # type: ignore[assignment]
-    completed: Progress = property(attrgetter("runner.position.completed"))  # type: ignore[assignment]
     max_iters: int = property(attrgetter("_max_iters"), doc="The number of iterations.")  # type: ignore[assignment]
-
-    # Loops that call hooks themselves count by adding 1 to these attributes afterwards, as in MMEngine.
-    @property
-    def _is_of_run(self) -> bool:
-        """Whether the runner uses this loop. Its constructor has no effect on the position of a run."""
-        return "_runner" in vars(self) and self.runner.built.get("train_loop") is self
-
-    @property
-    def _iter(self) -> int:
-        return self.position.iter
-
-    @_iter.setter
-    def _iter(self, number: int) -> None:
-        if self._is_of_run:
-            self.runner.position = Position(number, *self._place_of(number))
-
-    @property
-    def _epoch(self) -> int:
-        return self.position.epoch
-
-    @_epoch.setter
-    def _epoch(self, number: int) -> None:
-        if not self._is_of_run:
-            return
-        reached = self.position.after_hooks()
-        batch = reached.batch if number == reached.epoch else self.iter - self._start_of(number)
-        self.runner.position = Position(self.iter, number, batch)
-
-    def _start_of(self, epoch: int) -> int:
-        """Returns the iteration at which an epoch of a loop that counts itself begins."""
-        return epoch and epoch * len(self.dataloader)
 
     @property
     def max_epochs(self) -> int:
@@ -606,29 +572,3 @@ class BaseTrainLoop(BaseLoop):
                 saved,
             )
         self._decide_current_val_interval()
-
-
-def check_has_batches(loader: Any, purpose: str = "training") -> None:
-    """Raises a DataError if a loader has no batches. `purpose` is part of the message."""
-    if length_of(loader) != 0 or getattr(loader, "endless", False):
-        return
-    samples = length_of(dataset_of(loader))
-    if not samples or not getattr(loader, "drop_last", False):
-        raise DataError(f"the {purpose} loader has no batches")
-    raise DataError(
-        f"the dataset has too few samples for one batch per process (dataset size {samples}, batch size "
-        f"{loader.batch_size}), and drop_last drops incomplete batches",
-        key="drop_last",
-        notes=["Reduce the batch size, or set drop_last=False."],
-    )
-
-
-def check_epochs_end(dataloader: Any, key: str, value: Any) -> None:
-    """Raises an ArgumentError if a hook counts epochs, but an endless sampler keeps the first epoch from ending."""
-    if value is not None and getattr(dataloader, "endless", False):
-        raise ArgumentError(
-            f"{key} counts epochs, but the sampler of the training loader is endless, so no epoch ends",
-            key=key,
-            found=value,
-            notes=[f"Set {key.replace('epoch', 'iter')} instead."],
-        )

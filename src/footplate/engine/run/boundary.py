@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from footplate.checkpoint import SaveRequest
 from footplate.data import kill_workers
 from footplate.data.waiting import data_wait
-from footplate.distributed import compute_on_ranks, gather_objects
+from footplate.distributed import compute_on_ranks, gather_objects, get_world_size
 from footplate.engine.control.requests import ON_REQUEST, Interrupted
+from footplate.engine.run.components import built_loaders
 from footplate.engine.saving.participants import RecordedState
 from footplate.error_context import add_note
 from footplate.errors import shown_path
@@ -95,7 +96,7 @@ class Boundary:
         runner = self._runner
         compute_on_ranks(self._saver.wait)  # the launcher may kill all ranks as soon as one has exited
         runner.visualizer.close()
-        kill_workers(runner.built_loaders())  # hung workers would keep the process from exiting
+        kill_workers(built_loaders(runner.built))  # hung workers would keep the process from exiting
         error = Interrupted(self._requests.agreed.signal)
         advice = f"Resume to continue from there: {runner.resume_plan.option}."
         if runner.resume_plan.resume == "auto":
@@ -116,6 +117,8 @@ class Boundary:
 
     def start_save(self, request: SaveRequest) -> None:
         """Starts a save in the background with `Runner.save_checkpoint`, which a user's class may override."""
+        if request.is_final:
+            self._runner.train_loop.end()
         folder, name = os.path.split(request.path)
         self._runner.save_checkpoint(
             folder,
@@ -147,7 +150,7 @@ class Boundary:
         runner, requests, saver = self._runner, self._requests, self._saver
         if not requests.can_save_after_error or requests.saved_after_error:
             return
-        if runner.world_size > 1:
+        if get_world_size() > 1:
             add_note(error, "The run was NOT saved, because it has several processes.")
             return
         try:

@@ -23,10 +23,10 @@ from footplate.checkpoint import (
 from footplate.checkpoint.run_checkpoints import find_newest
 from footplate.checkpoint.serializable import gather_full_state
 from footplate.checkpoint_names import BEST, is_sharded_path
-from footplate.distributed import compute_on_ranks, initialize_weights, is_main_process, unwrap_model
+from footplate.distributed import compute_on_ranks, get_rank, initialize_weights, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded, reshard
 from footplate.engine.saving import state
-from footplate.engine.saving.resume_plan import Prepared, ResumedCheckpoint, StartingPoint
+from footplate.engine.saving.resume_plan import Prepared
 from footplate.engine.values.position import Position
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
@@ -58,9 +58,9 @@ class CheckpointIO:
             state.restore             restores position, optimizer, schedules, message hub, history and hooks
         TrainingRandomState.restore   when the training loop begins: `resume` only sets the state
 
-    MMEngine fixes the signatures of these methods and of hooks. The values that they pass on therefore have classes of
-    their own: a path is a `StartingPoint`, which knows whether the run resumes and what the search has read, and the
-    checkpoint of a run that resumes is a `ResumedCheckpoint`.
+    MMEngine fixes the signatures of these methods and of hooks, which may change or copy a path and a checkpoint. So
+    what they do not contain is state here: `Activity.is_resuming` while a run loads the checkpoint that it resumes
+    from, and the content that the search has read.
 
     Args:
         runner: The runner.
@@ -76,6 +76,7 @@ class CheckpointIO:
         self.report: LoadReport | None = None
         self.prepared: Prepared = "nothing"
         self._loaded: set[str] = set()  # the names of all tensors that have been loaded
+        self._contents: dict[str, dict[str, Any]] = {}  # what the search has read, by path, until it is loaded
 
     @property
     def _runner(self) -> "Runner":
@@ -163,19 +164,17 @@ class CheckpointIO:
     ) -> dict[str, Any]:
         """Loads the weights of a checkpoint and returns the checkpoint; see `Runner.load_checkpoint`."""
         runner = self._runner
-        start = self._located(name)
-        path = str(start)
+        path = self._find(name)
+        is_resuming = runner.activity.is_resuming
         model = trained_model(runner.model)
-        checkpoint = start.take_content()
+        checkpoint = self._contents.pop(path, None)
         if checkpoint is None or map_location != "cpu":
-            checkpoint = load_checkpoint(path, map_location, like=model, in_place=start.resuming)
-        if start.resuming:
-            checkpoint = ResumedCheckpoint(checkpoint)
+            checkpoint = load_checkpoint(path, map_location, like=model, in_place=is_resuming)
         runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         try:
             self.report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=path)
         except CheckpointError as error:
-            if start.resuming and runner.hooks.at("before_save_checkpoint"):
+            if is_resuming and runner.hooks.at("before_save_checkpoint"):
                 error.notes += (
                     "If a hook removes weights in before_save_checkpoint, add them in after_load_checkpoint.",
                 )
@@ -190,12 +189,6 @@ class CheckpointIO:
             counts = {key: meta[key] for key in ("iter", "epoch") if isinstance(meta.get(key), int)}
             runner.position = Position(**counts)
         return checkpoint
-
-    def _located(self, name: str, *, resuming: bool = False) -> StartingPoint:
-        """Returns a `StartingPoint` with the path of a checkpoint; see `_find`."""
-        start = name if isinstance(name, StartingPoint) else StartingPoint(name, resuming=resuming)
-        path = self._find(start)
-        return start if path == start else StartingPoint(path, resuming=start.resuming, key=start.key)
 
     def _find(self, name: str) -> str:
         """Returns the path of a checkpoint, which may be "newest" or "best"; see `Runner.load_checkpoint`."""
@@ -243,12 +236,17 @@ class CheckpointIO:
     def resume(self, name: str, map_location: str, *, optimizer: bool, param_schedulers: bool) -> None:
         """Restores the run; see `Runner.resume`."""
         runner = self._runner
-        start = self._located(name, resuming=True)
-        checkpoint = runner.load_checkpoint(start, "cpu" if map_location == "default" else map_location, True)
+        path = self._find(name)
+        report = self.report
+        runner.activity.is_resuming = True
+        try:
+            checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
+        finally:
+            runner.activity.is_resuming = False
         self.prepared = "nothing"  # if restoring the rest fails, the next attempt loads the weights again
-        if "ema_state_dict" in checkpoint and not isinstance(checkpoint, ResumedCheckpoint):
+        if "ema_state_dict" in checkpoint and self.report is report:
             name = f"{type(runner).__name__}.load_checkpoint"
-            note = f"In {name}, pass `filename` unchanged to super().load_checkpoint, and return its result."
+            note = f"In {name}, call super().load_checkpoint, and return its result."
             raise CheckpointError(f"{name} has loaded the averaged weights, not the training weights", notes=[note])
         keeps_schedules = optimizer and param_schedulers and not runner.resume_plan.takes_settings
         state.restore(
@@ -259,9 +257,9 @@ class CheckpointIO:
             param_schedulers=keeps_schedules,
             takes_settings=runner.resume_plan.takes_settings,
         )
-        runner.random_state.load_state_dict(state.random_of(checkpoint, runner.rank))
+        runner.random_state.load_state_dict(state.random_of(checkpoint, get_rank()))
         self.prepared = "run"
-        runner.saver.last = path = str(start)
+        runner.saver.last = path
         infos = runner.message_hub.runtime_info
         for key, value in infos.items():
             if key.startswith(("best_ckpt", "last_ckpt")) and isinstance(value, str):
@@ -276,13 +274,15 @@ class CheckpointIO:
         runner = self._runner
         plan = runner.resume_plan
         if start := plan.find(self.prepared, for_training=for_training):
+            self._contents = {} if start.content is None else {start.path: start.content}
             with located(runner.cfg), runner.folder.buffered_log():
                 checkpoint = {}
                 with at_key(start.key):
                     if start.resuming:
-                        runner.resume(start)
+                        runner.resume(start.path)
                     else:
-                        checkpoint = runner.load_checkpoint(start)
+                        checkpoint = runner.load_checkpoint(start.path)
+                self._contents.clear()  # if a method of the user has loaded another file
                 if whole_model and self.report is not None:
                     self.prepared = "nothing"  # if a check fails, the next attempt loads the checkpoint again
                     with at_key(start.key):

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from footplate.data import SampleLoader, check_same_dataset
-from footplate.engine.loops.base_loops import BaseLoop, BaseTrainLoop, check_has_batches
+from footplate.data.dataloader_checks import check_has_batches
+from footplate.engine.loops.base_loops import BaseLoop, BaseTrainLoop
 from footplate.engine.loops.loop_classes import check_loop_class, resolve_loop
+from footplate.engine.plan.plan import RunPlan
 from footplate.engine.values.position import Position
 from footplate.error_context import at_key, with_defaults
 from footplate.errors import BuildError
@@ -14,10 +16,20 @@ from footplate.evaluation.evaluation_sets import build_loaders, map_evaluators
 from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, LOOPS
 
-if TYPE_CHECKING:
-    from footplate.engine.run.runner import Runner
-
 _T = TypeVar("_T")
+
+
+class DataBuilder(Protocol):
+    """What builds the data of loops: a runner, whose class may override the methods."""
+
+    plan: RunPlan
+    seed: int
+
+    def build_dataloader(self, dataloader: Any, seed: int | None = None) -> Any:
+        """Builds a loader from its config dict. Returns anything else unchanged."""
+
+    def build_evaluator(self, evaluator: Any) -> Any:
+        """Builds an evaluator from a metric, a config dict, or a list of these."""
 
 
 class Component(Generic[_T]):
@@ -51,7 +63,7 @@ class TrainLoopComponent(Component[BaseTrainLoop]):
         super().__set__(instance, value)
 
 
-def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
+def build_loop(runner: DataBuilder, cfg: Any, mode: str) -> Any:
     """Builds a loop with its loader and evaluator. If `cfg` is None or a loop object, returns it unchanged.
 
     Args:
@@ -84,7 +96,7 @@ def build_loop(runner: "Runner", cfg: Any, mode: str) -> Any:
         return loop
 
 
-def _evaluation_data(runner: "Runner", mode: str, loop_class: type[BaseLoop]) -> dict[str, Any]:
+def _evaluation_data(runner: DataBuilder, mode: str, loop_class: type[BaseLoop]) -> dict[str, Any]:
     """Returns the loaders and evaluators, or their config sections if the loop builds them itself."""
     loaders, evaluators = runner.plan[f"{mode}_dataloader"], runner.plan[f"{mode}_evaluator"]
     if not loop_class.builds_data:
@@ -95,10 +107,15 @@ def _evaluation_data(runner: "Runner", mode: str, loop_class: type[BaseLoop]) ->
     return {"dataloader": loaders, "evaluator": evaluators}
 
 
-def _build_loader(runner: "Runner", section: Any) -> Any:
+def _build_loader(runner: DataBuilder, section: Any) -> Any:
     loader = runner.build_dataloader(section, runner.seed)
     check_same_dataset(loader)
     return loader
+
+
+def built_loaders(built: Mapping[str, Any]) -> list[Any]:
+    """Returns the loader of each loop, or None if the loop has not been built or has no loader."""
+    return [getattr(built.get(f"{mode}_loop"), "dataloader", None) for mode in ("train", "val", "test")]
 
 
 def build_log_processor(log_processor: Any, by_epoch: bool) -> LogProcessor:

@@ -6,28 +6,27 @@ import logging
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING
 
 from footplate import errors, storage
 from footplate.checkpoint import read_pointer
 from footplate.checkpoint_names import sharded_name
-from footplate.distributed import compute_on_main, get_world_size, is_main_process
+from footplate.distributed import compute_on_main, get_rank, get_world_size, is_main_process
 from footplate.engine.control.requests import ON_REQUEST
 from footplate.engine.control.run_folder import locked
+from footplate.engine.plan.top_level_keys import keys_with_effect
+from footplate.engine.saving.resume_plan import ResumePlan
+from footplate.engine.values.run import Run
 from footplate.errors import ArgumentError, shown_path
 from footplate.messages import list_names
 from footplate.records import NOT_SHOWN, describe_environment, logging_to, save_changes, surviving_streams
 from footplate.storage import commit_bytes
-
-if TYPE_CHECKING:
-    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 _MAX_NAMES = 3
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(errors.__file__)), "__main__.py")
 
 
-def open_folder(runner: "Runner", resources: contextlib.ExitStack, *, for_training: bool) -> None:
+def open_folder(runner: Run, resume_plan: ResumePlan, resources: contextlib.ExitStack, *, for_training: bool) -> None:
     """Opens the log file, and logs the command and the environment. Closing `resources` closes the file.
 
     For training, also locks the run's folders and refuses to overwrite another run's checkpoints. While the log is
@@ -35,7 +34,8 @@ def open_folder(runner: "Runner", resources: contextlib.ExitStack, *, for_traini
     its own file.
 
     Args:
-        runner: The runner.
+        runner: The run.
+        resume_plan: How to resume the run, for errors.
         resources: The exit stack that will close the log files and release the locks.
         for_training: Whether checkpoints will be saved.
 
@@ -50,7 +50,7 @@ def open_folder(runner: "Runner", resources: contextlib.ExitStack, *, for_traini
             for hook in runner.hooks.saving:
                 hook.adapt_to_loop(runner)
             if not folder.is_checked:  # otherwise, `train` is called again
-                _refuse_overwriting(runner)
+                _refuse_overwriting(runner, resume_plan)
         folder.is_checked = True
     before = folder.log_dir
     folder.create()
@@ -61,7 +61,7 @@ def open_folder(runner: "Runner", resources: contextlib.ExitStack, *, for_traini
         name = f"{folder.timestamp}.log"
         os.makedirs(folder.log_dir, exist_ok=True)
     else:
-        name = f"rank_{runner.rank}.log"
+        name = f"rank_{get_rank()}.log"
         records = []  # only rank 0 logs them
     path = os.path.join(folder.log_dir, name)
     resources.enter_context(logging_to(path, records, errors_only=not is_main))
@@ -70,26 +70,32 @@ def open_folder(runner: "Runner", resources: contextlib.ExitStack, *, for_traini
         _log_start(runner)
 
 
-def _log_start(runner: "Runner") -> None:
+def _log_start(runner: Run) -> None:
     """Logs the command and the environment, and writes the environment to a file."""
     program, *arguments = sys.argv or [""]
     if os.path.abspath(program) == _PROGRAM or os.path.basename(program) == "footplate":
         program = "footplate"
     _logger.info("command: %s", shlex.join([program, *arguments]), extra=NOT_SHOWN)
-    facts = {**describe_environment(), "processes": runner.world_size, "seed": runner.seed}
-    save_changes(facts["git tree"], os.path.join(runner.log_dir, "changes.patch"))
-    commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
+    keys = {*runner.cfg}  # empty for a run without a config
+    facts = {
+        **describe_environment(),
+        "processes": get_world_size(),
+        "seed": runner.seed,
+        "config variables": sorted(map(str, keys - keys_with_effect(runner.cfg))) if keys else None,
+    }
+    save_changes(facts["git tree"], os.path.join(runner.folder.log_dir, "changes.patch"))
+    commit_bytes(os.path.join(runner.folder.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
     for key, value in facts.items():
         if isinstance(value, str):
             _logger.info("environment: %s: %s", key, value, extra=NOT_SHOWN)
     _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, shown_path(runner.work_dir))
-    if runner.world_size > 1:
+    if get_world_size() > 1:
         size = getattr(getattr(runner.built.get("train_loop"), "dataloader", None), "batch_size", None)
         samples = f", {size * get_world_size()} samples per iteration" if size else ""
-        _logger.info("%d processes%s", runner.world_size, samples)
+        _logger.info("%d processes%s", get_world_size(), samples)
 
 
-def _lock_folders(runner: "Runner", locks: contextlib.ExitStack) -> None:
+def _lock_folders(runner: Run, locks: contextlib.ExitStack) -> None:
     """Locks a run's work_dir and its local checkpoint folders.
 
     Raises:
@@ -101,7 +107,7 @@ def _lock_folders(runner: "Runner", locks: contextlib.ExitStack) -> None:
         locks.enter_context(locked(folder, "default_hooks.checkpoint.out_dir"))
 
 
-def _refuse_overwriting(runner: "Runner") -> None:
+def _refuse_overwriting(runner: Run, resume_plan: ResumePlan) -> None:
     """Checks that a run does not overwrite another run's checkpoints. All ranks must call this function.
 
     A run that resumes from a checkpoint in its own folder may replace later checkpoints, which are listed in a warning.
@@ -130,7 +136,7 @@ def _refuse_overwriting(runner: "Runner") -> None:
     if is_own:
         _logger.warning("This run will replace later checkpoints in '%s': %s.", folder, names)
         return
-    option = "--resume PATH (resume=True, load_from=PATH)" if runner.resume_plan.resume else runner.resume_plan.option
+    option = "--resume PATH (resume=True, load_from=PATH)" if resume_plan.resume else resume_plan.option
     raise ArgumentError(
         f"'{folder}' contains checkpoints from another run: {names}",
         key="work_dir",

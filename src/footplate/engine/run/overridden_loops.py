@@ -1,32 +1,27 @@
 """Adapts loops that override methods, as is common in existing code."""
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from footplate.engine.control.hook_list import CountingHook
-from footplate.engine.loops.base_loops import Session
+from footplate.engine.control.hook_list import CountingHook, HookList
+from footplate.engine.loops.base_loops import BaseLoop, BaseTrainLoop, Session
 from footplate.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from footplate.engine.loops.base_loops import BaseTrainLoop
-    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 
 
-def adapt_loops(runner: "Runner") -> None:
+def adapt_loops(loop: BaseTrainLoop, val_loop: BaseLoop | None, hooks: HookList) -> None:
     """Adapts the loops of a run, once: those that call hooks, and those that run iterations themselves."""
-    loop, val_loop = runner.train_loop, runner.val_loop
     if loop.is_adapted:
         return
     loop.is_adapted = True
     if any(map(loop.overrides, ("run", "run_epoch", "run_iter"))) or (val_loop and val_loop.overrides("run")):
-        runner.hooks.register(CountingHook())
+        hooks.register(CountingHook())
     if loop.is_overridden:
         _handle_requests(loop)
 
 
-def _handle_requests(loop: "BaseTrainLoop") -> None:
+def _handle_requests(loop: BaseTrainLoop) -> None:
     """Adds resume checks and support for stop and save requests to a loop that overrides `run` or `run_epoch`.
 
     Wraps the loop's `run_iter` and, if it is overridden, `run`. The loop must call `run_iter` for each iteration.
@@ -67,7 +62,7 @@ def _handle_requests(loop: "BaseTrainLoop") -> None:
         loop.run = run  # type: ignore[method-assign]
 
 
-def _check_resumed_data(loop: "BaseTrainLoop") -> None:
+def _check_resumed_data(loop: BaseTrainLoop) -> None:
     """Checks that a loop that reads batches itself resumes at the right batch.
 
     Warns if the loop starts reading from the first batch again.

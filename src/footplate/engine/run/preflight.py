@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn.parameter import is_lazy
@@ -17,13 +17,16 @@ from torch.optim import Optimizer
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
 from footplate.data import dataset_of, metainfo_of
+from footplate.data.dataloader_checks import check_has_batches
 from footplate.data.dataset_wrappers import innermost_datasets
-from footplate.distributed import compute_on_main, is_main_process
+from footplate.distributed import compute_on_main, get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine.control.module_state import record_forward_state
-from footplate.engine.loops.base_loops import check_has_batches
 from footplate.engine.loops.evaluation_loops import add_sample_note, loss_of, merge_results, predicting
+from footplate.engine.loops.loop_run import LoopRun
 from footplate.engine.saving import state
+from footplate.engine.saving.participants import Parts
+from footplate.engine.values.run import Run
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, CheckpointError, DataError, FootplateError
 from footplate.evaluation import Evaluator, TorchMetric
@@ -33,14 +36,23 @@ from footplate.interrupts import temporary_folder
 from footplate.messages import format_bytes
 from footplate.optim.schedules import collect_steps
 
-if TYPE_CHECKING:
-    from footplate.engine.run.runner import Runner
-
 _logger = logging.getLogger("footplate.engine")
 _IN_MEMORY = "memory://footplate-preflight/{}.pth"
 
 
-def preflight(runner: "Runner") -> None:
+class SavableRun(LoopRun, Protocol):
+    """A run, with what a checkpoint of it contains."""
+
+    @property
+    def parts(self) -> Parts:
+        """The parts of the run that a checkpoint contains."""
+
+    @property
+    def checkpoint_meta(self) -> dict[str, Any]:
+        """The metadata that identify the run in its checkpoints."""
+
+
+def preflight(runner: SavableRun) -> None:
     """Saves and loads a checkpoint in memory, validates on a batch per dataset, and checks disk space and permissions.
 
     Warns about label maps that are likely wrong, and about classes that differ. Leaves no files and records no metrics.
@@ -101,11 +113,11 @@ def _bytes_of_first_step(optimizer: Optimizer) -> int | None:
         return None
 
 
-def _validation_sets(runner: "Runner") -> Sequence[EvaluationSet]:
+def _validation_sets(runner: Run) -> Sequence[EvaluationSet]:
     return runner.val_loop.sets if runner.val_loop else ()
 
 
-def _check_folders(runner: "Runner", size: int) -> None:
+def _check_folders(runner: Run, size: int) -> None:
     """Checks that the run's checkpoint folders are writable and have enough space.
 
     Raises:
@@ -123,18 +135,18 @@ def _check_folders(runner: "Runner", size: int) -> None:
         check_free_space(folder, size, key)
 
 
-def _check_labels(runner: "Runner") -> None:
-    loaders = [runner.train_dataloader, *(chosen.dataloader for chosen in _validation_sets(runner))]
+def _check_labels(runner: Run) -> None:
+    loaders = [runner.train_loop.dataloader, *(chosen.dataloader for chosen in _validation_sets(runner))]
     for loader in loaders:
         for dataset in innermost_datasets(dataset_of(loader)):
             if hasattr(dataset, "warn_about_labels"):
                 dataset.warn_about_labels()
-    trained = runner.train_dataloader
+    trained = runner.train_loop.dataloader
     check_classes(metainfo_of(trained), _validation_sets(runner), "validation", train_dataset=dataset_of(trained))
 
 
 @contextmanager
-def _restoring_state(runner: "Runner") -> Iterator[None]:
+def _restoring_state(runner: Run) -> Iterator[None]:
     """Undoes the side effects of validation and saving at the end of the block.
 
     Restores the random state, the message hub, the model's buffers, and all module attributes that are numbers, bools,
@@ -159,7 +171,7 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
         restore()
 
 
-def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True) -> int:
+def checkpoint_size(runner: SavableRun, *, save_optimizer: bool = True, save_param_scheduler: bool = True) -> int:
     """Saves and loads a checkpoint in memory, and returns its size in bytes.
 
     If the model is sharded, all ranks must call this function. The size of the shards is computed without saving them.
@@ -180,7 +192,7 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
     )
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
     checkpoint, parts = split_state(checkpoint)
-    path = _IN_MEMORY.format(f"{runner.timestamp}-{runner.rank}")
+    path = _IN_MEMORY.format(f"{runner.folder.timestamp}-{get_rank()}")
     try:
         save_checkpoint(checkpoint, path)
         load_checkpoint(path)
@@ -232,7 +244,7 @@ def evaluate_quietly(evaluator: Evaluator) -> dict[str, Any]:
         logging.disable(outer)
 
 
-def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]:
+def predict_batch(runner: Run, batch: Any) -> tuple[Any, Mapping[str, Any]]:
     """Returns the predictions for a batch, and the losses if validation reports them. Call it inside `predicting`."""
     loop: Any = runner.val_loop
     samples = (loop.predictor or runner.model).val_step(batch)
@@ -251,7 +263,7 @@ def _warn_about_unused_numbers(evaluator: Evaluator, samples: Any, batch: Any) -
         )
 
 
-def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
+def _metrics_of_one_batch(runner: Run, chosen: EvaluationSet) -> list[str]:
     """Evaluates the first batch of a dataset and returns the names of the metrics.
 
     Returns an empty list if any metric cannot be computed from one batch, or if reading a batch has side effects.
@@ -274,7 +286,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: EvaluationSet) -> list[str]:
             add_sample_note(error, loader, key, 0, batch)
             raise
         _warn_about_unused_numbers(evaluator, samples, batch)
-        if runner.world_size > 1:
+        if get_world_size() > 1:
             return []
         try:
             metrics = evaluate_quietly(evaluator)

@@ -4,22 +4,23 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from footplate.advice import advise
 from footplate.data import explain_worker_death
 from footplate.distributed import is_main_process
 from footplate.distributed.failures import LOST_RANK, is_lost_connection
-from footplate.engine.control.requests import EarlyExitError, Interrupted
+from footplate.engine.control.process_setup import is_notebook
+from footplate.engine.control.requests import EarlyExitError, Interrupted, InterruptedCell
+from footplate.engine.loops.loop_run import LoopRun
 from footplate.engine.plan.invalid_labels import label_advice
+from footplate.engine.run.components import built_loaders
 from footplate.engine.run.folder_opening import open_folder
+from footplate.engine.saving.resume_plan import ResumePlan
 from footplate.error_context import NOT_USER_CODE, add_note, innermost_user_line, locate
 from footplate.errors import ArgumentError, CheckpointError, ExitError, FootplateError
-from footplate.records import NOT_SHOWN
+from footplate.records import NOT_SHOWN, logger
 from footplate.storage.file_operations import NO_SPACE
-
-if TYPE_CHECKING:
-    from footplate.engine.run.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 _MAX_LINES = 5  # the maximum number of lines of an error message in the log
@@ -51,7 +52,7 @@ def _exit_error(error: SystemExit) -> ExitError:
 
 
 @contextmanager
-def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
+def running(runner: LoopRun, resume_plan: ResumePlan, *, for_training: bool) -> Iterator[None]:
     """Opens the run folder for the duration of the block, and handles errors raised inside it.
 
     Where possible, adds details to the error, such as its location in the config or the sample that a dead worker was
@@ -59,7 +60,8 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     progress.
 
     Args:
-        runner: The runner.
+        runner: The run.
+        resume_plan: How to resume the run, for errors.
         for_training: Whether checkpoints will be saved.
 
     Raises:
@@ -71,7 +73,7 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     resources = ExitStack()
     resources.enter_context(runner.phase("run"))
     try:
-        open_folder(runner, resources, for_training=for_training)
+        open_folder(runner, resume_plan, resources, for_training=for_training)
         try:
             yield
         except BaseException:
@@ -86,12 +88,13 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
     except EarlyExitError:
         raise
     except (Exception, SystemExit) as error:
-        interrupted = isinstance(error, Interrupted)
-        completed = error if interrupted else _completed(runner, error)
+        completed = error if isinstance(error, Interrupted) else _completed(runner, error)
         if for_training and is_main_process():
             reason = error.name if isinstance(error, Interrupted) else f"an error: {_first_lines(completed, 1)}"
             runner.folder.record_stop(reason, runner.iter)
-        if interrupted:
+        if isinstance(error, Interrupted):
+            if error.name == "SIGINT" and is_notebook():
+                raise InterruptedCell(str(error)) from error
             raise
         advise(completed)
         runner.visualizer.close()
@@ -105,10 +108,11 @@ def running(runner: "Runner", *, for_training: bool) -> Iterator[None]:
             raise completed from error
         raise
     finally:
+        logger.live_rows = 0  # a display that no hook has closed
         resources.close()
 
 
-def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
+def _completed(runner: LoopRun, error: Exception | SystemExit) -> Exception:
     if isinstance(error, SystemExit):
         return _exit_error(error)
     if isinstance(error, FootplateError):
@@ -118,7 +122,7 @@ def _completed(runner: "Runner", error: Exception | SystemExit) -> Exception:
         return ArgumentError(f"cannot write: {error}")
     for note in label_advice(error):
         add_note(error, note)
-    explained = explain_worker_death(error, runner.built_loaders())
+    explained = explain_worker_death(error, built_loaders(runner.built))
     if explained is None and runner.is_plain:
         _omit_engine_frames(error)
     return explained or error

@@ -59,7 +59,7 @@ from footplate.engine.saving.resume_plan import ResumePlan
 from footplate.engine.values.activity import Activity, Phase
 from footplate.engine.values.events import EventName
 from footplate.engine.values.hook import FunctionHook, Hook
-from footplate.engine.values.position import Position, Progress
+from footplate.engine.values.position import Position, PositionViews
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -84,7 +84,7 @@ _logger = logging.getLogger("footplate.engine")
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
-class Runner:
+class Runner(PositionViews):
     """Trains, validates and tests a model.
 
     Each component can be an object or a config dict. Loops, optimizers and schedules are built on first use, so a test
@@ -346,7 +346,7 @@ class Runner:
                 "max_epochs" if self.by_epoch else "max_iters",
             )
             return result
-        with running(self, for_training=True):
+        with running(self, self.resume_plan, for_training=True):
             self._begin_training()
             with handling_signals(self.requests):
                 try:
@@ -376,7 +376,7 @@ class Runner:
         """Prepares the loaded or resumed components for the training loop, and runs the preflight check."""
         broadcast_tensors(self.model.parameters())  # user code may have loaded different weights on each rank
         _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
-        adapt_loops(self)
+        adapt_loops(self.train_loop, self.val_loop, self.hooks)
         self.optim_wrapper.initialize_count_status(self.model, self.train_loop.iter, self.train_loop.max_iters)
         process_setup.warn_of_nondeterminism(self.plan["randomness"], self.train_loop.dataloader)
         self.requests.reset(drop_stop=self.train_loop.has_stopped)
@@ -470,7 +470,7 @@ class Runner:
             with self.phase(mode, by_call=True):
                 return loop.run()  # type: ignore[no-any-return]
         self.load_or_resume(whole_model=mode == "test", for_training=False)
-        with running(self, for_training=False):
+        with running(self, self.resume_plan, for_training=False):
             self.call_hook("before_run")
             with self.phase(mode, by_call=True):
                 metrics: dict[str, float] = loop.run()
@@ -842,15 +842,6 @@ class Runner:
             raise ArgumentError(f"training needs '{name}'", key=name)
         return self.plan[name]
 
-    # An attrgetter is faster than a function in Python, and hooks read these several times per iteration.
-    iter: int = property(attrgetter("position.iter"), doc="See `Position`.")  # type: ignore[assignment]
-    epoch: int = property(attrgetter("position.epoch"), doc="See `Position`.")  # type: ignore[assignment]
-
-    completed: Progress = property(  # type: ignore[assignment]
-        attrgetter("position.completed"),
-        doc="Like `iter` and `epoch`, but includes the iteration or epoch whose `after_train_...` hooks are running.",
-    )
-
     def _refuse_length(self, value: int) -> None:
         raise AttributeError(
             "The length of a run is fixed. To train further, set a greater max_epochs or max_iters in Runner(...), and "
@@ -894,11 +885,6 @@ class Runner:
     def test_dataloader(self) -> Any:
         """The loader of the test loop, or None if there is no such loop."""
         return getattr(self.test_loop, "dataloader", None)
-
-    def built_loaders(self) -> list[Any]:
-        """Returns the loader of each loop, or None if the loop has not been built or has no loader."""
-        loops = map(self.built.get, ("train_loop", "val_loop", "test_loop"))
-        return [getattr(loop, "dataloader", None) for loop in loops]
 
     @property
     def log_dir(self) -> str:

@@ -3,7 +3,7 @@
 import logging
 import os
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from footplate.checkpoint import list_candidates, load_newest, read_pointer
 from footplate.checkpoint.contents import read_outline
@@ -21,36 +21,20 @@ Prepared = Literal["nothing", "weights", "run"]
 _logger = logging.getLogger("footplate.engine")
 
 
-class StartingPoint(str):
-    """The path or address of a checkpoint to load, with what is known about it.
-
-    It is a string, because it passes through `Runner.resume` and `Runner.load_checkpoint`, whose signatures are those
-    of MMEngine and which subclasses may override.
+class StartingPoint(NamedTuple):
+    """The checkpoint that a run starts from.
 
     Attributes:
+        path: The path or address.
         resuming: Whether the run resumes from the checkpoint, rather than only taking its weights.
         key: The setting that contains the path, for errors, or "" if the path comes from the search.
+        content: The content of the file on the CPU, if the search on this rank has read it.
     """
 
+    path: str
     resuming: bool
-    key: str
-    _content: dict[str, Any] | None
-
-    def __new__(
-        cls, path: str, *, resuming: bool = False, key: str = "", content: dict[str, Any] | None = None
-    ) -> "StartingPoint":
-        point = super().__new__(cls, path)
-        point.resuming, point.key, point._content = resuming, key, content
-        return point
-
-    def take_content(self) -> dict[str, Any] | None:
-        """Returns the content of the file on the CPU, once and if the search on this rank has read it."""
-        content, self._content = self._content, None
-        return content
-
-
-class ResumedCheckpoint(dict[str, Any]):
-    """The content of a checkpoint that a run resumes from. If only weights are loaded, it is a plain dict."""
+    key: str = ""
+    content: dict[str, Any] | None = None
 
 
 class ResumePlan:
@@ -114,7 +98,7 @@ class ResumePlan:
             if not (for_training and resume == "auto"):
                 return None
             load_from = None
-        configured = None if load_from is None else StartingPoint(load_from, resuming=resume is True, key=self.key)
+        configured = None if load_from is None else StartingPoint(load_from, resume is True, self.key)
         if not resume or (configured and configured.resuming):
             return configured
 

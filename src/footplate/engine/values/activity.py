@@ -15,7 +15,8 @@ Phase = Literal["run", "preflight", "train", "val", "test"]
 
 @dataclass
 class Activity:
-    """What a run is doing. The runner writes the attributes, in `Runner.phase` and `Runner.call_hook`.
+    """What a run is doing. The runner writes the attributes, in `Runner.phase` and `Runner.call_hook`, and
+    `CheckpointIO` the last one.
 
     Attributes:
         phases: The phases that have started and not ended, outermost first.
@@ -23,12 +24,14 @@ class Activity:
         is_validating_by_call: Whether a hook or a script has called `runner.val()`, so that the current validation run
             does not belong to the training loop. Its metrics have no effect on schedules and do not end training.
         failed_in: The innermost phase in which the run last failed, or None.
+        is_resuming: Whether the run is loading the checkpoint that it resumes from, and not only weights.
     """
 
     phases: tuple[Phase, ...] = ()
     event: str = ""
     is_validating_by_call: bool = False
     failed_in: Phase | None = None
+    is_resuming: bool = False
 
     @property
     def is_running(self) -> bool:

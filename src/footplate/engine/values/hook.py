@@ -150,7 +150,7 @@ class Hook:
     def after_load_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """Called with a loaded checkpoint before it is used. The hook may modify it.
 
-        If the run resumes from it, and does not only load its weights, `checkpoint` is a `ResumedCheckpoint`.
+        `runner.activity.is_resuming` is True if the run resumes from it, and does not only load its weights.
         """
 
     def before_train_epoch(self, runner: Run) -> None:

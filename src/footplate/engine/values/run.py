@@ -1,6 +1,6 @@
 """What hooks see of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from logging import Logger
 from typing import Any, Protocol
 
@@ -45,6 +45,10 @@ class Run(Protocol):
 
     Hooks may also read other members of `Runner`, but the engine and the built-in hooks need only these.
     """
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model is a plain torch module."""
 
     # Where the run is
 
@@ -107,8 +111,8 @@ class Run(Protocol):
         """The components that have been built, keyed by name, such as `test_loop`."""
 
     @property
-    def hooks(self) -> Sequence[Any]:
-        """The hooks, in execution order."""
+    def hooks(self) -> Any:
+        """The hooks, in execution order; see `HookList`."""
 
     @property
     def device(self) -> torch.device:

@@ -185,7 +185,7 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: Lengths, *, counts_epoc
     if not isinstance(cfg, Mapping):
         raise BuildError("a schedule must be a dict with a 'type' key, or a torch scheduler", found=cfg)
     if isinstance(cfg.get("scheduler"), LRScheduler):
-        check_keys("the schedule", cfg, ("scheduler", "by_epoch", "monitor"), elsewhere=_ELSEWHERE)
+        check_keys("the schedule", cfg, ("scheduler", "by_epoch", "by", "monitor"), elsewhere=_ELSEWHERE)
         return TorchSchedule(optimizer, counts_epochs=counts_epochs, **cfg)
     schedule_class = PARAM_SCHEDULERS.resolve(cfg["type"], cfg) if "type" in cfg else None
     from_config = getattr(schedule_class, "from_config", Schedule.from_config)
@@ -215,7 +215,9 @@ def _check_ends(schedules: Schedules, lengths: Lengths, sources: Mapping[Schedul
         if total is None or schedule.takes_metrics or (schedule.by_epoch and epoch_length is None):
             continue
         unit = "epoch" if schedule.by_epoch else "iteration"
-        scheduler = schedule.scheduler if isinstance(schedule, TorchSchedule) else schedule
+        scheduler = schedule
+        if isinstance(schedule, TorchSchedule):
+            scheduler, total = schedule.scheduler, total if schedule.by_epoch else schedule.steps_in(total)
         name = type(scheduler).__name__
         if scheduler is not schedule and hasattr(scheduler, "total_steps") and schedule.end < total:
             raise ArgumentError(

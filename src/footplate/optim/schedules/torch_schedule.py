@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
-from footplate.checks import check_flag, is_number
+from footplate.checks import check_choice, check_flag, is_number
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.schedule import HasParamGroups, MetricSchedule, write_field
 
@@ -41,9 +41,12 @@ class TorchSchedule(MetricSchedule):
             OneCycleLR and CyclicLR step after each iteration, and other schedulers after each epoch.
         counts_epochs: Whether the run is epoch-based. If not, all schedulers step after each iteration by default.
         monitor: The name of the validation metric for ReduceLROnPlateau.
+        by: After what to step the scheduler, instead of `by_epoch`: "epoch", "iteration" or "step". A step of the
+            optimizer takes several iterations if it accumulates gradients.
 
     Raises:
-        ArgumentError: The scheduler was created for a different optimizer than `optimizer`.
+        ArgumentError: The scheduler was created for a different optimizer than `optimizer`, or both `by` and `by_epoch`
+            are set.
     """
 
     advice = ("The metric is `monitor` in param_scheduler=dict(scheduler=..., monitor='...').",)
@@ -56,7 +59,13 @@ class TorchSchedule(MetricSchedule):
         by_epoch: bool | None = None,
         counts_epochs: bool = True,
         monitor: str = "loss",
+        by: str | None = None,
     ) -> None:
+        if by is not None:
+            if by_epoch is not None:
+                raise ArgumentError("only one of 'by' and 'by_epoch' may be set", key="by", found=by)
+            by_epoch = check_choice("by", by, ("epoch", "iteration", "step")) == "epoch"
+        self._wrapper: Any = optimizer if by == "step" and hasattr(optimizer, "should_update") else None
         is_default = by_epoch is None
         if by_epoch is None:
             by_epoch = counts_epochs and not isinstance(scheduler, _BY_ITERATION)
@@ -98,9 +107,14 @@ class TorchSchedule(MetricSchedule):
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Steps the scheduler. Steps ReduceLROnPlateau only if there are metrics."""
         if not self.takes_metrics:
-            self.scheduler.step()
+            if self._wrapper is None or self._wrapper.should_update():
+                self.scheduler.step()
         elif metrics is not None:
             self.scheduler.step(self.monitored_value(metrics))
+
+    def steps_in(self, iterations: int) -> int:
+        """Returns the number of the scheduler's steps in a run with so many iterations."""
+        return iterations if self._wrapper is None else int(self._wrapper.steps_in(iterations))
 
     def rewind(self, saved: Sequence[Any] = ()) -> None:
         """Resets the scheduler, and the fields that it may have set in the groups, to the start of the run.

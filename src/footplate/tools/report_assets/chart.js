@@ -49,7 +49,7 @@ const placed = (each) => {
   return { ...each, x: Array.isArray(each.x) ? each.x.map(seconds) : seconds(each.x) };
 };
 const axisText = (value) => (view.byTime ? duration(value) : whole(value));
-const axisName = (value) => `${view.byTime ? "training time" : "iteration"} ${axisText(value)}`;
+const axisName = () => (view.byTime ? "training time" : "iteration");
 
 /** Returns the curves to draw. Training curves are smoothed, with the raw values in the background. */
 const prepared = (curves) => curves.flatMap((curve) => {
@@ -226,7 +226,7 @@ class LineChart {
     const [from, to] = range[0] < range[1] ? range : [range[0] - 1, range[1] + 1];
     const [low, high] = verticalRange(shown, [from, to], this.span, log);
     const yTicks = (log ? logTicks : ticks)(low, high, Math.max(2, this.height / 45));
-    const left = 13 + 7.5 * Math.max(...yTicks.map((tick) => short(tick).length), 2), bottom = this.height - 22;
+    const left = 13 + 7.5 * Math.max(...yTicks.map((tick) => short(tick).length), 2), bottom = this.height - 36;
     const right = width - Math.max(4 * axisText(to).length + 4, ...this.lastPoints(from, to).map(({ text }) => 7 * text.length + 16));
     const toX = (x) => left + ((x - from) / (to - from)) * (right - left);
     const top = this.marks.some((mark) => mark.text) ? 24 : 8;
@@ -234,7 +234,7 @@ class LineChart {
     const toY = (y) => Math.max(bottom - ((scaled(y) - scaled(low)) / (scaled(high) - scaled(low))) * (bottom - top), 3);
     this.scale = { from, to, left, right, bottom, toX, toY };
     this.holder.replaceChildren(draw("svg", { width, height: this.height, role: "img", "aria-label": this.title },
-      this.grid(yTicks), this.lines(shown), ...this.marks.map((mark) => this.mark(mark)), ...this.lastMarks(), this.outlier(high),
+      this.grid(yTicks), this.resumes(top), this.lines(shown), ...this.marks.map((mark) => this.mark(mark)), ...this.lastMarks(), this.outlier(high),
       this.cursor = draw("g", { class: "cursor" }), this.selection = draw("rect", { class: "selection", y: 0, height: bottom, width: 0 })));
   }
 
@@ -244,9 +244,23 @@ class LineChart {
       draw("line", { x1: left, x2: right, y1: toY(tick), y2: toY(tick) }),
       draw("text", { x: left - 7, y: toY(tick) + 4, "text-anchor": "end" }, short(tick)),
     ]);
-    const columns = [[from, axisText(from)], [(from + to) / 2, axisName((from + to) / 2)], [to, axisText(to)]].map(([tick, text]) =>
-      draw("text", { x: toX(tick), y: bottom + 17, "text-anchor": "middle" }, text));
-    return draw("g", { class: "grid" }, ...rows.flat(), ...columns);
+    const unit = !view.byTime || to < 600 ? 1 : to < 36000 ? 60 : 3600; // seconds
+    const columns = ticks(from / unit, to / unit, (right - left) / 80).filter(Number.isInteger).map((tick) => [
+      draw("line", { class: "axis", x1: toX(tick * unit), x2: toX(tick * unit), y1: bottom, y2: bottom + 4 }),
+      draw("text", { x: toX(tick * unit), y: bottom + 17, "text-anchor": "middle" }, axisText(tick * unit)),
+    ]);
+    return draw("g", { class: "grid" }, ...rows.flat(), draw("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }), ...columns.flat(),
+      draw("text", { class: "unit", x: right, y: bottom + 31, "text-anchor": "end" }, axisName()));
+  }
+
+  /** Marks where the runs of the curves were resumed. */
+  resumes(top) {
+    const { from, to, bottom, toX } = this.scale;
+    const places = [...new Set(this.curves.map(({ run }) => run))].flatMap((run) => data.runs[run].state.resumed.map((at) => ({ run, at, x: at })).map(placed));
+    return draw("g", { class: "resumed" }, ...places.filter(({ x }) => x >= from && x <= to).flatMap(({ run, at, x }) => [
+      draw("line", { style: `--c:${colorOf(run)}`, x1: toX(x), x2: toX(x), y1: several ? bottom - 8 : top, y2: bottom + 4 }, draw("title", {}, `${several ? `${data.runs[run].name} ` : ""}resumed at ${whole(at)}`)),
+      several ? null : draw("text", { x: toX(x) + 4, y: bottom - 5 }, "resumed"),
+    ]).filter(Boolean));
   }
 
   /** The curves, clipped to the frame of the chart. */
@@ -358,7 +372,7 @@ class LineChart {
         curve.thin ? draw("path", { class: "line", style: `--c:${curve.color}`, d: path(curve, toX, toY) }) : null,
         draw("circle", { cx: toX(curve.x[place]), cy: toY(curve.y[place]), r: 4, style: `--c:${curve.color}` }),
       ]));
-    showTip(event, [make("strong", {}, axisName(x)), ...curves.map(({ curve, place }) =>
+    showTip(event, [make("strong", {}, `${axisName()} ${axisText(x)}`), ...curves.map(({ curve, place }) =>
       make("span", {}, make("i", { style: `background:${curve.color}` }), `${curve.name} `, make("b", {}, short(curve.y[place])), curve.low ? ` (${short(curve.low[place])} to ${short(curve.high[place])})` : "",
         axisText(curve.x[place]) === axisText(x) ? "" : ` (at ${axisText(curve.x[place])})`))]);
   }

@@ -90,7 +90,8 @@ const matrixOf = ({ classes, values }, place) => {
 /** The table of one run, with all columns. Equal columns, such as Dice and Fscore, are merged. */
 const tableOfRun = (results, place) => {
   const columns = [...Map.groupBy(results.columns.keys(), (column) => JSON.stringify(results.values[column][place])).values()];
-  const rows = results.classes.map((name, number) => [name, ...columns.map(([column]) => results.values[column][place][number])]);
+  const values = columns.map(([column]) => valuesOf(results, column, place));
+  const rows = results.classes.map((name, number) => [name, ...values.map((each) => each[number])]);
   const shown = data.classes.length === 1 ? columns : columns.slice(0, 1); // if there are several tables, they are narrow
   const bars = new Map(shown.map(([column], number) => [number + 1, fullBar(results.columns[column], results.values[column][place])]));
   return sortable(["class", ...columns.map((equal) => equal.map((column) => results.columns[column]).join(" = "))], rows, { format: columnFormat(rows), bars });
@@ -104,7 +105,7 @@ const variantsIn = (table) => data.variants
 const tableOfRuns = (table, column, where) => {
   const variants = variantsIn(table);
   const values = variants.map(({ seeds }) => {
-    const known = seeds.flatMap((results) => results.classes.map((name, number) => [name, results.values[column]?.[results[where] ?? results.last][number]])).filter(([, value]) => value != null);
+    const known = seeds.flatMap((results) => valuesOf(results, column, results[where] ?? results.last).map((value, number) => [results.classes[number], value])).filter(([, value]) => value != null);
     return new Map([...Map.groupBy(known, ([name]) => name)].map(([name, pairs]) => [name, pairs.reduce((sum, [, value]) => sum + value, 0) / pairs.length]));
   });
   const names = [...new Set(variants.flatMap(({ seeds }) => seeds.flatMap((results) => results.classes)))];
@@ -121,8 +122,14 @@ const tableOfRuns = (table, column, where) => {
   return sortable(["class", ...heads, ...(differ ? [`${heads[0]} ${MINUS} ${heads[1]}`] : [])], rows, { format, bars: new Map(variants.map((_, number) => [number + 1, full])), differences: differ ? 3 : -1 });
 };
 
+/** The values of a column at a step, without those of classes that have no samples, which say nothing about the model. */
+const valuesOf = ({ columns, values }, column, place) => {
+  const samples = values[columns.indexOf("support")]?.[place];
+  return values[column]?.[place].map((value, row) => (samples?.[row] === 0 && columns[column] !== "support" ? null : value)) ?? [];
+};
+
 /** Counts the classes at zero in a run's best (or else last) validation, and all classes. */
-const zerosOf = (results, where = results.best ?? results.last) => ({ zeros: isMatrix(results) ? 0 : results.values[0][where].filter((value) => value === 0).length, count: results.classes.length });
+const zerosOf = (results, where = results.best ?? results.last) => ({ zeros: isMatrix(results) ? 0 : valuesOf(results, 0, where).filter((value) => value === 0).length, count: results.classes.length });
 /** The table of a run with the most classes at zero, or no classes. */
 const mostZeros = (run) => data.classes.flatMap((table) => table.runs.filter((results) => results.run === run && !isMatrix(results))).map((results) => zerosOf(results))
   .reduce((most, each) => (each.zeros >= most.zeros ? each : most), { zeros: 0, count: 0 });

@@ -13,22 +13,7 @@ const [leader] = data.runs; // the best run is first, if `isRanked`
 /** Whether it is known if a higher or lower headline metric is better. Otherwise, the page shows the last values. */
 const isRanked = headline?.rule != null;
 
-const stateOf = ({ state: { done, planned, finished, running, stopped_by }, launches, last }) => {
-  if (!launches.length && !Object.keys(last).length) return { short: "evaluated", text: `after ${whole(done)} iterations` };
-  if (finished) return { short: "finished", text: `${whole(done)} iterations` };
-  if (planned == null && !stopped_by && !running) return { short: `${whole(done)} iterations`, text: "planned length unknown" };
-  const text = `${whole(done)}${planned == null ? "" : ` of ${whole(planned)}`} iterations`;
-  if (running) return { short: "running", text };
-  return stopped_by ? { short: "stopped early", text: `by ${stopped_by}, ${text}` } : { short: "not finished", text };
-};
-const timeOf = (run) => (run.time ? duration(run.time.total) : "–");
-const costText = (run) => [
-  run.time ? `${Number(run.time.mean.toPrecision(3))} s per iteration` : null,
-  run.memory ? mebibytes(run.memory) : null,
-  run.device || null,
-  run.time && run.time.data_share >= 0.1 ? `${Math.round(100 * run.time.data_share)}% waiting for data` : null,
-  run.time ? "without validation" : null,
-].filter(Boolean).join(" · ");
+const timeOf = ({ time }) => (time == null ? "–" : duration(time));
 
 /** The difference between two values of the headline metric, after rounding them as the page does. */
 const differenceOf = (value, other) => asShown(asShown(value, leader.metric.value) - asShown(other, leader.metric.value), leader.metric.value);
@@ -52,30 +37,34 @@ const changeOf = () => {
     return make("p", { class: "change" }, `lowest ${figure(metric.lowest, metric.value)}, highest ${figure(metric.highest, metric.value)}`,
       make("small", {}, "It is unknown whether a higher or lower value is better. In the config, set save_best and rule of the checkpoint hook."));
   if (second) {
-    if (second.mean == null) return null;
-    const change = differenceOf(best.mean, second.mean);
+    if (!second.headline) return null;
+    const change = differenceOf(best.headline.mean, second.headline.mean);
     const few = Math.min(best.seeds, second.seeds) < 3;
     return make("p", { class: "change" }, make("b", { class: best.clear && change ? "good" : "" }, change ? signed(change, metric.value) : "equal"), ` vs. ${second.name}`,
       make("small", {}, best.clear ? "every seed is better" : few ? "too few seeds to tell" : "the seeds overlap"));
   }
   if (several || metric.count < 2) return null;
-  if (metric.iteration === metric.first.iteration)
-    return make("p", { class: "change" }, make("b", { class: "bad" }, "Never better"), ` than in the first ${stepName}, ${figure(metric.last.value, metric.value)} in the last`);
-  const change = differenceOf(metric.value, metric.first.value);
+  if (metric.flat) return make("p", { class: "change" }, `the same in all ${metric.count} ${stepName}s`);
+  if (metric.value === metric.first && metric.last !== metric.value)
+    return make("p", { class: "change" }, make("b", { class: "bad" }, "Never better"), ` than in the first ${stepName}, ${figure(metric.last, metric.value)} in the last`);
+  const change = differenceOf(metric.value, metric.first);
   return make("p", { class: "change" }, make("b", {}, change ? signed(change, metric.value) : "equal"), ` since the first ${stepName}`);
 };
+
+/** The mean and the standard deviation over the runs of a variant. */
+const spreadOf = ({ mean, deviation }) => [figure(mean, leader.metric.value), deviation == null ? null : make("small", {}, `\u00a0±\u00a0${figure(deviation, leader.metric.value)}`)];
 
 const lead = () => {
   if (!leader.metric) return make("div", { class: "lead" }, make("p", { class: "eyebrow" }, "No metric"), make("p", { class: "note" }, "No validation metric or loss is recorded."));
   const { value, iteration, count: validations } = leader.metric;
   const kind = headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `${isRanked ? "best" : "last"} of ${pluralized(validations, "validation")}`;
   const count = countOf(best);
-  const isLast = isRanked && headline.mode !== "test" && validations > 1 && leader.metric.last.iteration === iteration;
-  const where = count > 1 ? `, ${count} ${noun}s from ${figure(best.lowest, value)} to ${figure(best.highest, value)}`
-    : `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(leader.state.planned ?? leader.state.done)}${isLast ? `, best at the last ${stepName}` : ""}`;
+  const isLast = isRanked && headline.mode !== "test" && validations > 1 && leader.metric.last === value;
+  const where = count > 1 ? `, ${count} ${noun}s from ${figure(best.headline.lowest, value)} to ${figure(best.headline.highest, value)}; ± is their standard deviation`
+    : leader.metric.flat ? "" : `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(leader.state.planned ?? leader.state.done)}${isLast ? `, best at the last ${stepName}` : ""}`;
   return make("div", { class: "lead" },
     make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, count > 1 ? `mean of ${count} ${noun}s, ${kind}` : kind)),
-    make("p", { class: "big" }, figure(best.mean, value), best.deviation == null ? null : make("small", {}, ` ± ${figure(best.deviation, value)}`)),
+    make("p", { class: "big" }, ...spreadOf(best.headline)),
     changeOf(),
     make("p", { class: "quiet" }, several ? make("span", { class: "who" }, swatch(0), best.name) : null, where));
 };
@@ -85,48 +74,53 @@ const fact = (label, value, text, kind = "") =>
 
 const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 
-const facts = (run) => {
-  const state = stateOf(run);
-  return make("dl", { class: "facts" },
-    ...(run.problem ? [fact("Problem", "Non-finite", run.problem, "bad")] : []),
-    fact("State", capitalized(state.short), state.text),
-    fact("Training time", timeOf(run), costText(run)));
-};
+const facts = (run) => make("dl", { class: "facts" },
+  ...(run.problem ? [fact("Problem", capitalized(run.problem.name), run.problem.text, "bad")] : []),
+  fact("State", capitalized(run.state.name), run.state.text),
+  fact("Training time", timeOf(run), run.cost));
+
+const MOST_SETTINGS = 4; // columns of the leaderboard
 
 /** A table with one row per variant, the best variant first. The seeds of a variant stand below it. */
 const leaderboard = () => {
   const value = leader.metric?.value;
-  const hasZeros = data.runs.some((_, run) => mostZeros(run).zeros);
-  const heads = [data.variants.length < data.runs.length ? "Variant" : "Run", metricName, isRanked ? "vs. best" : "vs. first", isRanked ? "Best at" : "Last at", ...(hasZeros ? ["At zero"] : []), "State", "Training time", "Peak memory"];
-  const row = (kind, head, cells) => make("tr", { class: kind }, head, ...cells.map(([content, cellKind = ""], column) =>
-    make("td", { class: cellKind, "data-label": heads[column + 1] }, ...[content].flat().filter((each) => each != null))));
-  const changeText = (mean) => (mean == null || value == null ? "–" : signed(differenceOf(mean, best.mean), value));
-  const stateCell = (run) => (run.problem ? make("span", { class: "bad", title: run.problem }, "non-finite") : make("span", { title: stateOf(run).text }, stateOf(run).short));
+  const settings = data.differences.filter(({ distinguishes }) => distinguishes);
+  const changeOf = (mean, place) => (mean == null || value == null ? "–" : make("span", { class: data.variants[place].clear ? "" : "unknown" }, signed(differenceOf(mean, best.headline.mean), value)));
   const zerosCell = (run) => {
     const { zeros, count } = mostZeros(run);
     return count ? make("span", { class: zeros ? "bad" : "", title: `${zeros} of ${count} classes are at zero` }, String(zeros)) : "–";
   };
-  const runRow = (number, place, isSeed) => {
-    const run = data.runs[number];
-    const change = isSeed || !place ? "–" : make("span", { class: data.variants[place].clear ? "" : "unknown" }, changeText(run.metric?.value));
-    return row(isSeed ? "seed" : place || !isRanked ? "" : "best", make("th", { scope: "row", title: [run.name, originOf(run)].filter(Boolean).join(" · ") }, isSeed ? null : swatch(number), run.name), [
-      [run.metric ? figure(run.metric.value, value) : "–", "score"], [isSeed ? null : change], [run.metric ? whole(run.metric.iteration) : "–"], ...(hasZeros ? [[zerosCell(number)]] : []),
-      [stateCell(run), "word"], [timeOf(run)], [run.memory ? mebibytes(run.memory) : "–"],
-    ]);
+  const stateCell = ({ problem, state }) => make("span", problem ? { class: "bad", title: problem.text } : { title: state.text }, problem ? problem.name : state.name);
+  // Each column has a head, a kind, and the contents for the place of a variant, its only run and one of its seeds.
+  const columns = [
+    [metricName, "score", { variant: ({ headline: spread }) => (spread ? spreadOf(spread) : "–"), run: ({ metric }) => (metric ? figure(metric.value, value) : "–") }],
+    ...(second ? [[isRanked ? "vs. best" : "vs. first", "", { variant: ({ headline: spread }, place) => (place ? changeOf(spread?.mean, place) : "–") }]] : []),
+    ...settings.slice(0, MOST_SETTINGS).map(({ name, key, values }) => [make("span", { title: key }, name), "setting", { variant: (_, place) => make("span", { title: values[place] }, values[place]) }]),
+    [isRanked ? "Best at" : "Last at", "", { run: ({ metric }) => (metric ? whole(metric.iteration) : "–") }],
+    ...(data.runs.some((_, run) => mostZeros(run).zeros) ? [["At zero", "", { run: (_, number) => zerosCell(number) }]] : []),
+    ["State", "word", { run: stateCell }],
+    ["Training time", "", { run: timeOf }],
+    ["Peak memory", "", { run: ({ memory }) => (memory ? mebibytes(memory) : "–") }],
+  ];
+  const row = (kind, head, contentOf) => make("tr", { class: kind }, head, ...columns.map(([title, cell, contents]) =>
+    make("td", { class: cell, "data-label": title.textContent ?? title }, ...[contentOf(contents)].flat().filter((each) => each != null))));
+  const runHead = (run, place) => make("th", { scope: "row", title: [data.runs[run].name, originOf(data.runs[run])].filter(Boolean).join(" · ") }, place == null ? null : swatch(run), data.runs[run].name);
+  const rowsOf = (variant, place) => {
+    const { name, runs, counted } = variant, kind = place || !isRanked ? "" : "best";
+    if (runs.length === 1) return [row(kind, runHead(runs[0], place), ({ variant: ofVariant, run }) => (run ? run(data.runs[runs[0]], runs[0]) : ofVariant(variant, place)))];
+    const seeds = make("small", {}, `${counted.length < runs.length ? `${counted.length} of ` : ""}${runs.length} seeds`);
+    return [row(kind, make("th", { scope: "row", title: name }, swatch(runs[0]), name, " ", seeds), ({ variant: ofVariant }) => ofVariant?.(variant, place)),
+      ...runs.map((number) => row("seed", runHead(number), ({ run }) => run?.(data.runs[number], number)))];
   };
-  const variantRows = (variant, place) => {
-    const { name, runs, counted, mean, deviation, clear } = variant;
-    if (runs.length === 1) return [runRow(runs[0], place, false)];
-    const seeds = `${counted.length < runs.length ? `${counted.length} of ` : ""}${runs.length} seeds`;
-    const change = place ? make("span", { class: clear ? "" : "unknown" }, changeText(mean)) : null;
-    return [row(place || !isRanked ? "" : "best", make("th", { scope: "row", title: name }, swatch(runs[0]), name, " ", make("small", {}, seeds)), [
-      [mean == null ? "–" : `${figure(mean, value)}${deviation == null ? "" : `\u00a0±\u00a0${figure(deviation, value)}`}`, "score"], [change], ...Array(heads.length - 3).fill([null])]),
-    ...runs.map((run) => runRow(run, place, true))];
-  };
+  const notes = [
+    data.variants.some(({ headline: spread }) => spread?.deviation != null) ? "± is the standard deviation over seeds (n − 1)." : "",
+    settings.length > MOST_SETTINGS ? `${settings.length - MOST_SETTINGS} more settings differ; see Config.` : "",
+    second ? "A difference is clear if both variants have at least three seeds, and every seed of one variant is better than every seed of the other. Other differences are gray. If two equal variants have three seeds each, chance alone makes their difference clear in one of ten cases." : "",
+  ].filter(Boolean);
   return make("div", {}, make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
-    make("thead", {}, make("tr", {}, ...heads.map((text, column) => make("th", { class: heads.length - column === 3 ? "word" : null, scope: "col" }, text)))),
-    make("tbody", {}, ...data.variants.flatMap(variantRows)))),
-  second ? note(`${data.variants.some(({ deviation }) => deviation != null) ? "± is the standard deviation over seeds (n − 1). " : ""}A difference is clear if both variants have at least three seeds, and every seed of one variant is better than every seed of the other. Other differences are gray. If two equal variants have three seeds each, chance alone makes their difference clear in one of ten cases.`) : null);
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, data.variants.length < data.runs.length ? "Variant" : "Run"), ...columns.map(([title, kind]) => make("th", { class: kind === "score" ? null : kind, scope: "col" }, title)))),
+    make("tbody", {}, ...data.variants.flatMap(rowsOf)))),
+  notes.length ? note(notes.join(" ")) : null);
 };
 
 /** The command that uses the checkpoint of the best run of the best variant, with a button that copies it. */
@@ -156,7 +150,7 @@ const bestMarks = (curves) => curves.filter((curve) => isRanked && !curve.low &&
   const { value, iteration } = data.runs[curve.run].metric;
   if (curve.partial) {
     const last = curve.y.findLastIndex((y) => y != null);
-    return { x: curve.x[last], y: curve.y[last], run: curve.run, key: curve.key, color: curve.color, text: `${curve.name}, ${stateOf(data.runs[curve.run]).short}` };
+    return { x: curve.x[last], y: curve.y[last], run: curve.run, key: curve.key, color: curve.color, text: `${curve.name}, ${data.runs[curve.run].state.name}` };
   }
   const named = curve.run === 0;
   return { x: iteration, y: value, run: curve.run, key: curve.key, color: curve.color, text: named ? `best ${figure(value)} at ${compact(iteration)}` : "" };
@@ -219,6 +213,7 @@ const overview = () => {
     zeros ? make("a", { class: "chip bad", href: "#classes" }, `${zeros} of ${count} classes at zero`) : null,
     counts.length ? make("a", { class: levels.has("error") ? "chip bad" : "chip", href: "#warnings" }, counts.join(", ")) : null,
   ];
+  if (levels.has("error")) find("overview").after(find("warnings")); // minor ones come after the images
   find("overview").append(
     make("div", { class: "title" }, make("h1", {}, several ? `${pluralized(data.variants.length, "variant")}, ${seedText()}` : data.title), ...chips, several ? null : make("p", { class: "quiet" }, originOf(leader))),
     make("div", { class: !several && leader.problem ? "hero card failed" : "hero card" }, lead(), several ? leaderboard() : facts(leader)),

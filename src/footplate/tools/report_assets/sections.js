@@ -66,7 +66,8 @@ const enlarge = (cards, place, step) => {
     place = (next + cards.length) % cards.length;
     const [name, images] = cards[place];
     title.textContent = name;
-    holder.replaceChildren(...panelsOf(images, step).filter(Boolean));
+    const paths = [...new Set(images.map(({ frame }) => frame.path).filter(Boolean))];
+    holder.replaceChildren(...paths.map((path) => make("p", { class: "path" }, path)), ...panelsOf(images, step).filter(Boolean));
   };
   const button = (text, label, onclick) => make("button", { type: "button", "aria-label": label, onclick }, text);
   const arrows = [button("←", "Previous image", () => show(place - 1)), button("→", "Next image", () => show(place + 1))];
@@ -142,10 +143,10 @@ const classCurves = (chart, run) => {
   const { table, column } = classesOf(chart);
   const results = table.runs.find((each) => each.run === run);
   if (!results || results.columns[column] == null) return [];
-  const last = results.values[column].at(-1);
+  const last = valuesOf(results, column, results.last);
   const lowest = [...last.keys()].filter((place) => last[place] != null).sort((a, b) => last[a] - last[b]).slice(0, 3);
   return results.classes.map((name, place) => ({
-    x: results.steps, y: results.values[column].map((values) => values[place]),
+    x: results.steps, y: results.steps.map((_, step) => valuesOf(results, column, step)[place]),
     name, key: name, run, mode: "val", thin: true, color: last[place] === 0 ? "var(--bad)" : colorOf(run), lastLabel: lowest.includes(place) ? name : "",
   }));
 };

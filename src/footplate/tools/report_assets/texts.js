@@ -48,8 +48,8 @@ const warningGroups = () => {
 
 const configs = () => {
   const section = find("config");
-  if (data.configTable.length) {
-    const rows = data.configTable.map(({ key, values }) => [key, byVariant(values)]);
+  if (data.differences.length) {
+    const rows = data.differences.map(({ key, values }) => [key, values]);
     section.append(make("div", { class: "card" }, facing(rows, ["Different", ...variantNames])));
   } else if (several && data.runs.every((run) => run.config)) section.append(note("The configs are equivalent."));
   // The configs of a variant differ only in their seeds.

@@ -16,7 +16,7 @@ from footplate.checkpoint.serializable import to_serializable
 from footplate.checkpoint_names import is_sharded_path
 from footplate.checks import check_flag
 from footplate.data import dataset_of
-from footplate.engine import Hook, ResumedCheckpoint, Run
+from footplate.engine import Hook, Run
 from footplate.errors import CheckpointError
 from footplate.hooks.averaged_weights_hooks import TRAINING_STATE, EMAHook
 from footplate.registry import HOOKS
@@ -65,7 +65,7 @@ class LegacyCheckpointHook(Hook):
 
     def after_load_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """If the run is resuming, restores `hook_msgs` in `runner.meta`, and the best score and averages of mmcv."""
-        if not isinstance(checkpoint, ResumedCheckpoint):
+        if not runner.activity.is_resuming:
             return
         if messages := checkpoint.get("meta", {}).get("hook_msgs"):
             view_of(runner).meta["hook_msgs"].update(messages)

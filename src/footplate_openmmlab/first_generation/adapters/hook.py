@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from footplate.checks import check_choice
 from footplate.engine import Hook as EngineHook
-from footplate.engine import ResumedCheckpoint, Runner
+from footplate.engine import Runner
 from footplate.engine.values.hook import Priority, get_priority
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks import LoggerHook
@@ -284,7 +284,7 @@ def _with_saved_averages(hook: Hook, before_run: Callable[..., Any]) -> dict[str
     averages: dict[str, Tensor] = {}
 
     def after_load_checkpoint(runner: Runner, checkpoint: dict[str, Any]) -> None:
-        if isinstance(checkpoint, ResumedCheckpoint):
+        if runner.activity.is_resuming:
             weights, known = checkpoint["state_dict"], runner.unwrapped_model.state_dict()
             names = [name for name in weights if name.startswith("ema_") and name not in known]
             averages.update((name, weights.pop(name)) for name in names)
