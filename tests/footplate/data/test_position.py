@@ -2,9 +2,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, get_worker_info
 
 from footplate import Runner
 from footplate.data import InfiniteSampler, SampleLoader
@@ -260,3 +261,36 @@ def test_a_resume_warns_if_the_skipped_batches_differ(
     train(0)
     train(order, resume=True, load_from=str(tmp_path / "iter_6.pth"))
     assert caplog.text.count("The data loader yields other batches than before the resume") == order
+
+
+class Paired(Numbered):
+    """Samples with pairs that training draws anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draw(0)
+
+    def draw(self, epoch: int) -> "Paired":
+        self.pairs = np.random.default_rng(epoch).permutation(1000)
+        return self
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize(
+    ("epoch", "batch", "drawn", "warns"),
+    [(1, 3, 0, True), (1, 3, 1, False), (1, 0, 0, True), (1, 0, 2, False), (0, 3, 0, False)],
+)
+def test_a_dataset_that_differs_from_the_saved_one_is_a_warning(
+    epoch: int, batch: int, drawn: int, warns: bool, wrapped: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def position(dataset: Paired) -> DataPosition:
+        return track_position(DataLoader(Subset(dataset, range(24)) if wrapped else dataset, 4))
+
+    saved = position(Paired().draw(epoch)).state_dict(epoch, batch)
+    dataset = Paired()
+    resumed = position(dataset)
+    resumed.load_state_dict(saved, batch)
+    dataset.draw(drawn)  # as a hook before the epoch
+    next(resumed.one_pass(epoch, batch, batch))
+    names = [message.split("(")[1].split(")")[0] for message in caplog.messages if "The dataset differs" in message]
+    assert names == (["0.pairs" if wrapped else "pairs"] if warns else [])

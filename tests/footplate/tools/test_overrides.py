@@ -87,6 +87,15 @@ def test_value_may_replace_a_list_and_vice_versa(
     assert not caplog.messages
 
 
+@pytest.mark.parametrize("present", ["b", 3, ["b"]])
+def test_the_advice_for_another_type_works(present: Any) -> None:
+    cfg = Config({"model": {"arch": present}})
+    with pytest.raises(OverrideError) as caught:
+        apply_overrides(cfg, ["model.arch={'depth': 3}"])
+    apply_overrides(cfg, [caught.value.notes[0].split('"')[1]])
+    assert cfg["model"]["arch"] == {"depth": 3}
+
+
 @pytest.mark.parametrize(("present", "value"), [(512.0, "dynamic"), ("dynamic", 512.0)])
 def test_value_may_have_any_type_that_the_class_accepts(present: Any, value: Any) -> None:
     cfg = ConfigDict(optim_wrapper={"type": "AmpOptimWrapper", "loss_scale": present})
