@@ -39,8 +39,7 @@ def add_commands(subparsers: Any) -> None:
         "Show the resolved config with the file and line of every key, the history of a key, or a "
         "topic: the hooks of each event, the schedule, the parameter groups, or the loops and their intervals. Showing "
         "a topic builds the components that it needs. Otherwise, the config's modules are not imported.",
-        "footplate explain config.py optim_wrapper.optimizer.lr. For a first-generation config, KEY "
-        "may also be a key of the translated config.",
+        "footplate explain config.py optim_wrapper.optimizer.lr",
     )
     add_config(explain)
     explain.add_value(
@@ -95,7 +94,6 @@ def explain_config(arguments: Namespace) -> None:
     """Explains a topic, a key or all keys, or writes the resolved config to a single file."""
     from footplate.tools import explain_keys
     from footplate.tools.diff import read_either
-    from footplate.tools.key_equivalents import accepted_in_either_generation, config_with_key, equivalent_key
 
     topic = arguments.key if arguments.key in TOPICS else None
     if arguments.dump and arguments.key:
@@ -114,22 +112,22 @@ def explain_config(arguments: Namespace) -> None:
         return
     key = (arguments.key or "").removeprefix(".")
     try:
-        cfg = config_with_key(cfg, key)
         is_changed = arguments.set or arguments.cfg_options  # checking the changes has already imported torch
         with _showing_warnings(cfg) if is_changed else nullcontext():
             text = explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg)
             print_result(arguments, explain_keys.keys_as_data(cfg, key), text, ("(^|  )# .*", DIM))
     except ConfigKeyError as error:
+        from footplate.tools.config_keys import accepted_keys  # imports torch
+
         section, _, name = key.rpartition(".")
-        keys = accepted_in_either_generation(cfg._cfg_dict, section.split("."))
+        keys = accepted_keys(cfg._cfg_dict, section.split("."))
         default, _ = keys.get(name, (Parameter.empty, ())) if isinstance(keys, dict) else (Parameter.empty, ())
         if default is not Parameter.empty:
             print_result(arguments, {"default": default}, f"{key} is not set; the default is {default!r}\n")
             return
         near = nearest(arguments.key, [*cfg, *TOPICS])
-        suggestion = near if near in TOPICS else equivalent_key(cfg, arguments.key)
-        if suggestion is not None:
-            error.suggestion, error.notes = suggestion, ()
+        if near in TOPICS:
+            error.suggestion, error.notes = near, ()
         raise
 
 
