@@ -8,7 +8,7 @@ from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
-from footplate.cli.arguments import add_command, add_config, number
+from footplate.cli.arguments import add_command, add_config
 from footplate.cli.config_arguments import apply_override_arguments, set_default_work_dir
 from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
 from footplate.config import Config
@@ -50,12 +50,6 @@ def add_commands(subparsers: Any) -> None:
         nargs="?",
     )
     explain.add_value("--dump", "FILE", "write the resolved config to a single .py, .json or .yaml file instead")
-    explain.add_value(
-        "--epoch-length",
-        "N",
-        "the number of iterations per epoch, if the training data is not available",
-        type=number(int, 1),
-    )
     diff = add_command(
         subparsers,
         "diff",
@@ -98,8 +92,6 @@ def explain_config(arguments: Namespace) -> None:
     topic = arguments.key if arguments.key in TOPICS else None
     if arguments.dump and arguments.key:
         raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
-    if arguments.epoch_length and topic not in ("schedule", "loops"):
-        raise ArgumentError("--epoch-length requires the topic 'schedule' or 'loops'")
     arguments.cfg = read_either(arguments.config)
     cfg = apply_override_arguments(arguments.cfg, arguments, import_custom_modules=topic is not None)
     if arguments.dump:
@@ -145,13 +137,13 @@ def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
             data, text = dict(hooks.order()), f"{hooks.describe()}\n"
         elif topic == "loops":
             hooks = explain_loops.order_of_hooks(plan)
-            data = explain_loops.describe_loops(plan, hooks, length_of_epoch=arguments.epoch_length)
+            data = explain_loops.describe_loops(plan, hooks)
             text = "".join(f"{labeled(*row)}\n" for row in data)
         elif topic == "params":
             groups = explain_optimizer.groups_of(plan)
             data, text = groups, explain_optimizer.explain_params(groups)
         else:
-            schedule = explain_optimizer.schedule_of(plan, length_of_epoch=arguments.epoch_length)
+            schedule = explain_optimizer.schedule_of(plan)
             data, text = schedule, explain_optimizer.explain_schedule(schedule)
         print_result(arguments, data, wrap_for_screen(text))
 
