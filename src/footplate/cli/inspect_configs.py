@@ -1,6 +1,5 @@
 """Implements the commands that show configs and keys: `recipes`, `explain`, `diff` and `schema`."""
 
-import json
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,7 +14,6 @@ from footplate.config import Config
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.extensions import is_translated, translate
 from footplate.messages import BOLD, DIM, labeled, nearest
-from footplate.storage import commit_bytes
 from footplate.tools.output_check import check_output
 
 TOPICS = ("hooks", "schedule", "params", "loops")
@@ -62,16 +60,15 @@ def add_commands(subparsers: Any) -> None:
     )
     diff.add_value("first", "A", "a config file, the name of a recipe, or a work_dir")
     diff.add_value("second", "B", "the config file, recipe or work_dir to compare with")
-    schema = add_command(
+    add_command(
         subparsers,
         "schema",
         print_schema,
         "print the JSON schema of config keys",
         "Print the JSON schema (draft 2020-12) of second-generation configs: every section and every "
         "registered class with its keys, defaults and descriptions. Editors use it to complete and explain keys.",
-        "footplate schema --output footplate.schema.json",
+        "footplate schema > footplate.schema.json",
     )
-    schema.add_value("-o --output", "FILE", "write the schema to a file instead")
 
 
 def list_recipes(arguments: Namespace) -> None:
@@ -176,12 +173,7 @@ def diff_configs(arguments: Namespace) -> int:
 
 
 def print_schema(arguments: Namespace) -> None:
-    """Prints the JSON schema for configs, or writes it to a file."""
+    """Prints the JSON schema for configs."""
     from footplate.tools.schema_cache import read_schema
 
-    if arguments.output:
-        check_output(arguments.output, suffixes=(".json",))
-        commit_bytes(arguments.output, json.dumps(read_schema(), indent=2).encode() + b"\n")
-        print_result(arguments, {"file": arguments.output}, f"{arguments.output}\n")
-    else:
-        print_json(arguments, read_schema())
+    print_json(arguments, read_schema())
