@@ -1,21 +1,11 @@
 """Reads the config given on the command line, and applies `--set` and `--cfg-options`."""
 
-import re
 from argparse import Namespace
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from footplate.config import Config, ConfigDict, imports
 from footplate.extensions import extensions
-
-_USES_RUNNER = re.compile(r"\bfootplate[\w.]*(?:\.| import .*)Runner\b")
-
-
-def has_script_as_config(arguments: Namespace) -> bool:
-    """Checks whether the config given in the arguments is a Python script that uses a Runner."""
-    path = Path(getattr(arguments, "config", None) or "")
-    is_python = path.suffix == ".py" and path.is_file()
-    return is_python and _USES_RUNNER.search(path.read_text("utf-8", "replace")) is not None
 
 
 def read_run_config(arguments: Namespace) -> Config:
