@@ -10,6 +10,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, saver
+from footplate.engine import EpochBasedTrainLoop
 from footplate.engine.values.hook import FunctionHook
 from footplate.errors import ArgumentError
 from footplate.hooks import CheckpointHook, SyncBuffersHook
@@ -59,6 +60,10 @@ def test_saves_at_intervals(
     assert [at for at, _ in witness.when("before_save_checkpoint")] == moments + repeated
 
 
+class LoopOfUser(EpochBasedTrainLoop):
+    """May change the model after the hooks of the last epoch."""
+
+
 NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}
 # A second write of the final checkpoint contains what has changed since the first one.
 WRITTEN: list[tuple[dict[str, Any], list[Hook], list[str]]] = [
@@ -67,6 +72,7 @@ WRITTEN: list[tuple[dict[str, Any], list[Hook], list[str]]] = [
     ({"train_cfg": epochs(1), **NO_VALIDATION}, [SyncBuffersHook()], ["iter_2", "iter_4"]),
     ({"train_cfg": epochs(2)}, [], ["epoch_1", "epoch_2", "epoch_2"]),
     ({"train_cfg": epochs(1), **NO_VALIDATION}, [FunctionHook("after_train", id)], ["epoch_1", "epoch_1"]),
+    ({"train_cfg": {"type": LoopOfUser, "max_epochs": 1}, **NO_VALIDATION}, [], ["epoch_1", "epoch_1"]),
 ]
 
 
