@@ -1,6 +1,8 @@
 import hashlib
 import math
+import os
 import shutil
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,15 @@ def test_final_checkpoint_is_written_once_unless_the_state_has_changed(
     runner.train()
     assert [event for event, *_ in witness.seen] == ["after_load_checkpoint"]  # it knows that the run has ended
     assert len(written) == len(files)
+
+
+def test_a_run_whose_final_save_has_started_ends_despite_a_signal(tmp_path: Path) -> None:
+    """A resumed run would not call the `after_run` hooks, because its checkpoint has the mark for the end."""
+    runner, ended = Runner(**settings(tmp_path, train_cfg=epochs(1), **NO_VALIDATION)), list[int]()
+    runner.on("after_train_epoch", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    runner.on("after_run", lambda runner: ended.append(runner.iter))
+    runner.train()
+    assert ended == [4]
 
 
 def test_only_the_training_loop_changes_what_belongs_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
