@@ -238,11 +238,8 @@ class CheckpointIO:
         runner = self._runner
         path = self._find(name)
         report = self.report
-        runner.activity.is_resuming = True
-        try:
+        with runner.activity.resuming():
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
-        finally:
-            runner.activity.is_resuming = False
         self.prepared = "nothing"  # if restoring the rest fails, the next attempt loads the weights again
         if "ema_state_dict" in checkpoint and self.report is report:
             name = f"{type(runner).__name__}.load_checkpoint"
@@ -279,7 +276,8 @@ class CheckpointIO:
                 checkpoint = {}
                 with at_key(start.key):
                     if start.resuming:
-                        runner.resume(start.path)
+                        with runner.activity.resuming():  # a user's `resume` may call `load_checkpoint` itself
+                            runner.resume(start.path)
                     else:
                         checkpoint = runner.load_checkpoint(start.path)
                 self._contents.clear()  # if a method of the user has loaded another file
