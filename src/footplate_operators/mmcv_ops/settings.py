@@ -9,10 +9,14 @@ from typing_extensions import dataclass_transform
 
 @dataclass_transform(eq_default=False)
 class Settings(nn.Module):
-    """A layer whose fields, as in a dataclass, are its arguments and attributes. `repr` shows them."""
+    """A layer of this package whose fields, as in a dataclass, are its arguments and attributes. `repr` shows them.
+
+    A class outside the package inherits `__init__`, as from any module. Its annotations are no fields.
+    """
 
     def __init_subclass__(cls) -> None:
-        dataclass(eq=False, repr=False)(cls)
+        if cls.__module__.startswith(f"{__package__}."):
+            dataclass(eq=False, repr=False)(cls)
 
     def __post_init__(self) -> None:
         super().__init__()
