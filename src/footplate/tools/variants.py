@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from footplate.tools.diff import LAUNCHED, Side, compare_runs
+from footplate.config.key_paths import split_path
+from footplate.tools.diff import LAUNCHED, Difference, Side, compare_runs
 from footplate.tools.explain_keys import brief
 from footplate.tools.run_facts import Data, Described
 from footplate.tools.run_files import comparable
@@ -138,13 +139,16 @@ def config_table(described: Sequence[Described], variants: Sequence[Data]) -> li
     """
     rows: dict[str, list[str]] = {}
     runs = [run for run, _ in described]
-    reference = runs[0]
-    for place, run in enumerate(runs):
+    reference, pairs = runs[0], list[dict[str, Difference]]()
+    for run in runs:
         configs = [each.config for each in (reference, run) if each.config is not None]
-        pairs = compare_runs(configs, [reference.environment, run.environment]) if configs[1:] else ()
-        for path, first, other in pairs:
-            texts = [_MISSING if each.config is None else _brief(first) for each in runs]
-            rows.setdefault(path, texts)[place] = _brief(other)
+        found = compare_runs(configs, [reference.environment, run.environment]) if configs[1:] else ()
+        pairs.append({each.path: each for each in found})
+    for path, (_, first, _) in dict(chain.from_iterable(found.items() for found in pairs)).items():
+        rows[path] = [
+            _MISSING if run.config is None else _brief(_side_of(run, path, found, first))
+            for run, found in zip(runs, pairs, strict=True)
+        ]
     rows |= {name: [str(run.environment.get(key, _MISSING)) for run in runs] for key, name in LAUNCHED.items()}
     rows[LAUNCHED["seed"]] = [seed_of(run) or _MISSING for run in runs]
     rows[_DONE] = [f"{facts['state']['done']:,}" for _, facts in described]
@@ -163,6 +167,22 @@ def config_table(described: Sequence[Described], variants: Sequence[Data]) -> li
                 }
             )
     return table
+
+
+def _side_of(run: Run, path: str, found: Mapping[str, Difference], first: Side | None) -> Side | None:
+    """Returns the value of a run at a path, given its differences from the first run and the first run's value."""
+    if path in found:
+        return found[path].second
+    keys = split_path(path)
+    if all(keys[: len(others)] != others[: len(keys)] for others in map(split_path, found)):
+        return first
+    value: Any = run.settings  # a container of the value, or a part of it, differs
+    for key in keys:
+        try:
+            value = value[int(key) if isinstance(value, (list, tuple)) else key]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return None
+    return Side(value, None)
 
 
 def _brief(side: Side | None) -> str:
