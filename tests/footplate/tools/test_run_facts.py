@@ -57,6 +57,7 @@ def test_of_a_run_whose_validations_are_all_0_the_last_checkpoint_is_used(tmp_pa
     text = "The mAP is 0 in 3 validations. Train longer, or check the labels."
     assert facts["problem"] == {"name": "always 0", "text": text}
     assert (facts["use"]["best"], facts["use"]["name"]) == (False, "epoch_3.pth")
+    assert describe_run(run_of(series), (series, None))["problem"] is None  # it may count errors
     series = val("mAP", 0, 0, 1)
     facts = describe_run(run_of(series, checkpoints=files), (series, "greater"))
     assert (facts["problem"], facts["use"]["name"]) == (None, "best_mAP_epoch_1.pth")
