@@ -154,7 +154,7 @@ def run_state(run: Run) -> Data:
     return {
         "done": done,
         "planned": planned,
-        "complete": not running and (finished or planned is None or stopped_by == "a hook"),
+        "complete": not running and (finished or stopped_by == "a hook" or not (planned or stopped_by)),
         "running": running,
         "stopped_by": stopped_by,
         "resumed": resumed,
