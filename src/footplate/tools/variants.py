@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from footplate.config.key_paths import split_path
+from footplate.error_context import join_path, walk_paths
 from footplate.tools.diff import LAUNCHED, Difference, Side, compare_runs
 from footplate.tools.explain_keys import brief
 from footplate.tools.run_facts import Data, Described
@@ -173,16 +173,11 @@ def _side_of(run: Run, path: str, found: Mapping[str, Difference], first: Side |
     """Returns the value of a run at a path, given its differences from the first run and the first run's value."""
     if path in found:
         return found[path].second
-    keys = split_path(path)
-    if all(keys[: len(others)] != others[: len(keys)] for others in map(split_path, found)):
+    pairs = [*((path, other) for other in found), *((other, path) for other in found)]
+    if not any(inner.startswith((f"{outer}.", f"{outer}[")) for inner, outer in pairs):
         return first
-    value: Any = run.settings  # a container of the value, or a part of it, differs
-    for key in keys:
-        try:
-            value = value[int(key) if isinstance(value, (list, tuple)) else key]
-        except (KeyError, IndexError, TypeError, ValueError):
-            return None
-    return Side(value, None)
+    # A container of the value, or a part of it, differs.
+    return next((Side(value, None) for keys, value in walk_paths(run.settings) if join_path(keys) == path), None)
 
 
 def _brief(side: Side | None) -> str:
