@@ -9,15 +9,14 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from footplate.config.formats import write_value
 from footplate.error_context import join_path, walk_paths
 from footplate.tools.diff import LAUNCHED, Difference, Side, compare_runs
-from footplate.tools.explain_keys import brief
 from footplate.tools.run_facts import Data, Described
-from footplate.tools.run_files import comparable
+from footplate.tools.run_files import comparable, shortened
 from footplate.tools.runs import Run
 
 _MIN_SEEDS = 3  # equal variants of three seeds each are separated in 2 of 20 comparisons
-_MAX_WIDTH = 48
 _MISSING = "–"
 _DONE = "(completed iterations)"
 
@@ -183,4 +182,4 @@ def _side_of(run: Run, path: str, found: Mapping[str, Difference], first: Side |
 def _brief(side: Side | None) -> str:
     if side is None:
         return _MISSING
-    return f"{side.value:.4g}" if isinstance(side.value, float) else brief(side.value, _MAX_WIDTH)
+    return f"{side.value:.12g}" if isinstance(side.value, float) else shortened(write_value(side.value))

@@ -86,3 +86,13 @@ def test_config_table_shows_what_a_run_has_if_other_runs_differ_inside_it(make_r
         "hooks": ["[dict(type='EMA', momentum=0.1)]", "[]", "[dict(type='EMA', momentum=0.2)]"],
         "hooks[0].momentum": ["0.1", "–", "0.2"],
     }
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("x" * 60 + "a", "x" * 60 + "b"), ([*range(50), 1], [*range(50), 2]), (0.100001, 0.100002)]
+)
+def test_config_table_distinguishes_long_values(make_run: MakeRun, first: Any, second: Any) -> None:
+    runs = [make_run(name)._replace(config=Config({"key": each})) for name, each in (("a", first), ("b", second))]
+    (texts,) = table(*runs).values()
+    assert len({*texts}) == 2
+    assert max(map(len, texts)) <= 48
