@@ -1,22 +1,16 @@
 """The base class of layers whose arguments are their attributes."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from torch import nn
-from typing_extensions import dataclass_transform
 
 
-@dataclass_transform(eq_default=False)
 class Settings(nn.Module):
-    """A layer of this package whose fields, as in a dataclass, are its arguments and attributes. `repr` shows them.
+    """The base class of layers that are dataclasses, without `eq` and `repr`. `repr` shows the fields of a layer.
 
-    A class outside the package inherits `__init__`, as from any module. Its annotations are no fields.
+    A subclass that is no dataclass, such as that of a user, inherits `__init__`.
     """
-
-    def __init_subclass__(cls) -> None:
-        if cls.__module__.startswith(f"{__package__}."):
-            dataclass(eq=False, repr=False)(cls)
 
     def __post_init__(self) -> None:
         super().__init__()
