@@ -23,6 +23,11 @@ BROKEN_PACKAGES = {
     "No module named 'cv2'|module 'cv2' has no attribute": (
         "Install OpenCV again: pip install --force-reinstall --no-deps opencv-python-headless"
     ),
+    "No module named 'skimage": "Run: pip install scikit-image",
+    "No module named 'sklearn": "Run: pip install scikit-learn",
+    r"ModuleNotFoundError: No module named '(?!mm|cv2|skimage|sklearn)(\w+)'": (
+        r"If '\1' is a package on PyPI, run: pip install \1"
+    ),
 }
 """The rows about packages that cannot be imported until another package is installed."""
 _TABLE = {
@@ -65,9 +70,12 @@ _TABLE = {
 
 
 def advice_about(error: BaseException, table: Mapping[str, str] = _TABLE) -> list[str]:
-    """Returns the advice of each row whose regular expression matches "class: message" of the error."""
+    """Returns the advice of each row whose regular expression matches "class: message" of the error.
+
+    In the advice, `\\1` is the text of the expression's first group.
+    """
     text = f"{type(error).__name__}: {error}"
-    return [advice for pattern, advice in table.items() if re.search(pattern, text)]
+    return [match.expand(advice) for pattern, advice in table.items() if (match := re.search(pattern, text))]
 
 
 def advise(error: BaseException) -> list[str]:

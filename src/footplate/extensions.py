@@ -24,7 +24,8 @@ class Extension:
         repositories: Maps the names of these packages' repositories, such as "mmdetection3d", to the packages, unless
             both have the same name.
         locations: Maps registry names, such as "hook", to the modules to import for their additional entries.
-        ignored_keys: Maps top-level config keys that have no effect to advice for a warning.
+        ignored_keys: Maps config keys that have no effect to advice for a warning: top-level keys, and settings of
+            loops, such as `train_cfg.key`.
         advice: Additional rows for the table in `footplate.advice`.
         recipes: The folder of the recipes, which are Python configs that commands find by name.
     """

@@ -34,6 +34,7 @@ _REFUSED = {
 # Unsupported keys that would not change the results.
 _IGNORED = {
     "efficient_conv_bn_eval": "The run needs more memory if batch normalization layers are frozen.",
+    "train_cfg.fast_forward_on_resume": "A resumed run always continues with the next sample, without reading others.",
     "use_ddp_wrapper": "Set `model_wrapper_cfg` to choose the wrapper.",
 }
 _REPOSITORIES = {"mmdetection": "mmdet", "mmsegmentation": "mmseg", "mmaction2": "mmaction", "mmtracking": "mmtrack"}
@@ -130,16 +131,19 @@ class OpenMMLab(Extension):
     def prepare_training(self, runner: Any) -> None:
         """Supports models that modify the output of a ReLU in place during training, which PyTorch < 1.9 allowed.
 
-        Also writes to the log file which names were patched in the code of packages.
+        Also warns about config keys that only the repository's own training code reads, and writes to the log file
+        which names were patched in the code of packages.
         """
         from footplate.records import NOT_SHOWN
         from footplate_openmmlab import describe_patches
         from footplate_openmmlab.relu import repair_first_step
+        from footplate_openmmlab.training_code import warn_about_keys_of_training_code
 
         if patches := describe_patches():
             text = "Updated names that newer library versions removed or changed: %s"
             _logger.info(text, patches, extra=NOT_SHOWN)
         repair_first_step(runner.model)
+        warn_about_keys_of_training_code(runner.cfg)
 
     def explain_unknown(self, noun: str, name: str) -> list[str]:
         """Returns advice about an unknown name. The list may be empty.

@@ -26,6 +26,7 @@ from footplate.registry.dotted_paths import find_spec, is_user_module
 from footplate_openmmlab.extension import CODE_BASES
 from footplate_openmmlab.mmengine.registry_members import RegistryMembers
 from footplate_openmmlab.mmengine.runner_members import RunnerMembers, add_members
+from footplate_openmmlab.mmengine.visualizer_members import VisualizerMembers
 from footplate_openmmlab.names import DISTRIBUTIONS, FALLBACKS, PATCHED_NAMES, Names, describe_unknown_name, names_of
 from footplate_openmmlab.patches import patch, uses_removed_names
 from footplate_openmmlab.requirements import installed_version
@@ -75,6 +76,7 @@ def install() -> str:
         complete(module)
     add_members(RunnerMembers)
     add_members(RegistryMembers)
+    add_members(VisualizerMembers)
     report = f"imports from {', '.join(each for each in ours if each not in completed)} resolve to footplate"
     report += f"; missing names are added to {', '.join(completed)}" if completed else ""
     report += f"; no names are added to {', '.join(left)}" if left else ""
@@ -235,8 +237,8 @@ class InstalledFinder(MetaPathFinder):
 
     In modules under the current folder, imports of missing packages are skipped; see `skip_missing_imports`.
 
-    A package that restricts the version of mmcv or MMEngine in its `__init__.py` is treated as a code base. In
-    installed code bases, failing imports are skipped; see `skip_failed_imports`.
+    A package that restricts the version of mmcv or MMEngine in its `__init__.py` is treated as a code base. In code
+    bases, also in copies of OpenMMLab's, failing imports are skipped; see `skip_failed_imports`.
 
     Args:
         completed: The packages that receive missing names.
@@ -286,7 +288,8 @@ class InstalledFinder(MetaPathFinder):
         name = module.__name__
         top = name.partition(".")[0]
         is_own = module.__spec__ is not None and _is_in_current_folder(module.__spec__)
-        is_guarded = top in self._code_bases and loader.is_package(name) and not is_user_module(top)
+        is_copy = is_user_module(top)
+        is_guarded = loader.is_package(name) and top in (CODE_BASES if is_copy else self._code_bases)
         source = _source_of(loader)
         if name in self._code_bases:
             show_accepted_versions(source)
@@ -300,7 +303,7 @@ class InstalledFinder(MetaPathFinder):
         else:
             tree, values = patched or (ast.parse(source), {})
             if is_guarded:
-                values |= skip_failed_imports(tree, name)
+                values |= skip_failed_imports(tree, name, is_copy=is_copy)
             if skips_missing:
                 values |= skip_missing_imports(tree, loader.path)
             vars(module).update(values)

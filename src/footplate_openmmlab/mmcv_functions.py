@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import torch
 from rich.progress import track
 from torch import Tensor, nn
-from torch.utils import cpp_extension
 from torch.utils.data import DataLoader
 
 from footplate import hooks
@@ -30,7 +29,6 @@ from footplate_openmmlab.mmengine.runner import CheckpointLoader, get_state_dict
 from footplate_openmmlab.mmengine.runner import set_random_seed as _seed
 from footplate_openmmlab.skipped_imports import unsupported
 
-CUDA_HOME = cpp_extension.CUDA_HOME
 IS_IPU_AVAILABLE = False
 IS_MLU_AVAILABLE = hasattr(torch, "mlu")
 logger_initialized: dict[str, bool] = {}
@@ -296,6 +294,8 @@ def _get_stream(device: Any) -> Any:
 
 
 def _get_cuda_home() -> str | None:
+    from torch.utils.cpp_extension import CUDA_HOME  # imports setuptools
+
     return CUDA_HOME
 
 

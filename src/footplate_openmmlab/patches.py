@@ -56,6 +56,8 @@ NumPy 2.0 removed it:
     numpy.lib.twodim_base.tri -> numpy.tri
 NumPy 2.0 does not wrap out-of-range numbers:
     numpy.uint8() -> removed.uint8
+OpenCV refuses NumPy's scalars as colors, and NumPy 2.0 keeps float32 where earlier versions computed a float64:
+    cv2.fillPoly() -> removed.fill_poly
 NumPy 1.24 does not convert lists of different lengths to an array:
     numpy.array() -> removed.array
 Python 3.10 removed it from collections:
@@ -152,7 +154,11 @@ _COLLECTIONS_NAMES = "|".join(path[12:] for path in PATCHES if path.startswith("
 # Patterns that begin with a word are found fast.
 _NUMPY_ATTRIBUTES = [re.compile(rf"{module}\.(\w+)") for module in ("np", "numpy")]
 _REMOVED = re.compile(rf"collections(?:\.| import (?:.*\W)?)(?:{_COLLECTIONS_NAMES})\b")
-_OTHER_NAMES = ("cpp_extension", *(path.rpartition(".")[2] for path in PATCHES if path.startswith("transformers.")))
+_OTHER_NAMES = (
+    "cpp_extension",
+    "fillPoly",
+    *(path.rpartition(".")[2] for path in PATCHES if path.startswith("transformers.")),
+)
 _applied: set[str] = set()
 _Loop = TypeVar("_Loop", ast.For, ast.comprehension)
 
@@ -163,7 +169,7 @@ def describe_patches() -> str:
 
 
 def uses_removed_names(source: str) -> bool:
-    """Checks whether code uses a name removed from NumPy, collections or Transformers, or compiles an extension."""
+    """Checks whether code uses a name removed from NumPy, collections or Transformers, or others in `_OTHER_NAMES`."""
     uses_numpy = any(not _NUMPY_NAMES.isdisjoint(pattern.findall(source)) for pattern in _NUMPY_ATTRIBUTES)
     return uses_numpy or _REMOVED.search(source) is not None or any(name in source for name in _OTHER_NAMES)
 

@@ -44,6 +44,12 @@ def to_store(target: Any, value: Any) -> Any:
     return _scalar(value) if isinstance(target, np.ndarray) else value
 
 
+def fill_poly(img: Any, pts: Any, color: Any, *args: Any, **kwargs: Any) -> Any:
+    """Returns `cv2.fillPoly(img, pts, color, ...)`. The color may also be a scalar of NumPy."""
+    plain = color.item() if isinstance(color, np.generic) else color
+    return importlib.import_module("cv2").fillPoly(img, pts, plain, *args, **kwargs)
+
+
 def to_float(value: Any) -> float:
     """Returns `float(value)`. Also accepts arrays with one element."""
     return float(_scalar(value))

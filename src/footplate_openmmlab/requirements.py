@@ -50,10 +50,21 @@ def scope_of(extra: str) -> str:
 
 
 def extra_of(scope: str) -> str:
-    """Returns the extra for the installed generation of a code base, or the code base's name if it has no extra."""
+    """Returns the extra for the installed version of a code base, or the code base's name if it has no extra.
+
+    If only another code base's extra accepts this version, returns that extra.
+    """
+    name = CODE_BASES[scope]
     found = [extra for extra in extras() if scope_of(extra) == scope]
-    fits = (each for each in found if CODE_BASES[scope] not in {other.name for other in unmet_requirements(each)})
+    others = [extra for extra in extras() if extra not in found and _requires(extra, name)]
+    fits = (each for each in [*found, *others] if name not in {other.name for other in unmet_requirements(each)})
     return next(fits, found[0] if found else scope)
+
+
+def _requires(extra: str, name: str) -> bool:
+    """Checks whether an extra of footplate itself requires a package."""
+    requirements = map(Requirement, importlib.metadata.requires("footplate") or ())
+    return any(each.name == name and each.marker and each.marker.evaluate({"extra": extra}) for each in requirements)
 
 
 def first_generation_extra(scope: str) -> str:

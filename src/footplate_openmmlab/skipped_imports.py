@@ -1,17 +1,21 @@
 """Skips failing imports, so that the rest of the code remains usable. Skipped names become placeholders.
 
-In an installed code base, these are failing imports from the code base itself. In modules under the current folder,
-these are imports of packages that are not installed, and of the repository's compiled modules that are not built.
+In a code base, these are failing imports from the code base itself; in a user's copy of one, only those that fail
+because of another package. In modules under the current folder, these are imports of packages that are not installed,
+and of the repository's compiled modules that are not built.
 """
 
 import ast
 import importlib
 import importlib.util
+import linecache
 import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType, FunctionType
 from typing import Any, NoReturn, Union
@@ -22,13 +26,13 @@ from footplate.advice import BROKEN_PACKAGES, advice_about
 from footplate.errors import ConfigError, FootplateError, shown_path
 from footplate.extensions import known_packages
 from footplate.messages import describe_exception
-from footplate.registry.dotted_paths import is_footplate_alias, module_exists
+from footplate.registry.dotted_paths import is_footplate_alias, is_user_module, module_exists
 from footplate_openmmlab.requirements import explain_failed_import
 
 _logger = logging.getLogger("footplate.openmmlab")
 _CAUSES = {
     "localizers.drn": "The wheel of mmaction2 lacks this folder.",
-    "from 'transformers": "It needs an older version of transformers.",
+    "from 'transformers": "It needs an older version of transformers: pip install 'transformers<4.52'.",
     "CudaSupportError": "It needs numba with CUDA.",
 }
 _IMPORTED = re.compile(r"^[ \t]*(?:from[ \t]+(\w+)|import[ \t]+(\w[\w., \t]*))", re.MULTILINE)
@@ -44,10 +48,15 @@ class MissingPackageError(ConfigError, ImportError):
     """Raised if a package that an installed code base imports is missing or broken, or a missing package is used."""
 
 
-def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
+def skip_failed_imports(tree: ast.Module, package: str, *, is_copy: bool = False) -> dict[str, Any]:
     """Modifies the syntax tree of a package's `__init__.py` so that failing imports from the package are skipped.
 
     Names that cannot be imported become placeholders.
+
+    Args:
+        tree: The syntax tree.
+        package: The name of the package.
+        is_copy: Whether it is a user's copy, whose own mistakes are errors.
 
     Returns:
         The values that the modified code needs in the package's namespace, keyed by name.
@@ -56,30 +65,64 @@ def skip_failed_imports(tree: ast.Module, package: str) -> dict[str, Any]:
         if isinstance(node, ast.ImportFrom) and (node.level == 1 or str(node.module).startswith(f"{package}.")):
             names = [alias.asname or alias.name for alias in node.names]
             tree.body[index] = _guard(node, "Exception", f"_footplate_skip(_footplate_error, {package!r}, {names})")
-    return {"_footplate_skip": _skip}
+    return {"_footplate_skip": partial(_skip, is_copy=is_copy)}
 
 
-def _skip(error: Exception, package: str, names: Sequence[str]) -> dict[str, type]:
-    """Logs the error that caused an import to be skipped, and returns placeholders for the imported names.
+def _skip(error: Exception, package: str, names: Sequence[str], *, is_copy: bool) -> dict[str, type]:
+    """Records the error that caused an import to be skipped, and returns placeholders for the imported names.
 
     Raises:
         MissingPackageError: Installing packages would fix the error.
     """
     top = package.partition(".")[0]
-    is_missing = isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] != top
+    missing_module = str(error.name) if isinstance(error, ModuleNotFoundError) else top
+    is_missing = missing_module.partition(".")[0] != top
     if isinstance(error, FootplateError):
         raise error
-    text = describe_exception(error).rstrip(".")
+    place, cause = _explain(error, top)
+    if is_copy and (cause is None or is_missing):
+        raise error
     advice = advice_about(error, BROKEN_PACKAGES)
     if is_missing or advice:
-        notes = [*advice, *explain_failed_import(top)]
-        raise MissingPackageError(f"'{package}' cannot be imported: {text}", notes=notes) from error
-    reason = " ".join([f"{text}.", *advice_about(error, _CAUSES)])
-    if reason not in skipped.values():
-        _logger.warning("Skipped the import of %s from '%s': %s", ", ".join(names), package, reason)
+        notes = explain_failed_import(top)
+        if not is_missing or missing_module not in " ".join(notes):
+            notes = [*advice, *notes]
+        message = f"'{package}' cannot be imported: {describe_exception(error).rstrip('.')}"
+        raise MissingPackageError(message, notes=notes) from error
+    cause = cause or error
+    text = f"{describe_exception(cause).rstrip('.')}{place}."
+    reason = " ".join([text, *advice_about(cause, BROKEN_PACKAGES | _CAUSES)])
+    # A placeholder states the reason when it is used; "*" has none.
+    level = logging.WARNING if "*" in names and reason not in skipped.values() else logging.DEBUG
+    _logger.log(level, "Skipped the import of %s from '%s': %s", ", ".join(names), package, reason)
     skipped.update(dict.fromkeys(names, reason))
     message = "'{}' could not be imported: " + reason
     return {name: placeholder(name, package, message.format(name)) for name in names if name != "*"}
+
+
+def _explain(error: Exception, top: str) -> tuple[str, Exception | None]:
+    """Returns where in a package an error occurred, and the error of another package that caused it, or None."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    own = [each for each in frames if str(each[0].f_globals.get("__name__")).partition(".")[0] == top]
+    if not own:
+        return "", error
+    frame, line = own[-1]
+    place = f" ({shown_path(frame.f_code.co_filename)}:{line})"
+    if isinstance(error, ImportError) and error.name:
+        return place, None if error.name.partition(".")[0] == top or is_user_module(error.name) else error
+    return place, error if frames[-1][0] is not frame else _hidden_error(frame)
+
+
+def _hidden_error(frame: FrameType) -> Exception | None:
+    """Returns the error of an import that a module hides with `try`, such as one after which a base class is None."""
+    source = "".join(linecache.getlines(frame.f_code.co_filename))
+    tries = [node.body for node in ast.parse(source).body if isinstance(node, ast.Try)]
+    for node in (node for body in tries for node in body if isinstance(node, ast.Import | ast.ImportFrom)):
+        try:
+            exec(compile(ast.Module([node], []), frame.f_code.co_filename, "exec"), dict(frame.f_globals))
+        except Exception as error:
+            return error
+    return None
 
 
 def _guard(node: ast.Import | ast.ImportFrom, error: str, names: str) -> ast.stmt:
@@ -168,7 +211,7 @@ def _missing(path: str, package: str, file: str, is_compiled: bool) -> "_Missing
     """Creates the placeholder for an object of a missing package, and records the package in `missing`."""
     place = shown_path(file)
     problem = f"'{package}' is not installed"
-    advice = "Install the package, or use a config that does not need it."
+    advice = f"Install the package, usually with `pip install {package}`, or use a config that does not need it."
     if is_compiled:
         problem = f"the compiled module '{package}' of this repository is not built"
         advice = "footplate has no PyTorch version of it."

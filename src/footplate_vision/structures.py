@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from footplate.data.data_element import BaseDataElement, FieldKind, FieldType
+from footplate.data.data_element import BaseDataElement
 from footplate.errors import ArgumentError
 
 Index: TypeAlias = int | slice | list[int] | list[bool] | Tensor | NDArray[Any]
@@ -30,17 +30,17 @@ class InstanceData(BaseDataElement):
         2
     """
 
-    def set_field(self, value: Any, name: str, dtype: FieldType = None, field_type: FieldKind = "data") -> None:
-        """Sets one field; see `BaseDataElement.set_field`.
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets one field. `set_field` does not check the length, as in MMEngine.
 
         Raises:
             ArgumentError: The value has no length, or its length differs from the length of the existing fields.
         """
-        if field_type == "data":
+        if name not in BaseDataElement.__slots__:
             if not isinstance(value, Sized):
                 raise ArgumentError(f"the InstanceData field '{name}' must have a length", found=value)
             _check_same(self, name, value, "length", len)
-        super().set_field(value, name, dtype, field_type)
+        super().__setattr__(name, value)
 
     @staticmethod
     def cat(instances: Sequence["InstanceData"]) -> "InstanceData":
@@ -104,13 +104,13 @@ class PixelData(BaseDataElement):
         (10, 8)
     """
 
-    def set_field(self, value: Any, name: str, dtype: FieldType = None, field_type: FieldKind = "data") -> None:
-        """Sets one field; see `BaseDataElement.set_field`.
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets one field. `set_field` does not check the shape, as in MMEngine.
 
         Raises:
             ArgumentError: The value has the wrong shape, or differs in height or width from the existing fields.
         """
-        if field_type == "data":
+        if name not in BaseDataElement.__slots__:
             if not isinstance(value, (Tensor, np.ndarray)) or value.ndim not in (2, 3):
                 raise ArgumentError(
                     f"the PixelData field '{name}' must be a tensor or array of shape (C, H, W) or (H, W)",
@@ -118,7 +118,7 @@ class PixelData(BaseDataElement):
                 )
             _check_same(self, name, value, "height and width", lambda field: tuple(field.shape[-2:]))
             value = value[None] if value.ndim == 2 else value
-        super().set_field(value, name, dtype, field_type)
+        super().__setattr__(name, value)
 
     @property
     def shape(self) -> tuple[int, int] | None:

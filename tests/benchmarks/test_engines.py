@@ -82,6 +82,7 @@ def test_stamps_give_the_median_of_blocks() -> None:
     assert stamps.lasted(0, 399) == pytest.approx(0.5399)
 
 
+@pytest.mark.slow
 def test_benchmark_measures_the_engines(results: Results) -> None:
     case = dataclasses.replace(CASES["tiny"], engines=("bare", "footplate", "missing"))
     plan = Plan([case], ["bare", "footplate", "missing"], rounds=1, quick=True)

@@ -18,6 +18,7 @@ class TestOfReference:
 """
 
 
+@pytest.mark.slow
 def test_the_tests_that_pass_on_the_reference_only_are_listed_by_cause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,18 +30,23 @@ SHARED = {
 SAVED = "[*net.state_dict().values(), *{}.state_dict().values(), torch.as_tensor(scores).argmax(1)]"
 
 
-def trained(
-    folder: Path, page: str, engine: str, launcher: list[str] | None, changes: dict[str, str], *, gan: str = "gan"
-) -> list[torch.Tensor]:
-    """Runs the program of an engine, by default in this environment; returns the weights and the predicted classes."""
+def program(page: str, engine: str, changes: dict[str, str]) -> str:
+    """Returns the program of an engine on a page, with changes."""
     blocks = blocks_of((DOCS / f"coming-from-{page}.md").read_text(encoding="utf-8"))
     text = "\n\n".join(block.text for block in blocks if block.title in ("", engine))
     for before, after in changes.items():
         text = text.replace(before, after)
+    return text
+
+
+def trained(
+    folder: Path, page: str, engine: str, launcher: list[str] | None, changes: dict[str, str], *, gan: str = "gan"
+) -> list[torch.Tensor]:
+    """Runs the program of an engine, by default in this environment; returns the weights and the predicted classes."""
     folder /= engine
     folder.mkdir()
     saving = f"torch.save({SAVED.format(gan)}, f\"{{os.environ.get('LOCAL_RANK', 0)}}.pt\")"
-    (folder / "program.py").write_text(f"{text}\n\nimport os\n{saving}\n")
+    (folder / "program.py").write_text(f"{program(page, engine, changes)}\n\nimport os\n{saving}\n")
     if launcher is None:
         done = programs.run("program.py", folder=folder, environment=ENVIRONMENT)
     else:
@@ -50,9 +56,13 @@ def trained(
     return results
 
 
-def test_footplate_trains_the_weights_of_a_loop(tmp_path: Path) -> None:
-    loop = trained(tmp_path, "a-loop", "Loop", None, IN_ORDER)
-    ours = trained(tmp_path, "a-loop", "footplate", None, IN_ORDER)
+def test_footplate_trains_the_weights_of_a_loop(current_folder: Path) -> None:
+    results = []
+    for engine in ("Loop", "footplate"):
+        names: dict[str, Any] = {}
+        exec(program("a-loop", engine, IN_ORDER), names)
+        results.append(eval(SAVED.format("gan"), names))
+    loop, ours = results
     assert len(loop) == 9
     assert all(torch.equal(one, other) for one, other in zip(loop, ours, strict=True))
 

@@ -89,7 +89,7 @@ def trained(folder: Path, body: str, counts: int, ranks: int) -> list[torch.Tens
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_weights_equal_those_of_trainer(tmp_path: Path) -> None:
-    for counts, ranks in ((1, 1), (4, 1), (1, 2), (4, 2)):
+    for counts, ranks in ((4, 1), (4, 2)):
         folder = tmp_path / f"{counts}{ranks}"
         theirs = trained(folder / "trainer", TRAINER, counts, ranks)
         ours = trained(folder / "footplate", FOOTPLATE, counts, ranks)

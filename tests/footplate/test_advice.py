@@ -20,12 +20,16 @@ def test_advice_is_added_once_to_an_error_that_its_message_does_not_explain() ->
 @pytest.mark.parametrize(
     ("error", "beginnings"),
     [
-        (MemoryError(), ["Use a smaller batch size"]),
-        (RuntimeError("CUDA error: out of memory"), ["Use a smaller batch size"]),
+        (MemoryError(), [SAVE_MEMORY]),
+        (RuntimeError("CUDA error: out of memory"), [SAVE_MEMORY]),
         (RuntimeError("CUDA error: device-side assert triggered"), ["The GPU reports", "Usually, a label"]),
         (RuntimeError("cumsum_cuda but you set 'torch.use_deterministic_algorithms(True)'"), ["To continue with"]),
         (AttributeError("Can't pickle local object 'Words.__init__.<locals>.<lambda>'"), ["If workers start with"]),
         (KeyError("memory"), []),
+        (ModuleNotFoundError("No module named 'nltk'"), ["If 'nltk' is a package on PyPI, run: pip install nltk"]),
+        (ModuleNotFoundError("No module named 'skimage'"), ["Run: pip install scikit-image"]),
+        (ModuleNotFoundError("No module named 'mmcv'"), []),
+        (ModuleNotFoundError("No module named 'own.models'"), []),
     ],
 )
 def test_rows_of_the_table(error: Exception, beginnings: list[str]) -> None:

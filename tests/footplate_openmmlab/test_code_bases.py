@@ -31,7 +31,7 @@ def test_label_maps_that_do_not_fit_are_reported(python: str, run_folder: Path) 
     config = SEGMENTATION.replace("['a', 'b', 'c']", "['a', 'b']").replace(", [0, 90, 0]]", "]")
     (run_folder / "config.py").write_text(config)
     output = " ".join(run(python, run_folder, "check", "config.py").split())
-    assert "Some labels are not between 0 and 1 (pixels with label 255 are ignored): label 2 in 'data/labels/" in output
+    assert ": label 2 in 'data/labels/" in output
 
 
 KILLER = """
@@ -61,7 +61,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_resumes_bit_for_bit(
     assert [path.name for path in (run_folder / "killed").glob("*.pth")] == ["iter_3.pth"]
     monkeypatch.setitem(ENVIRONMENT, "SURVIVES", "1")
     output = run(python, run_folder, "train", "config.py", "--work-dir", "whole")
-    assert "Using mmsegmentation 1.2.2 with footplate as its engine" in output
+    assert "Using mmsegmentation 1.2.2" in output
     assert "mIoU" in output
     run(python, run_folder, "train", "config.py", "--work-dir", "killed", "--resume")
     for name in ("iter_6.pth", "iter_8.pth"):

@@ -10,7 +10,7 @@ from footplate.cli.main import main
 from footplate.errors import UnknownNameError
 from footplate.registry import MODELS
 from footplate_openmmlab.code_bases import named_code_bases
-from footplate_openmmlab.requirements import NEWEST_TESTED, explain_unmet
+from footplate_openmmlab.requirements import NEWEST_TESTED, explain_unmet, extra_of
 from tests.footplate_openmmlab.conftest import WritePackage
 
 if sys.version_info >= (3, 11):
@@ -76,13 +76,19 @@ def test_a_module_that_cannot_be_imported_does_not_stop_a_code_base(
     package("mmtrack", {"__init__": "from .heads import *", "heads/__init__": heads, "heads/good": model})
     assert main(["doctor", "mmtrack", "--json"]) == 0
     row = json.loads(capsys.readouterr().out)[0]
-    assert row["remarks"] == [
+    assert [remark.partition(" (")[0] for remark in row["remarks"]] == [
         "installed, but incomplete",
-        "Cannot import Lost: ModuleNotFoundError: No module named 'mmtrack.heads.lost'.",
+        "Cannot import Lost: ModuleNotFoundError: No module named 'mmtrack.heads.lost'",
     ]
     assert MODELS.get("Good").__name__ == "Good"
     with pytest.raises(UnknownNameError, match="could not be imported. ModuleNotFoundError"):
         MODELS.get("Lost")
+
+
+def test_a_code_base_that_another_one_requires_in_a_newer_version_is_suitable(site: Path) -> None:
+    write_metadata(site, "mmcls", "1.0.0rc6", [])
+    assert extra_of("mmcls") == "mmselfsup"
+    assert not [line for line in explain_unmet(extra_of("mmcls")) if "mmcls" in line]
 
 
 def test_versions_outside_of_the_tested_ones_are_listed(

@@ -16,4 +16,4 @@ FORK = ["mmcv-lite==2.2.0", "onedl-mmsegmentation==1.4.2", "ftfy", "prettytable"
 def test_a_config_of_a_fork_trains_and_resumes_bit_for_bit(tmp_path: Path, run_folder: Path, common: str) -> None:
     python = create_environment(tmp_path / "environment", FORK, common)
     output = resume_bit_for_bit(python, run_folder, SEGMENTATION, "iter_4.pth", "iter_8.pth")
-    assert "Using mmsegmentation 1.4.2 with footplate as its engine" in output
+    assert "Using mmsegmentation 1.4.2" in output

@@ -231,7 +231,7 @@ def test_a_config_may_import_from_mmengine_without_custom_imports(package: Write
     import_modules(cfg)
     assert type(HOOKS.build(cfg.hook)) is EngineHook
     package("detector_of_mine", {"__init__": "from mmdet.datasets import CocoDataset"})
-    with pytest.raises(ConfigError, match="doctor mmdet` shows how to install it"):
+    with pytest.raises(ConfigError, match="doctor mmdet`"):
         import_module("detector_of_mine")
 
 

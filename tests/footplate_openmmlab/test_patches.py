@@ -195,7 +195,15 @@ def test_extensions_for_cuda_are_an_error_only_where_they_are_used(monkeypatch: 
     monkeypatch.setattr("footplate_openmmlab.skipped_imports.missing", {})
     code = "from torch.utils.cpp_extension import load\nwarp = load('warp', ['warp.cpp', 'warp.cu'])\n"
     assert uses_removed_names(code)
-    with pytest.raises(MissingPackageError, match="module 'warp' of this repository is not built.*uses 'warp.forward'"):
+    with pytest.raises(MissingPackageError, match="'warp' .*uses 'warp.forward'"):
         run(code)["warp"].forward(1)
     knn = run("import torch.utils.cpp_extension as cpp\nknn = cpp.load(name='knn_ext', sources='knn.cu')\n")["knn"]
     assert callable(knn.knn_wrapper)
+
+
+def test_polygons_are_filled_with_a_scalar_of_numpy() -> None:
+    code = "import cv2, numpy as np\nmask = np.zeros((9, 9), np.float32)\n"
+    code += "box = np.array([[1, 1], [7, 1], [7, 7], [1, 7]])\n"
+    assert uses_removed_names(code + "cv2.fillPoly(mask, [box], color=np.float32(0.5))")
+    found = run(code + "cv2.fillPoly(mask, [box], color=np.float32(0.5))\ncv2.fillPoly(mask, [box[:3]], 1)\n")
+    assert sorted(set(found["mask"].ravel().tolist())) == [0.0, 0.5, 1.0]

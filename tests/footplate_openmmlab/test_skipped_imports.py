@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import footplate_openmmlab as openmmlab
+from footplate.errors import ConfigError
 from footplate_openmmlab.skipped_imports import MissingPackageError, missing
 from tests.footplate.cli.conftest import Command
 from tests.footplate_openmmlab.conftest import WritePackage
@@ -157,5 +158,37 @@ def test_placeholders(repository: Any) -> None:
             use()
     with pytest.raises(MissingPackageError, match="repository/__init__.py uses 'a_lost_package.nn.X'"):
         pickle.loads(pickle.dumps(module.lost.X))()
-    with pytest.raises(MissingPackageError, match="compiled module 'LostAttention' of this repository is not built"):
+    with pytest.raises(MissingPackageError, match="'LostAttention'"):
         module.LostAttention.forward(1)
+
+
+CHANGED = """
+try:
+    from torch.nn import Identity, Removed
+except ImportError:
+    Removed = None
+
+
+class Changed(Removed): ...
+"""
+
+
+def test_copies_of_code_bases_tolerate_other_packages_but_not_their_own_mistakes(
+    package: WritePackage, caplog: pytest.LogCaptureFixture
+) -> None:
+    openmmlab.install()
+    inits = {
+        "__init__": "from .heads import *\n",
+        "heads/__init__": "from .changed import Changed\nfrom .own import Own\n",
+    }
+    copy = {**inits, "heads/changed": CHANGED, "heads/own": "class Own: ...\n"}
+    package("mmflow", copy)
+    heads = importlib.import_module("mmflow.heads")
+    assert heads.Own.__module__ == "mmflow.heads.own"
+    assert not caplog.messages
+    cause = r"'Changed' could not be imported: ImportError: cannot import name 'Removed' from 'torch.nn'"
+    with pytest.raises(ConfigError, match=rf"{cause}.*heads/changed.py:8"):
+        heads.Changed()
+    package("mmedit", {**copy, "heads/own": "class Own(Lost): ...\n"})
+    with pytest.raises(NameError, match="'Lost' is not defined"):
+        importlib.import_module("mmedit")

@@ -21,6 +21,7 @@ SHORT = [
     "val_dataloader.persistent_workers=False",
 ]
 TWO_EPOCHS = [*SHORT, "train_cfg.max_epochs=2", "train_cfg.val_interval=1", "default_hooks.checkpoint.interval=1"]
+ONE_EPOCH = [*TWO_EPOCHS, "train_cfg.max_epochs=1"]
 
 
 def guide(task: str) -> str:

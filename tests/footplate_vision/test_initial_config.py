@@ -15,7 +15,7 @@ from footplate.config import Config
 from footplate.engine import Runner
 from tests.docs.pages import blocks_of
 from tests.footplate.cli.conftest import Command
-from tests.footplate_vision.guides import TWO_EPOCHS, guide, trained
+from tests.footplate_vision.guides import ONE_EPOCH, guide, trained
 
 LABELS = np.kron(np.arange(4).reshape(2, 2) % 3, np.ones((24, 32))).astype(np.uint8)  # (48, 64)
 BOX = [8, 12, 24, 24]
@@ -212,8 +212,8 @@ def test_written_config_trains(current_folder: Path, footplate: Command, name: s
     task, make, _ = FOLDERS[name]
     make(current_folder / "data")
     footplate("init", task, "data", "-o", "a.py")
-    runner = trained("a.py", TWO_EPOCHS)
-    assert runner.iter == 2 * len(runner.train_dataloader)
+    runner = trained("a.py", ONE_EPOCH)
+    assert runner.iter == len(runner.train_dataloader)
     assert list(Path("out").glob("best_*"))
 
 
@@ -288,6 +288,16 @@ def test_page_shows_what_the_command_prints_and_writes(
     [
         ("detection", lambda root: _yolo(root, "images", "labels"), "the names of the classes of 'data' are unknown"),
         ("detection", _class_folders, "there are neither COCO files nor YOLO labels in 'data'"),
+        (
+            "detection",
+            _made(_class_folders, _names("a.json", '{"shapes": []}')),
+            "Export these annotations as COCO or YOLO: data/a.json.",
+        ),
+        (
+            "detection",
+            _made(lambda root: _coco(root, "images", "val.json", "a"), _names("train.json", '{"images": [] "a": 1}')),
+            "the annotation file 'data/train.json' cannot be parsed: Expecting ',' delimiter: line 1 column 15",
+        ),
         (
             "segmentation",
             lambda root: _masks(root, "images", "masks", values=(LABELS > 0).astype(np.uint8) * 255),

@@ -78,6 +78,14 @@ def test_fields_must_have_the_same_length() -> None:
     assert len(only) == 5
 
 
+def test_set_field_checks_no_shapes_as_in_mmengine() -> None:
+    instances = InstanceData(scores=torch.zeros(3))
+    instances.set_field(torch.zeros(2), "labels")
+    pixels = PixelData(mask=torch.zeros(4, 4))
+    pixels.set_field([torch.zeros(2, 2)], "heatmaps")
+    assert (instances.keys(), pixels.keys()) == (["scores", "labels"], ["mask", "heatmaps"])
+
+
 def test_cat_concatenates_tensors_arrays_lists_and_strings() -> None:
     found = InstanceData.cat([instances(), instances()[:1]])
     assert len(found) == 4

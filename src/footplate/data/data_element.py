@@ -113,8 +113,8 @@ class BaseDataElement:
         return self._map_data(lambda value: value)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Returns the data or metainfo field `key`, or `default` if it does not exist."""
-        return getattr(self, key, default) if key in self else default
+        """Returns the attribute `key`, which need not be a field, or `default` if it does not exist."""
+        return getattr(self, key, default)
 
     def pop(self, key: str, default: Any = _ABSENT) -> Any:
         """Removes the data or metainfo field `key` and returns its value.

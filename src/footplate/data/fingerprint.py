@@ -1,4 +1,4 @@
-"""Detects whether a dataset has changed since persistent workers received it."""
+"""Detects whether a dataset has changed: since persistent workers received it, or since a checkpoint was saved."""
 
 import hashlib
 import pickle
@@ -6,7 +6,10 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, strided
+from torch.utils.data import IterableDataset
+
+from footplate.data.dataset_wrappers import wrapped_datasets
 
 
 def end_outdated_workers(loader: Any) -> None:
@@ -19,6 +22,26 @@ def end_outdated_workers(loader: Any) -> None:
         latest, loader._fingerprint = getattr(loader, "_fingerprint", None), _Fingerprint(loader)
         if latest and latest.digest != loader._fingerprint.digest:
             loader._iterator = None
+
+
+def digest_arrays(dataset: Any) -> dict[str, str]:
+    """Returns a digest of each array in a dataset's attributes, keyed by name, also of datasets that it wraps.
+
+    A digest consists of the shape and up to 64 items. Arrays of objects and iterable datasets have none.
+    """
+    digests: dict[str, str] = {}
+    for number, inner in enumerate(wrapped_datasets(dataset)):
+        digests |= {f"{number}.{name}": digest for name, digest in digest_arrays(inner).items()}
+    for name, value in getattr(dataset, "__dict__", {}).items() if not isinstance(dataset, IterableDataset) else ():
+        items: Any = None
+        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+            items = value.flat[:: value.size // 64 + 1]
+        elif isinstance(value, Tensor) and value.layout is strided:
+            items = value.flatten()[:: value.numel() // 64 + 1]
+        if items is not None:
+            text = repr((tuple(value.shape), items.tolist()))
+            digests[name] = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    return digests
 
 
 class _Fingerprint(pickle.Pickler):

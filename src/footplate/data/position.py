@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from footplate.checks import read_count
 from footplate.data.batch_contents import map_tensors
-from footplate.data.fingerprint import end_outdated_workers
+from footplate.data.fingerprint import digest_arrays, end_outdated_workers
 from footplate.data.loader import SampleLoader
 from footplate.data.loader_attributes import dataset_of, is_stateful, length_of
 from footplate.data.rng import mix_seed, preserve_random_state
@@ -175,6 +175,8 @@ class DataPosition:
         self._has_warned = False
         self._latest: list[Any] = []  # some values of the latest batch, if a resumed run would have to read it again
         self._expected: Any = None  # these values, as text, of the last batch that this run has to read again
+        # Digests of the dataset's arrays in the checkpoint, and before training, until the resumed pass begins.
+        self._arrays: tuple[dict[str, str], dict[str, str]] = {}, {}
         own = [generator for generator in generators_of(samplers_of(loader)) if type(generator) is _OwnGenerator]
         generators = [getattr(loader, "generator", None), *own]
         self._seeds = {each: each.initial_seed() for each in generators if isinstance(each, torch.Generator)}
@@ -236,6 +238,7 @@ class DataPosition:
         """
         optional = {
             "latest_batch": repr(self._latest) if batch and self._latest else None,
+            "dataset": digest_arrays(dataset_of(self._loader)) or None,
             **self._own_state(pass_index, batch),
         }
         present = {key: state for key, state in optional.items() if state is not None}
@@ -269,6 +272,7 @@ class DataPosition:
                 iteration = pass_index * (self._length or 0) + batch
         elif get_rank() == 0:  # whose batch was saved
             self._expected = state.get("latest_batch")
+        self._arrays = state.get("dataset") or {}, digest_arrays(dataset_of(self._loader))
         self._load_own_state(state, pass_index)
         self._anchor = _Anchor(iteration, pass_index, batch)
         return iteration, batch
@@ -314,6 +318,7 @@ class DataPosition:
 
     def _begin_pass(self, pass_index: int, start: int) -> Iterator[Any]:
         """Seeds the loader's generators, and returns the batches of one pass; see `batches` for the arguments."""
+        self._check_arrays(start)
         for generator, seed in self._seeds.items():  # the workers' seeds come from the loader's generator
             generator.manual_seed(mix_seed(seed, pass_index))
         if self._plan is None:
@@ -325,6 +330,24 @@ class DataPosition:
             found = self._loader.batches(epoch=pass_index, start=start)
         self._length = _pass_length(self._loader)  # which hooks may have changed since the last pass
         return found
+
+    def _check_arrays(self, start: int) -> None:
+        """Logs a warning after a resume if the dataset differs from the one in the checkpoint.
+
+        At the beginning of a pass, hooks may have drawn new arrays, as they also do in an uninterrupted run.
+        """
+        (saved, built), self._arrays = self._arrays, ({}, {})
+        now = digest_arrays(dataset_of(self._loader)) if saved else {}
+        differing = [name for name, digest in saved.items() if digest != now.get(name)]
+        if not start:
+            differing = [name for name in differing if now.get(name) == built.get(name)]
+        if differing:
+            _logger.warning(
+                "The dataset differs from the one that was saved (%s). Checkpoints do not contain changes that "
+                "training makes to a dataset, so the run is no longer bit-identical to an uninterrupted run. Make such "
+                "changes in a hook's before_train_epoch, and derive them from a seed and the epoch.",
+                ", ".join(differing),
+            )
 
     def _remember(self, batch: Any) -> Any:
         self._latest = []
@@ -338,8 +361,10 @@ class DataPosition:
 
     def _skip(self, iterator: Iterator[Any], number: int) -> Iterator[Any]:
         """Skips the batches that the run has already used; see `_skip`. Logs a warning if the last one differs."""
+        if not number:
+            return iterator
         _skip(iterator, number)
-        if number and self._expected not in (None, repr(self._latest)):
+        if self._expected not in (None, repr(self._latest)):
             _logger.warning(
                 "The data loader yields other batches than before the resume, so the run repeats some samples and "
                 "skips others. It is no longer bit-identical to an uninterrupted run. Derive shuffling and "
@@ -390,14 +415,21 @@ class UntrackedPosition(DataPosition):
     """Tracks the position in a stream without a length by counting all batches, as if they belonged to one pass."""
 
     pass_index = 0
+    _added = 0  # the batches before an iteration, minus the iteration: not 0 if the run began with another batch size
 
     def locate(self, iteration: int) -> tuple[int, int]:
-        """Returns 0 and the iteration."""
-        return 0, iteration
+        """Returns 0 and the number of batches before an iteration."""
+        return 0, iteration + self._added
+
+    def load_state_dict(self, state: Mapping[str, Any], iteration: int, *, by_epoch: bool = False) -> tuple[int, int]:
+        """Restores the position; see the base class."""
+        iteration, batch = super().load_state_dict(state, iteration, by_epoch=by_epoch)
+        self._added = batch - iteration
+        return iteration, batch
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, after reading and discarding those before an iteration."""
-        return self._skip(super().endless(0), iteration)
+        return self._skip(self._passes(0, 0, -self._added), self.locate(iteration)[1])
 
 
 class StatefulPosition(DataPosition):

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sampler, SequentialSampler
 from torch.utils.data.sampler import SubsetRandomSampler, WeightedRandomSampler
 
+from footplate.checks import check_count
 from footplate.data.loader_attributes import dataset_of
 from footplate.distributed import broadcast_object, compare_with_main, get_rank, get_world_size
 from footplate.errors import DataError
@@ -125,9 +126,17 @@ class InfiniteSampler(_SeededSampler):
     """Repeats the samples endlessly, by default in a new order each time. All ranks share one global order."""
 
     endless = True
+    _first = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Does nothing, because the order does not depend on the epoch."""
+
+    def skip(self, num_samples: int) -> None:
+        """Makes iterations begin after this rank's first `num_samples` samples. A run does not need it to resume."""
+        self._first = check_count("num_samples", num_samples, least=0)
+
+    def __iter__(self) -> Iterator[int]:
+        return self.iterate_from(self._first)
 
     def iterate_from(self, start: int) -> Iterator[int]:
         """Yields the indices of this rank's samples endlessly, except the first `start`. Skipping takes no time."""

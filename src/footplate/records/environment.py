@@ -148,7 +148,7 @@ def _own_modules() -> dict[str, str]:
     return {
         name: _hash(file)
         for name, file in files.items()
-        if folders & {*file.parents} and library not in file.parts and file.suffix == ".py" and file.is_file()
+        if library not in file.parts and folders & {*file.parents} and file.suffix == ".py" and file.is_file()
         if name != "__mp_main__"  # another name of `__main__`
     }
 

@@ -47,7 +47,7 @@ class LocalVisBackend(BaseVisBackend):
 
     Args:
         save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
-        img_save_dir: The folder for images inside `save_dir`.
+        img_save_dir: The folder for images inside `save_dir`, or "" for `save_dir` itself.
         config_save_file: The name of the file with the config.
         scalar_save_file: The name of the file for scalars.
     """
@@ -60,7 +60,7 @@ class LocalVisBackend(BaseVisBackend):
         scalar_save_file: str = "scalars.json",
     ) -> None:
         super().__init__(save_dir)
-        self._images = check_output_path(img_save_dir, key="img_save_dir")
+        self._images = check_output_path(img_save_dir or os.curdir, key="img_save_dir")
         self._config = check_output_path(config_save_file, key="config_save_file")
         self._scalars = check_output_path(scalar_save_file, key="scalar_save_file")
 

@@ -3,6 +3,8 @@
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +67,9 @@ def _explain_missing_scope(scope: str) -> list[str]:
 
     The list is empty if the package is installed.
     """
-    if is_installed(scope):
-        return []
+    with suppress(PackageNotFoundError):  # footplate provides the modules of some installed packages
+        if is_installed(scope) or version(scope):
+            return []
     if scope not in known_scopes:
         near = nearest(scope, sorted(known_scopes))
         return [f"no registry or package has the scope '{scope}'{f'; did you mean {near!r}?' if near else ''}"]

@@ -139,7 +139,8 @@ def convert_type(present: Any, value: Any, path: str) -> Any:
         return value
     kind = _kind(present)
     if kind != _kind(value):
-        advice = f"To replace the value with another type, write +{path}=..."
+        shown = {**value, "_delete_": True} if isinstance(value, dict) else "..."
+        advice = f'To replace the value with another type, write "+{path}={shown}".'
         if kind == "a string" and not isinstance(value, (dict, list, tuple)):
             advice = f"Quote it if it is a string: \"'{value}'\"."
         message = f"'{path}' must be {kind}, like its current value {reprlib.repr(present)}"

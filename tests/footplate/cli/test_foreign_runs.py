@@ -39,7 +39,7 @@ def test_inspecting_a_run_executes_nothing(
     (gen1 / "cleanup.py").write_text(code)
     assert footplate("analyze", "run", "old")[0] == footplate("report", "run", "old")[0] == 0
     assert not (tmp_path / "mark").exists()
-    assert caplog.text.count("Cannot read the config of the run: the recorded config cannot be read as data") == 4
+    assert caplog.text.count("Cannot read the config of the run") == 4
 
 
 def test_diff_executes_nothing_in_a_run(tmp_path: Path, footplate: Command, code: str) -> None:

@@ -20,8 +20,7 @@ def test_only_pages_are_written_and_no_input_is_replaced(tmp_path: Path, footpla
     scalars.write_text('{"loss": 1, "step": 1}\n')
     (tmp_path / "link.html").symlink_to(scalars)
     code, _, errors = footplate("report", scalars, "-o", tmp_path / "link.html")
-    problem = "error: the output path must not be an input or be inside an input folder"
-    assert (code, errors.splitlines()[0]) == (2, problem)
+    assert (code, "must not be an input" in errors) == (2, True)
     code, _, errors = footplate("report", scalars, "-o", tmp_path / "page.pdf")
     assert (code, errors.splitlines()[0]) == (2, "error: the output file name must end in .html or .htm")
     (tmp_path / "page.html").hardlink_to(scalars)

@@ -19,54 +19,30 @@ evaluation = dict(interval=4, metric="mIoU")
 
 
 @pytest.mark.parametrize(
-    ("written", "word"),
+    ("config", "written", "word"),
     [
-        ("optim_wrapper.optimizer.lr=0.2", "optimizer.lr"),
-        ("train_cfg.max_iters=4", "runner.max_iters"),
-        ("train_dataloader.batch_size=2", "data.samples_per_gpu"),
+        ("old.py", "optim_wrapper.optimizer.lr=0.2", "optimizer.lr"),
+        ("old.py", "train_cfg.max_iters=4", "runner.max_iters"),
+        ("old.py", "train_dataloader.batch_size=2", "data.samples_per_gpu"),
+        ("tiny.py", "optimizer.lr=0.2", "optim_wrapper.optimizer.lr"),
+        ("tiny.py", "total_iters=4", "train_cfg.max_iters"),
     ],
 )
-def test_second_generation_keys_are_corrected_for_a_first_generation_config(
-    tmp_path: Path, footplate: Command, written: str, word: str
+def test_keys_of_the_other_generation_are_corrected(
+    tiny: Path, footplate: Command, config: str, written: str, word: str
 ) -> None:
-    (tmp_path / "old.py").write_text(FIRST)
-    code, _, errors = footplate("explain", tmp_path / "old.py", "--set", written)
-    path = written.partition("=")[0]
-    lines = errors.splitlines()
+    (tiny.parent / "old.py").write_text(FIRST)
+    code, _, errors = footplate("explain", config, "--set", written)
+    lines, (other, own) = errors.splitlines(), ("second", "first") if config == "old.py" else ("first", "second")
     assert (code, lines[0], lines[-1]) == (
         2,
-        f"error: '{path}' is a key of second-generation configs, but this is a first-generation config",
+        f"error: '{written.partition('=')[0]}' is a key of {other}-generation configs, "
+        f"but this is a {own}-generation config",
         f"  did you mean '{word}'?",
     )
 
 
-@pytest.mark.parametrize(
-    ("written", "word"),
-    [
-        ("optimizer.lr=0.2", "optim_wrapper.optimizer.lr"),
-        ("total_iters=4", "train_cfg.max_iters"),
-    ],
-)
-def test_first_generation_keys_are_corrected_for_a_second_generation_config(
-    tiny: Path, footplate: Command, written: str, word: str
-) -> None:
-    code, _, errors = footplate("train", "tiny.py", "--set", written)
-    assert (code, errors.splitlines()[0]) == (
-        2,
-        f"error: '{written.partition('=')[0]}' is a key of first-generation configs, "
-        "but this is a second-generation config",
-    )
-    assert errors.splitlines()[-1] == f"  did you mean '{word}'?"
-
-
-@pytest.mark.parametrize(
-    "written",
-    [
-        "evaluation.start=3",
-        "seed=3",
-        "optimizer.nesterov=True",
-    ],
-)
+@pytest.mark.parametrize("written", ["evaluation.start=3", "seed=3", "optimizer.nesterov=True"])
 def test_known_first_generation_key_is_added_without_a_plus(tmp_path: Path, footplate: Command, written: str) -> None:
     (tmp_path / "old.py").write_text(FIRST)
     code, output, errors = footplate("explain", tmp_path / "old.py", "--set", written)

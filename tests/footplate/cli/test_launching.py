@@ -174,12 +174,7 @@ def test_restart_resumes_and_signal_to_the_launcher_saves_once(tmp_path: Path) -
     process.terminate()
     assert process.wait(60) == 143
     told = (tmp_path / "said").read_text()
-    assert (
-        told.count(
-            "torchrun restarted this process (restart 1 of 1). Training resumes from the run's newest checkpoint."
-        )
-        == 1
-    )
+    assert told.count("(restart 1 of 1)") == 1
     assert ("was killed by SIGKILL" in told, told.count("Saving a checkpoint")) == (True, 2)
     assert told.count("SIGTERM: stopped after iteration") == 1
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/on_signal.pth")

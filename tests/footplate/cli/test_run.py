@@ -1,5 +1,3 @@
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,10 +15,6 @@ def _restored(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
-def python(*words: str) -> "subprocess.CompletedProcess[str]":
-    return programs.run(*words, folder=".", environment=environment())
-
-
 def test_option_after_the_script_is_reported(tmp_path: Path, footplate: Command) -> None:
     (tmp_path / "script.py").write_text("import sys\nprint(sys.argv[1:])\n")
     code, out, errors = footplate("run", str(tmp_path / "script.py"), "--nproc=2")
@@ -28,47 +22,46 @@ def test_option_after_the_script_is_reported(tmp_path: Path, footplate: Command)
     assert "write it before SCRIPT" in errors
 
 
-def test_a_script_sees_what_python_would_give_it(tmp_path: Path) -> None:
+def test_a_script_sees_what_python_would_give_it(tmp_path: Path, footplate: Command) -> None:
     (tmp_path / "tools").mkdir()
-    (tmp_path / "tools/neighbor.py").write_text("value = 3\n")
+    (tmp_path / "tools/fp_neighbor.py").write_text("value = 3\n")
     (tmp_path / "tools/script.py").write_text(
         '"""Its text."""\n'
         "import pickle, sys\n"
-        "import neighbor\n"
+        "import fp_neighbor\n"
         "class Sample: pass\n"
         "same = type(pickle.loads(pickle.dumps(Sample()))) is Sample\n"
-        "print(__name__, __file__, __doc__, __spec__, sys.argv[1:], sys.path[0], neighbor.value, same)\n"
+        "print(__name__, __file__, __doc__, __spec__, sys.argv[1:], sys.path[0], fp_neighbor.value, same)\n"
         "sys.exit(len(sys.argv))\n"
     )
-    shown = []
-    for prefix in ([], ["-m", "footplate", "run"]):
-        done = python(*prefix, "tools/script.py", "--help", "--", "--debug", "x y")
-        assert done.returncode == 5, done.stderr
-        shown.append(done.stdout)
-    assert shown[0].startswith(f"__main__ {tmp_path / 'tools/script.py'} Its text. None ['--")
-    assert shown[0].endswith(f"{tmp_path / 'tools'} 3 True\n")
-    assert shown[1] == shown[0]
+    words = ["tools/script.py", "--help", "--", "--debug", "x y"]
+    shown = f"__main__ {tmp_path / 'tools/script.py'} Its text. None {words[1:]} {tmp_path / 'tools'} 3 True\n"
+    assert footplate("run", *words) == (5, shown, "")
 
 
-def test_script_imports_the_package_in_the_current_folder(tmp_path: Path) -> None:
+def test_script_imports_the_package_in_the_current_folder(
+    tmp_path: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "tools").mkdir()
-    (tmp_path / "project.py").write_text("value = 3\n")
-    (tmp_path / "json.py").write_text("raise ImportError\n")  # does not replace an installed module
-    (tmp_path / "tools/script.py").write_text("import json, project\nprint(project.value)\n")
-    command = "import sys; sys.path.remove(''); from footplate.cli.main import main; main()"  # like the console script
-    done = python("-c", command, "run", "tools/script.py")
-    assert done.stdout == "3\n", done.stderr
+    (tmp_path / "fp_project.py").write_text("value = 3\n")
+    (tmp_path / "wave.py").write_text("raise ImportError\n")  # does not replace an installed module
+    (tmp_path / "tools/script.py").write_text("import wave, fp_project\nprint(fp_project.value)\n")
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    assert footplate("run", "tools/script.py") == (0, "3\n", "")
 
 
-def test_scripts_use_the_copy_of_a_code_base_in_the_current_folder(tmp_path: Path) -> None:
+def test_scripts_use_the_copy_of_a_code_base_in_the_current_folder(
+    tmp_path: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for folder in (tmp_path / "installed/mmdet", tmp_path / "mmdet", tmp_path / "tools"):
         folder.mkdir(parents=True)
         (folder / "__init__.py").write_text("")
     (tmp_path / "tools/train.py").write_text("import mmdet\nprint(mmdet.__file__)\n")
-    paths = f"{tmp_path / 'installed'}{os.pathsep}{environment().get('PYTHONPATH', '')}"
-    words = ["-m", "footplate", "run", "tools/train.py"]
-    done = programs.run(*words, folder=tmp_path, environment=environment(PYTHONPATH=paths))
-    assert done.stdout == f"{tmp_path / 'mmdet/__init__.py'}\n", done.stderr
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    try:
+        assert footplate("run", "tools/train.py") == (0, f"{tmp_path / 'mmdet/__init__.py'}\n", "")
+    finally:
+        sys.modules.pop("mmdet", None)
 
 
 def test_imports_of_mmengine_resolve_to_footplate(tmp_path: Path, footplate: Command) -> None:
@@ -95,7 +88,7 @@ if __name__ == "__main__":
 
 def test_workers_that_import_the_script_find_the_import_names(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(WORKERS)
-    done = python("-m", "footplate", "run", "script.py")
+    done = programs.run("-m", "footplate", "run", "script.py", folder=tmp_path, environment=environment())
     assert done.stdout == "[[0, 1], [2, 3]]\n", done.stderr
 
 

@@ -43,7 +43,7 @@ def test_dump_writes_the_format_of_the_suffix(tmp_path: Path) -> None:
         assert cfg.dump(tmp_path / name) is None
         assert Config.fromfile(tmp_path / name).to_dict() == cfg.to_dict()
     assert cfg.dump() == cfg.pretty_text == "a = dict(b=[1, (2.5, None)])\nc = 'x'\n"
-    with pytest.raises(ConfigError, match="the suffix must be one of"):
+    with pytest.raises(ConfigError, match="suffix"):
         cfg.dump(tmp_path / "out.txt")
 
 

@@ -117,7 +117,7 @@ def test_a_record_that_cannot_be_read_stops_or_is_skipped(root: str, caplog: pyt
     ]
     with pytest.raises(DataError, match=r"2.jpg"):
         build(root, pipeline=[broken], on_error="skip", test_mode=True)[2]
-    with pytest.raises(DataError, match=r"^no usable sample was found .*The first error is: the image '2.jpg'"):
+    with pytest.raises(DataError, match=r"The first error is: the image '2.jpg'"):
         build(root, pipeline=[broken], on_error="skip", max_refetch=0)[2]
 
 

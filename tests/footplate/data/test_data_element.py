@@ -202,3 +202,9 @@ def test_values_that_a_property_stores_itself_are_converted() -> None:
     element.points = torch.ones(2)
     assert isinstance(element.numpy().points, np.ndarray)
     assert isinstance(element.points, torch.Tensor)
+
+
+def test_get_finds_attributes_that_are_no_fields_as_in_mmengine() -> None:
+    element = BaseDataElement()
+    object.__setattr__(element, "_level_0", 3)  # as MMPose's MultilevelPixelData stores its levels
+    assert (element.get("_level_0"), element.get("_level_1"), "_level_0" in element) == (3, None, False)

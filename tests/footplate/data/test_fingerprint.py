@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset
@@ -16,33 +15,22 @@ from tests.support import Points, settings
 
 
 class Changing(Points):
-    """Points with parts of every kind, each of which shifts the samples."""
+    """Points with parts that cannot be pickled."""
 
     def __init__(self) -> None:
         super().__init__(noise=0.0)
         self.shift = 0.0
         self.transform: Callable[[Any], Any] = lambda inputs: inputs
-        self.array, self.table = np.zeros(1000), torch.zeros(1000)
         self.lock = threading.Lock()  # cannot be pickled
 
     def __getitem__(self, index: int) -> Any:
         sample = super().__getitem__(index)
-        shift = self.shift + float(self.array[-1]) + float(self.table[-1])
-        return {**sample, "inputs": self.transform(sample["inputs"] + shift)}
-
-
-def set_dataset(loader: Any) -> None:
-    loader._DataLoader__initialized = False
-    loader.dataset = Changing()
-    loader.dataset.shift = 1.0
-    loader._DataLoader__initialized = True
+        return {**sample, "inputs": self.transform(sample["inputs"] + self.shift)}
 
 
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "attribute": lambda loader: setattr(loader.dataset, "shift", 1.0),
-    "array in place": lambda loader: loader.dataset.array.fill(1.0),
     "size": lambda loader: setattr(loader.dataset, "size", 24),
-    "dataset": set_dataset,
     "batch size": lambda loader: setattr(loader.batch_sampler, "batch_size", 8),
 }
 
@@ -79,7 +67,7 @@ class SwitchHook(Hook):
         self.samples += data_batch["inputs"][:, 0].tolist()
 
 
-@pytest.mark.parametrize("change", ["attribute", "size", "batch size"])
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_run_that_changes_its_data_resumes_exactly(tmp_path: Path, change: str) -> None:
     def train(folder: str, **changes: Any) -> tuple[list[float], dict[str, Any]]:
         hook = SwitchHook(change)
@@ -91,7 +79,8 @@ def test_a_run_that_changes_its_data_resumes_exactly(tmp_path: Path, change: str
         return hook.samples, runner.model.state_dict()
 
     whole, weights = train("whole")
-    for iteration in (5, 6):
+    # In the second epoch, and at its end if batches have twice the size.
+    for iteration in (5, 6) if change == "batch size" else (6,):
         path = str(tmp_path / f"whole/iter_{iteration}.pth")
         resumed, again = train(str(iteration), load_from=path, resume=True)
         assert resumed == whole[-len(resumed) :]

@@ -2,9 +2,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, get_worker_info
 
 from footplate import Runner
 from footplate.data import InfiniteSampler, SampleLoader
@@ -239,20 +240,26 @@ class Unseeded(IterableDataset[Any]):
     def __init__(self, order: int) -> None:
         self.order = order
 
-    def __len__(self) -> int:
-        return 16
-
     def __iter__(self) -> Any:
         for index in torch.randperm(16, generator=torch.Generator().manual_seed(self.order)).tolist():
             yield {"inputs": torch.full((4,), float(index)), "labels": index % 2}
 
 
-@pytest.mark.parametrize(("by_epoch", "order"), [(True, 0), (True, 1), (False, 1)])
+class SizedUnseeded(Unseeded):
+    def __len__(self) -> int:
+        return 16
+
+
+@pytest.mark.parametrize(
+    ("by_epoch", "order", "make"),
+    [(True, 0, SizedUnseeded), (True, 1, SizedUnseeded), (False, 1, SizedUnseeded), (False, 0, Unseeded)]
+    + [(False, 1, Unseeded)],
+)
 def test_a_resume_warns_if_the_skipped_batches_differ(
-    tmp_path: Path, by_epoch: bool, order: int, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, by_epoch: bool, order: int, make: type[Unseeded], caplog: pytest.LogCaptureFixture
 ) -> None:
     def train(order: int, **changes: Any) -> None:
-        dataset = Unseeded(order)
+        dataset = make(order)
         changes |= {"by_epoch": by_epoch, "train_dataloader": DataLoader(dataset, 4), "param_scheduler": None}
         changes["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 1}}
         Runner(**settings(tmp_path, **changes)).train()
@@ -260,3 +267,51 @@ def test_a_resume_warns_if_the_skipped_batches_differ(
     train(0)
     train(order, resume=True, load_from=str(tmp_path / "iter_6.pth"))
     assert caplog.text.count("The data loader yields other batches than before the resume") == order
+
+
+def test_stream_without_a_length_resumes_at_its_next_sample_with_another_batch_size() -> None:
+    def read(size: int, iteration: int, state: dict[str, Any] | None) -> tuple[list[int], dict[str, Any]]:
+        position = track_position(DataLoader(Unseeded(0), size))
+        if state is not None:
+            position.load_state_dict(state, iteration)
+        batches = position.endless(iteration)
+        labels = [number for _ in range(2) for number in next(batches)["inputs"][:, 0].int().tolist()]
+        return labels, position.state_dict(*position.locate(iteration + 2))
+
+    first, state = read(2, 0, None)
+    second, state = read(4, 2, state)
+    third, _ = read(4, 4, state)
+    assert [*first, *second, *third[:4]] == [int(each["inputs"][0]) for each in Unseeded(0)]
+
+
+class Paired(Numbered):
+    """Samples with pairs that training draws anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draw(0)
+
+    def draw(self, epoch: int) -> "Paired":
+        self.pairs = np.random.default_rng(epoch).permutation(1000)
+        return self
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize(
+    ("epoch", "batch", "drawn", "warns"),
+    [(1, 3, 0, True), (1, 3, 1, False), (1, 0, 0, True), (1, 0, 2, False), (0, 3, 0, False)],
+)
+def test_a_dataset_that_differs_from_the_saved_one_is_a_warning(
+    epoch: int, batch: int, drawn: int, warns: bool, wrapped: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def position(dataset: Paired) -> DataPosition:
+        return track_position(DataLoader(Subset(dataset, range(24)) if wrapped else dataset, 4))
+
+    saved = position(Paired().draw(epoch)).state_dict(epoch, batch)
+    dataset = Paired()
+    resumed = position(dataset)
+    resumed.load_state_dict(saved, batch)
+    dataset.draw(drawn)  # as a hook before the epoch
+    next(resumed.one_pass(epoch, batch, batch))
+    names = [message.split("(")[1].split(")")[0] for message in caplog.messages if "The dataset differs" in message]
+    assert names == (["0.pairs" if wrapped else "pairs"] if warns else [])

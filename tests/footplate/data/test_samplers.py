@@ -78,6 +78,13 @@ def test_each_pass_has_its_own_order() -> None:
     assert found[:50] == torch.randperm(50, generator=torch.Generator().manual_seed(1)).tolist() != found[50:]
 
 
+def test_an_infinite_sampler_skips_samples_as_in_the_fork_of_mmengine() -> None:
+    whole = list(islice(InfiniteSampler(range(7), seed=1), 30))
+    sampler = InfiniteSampler(range(7), seed=1)
+    sampler.skip(10)
+    assert list(islice(sampler, 20)) == whole[10:]
+
+
 @pytest.mark.parametrize("kind", [DefaultSampler, InfiniteSampler])
 def test_drawing_a_seed_does_not_change_the_global_generators(kind: Any) -> None:
     state = torch.get_rng_state()

@@ -60,7 +60,7 @@ def test_epochs_continue_the_stream_and_resume_anywhere(tmp_path: Path, make: An
     assert sorted(seen[:10]) == list(range(10))
     if make is unsized:
         assert seen == [*range(10), 0, 1]
-    for iteration in (3, 4, 9, 11):
+    for iteration in (3, 4, 11):
         place = str(tmp_path / "a" / f"iter_{iteration}.pth")
         resumed, rest = run(tmp_path / str(iteration), make(), load_from=place, resume=True)
         assert rest[-(12 - iteration) :] == seen[iteration:]

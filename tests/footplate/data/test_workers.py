@@ -110,9 +110,9 @@ def test_a_killed_worker_is_reported_with_its_signal_and_sample(tmp_path: Path, 
 
 
 def test_a_worker_that_exits_silently_is_reported() -> None:
-    with pytest.raises(DataError, match=r"a data loader worker died \(last sample begun: 5\)") as caught:
+    with pytest.raises(DataError, match="last sample begun: 5") as caught:
         read(make("go", timeout=1))
-    assert caught.value.notes[0].endswith(": exited without an exception, for example through os._exit() or a crash")
+    assert caught.value.notes[0].endswith("or a crash")
 
 
 def test_an_interrupt_in_a_worker_is_an_error() -> None:
@@ -187,15 +187,14 @@ class OpenCVThreads(Dataset[Any]):
         return cv2.getNumThreads()
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_workers_use_one_thread_of_opencv_and_runs_restore_the_number(context: str) -> None:
-    section = {"dataset": OpenCVThreads(), "num_workers": 1, "multiprocessing_context": context}
+def test_workers_use_one_thread_of_opencv_and_runs_restore_the_number() -> None:
     before = cv2.getNumThreads()
     try:
         cv2.setNumThreads(3)
         threads = []
-        for workers in ({}, {"opencv_num_threads": 2}, {}):
+        for context, workers in (("fork", {}), ("spawn", {"opencv_num_threads": 2}), ("fork", {})):
             prepare({"mp_cfg": workers}, launcher="none")
+            section = {"dataset": OpenCVThreads(), "num_workers": 1, "multiprocessing_context": context}
             (batch,) = build_dataloader(section)
             threads.append((batch[0], cv2.getNumThreads()))
         assert threads == [(1, 3), (2, 2), (1, 3)]
@@ -203,10 +202,9 @@ def test_workers_use_one_thread_of_opencv_and_runs_restore_the_number(context: s
         cv2.setNumThreads(before)
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_workers_start_after_opencv_has_used_threads(threads: int) -> None:
+def test_workers_start_after_opencv_has_used_threads() -> None:
     """Such a worker crashes or waits forever if OpenCV still has threads when the process forks."""
-    script = f"""
+    script = """
     import cv2
     import numpy as np
     from footplate.data import build_dataloader
@@ -222,15 +220,15 @@ def test_workers_start_after_opencv_has_used_threads(threads: int) -> None:
             return 1
 
         def __getitem__(self, index):
-            cv2.setNumThreads({threads})
+            cv2.setNumThreads(threads)
             return cv2.warpAffine(image, np.eye(2, 3), (4000, 4000)).shape[2]
 
     section = dict(dataset=Warped(), num_workers=1, timeout=20, multiprocessing_context="fork")
-    for _ in range(3):
+    for threads in (1, 4, 1, 4):
         print(list(build_dataloader(section)), cv2.getNumThreads())
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=90)
-    assert done.stdout == "[[3]] 4\n" * 3, done.stderr
+    assert done.stdout == "[[3]] 4\n" * 4, done.stderr
 
 
 @pytest.mark.slow

@@ -51,14 +51,6 @@ class DiffersForTest(ToyModel):
         super().__init__(**{**settings, "num_classes": 3 if get_rank() == 1 else 2})
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Imports what a run needs, so that forked processes start at once."""
-    folder = tmp_path_factory.mktemp("warm")
-    (folder / "tiny.py").write_text(TINY)
-    assert main(["train", str(folder / "tiny.py"), "--work-dir", str(folder / "work")]) == 0
-
-
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures, "_AFTER_RANK_0", 0.1)
@@ -142,7 +134,7 @@ def test_rank_hangs(tmp_path: Path) -> None:
     assert end(waiting, 60.0) == 1
     os.kill(hanging, signal.SIGKILL)
     end(hanging)
-    assert "did not respond within the time limit" in _output(tmp_path, 0)[0]
+    assert "did not respond" in _output(tmp_path, 0)[0]
     assert "Timed out waiting 2000ms" in _output(tmp_path, 0)[1]
 
 
@@ -161,10 +153,7 @@ def test_restart_resumes_automatically(tmp_path: Path) -> None:
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/iter_4.pth")
     _, codes = _await(_start(tmp_path, 2, TORCHELASTIC_RESTART_COUNT="1", TORCHELASTIC_MAX_RESTARTS="3"))
     assert codes == [0, 0]
-    assert any(
-        "torchrun restarted this process (restart 1 of 3). Training resumes from the run's newest checkpoint." in line
-        for line in _output(tmp_path, 0)
-    )
+    assert any("(restart 1 of 3)" in line for line in _output(tmp_path, 0))
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/iter_8.pth")
 
 

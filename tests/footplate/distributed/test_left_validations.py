@@ -1,8 +1,10 @@
 """Stops in a validation of several ranks, whose loaders may have different numbers of batches."""
 
+import functools
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from footplate import Hook, Runner
 from footplate.distributed import get_rank
 from footplate.engine.control.requests import Interrupted
 from tests.footplate.distributed.conftest import OnRanks
+from tests.footplate.distributed.processes import on_processes
 from tests.footplate.engine.resumed_runs import assert_same
 from tests.support import Counter, Witness, settings
 
@@ -61,15 +64,22 @@ def trained(folder: Path, lengths: tuple[int, int], send: tuple[int, int, int] |
     }
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[int, int]], list[Any]]:
+    """Returns what runs of two ranks have seen that get no signal, for the lengths of their loaders."""
+    return functools.cache(
+        lambda lengths: on_processes(2, trained, tmp_path_factory.mktemp("whole"), lengths, None, False)
+    )
+
+
 @pytest.mark.parametrize(
     ("short", "sender", "batch", "number"),
     [(0, 1, 20, signal.SIGTERM), (1, 1, 1, signal.SIGTERM), (0, 0, 1, signal.SIGUSR1)],
 )
 def test_ranks_leave_a_validation_together(
-    tmp_path: Path, on_ranks: OnRanks, short: int, sender: int, batch: int, number: int
+    tmp_path: Path, on_ranks: OnRanks, whole: Any, short: int, sender: int, batch: int, number: int
 ) -> None:
     lengths = (2, _LENGTH) if short == 0 else (_LENGTH, 2)
-    whole = on_ranks(2, trained, tmp_path / "whole", lengths, None, False)
     told = on_ranks(2, trained, tmp_path / "told", lengths, (sender, number, batch), False)
     assert [part["code"] for part in told] == [143 if number == signal.SIGTERM else 0] * 2
     if number == signal.SIGTERM:
@@ -80,6 +90,6 @@ def test_ranks_leave_a_validation_together(
     else:
         assert max(part["batches"] for part in told) < 2 * _LENGTH
         assert [part["validated"] for part in told] == [[2, 4, 4, 6]] * 2
-    for part, expected in zip(told, whole, strict=True):
+    for part, expected in zip(told, whole(lengths), strict=True):
         assert_same(part["weights"], expected["weights"])
-    assert told[0]["counts"] == whole[0]["counts"]  # a checkpoint contains the states of hooks on rank 0
+    assert told[0]["counts"] == whole(lengths)[0]["counts"]  # a checkpoint contains the states of hooks on rank 0

@@ -30,7 +30,7 @@ from tests.support import Points, ToyModel  # noqa: F401 - registers them
 FSDP, DDP = Case("FSDP2", "AdamW"), Case("DDP", "AdamW")
 
 
-def train(case: Case, folder: Path, iterations: int = 12, every: int = -1, **changes: Any) -> dict[str, Tensor]:
+def train(case: Case, folder: Path, iterations: int = 8, every: int = -1, **changes: Any) -> dict[str, Tensor]:
     checkpoint = {"by_epoch": False, "interval": every, "save_last": every > 0, **changes.pop("checkpoint", {})}
     return trained(case, str(folder), iterations, default_hooks={"checkpoint": checkpoint}, **changes)
 
@@ -53,28 +53,39 @@ def test_two_ranks_train_same_weights_as_one(
         assert difference(found, train(case, tmp_path / "alone")) < limit
 
 
-@pytest.mark.parametrize(
-    ("case", "checkpoint", "name"),
-    [
-        (FSDP, {}, "iter_5.sharded"),
-        (FSDP, {"sharded": False}, "iter_5.pth"),
-        (DDP, {"sharded": True}, "iter_5.sharded"),
-    ],
-)
-def test_resume_from_sharded_checkpoint_is_bit_equal(
-    tmp_path: Path, on_ranks: OnRanks, case: Case, checkpoint: dict[str, Any], name: str
-) -> None:
-    whole = on_ranks(2, partial(train, every=5, checkpoint=checkpoint), case, tmp_path / "whole")[0]
-    path = tmp_path / "whole" / name
-    assert path.exists()
-    assert read_pointer(tmp_path / "whole") == str(path.with_name(name.replace("5", "12")))
-    resumed = on_ranks(2, _resumed, case, tmp_path / "two", path)[0]
-    assert all(torch.equal(resumed[key], value) for key, value in whole.items())
-    assert difference(_resumed(case, tmp_path / "one", path), whole) < 1e-12
+# The last two stop after two of three accumulation steps.
+RESUMED: list[tuple[Case, dict[str, Any], str]] = [
+    (FSDP, {}, "iter_5.sharded"),
+    (FSDP, {"sharded": False}, "iter_5.pth"),
+    (DDP, {"sharded": True}, "iter_5.sharded"),
+    (Case("FSDP2", "AdamW", 3), {"sharded": True}, "iter_5.sharded"),
+    (Case("DDP", "AdamW", 3), {"sharded": False}, "iter_5.pth"),
+]
 
 
-def _resumed(case: Case, folder: Path, path: Path) -> dict[str, Tensor]:
-    return train(case, folder, load_from=str(path), resume=True)
+def _whole_and_resumed(folder: Path) -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    results = []
+    for number, (case, checkpoint, name) in enumerate(RESUMED):
+        whole = train(case, folder / str(number), every=5, checkpoint=checkpoint)
+        results.append((whole, _resumed(case, folder / f"{number} resumed", folder / str(number) / name)))
+    return results
+
+
+def test_resume_from_sharded_checkpoint_is_bit_equal(tmp_path: Path, on_ranks: OnRanks) -> None:
+    found = on_ranks(2, _whole_and_resumed, tmp_path)[0]
+    for number, ((case, _, name), (whole, again)) in enumerate(zip(RESUMED, found, strict=True)):
+        path = tmp_path / str(number) / name
+        assert read_pointer(path.parent) == str(path.with_name(name.replace("5", "8")))
+        limit = 1e-12 if case == Case("DDP", "AdamW", 3) else 0
+        assert difference(again, whole) <= limit, case
+        assert difference(_resumed(case, tmp_path / f"{number} alone", path), whole) < 1e-12, case
+        if case.accumulation == 3:
+            held = load_checkpoint(path)["optimizer"]
+            assert {each.dtype for each in held["accumulated_gradients"]} == {torch.float64}
+
+
+def _resumed(case: Case, folder: Path, path: Path, **changes: Any) -> dict[str, Tensor]:
+    return train(case, folder, load_from=str(path), resume=True, **changes)
 
 
 @pytest.mark.slow
@@ -106,19 +117,6 @@ def test_resumed_run_sees_same_samples_with_other_world_size(tmp_path: Path, on_
         assert found == {at: whole[at] for at in (7, 8, 9)}
 
 
-@pytest.mark.parametrize(("case", "tolerance"), [(Case("FSDP2", "AdamW", 3), 0), (Case("DDP", "AdamW", 3), 1e-12)])
-def test_checkpoint_holds_mean_of_accumulated_gradients(
-    tmp_path: Path, on_ranks: OnRanks, case: Case, tolerance: float
-) -> None:
-    checkpoint = {"sharded": case.wrapper == "FSDP2"}
-    whole = on_ranks(2, partial(train, every=5, checkpoint=checkpoint), case, tmp_path / "whole")[0]
-    (path,) = (tmp_path / "whole").glob("iter_5.*")  # two of three accumulation steps
-    held = load_checkpoint(path)["optimizer"]
-    assert {each.dtype for each in held["accumulated_gradients"]} == {torch.float64}
-    assert difference(on_ranks(2, _resumed, case, tmp_path / "two", path)[0], whole) <= tolerance
-    assert difference(_resumed(case, tmp_path / "one", path), whole) < 1e-12
-
-
 def _save(folder: Path) -> None:
     runner = Runner(**settings(DDP, str(folder), 2) | {"launcher": "pytorch"})
     runner.build_training()
@@ -134,18 +132,24 @@ def test_all_ranks_save_or_refuse_a_sharded_checkpoint_of_a_script(tmp_path: Pat
     assert len(load_checkpoint(tmp_path / "own.sharded")["run"]["random_of_ranks"]) == 2
 
 
+def _consolidated(folder: Path) -> list[dict[str, Tensor]]:
+    weights = train(FSDP, folder, 9, every=3, checkpoint={"max_keep_ckpts": 2})
+    if get_rank() == 0:
+        consolidate(folder / "iter_9.sharded", folder / "whole.pth")
+    dist.barrier()
+    # An unsharded run loads the shards, and a sharded run loads the single file.
+    places = ((DDP, folder / "iter_9.sharded"), (FSDP, folder / "whole.pth"))
+    return [weights, *(_begun(case, folder / case.wrapper, path) for case, path in places)]
+
+
 def test_sharded_checkpoints_are_rotated_and_consolidated(tmp_path: Path, on_ranks: OnRanks) -> None:
-    weights = on_ranks(2, partial(train, FSDP, every=3, checkpoint={"max_keep_ckpts": 2}), tmp_path)[0]
-    assert sorted(each.name for each in tmp_path.glob("iter_*")) == ["iter_12.sharded", "iter_9.sharded"]
-    assert find_newest(tmp_path) == str(tmp_path / "iter_12.sharded")
-    consolidate(tmp_path / "iter_12.sharded", tmp_path / "whole.pth")
+    weights, *begun = on_ranks(2, _consolidated, tmp_path)[0]
+    assert sorted(each.name for each in tmp_path.glob("iter_*")) == ["iter_6.sharded", "iter_9.sharded"]
+    assert find_newest(tmp_path) == str(tmp_path / "iter_9.sharded")
     state = load_checkpoint(tmp_path / "whole.pth")
     assert torch.equal(state["ema_state_dict"]["module.head.weight"], weights["head.weight"])
     assert torch.equal(state["state_dict"]["head.weight"], weights["average.module.head.weight"])
-    # An unsharded run loads the shards, and a sharded run loads the single file.
-    for case, path in ((DDP, tmp_path / "iter_12.sharded"), (FSDP, tmp_path / "whole.pth")):
-        found = on_ranks(2, _begun, case, tmp_path / case.wrapper, path)[0]
-        assert torch.equal(found["head.weight"], state["state_dict"]["head.weight"])
+    assert all(torch.equal(found["head.weight"], state["state_dict"]["head.weight"]) for found in begun)
 
 
 def _begun(case: Case, folder: Path, path: Path) -> dict[str, Tensor]:
@@ -315,10 +319,17 @@ def test_save_interrupted_by_death_is_incomplete(tmp_path: Path) -> None:
     assert verify(tmp_path / "iter_3.sharded").sha256
 
 
-def test_replicas_of_shards_resume_from_one_sharded_checkpoint(tmp_path: Path, on_ranks: OnRanks) -> None:
-    case = Case("FSDP2", "AdamW", 3)
-    hybrid = partial(train, case, model_wrapper_cfg=HYBRID)
-    whole = on_ranks(4, partial(hybrid, every=5), tmp_path / "whole")[0]
+def _replicas(folder: Path) -> list[dict[str, Tensor]]:
+    hybrid = partial(train, Case("FSDP2", "AdamW", 3), model_wrapper_cfg=HYBRID)
+    whole = hybrid(folder / "whole", every=5)
+    again = hybrid(folder / "four", load_from=str(folder / "whole/iter_5.sharded"), resume=True)
+    return [train(Case("FSDP2", "LARS"), folder / "lars", model_wrapper_cfg=HYBRID), whole, again]
+
+
+def test_replicas_of_shards_train_like_one_process_and_resume(tmp_path: Path, on_ranks: OnRanks) -> None:
+    lars, whole, again = on_ranks(4, _replicas, tmp_path)[0]
+    assert difference(lars, train(Case("DDP", "LARS"), tmp_path / "alone")) < 1e-12
+    assert difference(again, whole) < 1e-12
     path = tmp_path / "whole/iter_5.sharded"  # 5 iterations are two of three accumulation steps
     verify(path)
     held = load_checkpoint(path)["state_dict"]
@@ -327,16 +338,7 @@ def test_replicas_of_shards_resume_from_one_sharded_checkpoint(tmp_path: Path, o
     # Replicas are written once: weights, averages, two moments and accumulated gradients.
     assert size == 5 * 8 * sum(each.numel() for each in held.values())
     assert len(list(path.glob("rank_*.pth"))) == 4  # the replicas share the writing
-    again: dict[str, Any] = {"load_from": str(path), "resume": True}
-    found = on_ranks(4, partial(hybrid, **again), tmp_path / "four")[0]
-    assert difference(found, whole) < 1e-12
+    case = Case("FSDP2", "AdamW", 3)
     assert difference(_resumed(case, tmp_path / "one", path), whole) < 1e-12
-    fewer = partial(train, case, model_wrapper_cfg={**SHARDED, "mesh": None}, **again)
-    found = on_ranks(3, fewer, tmp_path / "fewer")[0]
-    assert difference(found, whole) < 1e-12
-
-
-def test_replicas_of_shards_train_the_same_weights_as_one_process(tmp_path: Path, on_ranks: OnRanks) -> None:
-    alone = train(Case("DDP", "LARS"), tmp_path / "alone")
-    found = on_ranks(4, partial(train, Case("FSDP2", "LARS"), model_wrapper_cfg=HYBRID), tmp_path / "four")
-    assert difference(found[0], alone) < 1e-12
+    fewer = partial(_resumed, model_wrapper_cfg={**SHARDED, "mesh": None})
+    assert difference(on_ranks(3, fewer, case, tmp_path / "fewer", path)[0], whole) < 1e-12

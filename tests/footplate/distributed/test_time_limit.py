@@ -18,7 +18,7 @@ def stopped(folder: Path, early: int | None, *, by_epoch: bool) -> tuple[int, bo
     runner = Runner(**{**cfg, "train_cfg": {**length, "max_hours": 1.0}})
     hook = next(each for each in runner_hooks(runner))
     if early is None or get_rank() == early:
-        hook.max_hours = 3 / 3600
+        hook.max_hours = 1 / 3600
     runner.train()
     return (
         runner.iter,

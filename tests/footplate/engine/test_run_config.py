@@ -102,10 +102,12 @@ def test_unsupported_key_without_effect_logs_a_warning(tmp_path: Path, key: str,
     assert [line for line in told.splitlines() if line.startswith("warning") and key in line]
 
 
-@pytest.mark.parametrize("key", ["efficient_conv_bn_eval", "use_ddp_wrapper"])
+@pytest.mark.parametrize("key", ["efficient_conv_bn_eval", "use_ddp_wrapper", "train_cfg.fast_forward_on_resume"])
 def test_run_logs_an_unsupported_key_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str) -> None:
     with caplog.at_level(logging.WARNING, "footplate"):
-        Runner.from_cfg(written(tmp_path, **{key: True})).train()
+        cfg = written(tmp_path)
+        cfg.merge_from_dict({key: True})
+        Runner.from_cfg(cfg).train()
 
     assert len([each for each in caplog.messages if f"{key} has no effect in footplate" in each]) == 1
 

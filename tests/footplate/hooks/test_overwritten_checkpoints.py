@@ -43,7 +43,7 @@ def test_stop_position_of_an_earlier_run_is_not_overwritten(tmp_path: Path) -> N
     runner.boundary.save_on_request()
     runner.saver.wait()
     (tmp_path / "last_checkpoint").unlink()  # as in a folder to which only the checkpoint was copied
-    with pytest.raises(ArgumentError, match="contains checkpoints from another run: on_signal.pth"):
+    with pytest.raises(ArgumentError, match=": on_signal.pth"):
         _run(tmp_path)
 
 
@@ -64,5 +64,5 @@ def test_run_in_the_folder_of_another_is_refused_although_it_resumes_a_third(tmp
     runner = saving_runner(tmp_path / "one", 3, **changes)
     if not by_setting:
         runner.resume(third)
-    with pytest.raises(ArgumentError, match="one' contains checkpoints from another run"):
+    with pytest.raises(ArgumentError, match="one' contains checkpoints"):
         runner.train()

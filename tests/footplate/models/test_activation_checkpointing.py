@@ -16,7 +16,7 @@ from footplate.errors import ArgumentError
 from footplate.models.activation_checkpointing import checkpoint_activations
 from footplate.registry import MODELS
 from tests.footplate.distributed import agreement
-from tests.footplate.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
+from tests.footplate.distributed.conftest import OnRanks, for_each, on_ranks  # noqa: F401 - a fixture
 from tests.footplate.engine.resumed_runs import assert_same
 from tests.support import PointModel, assert_same_gradients, settings
 
@@ -257,6 +257,6 @@ def test_two_ranks_train_the_same_weights(
     on_ranks: OnRanks,  # noqa: F811
     wrapper: dict[str, Any] | None,
 ) -> None:
-    plain = on_ranks(2, agreeing, tmp_path / "plain", wrapper, None)[0]
-    found = on_ranks(2, agreeing, tmp_path / "other", wrapper, ["layers", "stem"])[0]
+    cases = [(tmp_path / "plain", wrapper, None), (tmp_path / "other", wrapper, ["layers", "stem"])]
+    plain, found = on_ranks(2, for_each, agreeing, cases)[0]
     assert_same(found, plain)

@@ -46,7 +46,7 @@ def test_config_may_not_choose_files(package: ModuleType, key: str) -> None:
 
 
 def test_dotted_path_into_the_package_stays_forbidden(package: ModuleType) -> None:
-    with pytest.raises(FootplateError, match="a config must not refer to 'timm.models.resnet.ResNet'"):
+    with pytest.raises(FootplateError, match="must not refer"):
         MODELS.build({"type": "timm.models.resnet.ResNet"})
 
 
@@ -110,5 +110,5 @@ def test_encoders_of_timm_may_not_choose_files() -> None:
     package.Unet = dict
     models = SegmentationModels(package)
     assert models.build("Unet", encoder_name="tu-resnet18") == {"encoder_name": "tu-resnet18", "encoder_weights": None}
-    with pytest.raises(ArgumentError, match="a config must not set 'checkpoint_path'"):
+    with pytest.raises(ArgumentError, match="'checkpoint_path'"):
         models.build("Unet", encoder_name="tu-resnet18", checkpoint_path="a.pth")

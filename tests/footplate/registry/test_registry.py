@@ -140,6 +140,16 @@ CROSS_ENTROPY = "For classification, use dict(type='LabelSmoothLoss', label_smoo
 OWN = "  Register your own classes with custom_imports = dict(imports=['my_module'])."
 
 
+def test_a_package_that_footplate_replaces_may_be_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    about = tmp_path / "mmengine-0.10.7.dist-info/METADATA"
+    about.parent.mkdir()
+    about.write_text("Name: mmengine\nVersion: 0.10.7\n")
+    with pytest.raises(UnknownNameError) as caught:
+        MODELS.get("mmengine.NoSuchModel")
+    assert "not installed" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("scope", "name", "lines"),
     [

@@ -53,7 +53,7 @@ def test_lines_have_80_columns_and_changed_values_are_not_shortened(
 def test_nearest_key_is_suggested_for_an_unknown_key(cfg: Config) -> None:
     with pytest.raises(ConfigKeyError, match="'hook.every' has no key 'm'"):
         explain_key(cfg, "hook.every.m")
-    with pytest.raises(ConfigKeyError, match="the config has no key 'optimizr'") as caught:
+    with pytest.raises(ConfigKeyError, match="'optimizr'") as caught:
         explain_key(cfg, "optimizr.lr")
     assert caught.value.suggestion == "optimizer"
 

@@ -66,8 +66,6 @@ def test_shares_of_classes_and_ignored_pixels_are_shown() -> None:
         ([GOOD, *[[[0, 3]]] * 5], [OUTSIDE.replace(".png'", ".png', '2.png', '3.png' and 2 more").format(3, 1)]),
         ([[[0, 1]]] * 64, ["These classes have no samples in 'masks': stem."]),
         ([[[0, 1]]] * 100, [ABSENT]),
-        # the last sample is not inspected
-        # one sample with leaf: other classes may be as rare
         ([[[0, 255]]] * 3, ["Found only ignored pixels and class 0 in 3 label maps from 'masks'. {}"]),
     ],
 )
@@ -84,7 +82,7 @@ def test_ignoring_label_0_is_suggested_as_the_reason_for_a_missing_last_class(
     dataset = Samples([SHIFTED] * 3)
     dataset.reduce_zero_label = True  # type: ignore[attr-defined]
     missing, reason = warnings_of(dataset, caplog)
-    assert missing == "These classes have no samples in 'masks': stem."
+    assert missing.endswith("in 'masks': stem.")
     assert "set reduce_zero_label=False in the dataset and in LoadAnnotations" in reason
 
 
@@ -108,8 +106,8 @@ def test_labels_of_boxes_and_images_are_counted(
     dataset = Samples(labels, **settings)
     assert str(labels_of(dataset)) == "ground 50%, leaf 25%, label 4 25%, stem 0%"
     outside, missing = warnings_of(dataset, caplog)
-    assert outside.startswith("Some labels are not between 0 and 2: label 4 in '")
-    assert missing == "These classes have no samples in 'masks': stem."
+    assert "0 and 2: label 4 in '" in outside
+    assert missing.endswith("in 'masks': stem.")
 
 
 def test_classes_that_are_missing_from_a_folder_are_reported_once(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from footplate.errors import ArgumentError
 from footplate.records import LAYOUT_TEXT, BaseVisBackend
 from footplate.registry import VISUALIZERS
 from footplate.visualization import Visualizer, build_visualizer, draw_featmap
@@ -47,6 +48,24 @@ def test_images_of_all_accepted_shapes_are_stored(tmp_path: Path, channels: tupl
     visualizer = VISUALIZERS.build({"type": "Visualizer", "vis_backends": [LOCAL], "save_dir": str(tmp_path)})
     visualizer.add_image("val", np.zeros((6, 8, *channels), np.uint8), 1)
     assert list(tmp_path.rglob("val_1.png"))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_images_of_other_types_need_writers_that_accept_them(dtype: Any) -> None:
+    image = np.zeros((6, 8, 3), dtype)
+    writer = Writer()
+    Visualizer(vis_backends=[writer]).add_image("val", image, 1)
+    assert writer.calls == [("val", (6, 8, 3), 1)]
+    with pytest.raises(ArgumentError, match="an image must be a uint8 array"):
+        Visualizer(vis_backends=[writer, LOCAL]).add_image("val", image, 1)
+
+
+def test_images_may_be_next_to_the_scalars(tmp_path: Path) -> None:
+    visualizer = Visualizer(vis_backends=[{**LOCAL, "img_save_dir": ""}], save_dir=str(tmp_path))
+    visualizer.add_image("val", IMAGE, 1)
+    visualizer.add_scalar("loss", 1.0, 1)
+    (image,), (scalars,) = tmp_path.rglob("val_1.png"), tmp_path.rglob("scalars.json")
+    assert image.parent == scalars.parent
 
 
 class Fragile(Visualizer):

@@ -68,8 +68,8 @@ def test_soft_truth_is_preferred() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (None, "each image needs a data sample with ground truth in 'gt_score' or 'gt_label'"),
-        (samples(0, 3), "the ground truth of '3.png' contains class 3, but classes must be between 0 and 2"),
+        (None, "'gt_score' or 'gt_label'"),
+        (samples(0, 3), "'3.png' contains class 3"),
         (samples(0, [1, 2]), "is 2, but this loss needs exactly one"),
         ([ClsDataSample(), ClsDataSample()], "'gt_label'"),
     ],
@@ -107,6 +107,6 @@ def test_classes_can_have_unequal_weights() -> None:
     assert loss(scores, torch.tensor([0, 1])).item() == pytest.approx(by_hand(scores[:1], torch.tensor([0]), 0.0))
     head = {"type": "LinearClsHead", "in_channels": 4, "num_classes": 2, "loss": loss}
     assert MODELS.build(head).loss_module is loss
-    with pytest.raises(ArgumentError, match="one weight for each of the 3 classes") as caught:
+    with pytest.raises(ArgumentError, match="class_weight") as caught:
         MODELS.build({**head, "num_classes": 3})
     assert caught.value.key == "loss.class_weight"

@@ -88,10 +88,10 @@ def test_classes_without_samples_are_reported(folder: Path, caplog: pytest.LogCa
     (folder / "pictures" / "hat").rmdir()
     for ann_file in ("", "list.txt"):
         dataset(data_root=str(folder), data_prefix="pictures", metainfo={"classes": classes}, ann_file=ann_file)
-    assert caplog.messages == [
-        f"These classes have no samples in '{folder}/pictures': hat.",
-        f"These classes have no samples in '{folder}/pictures': sock.",
-        f"These classes have no samples in '{folder}/list.txt': coat, sock.",
+    assert [each.partition(" in ")[2] for each in caplog.messages] == [
+        f"'{folder}/pictures': hat.",
+        f"'{folder}/pictures': sock.",
+        f"'{folder}/list.txt': coat, sock.",
     ]
 
 

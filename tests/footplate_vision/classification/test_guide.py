@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from footplate.tools.runs import read_run
-from tests.footplate_vision.guides import TWO_EPOCHS, trained, write_classes, write_own_configs
+from tests.footplate_vision.guides import ONE_EPOCH, TWO_EPOCHS, trained, write_classes, write_own_configs
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,7 @@ def test_config_of_the_guide_trains() -> None:
 def test_subset_of_the_classes_trains() -> None:
     text = Path("my_classification.py").read_text()
     Path("two.py").write_text(text.replace("['boot', 'sandal', 'sneaker']", "['sandal', 'boot']"))
-    runner = trained("two.py", TWO_EPOCHS)
+    runner = trained("two.py", ONE_EPOCH)
     dataset: Any = runner.train_dataloader.dataset
     labels = {Path(info["img_path"]).parent.name: info["gt_label"] for info in map(dataset.get_data_info, range(8))}
     assert (len(dataset), labels) == (8, {"boot": 1, "sandal": 0})
@@ -52,7 +52,7 @@ def test_subset_of_the_classes_trains() -> None:
 def test_imbalanced_classes_train(name: str, count: int, weights: list[float] | None) -> None:
     for number in range(1, 4):
         Path(f"data/train/boot/{number}.png").unlink()
-    runner = trained(f"{name}.py", TWO_EPOCHS)
+    runner = trained(f"{name}.py", ONE_EPOCH)
     assert len(runner.train_dataloader.dataset) == count
     found = runner.model.head.loss_module.class_weight
     assert (found if found is None else found.tolist()) == (weights and pytest.approx(weights))

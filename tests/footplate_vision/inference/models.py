@@ -42,16 +42,16 @@ def save_untrained(cfg: Config, path: Path, *, recorded: str | None = None) -> R
 
 
 def save_untrained_recipe(name: str, folder: Path) -> Path:
-    """Saves the untrained model of a recipe (`model.pth`) and pictures (`images`). Returns the folder."""
+    """Saves the untrained model of a recipe (`model.pth`) and six pictures (`images`). Returns the folder."""
     runner = save_untrained(recipe(name, folder / "work"), folder / "model.pth")
-    save_pictures(runner.test_dataloader.dataset, folder / "images")
+    save_pictures(runner.test_dataloader.dataset, folder / "images", 6)
     return folder
 
 
-def save_pictures(dataset: Any, folder: Path) -> list[str]:
-    """Saves the images of a dataset of the recipes as PNG files."""
+def save_pictures(dataset: Any, folder: Path, count: int | None = None) -> list[str]:
+    """Saves the images of a dataset of the recipes, or the first `count` of them, as PNG files."""
     folder.mkdir()
-    paths = [folder / f"{index:03d}.png" for index in range(len(dataset))]
+    paths = [folder / f"{index:03d}.png" for index in range(count or len(dataset))]
     for index, path in enumerate(paths):
         Image.fromarray(dataset.sample(index)["img"]).save(path)
     return [str(path) for path in paths]

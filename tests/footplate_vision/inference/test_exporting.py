@@ -154,7 +154,7 @@ def test_exported_module_computes_what_the_model_predicts(tmp_path: Path, name: 
     runner = save_untrained(cfg, tmp_path / "model.pth")
     dataset = runner.test_dataloader.dataset
     dataset = getattr(dataset, "datasets", [dataset])[0]
-    paths = save_pictures(dataset, tmp_path / "images")[:4]
+    paths = save_pictures(dataset, tmp_path / "images", 4)
     predictor = Predictor(tmp_path / "model.pth", device="cpu")
     found = predictor(paths)
     samples = [predictor._preprocessing(path, 0) for path in paths]

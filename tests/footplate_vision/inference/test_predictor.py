@@ -85,7 +85,7 @@ def test_all_kinds_of_images_give_the_same_prediction(segmentor: tuple[Path, lis
 
 def test_turned_and_deep_pillow_images_are_read_as_their_files(tmp_path: Path) -> None:
     runner = save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
-    pixels = np.asarray(Image.open(save_pictures(runner.test_dataloader.dataset, tmp_path / "images")[0]))
+    pixels = np.asarray(Image.open(save_pictures(runner.test_dataloader.dataset, tmp_path / "images", 1)[0]))
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)

@@ -75,7 +75,7 @@ def test_class_weights_make_a_weighted_mean_and_match_the_classes() -> None:
     segmentor, inputs = model(class_weight=weights.tolist()), pictures()
     loss = segmentor(inputs, samples(truth), mode="loss")["loss_ce"].value
     assert loss.item() == pytest.approx(F.cross_entropy(segmentor(inputs), truth, weights).item())
-    with pytest.raises(ArgumentError, match="must contain one weight for each of the 3 classes") as caught:
+    with pytest.raises(ArgumentError, match="class_weight") as caught:
         model(class_weight=[1.0, 2.0])
     assert caught.value.key == "class_weight"
 
@@ -128,7 +128,7 @@ def test_truth_of_any_size_meets_the_inputs() -> None:
     as_on_disk = sample([[1] * 2 + [2] * 2] * 4, img_shape=(2, 2), ori_shape=(4, 4))
     found = stack_label_maps([padded, only_cut, as_on_disk], (2, 3), 255)
     assert found.tolist() == [[[1, 2, 255]] * 2] * 3
-    with pytest.raises(DataError, match="each image needs a data sample with ground truth"):
+    with pytest.raises(DataError, match="ground truth"):
         stack_label_maps([padded, sample()], (2, 3), 255)
 
 

@@ -9,6 +9,7 @@ from footplate.error_context import at_key, with_origins
 from footplate.errors import BuildError
 from footplate.extensions import extensions
 from footplate.registry import LOOPS
+from footplate.registry.arguments import arguments_of
 
 
 def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
@@ -32,6 +33,8 @@ def loop_settings(cfg: Mapping[str, Any], mode: str) -> dict[str, Any]:
 def resolve_loop(cfg: Mapping[str, Any], mode: str) -> tuple[type[BaseLoop], dict[str, Any]]:
     """Returns a loop config's class and its settings, as returned by `loop_settings`.
 
+    Removes settings that extensions ignore, unless the class accepts them.
+
     Raises:
         FootplateError: The type is unknown, or is not a loop for this mode.
     """
@@ -43,6 +46,10 @@ def resolve_loop(cfg: Mapping[str, Any], mode: str) -> tuple[type[BaseLoop], dic
             loop_class = extension.training_loop(loop_class)
         check_loop_class(loop_class, BaseTrainLoop, "type")
         settings["type"] = loop_class
+    ignored = {path for extension in extensions() for path in extension.ignored_keys}
+    for key in [key for key in settings if f"{mode}_cfg.{key}" in ignored]:
+        if key not in arguments_of(loop_class).types:
+            del settings[key]
     return loop_class, settings
 
 

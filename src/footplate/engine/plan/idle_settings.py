@@ -36,7 +36,7 @@ def warn_about_variables(cfg: Config) -> None:
         known |= {key: f"{key} has no effect in footplate. {advice}" for key, advice in extension.ignored_keys.items()}
     advice = "In a config, derive the model from BaseModel, and set val_evaluator."
     known |= {key: f"{key} has no effect: it is an argument of Runner(...). {advice}" for key in PLAIN_FUNCTIONS}
-    messages = {key: message for key, message in known.items() if cfg.get(key) and not is_variable(cfg, key)}
+    messages = {key: message for key, message in known.items() if _is_set(cfg, key) and not is_variable(cfg, key)}
     if top is not None and inner is not None and not is_copied and _without_scope(top) != _without_scope(inner):
         messages["data_preprocessor"] = (
             "data_preprocessor has no effect, because the model has its own. Change model.data_preprocessor instead."
@@ -73,6 +73,13 @@ def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any = ()) -> 
 def _warn_about_keys(cfg: Any, messages: Mapping[str, str]) -> None:
     for key, message in messages.items():
         _logger.warning("%s%s", location_prefix(origin_at(cfg, key)), message)
+
+
+def _is_set(cfg: Config, key: str) -> bool:
+    """Checks whether a top-level key, or a key of a top-level section, has a value other than None, False or 0."""
+    section, _, name = key.rpartition(".")
+    found = cfg.get(section) if section else cfg
+    return bool(isinstance(found, Mapping | Config) and found.get(name))
 
 
 def _without_scope(section: Any) -> Any:

@@ -33,11 +33,12 @@ from footplate.engine.plan.arguments import (
 from footplate.engine.plan.plain_defaults import set_plain_defaults
 from footplate.engine.plan.top_level_keys import check_top_level_keys, keys_with_effect
 from footplate.error_context import located, with_origins
-from footplate.errors import ArgumentError, ConfigError, FootplateError, Origin
+from footplate.errors import ArgumentError, ConfigError, FootplateError, Origin, UnknownNameError
 from footplate.extensions import extensions, translate
 from footplate.messages import nearest
 from footplate.models import PLAIN_FUNCTIONS, is_plain
 from footplate.registry import RUNNERS, set_default_scope
+from footplate.registry.definitions import explain_unknown_types
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,8 @@ def located_in(cfg: Config) -> Iterator[None]:
     except FootplateError as error:
         if error.origin is None and cfg.filename:
             error.origin = Origin(os.path.relpath(cfg.filename), 0)
+        if isinstance(error, UnknownNameError):
+            error.notes = tuple(dict.fromkeys([*error.notes, *explain_unknown_types(dict(cfg.items()))]))
         raise
 
 

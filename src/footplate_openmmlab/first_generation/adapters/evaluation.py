@@ -25,6 +25,7 @@ from footplate.messages import nearest
 from footplate.records import MessageHub
 from footplate.registry import DATASETS, HOOKS, METRICS
 from footplate.registry.arguments import arguments_of
+from footplate.registry.scopes import default_scope
 from footplate_openmmlab.first_generation.adapters.hook import Hook
 from footplate_openmmlab.first_generation.adapters.model import BatchResult
 from footplate_openmmlab.first_generation.adapters.runner_view import LogBuffer, view_of
@@ -191,8 +192,7 @@ class LegacyMetric(BaseMetric[Any]):
         joined: Any = results
         dataset = self._dataset
         # MMPose's datasets expect a list with the results of each batch, other datasets one dict with all results.
-        is_mmpose = any(kind.__module__.startswith("mmpose.") for kind in type(dataset).__mro__)
-        if results and not is_mmpose and all(isinstance(each, BatchResult) for each in results):
+        if results and _scope_of(type(dataset)) != "mmpose" and all(isinstance(each, BatchResult) for each in results):
             joined = {name: _joined(name, [each[name] for each in results]) for name in results[0]}
         metric = {} if self.metric is None else {"metric": self.metric}
         if self.context.is_trial:
@@ -218,6 +218,15 @@ class LegacyMetric(BaseMetric[Any]):
                 raise
             message = f"'{type(dataset).__name__}' cannot compute this metric: {reason}"
             raise ArgumentError(message, key="metric", found=self.metric) from None
+
+
+def _scope_of(dataset_class: type) -> str | None:
+    """Returns the scope in which a class, or the nearest of its bases, is registered; by default, the default scope."""
+    for kind in dataset_class.__mro__:
+        for scope, registry in DATASETS.children.items():
+            if kind in registry.module_dict.values():
+                return scope
+    return default_scope()
 
 
 def _joined(name: str, values: list[Any]) -> Any:

@@ -269,8 +269,11 @@ class BaseRunner(RunnerView):
         """
         length = lengths.get(self.unit, length) or getattr(self, self.unit)
         loaders = {mode: loader for (mode, _), loader in zip(workflow, data_loaders, strict=False)}
-        if not len(data_loaders) == len(workflow) == len(loaders):
+        if len(data_loaders) != len(workflow):
             raise ArgumentError("data_loaders must have one item per workflow phase", key="workflow", found=workflow)
+        if len(loaders) != len(workflow):
+            notes = ["Join the phases, and their datasets with ConcatDataset."]
+            raise ArgumentError("a workflow can train in only one phase", key="workflow", found=workflow, notes=notes)
         for what, value in ((self.unit, length), ("a 'train' phase in workflow", loaders.get("train"))):
             if value is None:
                 raise ArgumentError(f"{type(self).__name__} needs {what}")

@@ -13,6 +13,7 @@ from footplate_openmmlab.first_generation.translation import (
     data_rules,
     evaluation_rules,
     hook_rules,
+    leftover_rules,
     log_rules,
     model_rules,
     optimizer_rules,
@@ -26,6 +27,7 @@ _logger = logging.getLogger("footplate.openmmlab.first_generation")
 AnyConfig = Config | Mapping[str, Any]
 
 RULES: tuple[Rule, ...] = (
+    leftover_rules.leftovers,
     runtime_rules.renamed,
     runtime_rules.dist_params,
     runtime_rules.sync_bn,
@@ -54,18 +56,10 @@ _CONFLICTING = ("lr_config", "optimizer_config", "momentum_config", "checkpoint_
 # Settings and sections that also occur in second-generation configs, so they do not determine the generation.
 _SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_workers", "sync_bn")
 _SHARED = (*_SHARED_SETTINGS, "model", "train_cfg", "test_cfg", "custom_hooks", "optimizer", "optimizers")
-_LEFTOVERS = tuple(key for rule in RULES for key in rule.keys if key not in (*_CONFLICTING, *_SHARED))
 _OPTIMIZATION_KEYS = ("optim_wrapper", "param_scheduler")
-SECOND_GENERATION_KEYS = (
-    *_OPTIMIZATION_KEYS,
-    "train_dataloader",
-    "val_dataloader",
-    "test_dataloader",
-    "val_evaluator",
-    "test_evaluator",
-    "default_hooks",
-    "val_cfg",
-)
+SECOND_GENERATION_KEYS = (*leftover_rules.SECTIONS, "default_hooks")
+_NOT_LEFTOVERS = (*_CONFLICTING, *_SHARED, *SECOND_GENERATION_KEYS, "visualizer")
+_LEFTOVERS = tuple(key for rule in RULES for key in rule.keys if key not in _NOT_LEFTOVERS)
 
 FIRST_GENERATION_KEYS = (*_CONFLICTING, *_LEFTOVERS, "optimizer", *_SHARED_SETTINGS)
 
@@ -73,9 +67,14 @@ FIRST_GENERATION_KEYS = (*_CONFLICTING, *_LEFTOVERS, "optimizer", *_SHARED_SETTI
 def is_first_generation(cfg: AnyConfig) -> bool:
     """Checks whether a config is a first-generation config.
 
+    If only one generation has all of its training sections, keys of the other one are leftovers.
+
     Raises:
         ConfigError: The config mixes optimization keys of both generations.
     """
+    is_first, is_second = leftover_rules.complete_generations(cfg)
+    if is_first != is_second:
+        return is_first
     # A section that is None, or that overrides a missing base section, has no effect.
     conflicting = [
         key

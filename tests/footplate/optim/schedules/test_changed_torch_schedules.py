@@ -163,9 +163,7 @@ def test_new_settings_are_taken_or_reported(kind: str, setting: str, caplog: pyt
     assert resumed((kind, settings), (kind, new), take=True, lr=0.05) == expected
     caplog.clear()
     if setting == "total_steps":  # with the saved number, the scheduler would fail
-        with pytest.raises(
-            ArgumentError, match="the OneCycleLR in the checkpoint has 24 steps, but the new one has 30"
-        ):
+        with pytest.raises(ArgumentError, match="24 steps, .* 30"):
             resumed((kind, settings), (kind, new), take=False)
         return
     kept = resumed((kind, settings), (kind, new), take=False)

@@ -10,7 +10,8 @@ from footplate import Runner
 from footplate.config import Config
 from footplate.data import ConcatDataset, dataset_of
 from footplate.errors import ArgumentError
-from footplate.registry import DATASETS
+from footplate.registry import DATASETS, Registry
+from footplate.registry.scopes import using_scope
 from footplate.tools.check import check
 from footplate_openmmlab.first_generation.adapters.evaluation import EvalHook, LegacyMetric, adapt_dataset
 from footplate_openmmlab.first_generation.adapters.model import BatchResult
@@ -155,18 +156,28 @@ def test_dataset_without_evaluate_uses_metrics_by_name() -> None:
     assert not caught.value.key
 
 
-@pytest.mark.parametrize(("module", "found"), [("example", 3), ("mmpose.datasets.example", 2)])
-def test_results_of_whole_batches_are_concatenated_except_in_mmpose(module: str, found: int) -> None:
-    class Asked:
+@pytest.mark.parametrize(
+    ("registered", "default", "found"),
+    [("mmcls", "mmpose", 3), ("mmpose", None, 2), ("", "mmpose", 2), ("", None, 3)],
+)
+def test_results_of_whole_batches_are_concatenated_except_in_mmpose(
+    registered: str, default: str | None, found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counting:
         def evaluate(self, results: Any, logger: Any = None) -> dict[str, float]:
             return {"count": len(results["head0"] if isinstance(results, dict) else results)}
 
-    Asked.__module__ = module
+    class Derived(Counting): ...
+
+    monkeypatch.setattr(DATASETS, "children", {})
+    if registered:
+        Registry("dataset", parent=DATASETS, scope=registered).register_module(module=Counting)
     metric = LegacyMetric()
-    metric.attach(Asked())
+    metric.attach(Derived())
     for values in ([1.0, 2.0], [3.0]):
         metric.process(None, [BatchResult(head0=np.array(values))])
-    assert metric.evaluate(3) == {"count": found}
+    with using_scope(default):
+        assert metric.evaluate(3) == {"count": found}
 
 
 @pytest.mark.parametrize("value", [0.0, {"car": 0.5}, None])

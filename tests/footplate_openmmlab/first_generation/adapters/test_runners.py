@@ -77,6 +77,12 @@ def sums(model: Any) -> list[float]:
     return [float(each.detach().double().sum()) for each in model.parameters()]
 
 
+def test_a_workflow_with_two_training_phases_is_an_error(tmp_path: Path) -> None:
+    runner, _ = script(tmp_path, BY_EPOCH)
+    with pytest.raises(ArgumentError, match="a workflow can train in only one phase"):
+        runner.run([loader(), loader()], [("train", 1), ("train", 2)])
+
+
 def test_script_reproduces_the_weights_of_mmcv(tmp_path: Path) -> None:
     clip = {"grad_clip": {"max_norm": 0.5}}
     runner, recorder = script(tmp_path, BY_EPOCH, optimizer_config=clip, checkpoint_config={"interval": 1})
@@ -251,7 +257,7 @@ def test_interrupted_epoch_resumes_with_the_seed_of_the_checkpoint(
     again.resume(str(tmp_path / "whole/iter_6.pth"))
     again.run([loader_of(8)])
     assert sums(again.model) == sums(whole.model)
-    assert "The run resumes with the checkpoint's seed 7 instead of 8." in caplog.text
+    assert "seed 7 instead of 8" in caplog.text
 
 
 @pytest.mark.parametrize("in_hook", [False, True])

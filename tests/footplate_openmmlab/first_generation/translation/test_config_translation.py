@@ -14,6 +14,7 @@ from tests.footplate_openmmlab.first_generation.translation.support import DATA,
 
 SGD = {"type": "SGD", "lr": 0.1}
 WRAPPER = {"optimizer": SGD}
+COMPLETE_FIRST = {"optimizer": SGD, **DATA, **EPOCHS}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,8 @@ WRAPPER = {"optimizer": SGD}
         ({"checkpoint_config": {"interval": 1}}, True),
         ({"optim_wrapper": WRAPPER, "runner": {}, "data": {}, "evaluation": {}, "fp16": {}, "total_iters": 1}, False),
         ({"optimizer": SGD, "train_dataloader": {}}, False),
+        ({"optim_wrapper": WRAPPER, "train_dataloader": {}, "lr_config": {}, "checkpoint_config": {}}, False),
+        ({**COMPLETE_FIRST, "lr_config": {}, "param_scheduler": {}}, True),
         ({"test_dataloader": {}, "cudnn_benchmark": True}, False),
         ({"model": {"type": "X"}}, False),
     ],
@@ -71,6 +74,19 @@ FIRST: dict[str, Any] = {
     "lr_config": {"policy": "fixed"},
     "runner": {"type": "EpochBasedRunner", "max_epochs": 2},
 }
+
+
+def test_leftovers_of_the_second_generation_are_warnings(caplog: pytest.LogCaptureFixture) -> None:
+    lines = ["visualizer = dict(type='PoseLocalVisualizer')", "test_dataloader = dict()"]
+    lines += [f"{key} = {value}" for key, value in COMPLETE_FIRST.items()]
+    cfg = extensions.translate(Config.fromstring("\n".join(lines), ".py"))
+    assert "visualizer" not in cfg
+    assert cfg["test_dataloader"]["dataset"]["dataset"]["type"] == "C"
+    left = [record.getMessage() for record in caplog.records if "second-generation section" in record.getMessage()]
+    assert [message.split(": ")[:2] for message in left] == [
+        ["<string>.py:2", "test_dataloader"],
+        ["<string>.py:1", "visualizer"],
+    ]
 
 
 def test_keys_of_both_generations_raise() -> None:
