@@ -328,9 +328,11 @@ class _TrialHook(Hook):
         """Computes how long training waited for the batch. Draws the first one."""
         self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting = perf_counter() - self._last
-        if not self._done and is_main_process():
+        if not self._done:
             pictures = (extension.draw_batch(runner, data_batch) for extension in extensions())
-            self.picture = next((picture for picture in pictures if picture is not None), None)
+            picture = next((picture for picture in pictures if picture is not None), None)
+            # Every rank draws, because a data preprocessor may communicate.
+            self.picture = picture if is_main_process() else None
         self._last = perf_counter()
 
     def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

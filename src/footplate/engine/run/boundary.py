@@ -26,8 +26,8 @@ _logger = logging.getLogger("footplate.engine")
 class Boundary:
     """Handles the requests of a run between iterations, and saves the run if reading data fails.
 
-    The training loop calls `handle` after each iteration, epoch and validation run. During training, requested saves
-    start only at these points.
+    The training loop calls `handle` after each iteration, epoch and validation run. Requested saves start there, and
+    where `start_saves` is called: before a user's loop runs, and at the end of training.
 
     Args:
         runner: The runner.
