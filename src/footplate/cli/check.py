@@ -23,7 +23,7 @@ def add_commands(subparsers: Any) -> None:
         "check a run with a short trial before you start it",
         "Do a trial run on the real data: build everything, train two iterations, validate one batch, save "
         "and load. Then describe the run: parameter groups, speed, time, memory, schedule, metrics, hooks and "
-        "warnings. Keep only a picture of the first training batch, in the work_dir.",
+        "warnings. Keep only an image of the first training batch, in the work_dir.",
     )
     add_config(check)
     check.add_value("--work-dir", "DIR", "the work_dir of the run (default: the config's, or work_dirs/<config name>)")

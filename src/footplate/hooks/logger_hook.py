@@ -167,7 +167,7 @@ class LoggerHook(Hook):
             "test",
             with_non_scalar=True,
         )
-        runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), ""), "change": ""})
+        runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
         if is_main_process():
             text = json.dumps(tag, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
             commit_bytes(os.path.join(runner.folder.log_dir, f"{runner.folder.timestamp}.json"), text.encode())

@@ -63,7 +63,8 @@ def fast_forward(schedules: Sequence[Schedule], loop: Any, saved: Sequence[Any])
         schedule.rewind(saved)
     for schedule in moving:
         schedule.start()
-    by_step = [each for each in moving if isinstance(each, TorchSchedule) and each.iterations_per_step > 1]
+    # The wrapper's number of losses is not that of the iterations below.
+    by_step = [part for part in moving if isinstance(part, TorchSchedule) and part.iterations_per_step > 1]
     for schedule in by_step:
         for _ in range(loop.iter // schedule.iterations_per_step):
             schedule.scheduler.step()

@@ -58,9 +58,9 @@ class CheckpointIO:
             state.restore             restores position, optimizer, schedules, message hub, history and hooks
         TrainingRandomState.restore   when the training loop begins: `resume` only sets the state
 
-    MMEngine fixes the signatures of these methods and of hooks, which may change or copy a path and a checkpoint. So
-    what they do not contain is state here: `Activity.is_resuming` while a run loads the checkpoint that it resumes
-    from, and the content that the search has read.
+    MMEngine fixes the signatures of these methods and of hooks, and overrides may change or copy a path or checkpoint.
+    Other facts are therefore state: `Activity.is_resuming` while a run loads the checkpoint that it resumes from, and
+    the content that the search has read.
 
     Args:
         runner: The runner.
