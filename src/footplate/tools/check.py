@@ -78,7 +78,7 @@ class Checked(NamedTuple):
 def check(cfg: Config, *, run: bool = True) -> Checked:
     """Checks a config, performs a short trial of the run, and returns a summary of what the run will do.
 
-    The trial writes to a temporary folder and uses no visualization backends. Only a picture of the first training
+    The trial writes to a temporary folder and uses no visualization backends. Only an image of the first training
     batch is written to the work_dir, if an extension draws the batch.
 
     Args:
