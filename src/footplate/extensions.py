@@ -90,7 +90,7 @@ class Extension:
         """Checks and adapts the parts of a run before it trains. May raise an error or log warnings."""
 
     def draw_batch(self, runner: Any, data_batch: Any) -> Any:
-        """Returns a picture of a training batch as the model gets it, an RGB array ``(H, W, 3)``, or None.
+        """Returns an image of a training batch as the model gets it, an RGB array ``(H, W, 3)``, or None.
 
         `data_batch` is collated but not preprocessed, and must not be changed.
         """
