@@ -243,7 +243,7 @@ class Step(NamedTuple):
                 custom_hooks=[clock, *([{"type": "EMAHook"}] if has("ema") else [])],
                 model_wrapper_cfg=ddp if has("ddp") else fsdp if has("fsdp") else None,
                 channels_last=has("channels_last"),
-                compile={"target": "network", "mode": "reduce-overhead"} if has("compile") else False,
+                compile={"regions": "network", "mode": "reduce-overhead"} if has("compile") else False,
                 activation_checkpointing=blocks if has("checkpointing") else None,
                 launcher="pytorch" if self.options & _DISTRIBUTED else "none",
                 preflight=False,

@@ -11,7 +11,7 @@ trap 'rm -f "$types"' EXIT
 ("$BIN/python" scripts/token_budget.py && "$BIN/mypy") > "$types" 2>&1 &
 types_job=$!
 status=0
-"$BIN/python" -m pytest --numprocesses 2 --dist worksteal "$@" || status=$?
+"$BIN/python" -m pytest --numprocesses 2 --dist loadgroup "$@" || status=$?
 wait "$types_job" || status=$?
 cat "$types"
 exit "$status"

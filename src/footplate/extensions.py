@@ -5,7 +5,7 @@ points in the group `footplate.commands`; see docs/public-api.md. Both are impor
 """
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -59,19 +59,12 @@ class Extension:
         return cfg
 
     def equivalent_key(self, cfg: Any, path: str, origin: Any = None) -> str | None:
-        """Returns the key in the format of a config that corresponds to a key of the other format, or None.
+        """Returns the key in a config that `translate` replaced with another one, or None, to restore it in errors.
 
         Args:
             cfg: The config, before translation.
-            path: A key path that the config does not have, such as one in the translated config.
+            path: A key path in the translated config.
             origin: The file and line of the value, if known.
-        """
-        return None
-
-    def accepted_keys(self, cfg: Any, parts: Sequence[str]) -> Collection[str] | None:
-        """Returns the keys accepted in a section of a config that `translate` would change, or None for other configs.
-
-        `parts` is the key path of the section.
         """
         return None
 
@@ -97,7 +90,7 @@ class Extension:
         """Checks and adapts the parts of a run before it trains. May raise an error or log warnings."""
 
     def draw_batch(self, runner: Any, data_batch: Any) -> Any:
-        """Returns a picture of a training batch as the model gets it, an RGB array ``(H, W, 3)``, or None.
+        """Returns an image of a training batch as the model gets it, an RGB array ``(H, W, 3)``, or None.
 
         `data_batch` is collated but not preprocessed, and must not be changed.
         """

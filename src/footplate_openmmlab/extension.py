@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +87,10 @@ class OpenMMLab(Extension):
         return translate_for_run(cfg) if for_run else translate(cfg)
 
     def equivalent_key(self, cfg: Any, path: str, origin: Any = None) -> str | None:
-        """Returns the key in the config's generation that is equivalent to `path`, or None if none exists."""
+        """Returns the key in a first-generation config that is equivalent to `path`, or None if none exists."""
         from footplate_openmmlab.first_generation.translation.equivalent_keys import equivalent_key
 
         return equivalent_key(cfg, path, origin)
-
-    def accepted_keys(self, cfg: Any, parts: Sequence[str]) -> Collection[str] | None:
-        """Returns the keys accepted in a section of a first-generation config."""
-        from footplate_openmmlab.first_generation.translation.equivalent_keys import accepted_keys
-
-        return accepted_keys(cfg, parts)
 
     def training_loop(self, loop_class: Any) -> Any:
         """Returns a training loop's class with the base class `BaseTrainLoop`."""

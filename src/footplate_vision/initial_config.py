@@ -334,13 +334,17 @@ def _suffixes(images: Path, masks: Path) -> dict[str, str]:
 
 
 def _find_boxes(root: Path, stem: str) -> _Data:
-    if found := [path for path in _below(root, "*.json") if _is_coco(path)]:
+    files = _below(root, "*.json")
+    if found := [path for path in files if _is_coco(path)]:
         return _find_coco(root, found, stem)
     if any(root.rglob("*.txt")):
         return _find_yolo(root, stem)
     raise DataError(
         f"there are neither COCO files nor YOLO labels in '{root}'",
-        notes=["A COCO file is a .json file with the lists images, annotations and categories."],
+        notes=[
+            "A COCO file is a .json file with the lists images, annotations and categories.",
+            *([f"Export these annotations as COCO or YOLO: {list_names(files, 3)}."] if files else []),
+        ],
     )
 
 
@@ -355,10 +359,7 @@ def _roles(text: str) -> set[str]:
 
 
 def _is_coco(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
+    content = load_data_file(str(path))
     return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
 
 

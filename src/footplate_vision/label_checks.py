@@ -6,6 +6,7 @@ from typing import Any
 from footplate.data import dataset_of
 from footplate.data.dataset_wrappers import innermost_datasets
 from footplate.data.loader_attributes import metainfo_in
+from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Run, Runner
 from footplate.error_context import at_key, join_path, location_prefix, origin_at, walk_paths
 from footplate.errors import ArgumentError, is_own_module
@@ -55,7 +56,7 @@ def _check_model(runner: Run, dataset: Any, classes: Any, key: str, *, only_own:
     Raises:
         ArgumentError: The numbers of classes differ.
     """
-    for name, module in runner.unwrapped_model.named_modules():
+    for name, module in unwrap_model(runner.model).named_modules():
         count = getattr(module, "num_classes", None)
         if not isinstance(count, int) or count < 1 or name.rpartition(".")[2] in _EXEMPT:
             continue

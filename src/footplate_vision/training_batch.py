@@ -42,11 +42,17 @@ def draw_training_batch(runner: Run, data_batch: Any) -> ImageArray | None:
 
 def _draw(runner: Run, data_batch: Any) -> ImageArray | None:
     model: Any = unwrap_model(runner.model)
-    data = model.data_preprocessor(copy.deepcopy(data_batch), True)  # it may change the samples
+    preprocess = getattr(model, "data_preprocessor", None)
+    if preprocess is None:  # such as a model of the first generation
+        return None
+    data = preprocess(copy.deepcopy(data_batch), True)  # it may change the samples
     inputs, samples = (data.get(key) for key in ("inputs", "data_samples")) if isinstance(data, Mapping) else [None] * 2
     if not isinstance(inputs, Tensor) or inputs.dim() != 4 or inputs.shape[1] not in (1, 3) or not samples:
         return None
     images = ExportedModel(model).restore(inputs[:_MAX_IMAGES].float())
+    low, high = images.aminmax()
+    if high < 8 or images.median() > 255:  # from a pipeline that normalizes images, or from 16-bit images
+        images = 255 * (images - low) / (high - low).clamp(min=1e-3)
     metainfo = metainfo_of(runner.train_loop.dataloader)
     visualizers = {"gt_sem_seg": SegLocalVisualizer(alpha=0.5), "gt_instances": DetLocalVisualizer(), "gt_label": None}
     field = next((name for name in visualizers if name in samples[0]), "")

@@ -153,3 +153,23 @@ def test_models_compile_without_graph_breaks(kind: type[nn.Module], inputs: tupl
         results[0].backward()
         outcomes.append((results, [parameter.grad for parameter in model.parameters()]))
     torch.testing.assert_close(outcomes[1], outcomes[0], rtol=0, atol=1e-6)
+
+
+class _HalfScale(mmcv_ops.RoIAlign):
+    version: int
+
+    def __init__(self, output_size: int) -> None:
+        super().__init__(output_size, 0.5)
+
+
+class _Renamed(_HalfScale):
+    pass
+
+
+class _RenamedPack(mmcv_ops.DeformRoIPoolPack):
+    pass
+
+
+def test_subclasses_of_users_inherit_the_arguments() -> None:
+    assert (_Renamed(7).output_size, _Renamed(7).spatial_scale) == ((7, 7), 0.5)
+    assert _RenamedPack(2, output_channels=3, deform_fc_channels=4).deform_fc_channels == 4

@@ -289,6 +289,16 @@ def test_page_shows_what_the_command_prints_and_writes(
         ("detection", lambda root: _yolo(root, "images", "labels"), "the names of the classes of 'data' are unknown"),
         ("detection", _class_folders, "there are neither COCO files nor YOLO labels in 'data'"),
         (
+            "detection",
+            _made(_class_folders, _names("a.json", '{"shapes": []}')),
+            "Export these annotations as COCO or YOLO: data/a.json.",
+        ),
+        (
+            "detection",
+            _made(lambda root: _coco(root, "images", "val.json", "a"), _names("train.json", '{"images": [] "a": 1}')),
+            "the annotation file 'data/train.json' cannot be parsed: Expecting ',' delimiter: line 1 column 15",
+        ),
+        (
             "segmentation",
             lambda root: _masks(root, "images", "masks", values=(LABELS > 0).astype(np.uint8) * 255),
             "the label maps contain only 0 and 255",

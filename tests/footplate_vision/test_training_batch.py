@@ -67,3 +67,20 @@ def test_label_maps_and_mixed_labels_are_drawn() -> None:
     picture = draw_training_batch(runner_of(preprocessor), {**batch, "data_samples": [mixed]})
     assert picture is not None
     assert draw_training_batch(runner_of(preprocessor), {**batch, "data_samples": [ClsDataSample()]}) is None
+
+
+@pytest.mark.parametrize(("low", "high"), [(-2.0, 2.5), (0.0, 1.0), (0.0, 65535.0)])
+def test_values_that_are_not_pixels_are_stretched(low: float, high: float) -> None:
+    ramp = torch.linspace(low, high, 256).view(1, 1, 256).expand(3, 256, 256)
+    batch = {"inputs": [ramp], "data_samples": [ClsDataSample().set_gt_label(1)]}
+    picture: Any = draw_training_batch(runner_of(ClsDataPreprocessor()), batch)
+    row = bytes(np.asarray(picture)[picture.shape[0] // 2, :, 0])
+    assert bytes(range(256)) in row
+
+
+def test_model_without_a_data_preprocessor_is_not_drawn(caplog: pytest.LogCaptureFixture) -> None:
+    runner = runner_of(None)
+    assert draw_training_batch(runner, [torch.zeros(1, 3, 8, 8)]) is None
+    del runner.model.data_preprocessor
+    assert draw_training_batch(runner, [torch.zeros(1, 3, 8, 8)]) is None
+    assert not caplog.messages

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from footplate.cli.output import print_error, print_text
-from footplate.errors import FootplateError
 from footplate.messages import BOLD, nearest
 from footplate.storage.paths import local_path
 
@@ -162,40 +161,16 @@ def add_cpu(parser: Parser) -> None:
 
 
 def refuse_unknown(command: Parser, arguments: Namespace, unknown: Sequence[str]) -> NoReturn:
-    """Exits with an error about unknown arguments. Suggests an option or config key."""
-    flag, _, value = unknown[0].partition("=")
-    if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
-        value = unknown[1]
-    name = flag.lstrip("-").replace("-", "_")
+    """Exits with an error about unknown arguments. Suggests an option, or `--set`."""
+    flag = unknown[0].partition("=")[0]
     options = {option.lstrip("-").replace("-", "_"): option for option in command._option_string_actions}
-    near = nearest(name, options)
-    key = hint = ""
-    if near != name and flag.startswith("--") and hasattr(arguments, "set"):
-        key = _key_ending_in(name, arguments)
+    near = nearest(flag.lstrip("-").replace("-", "_"), options)
+    settings = [word for word in unknown if "=" in word and not word.startswith("-")]
+    hint = ""
     if flag in _REPLACED:
         hint = f"; {_REPLACED[flag]}"
-    elif key:
-        hint = f"; set it in the config: --set {key}={value or '...'}"
-    elif "=" in unknown[0] and not flag.startswith("-") and hasattr(arguments, "set"):
-        settings = shlex.join(word for word in unknown if "=" in word and not word.startswith("-"))
-        hint = f"; to set a config key, write --set {settings}"
-    elif near:
+    elif near and flag.startswith("-"):
         hint = f"; did you mean {options[near]}?" if options[near] != flag else f"; write it after '{command.prog}'"
+    elif hasattr(arguments, "set"):
+        hint = f"; to set a config key, write --set {shlex.join(settings) or 'KEY=VALUE'}"
     command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-
-
-def _key_ending_in(name: str, arguments: Namespace) -> str:
-    """Returns the path of a config key called `name`, or "" if none exists. Prefers keys that footplate reads."""
-    from footplate.config import Config
-    from footplate.config.key_paths import split_path
-    from footplate.engine.plan.top_level_keys import keys_with_effect
-    from footplate.tools.key_lookup import paths_ending
-
-    try:
-        cfg = Config.fromfile(arguments.config, import_custom_modules=False)
-        paths = paths_ending(cfg._cfg_dict, name)
-    except (AttributeError, FootplateError, OSError):  # reported once the arguments are valid
-        return ""
-    read = keys_with_effect(cfg)
-    used = [path for path in paths if split_path(path)[0] in read]  # the others are variables
-    return [*used, *paths, ""][0]

@@ -1,6 +1,8 @@
 """Implements the command `footplate check`."""
 
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from footplate.cli.arguments import add_command, add_config
@@ -21,12 +23,26 @@ def add_commands(subparsers: Any) -> None:
         "check a run with a short trial before you start it",
         "Do a trial run on the real data: build everything, train two iterations, validate one batch, save "
         "and load. Then describe the run: parameter groups, speed, time, memory, schedule, metrics, hooks and "
-        "warnings. Keep only a picture of the first training batch, in the work_dir.",
+        "warnings. Keep only an image of the first training batch, in the work_dir.",
     )
     add_config(check)
     check.add_value("--work-dir", "DIR", "the work_dir of the run (default: the config's, or work_dirs/<config name>)")
     check.add_flag("--no-run", "check only the config and build the model, without reading data")
     add_launcher(check)
+
+
+@contextmanager
+def _listing_library_warnings() -> Iterator[dict[str, None]]:
+    """Collects the Python warnings of the block, and lists them at its end, also if it fails."""
+    from footplate.tools.collected_warnings import collect_library_warnings
+
+    with collect_library_warnings() as collected:
+        try:
+            yield collected
+        finally:
+            if is_first_rank():
+                lines = "".join(wrap_text(labeled("library", warning) + "\n") for warning in collected)
+                print_text(lines, (_LABEL, DIM))
 
 
 def check_run(arguments: Namespace) -> int:
@@ -35,13 +51,14 @@ def check_run(arguments: Namespace) -> int:
 
     from footplate.cli.error_messages import user_frames
     from footplate.tools.check import check
-    from footplate.tools.collected_warnings import collect_library_warnings, collect_warnings
+    from footplate.tools.collected_warnings import collect_warnings
     from footplate.tools.failing_module import ComponentError
 
-    with collect_library_warnings() as others:
+    with _listing_library_warnings() as library_warnings:
         cfg = read_run_config(arguments)
         code = start_processes(arguments)
         if code is not None:
+            library_warnings.clear()  # the first rank lists them
             return code
         with collect_warnings() as warnings:
             try:
@@ -56,8 +73,7 @@ def check_run(arguments: Namespace) -> int:
             finally:
                 if is_first_rank():
                     print_text("".join(wrap_text(labeled("warning", each) + "\n") for each in warnings))
-    if is_first_rank():
-        data = {"warnings": checked.warnings, "loops": checked.loops, "measured": checked.measured}
-        text = checked.text + "".join(labeled("library", each) + "\n" for each in others)
-        print_result(arguments, data, wrap_text(text), ("no problems found", GREEN), (_LABEL, DIM))
+        if is_first_rank():
+            data = {"warnings": checked.warnings, "loops": checked.loops, "measured": checked.measured}
+            print_result(arguments, data, wrap_text(checked.text), ("no problems found", GREEN), (_LABEL, DIM))
     return 0

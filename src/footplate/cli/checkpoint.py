@@ -36,7 +36,6 @@ def add_commands(subparsers: Any) -> None:
     show.add_flag("--all", f"list every weight, not only the first {_MAX_ROWS}")
     export = add("export", export_file, "write only the weights", "the .pth or .safetensors file to write")
     export.add_value("file", "FILE", "a checkpoint")
-    export.add_value("--section", "KEY", "the entry that contains the weights, such as ema_state_dict")
     export.add_value(
         "--revise",
         "PATTERN=TEXT",
@@ -45,12 +44,6 @@ def add_commands(subparsers: Any) -> None:
         default=[],
     )
     export.add_value("--prefix", "TEXT", "export only keys with this prefix, and strip the prefix")
-    export.add_argument(
-        "--layout",
-        choices=("plain", "mmengine"),
-        default="plain",
-        help="plain, a state dict (default), or mmengine, a dict with meta and state_dict",
-    )
     consolidate = add(
         "consolidate", consolidate_folder, "convert a sharded checkpoint to a single file", "the file to write"
     )
@@ -121,14 +114,7 @@ def export_file(arguments: Namespace) -> None:
             raise ArgumentError("--revise must have the form PATTERN=TEXT", found=text)
         revise_keys.append((pattern, replacement))
     try:
-        count = export_weights(
-            arguments.file,
-            arguments.output,
-            section=arguments.section,
-            revise_keys=revise_keys,
-            prefix=arguments.prefix,
-            layout=arguments.layout,
-        )
+        count = export_weights(arguments.file, arguments.output, revise_keys=revise_keys, prefix=arguments.prefix)
     except re.error as error:
         raise ArgumentError(f"invalid regular expression in --revise: {error}", found=arguments.revise) from error
     text = f"{pluralize(count, 'weight')}: {arguments.output}\n"

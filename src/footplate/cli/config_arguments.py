@@ -1,20 +1,11 @@
 """Reads the config given on the command line, and applies `--set` and `--cfg-options`."""
 
-import re
 from argparse import Namespace
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from footplate.config import Config, ConfigDict, imports
-
-_USES_RUNNER = re.compile(r"\bfootplate[\w.]*(?:\.| import .*)Runner\b")
-
-
-def has_script_as_config(arguments: Namespace) -> bool:
-    """Checks whether the config given in the arguments is a Python script that uses a Runner."""
-    path = Path(getattr(arguments, "config", None) or "")
-    is_python = path.suffix == ".py" and path.is_file()
-    return is_python and _USES_RUNNER.search(path.read_text("utf-8", "replace")) is not None
+from footplate.extensions import extensions
 
 
 def read_run_config(arguments: Namespace) -> Config:
@@ -61,24 +52,21 @@ def apply_override_arguments(cfg: Config, arguments: Namespace, *, import_custom
     if not (arguments.cfg_options or arguments.set):
         import_modules()
         return cfg
-    from footplate.errors import OverrideError
+    from footplate.engine.plan.top_level_keys import keys_of_both_generations
     from footplate.records import buffer_log
-    from footplate.tools.key_equivalents import accepted_in_either_generation, suggest_equivalent
+    from footplate.tools.config_keys import accepted_keys
     from footplate.tools.overrides import apply_overrides
 
     def accepted(mapping: ConfigDict, parts: Sequence[str]) -> Collection[str]:
-        keys = accepted_in_either_generation(mapping, parts)
+        if any(extension.config_keys.intersection(mapping) for extension in extensions()):
+            return () if parts else keys_of_both_generations()
+        keys = accepted_keys(mapping, parts)
         if not keys:  # the class of the section may be in one of the user's modules
             import_modules()
-        return keys or accepted_in_either_generation(mapping, parts)
+        return keys or accepted_keys(mapping, parts)
 
     with buffer_log() as arguments.held_warnings:  # an error about the same key would repeat a warning
         apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted)
-    for text in arguments.set:
-        try:
-            apply_overrides(cfg, [text], accepted=accepted)
-        except OverrideError as error:
-            suggest_equivalent(error, cfg, text.partition("=")[0].strip())
-            raise
+    apply_overrides(cfg, arguments.set, accepted=accepted)
     import_modules()
     return cfg

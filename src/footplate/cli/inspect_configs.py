@@ -1,6 +1,5 @@
 """Implements the commands that show configs and keys: `recipes`, `explain`, `diff` and `schema`."""
 
-import json
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -8,14 +7,13 @@ from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
-from footplate.cli.arguments import add_command, add_config, number
+from footplate.cli.arguments import add_command, add_config
 from footplate.cli.config_arguments import apply_override_arguments, set_default_work_dir
 from footplate.cli.output import print_json, print_result, print_text, wrap_for_screen
 from footplate.config import Config
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.extensions import is_translated, translate
 from footplate.messages import BOLD, DIM, labeled, nearest
-from footplate.storage import commit_bytes
 from footplate.tools.output_check import check_output
 
 TOPICS = ("hooks", "schedule", "params", "loops")
@@ -39,8 +37,7 @@ def add_commands(subparsers: Any) -> None:
         "Show the resolved config with the file and line of every key, the history of a key, or a "
         "topic: the hooks of each event, the schedule, the parameter groups, or the loops and their intervals. Showing "
         "a topic builds the components that it needs. Otherwise, the config's modules are not imported.",
-        "footplate explain config.py optim_wrapper.optimizer.lr. For a first-generation config, KEY "
-        "may also be a key of the translated config.",
+        "footplate explain config.py optim_wrapper.optimizer.lr",
     )
     add_config(explain)
     explain.add_value(
@@ -51,12 +48,6 @@ def add_commands(subparsers: Any) -> None:
         nargs="?",
     )
     explain.add_value("--dump", "FILE", "write the resolved config to a single .py, .json or .yaml file instead")
-    explain.add_value(
-        "--epoch-length",
-        "N",
-        "the number of iterations per epoch, if the training data is not available",
-        type=number(int, 1),
-    )
     diff = add_command(
         subparsers,
         "diff",
@@ -69,16 +60,15 @@ def add_commands(subparsers: Any) -> None:
     )
     diff.add_value("first", "A", "a config file, the name of a recipe, or a work_dir")
     diff.add_value("second", "B", "the config file, recipe or work_dir to compare with")
-    schema = add_command(
+    add_command(
         subparsers,
         "schema",
         print_schema,
         "print the JSON schema of config keys",
         "Print the JSON schema (draft 2020-12) of second-generation configs: every section and every "
         "registered class with its keys, defaults and descriptions. Editors use it to complete and explain keys.",
-        "footplate schema --output footplate.schema.json",
+        "footplate schema > footplate.schema.json",
     )
-    schema.add_value("-o --output", "FILE", "write the schema to a file instead")
 
 
 def list_recipes(arguments: Namespace) -> None:
@@ -95,13 +85,10 @@ def explain_config(arguments: Namespace) -> None:
     """Explains a topic, a key or all keys, or writes the resolved config to a single file."""
     from footplate.tools import explain_keys
     from footplate.tools.diff import read_either
-    from footplate.tools.key_equivalents import accepted_in_either_generation, config_with_key, equivalent_key
 
     topic = arguments.key if arguments.key in TOPICS else None
     if arguments.dump and arguments.key:
         raise ArgumentError(f"--dump writes the whole config; omit '{arguments.key}'")
-    if arguments.epoch_length and topic not in ("schedule", "loops"):
-        raise ArgumentError("--epoch-length requires the topic 'schedule' or 'loops'")
     arguments.cfg = read_either(arguments.config)
     cfg = apply_override_arguments(arguments.cfg, arguments, import_custom_modules=topic is not None)
     if arguments.dump:
@@ -114,22 +101,22 @@ def explain_config(arguments: Namespace) -> None:
         return
     key = (arguments.key or "").removeprefix(".")
     try:
-        cfg = config_with_key(cfg, key)
         is_changed = arguments.set or arguments.cfg_options  # checking the changes has already imported torch
         with _showing_warnings(cfg) if is_changed else nullcontext():
             text = explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg)
             print_result(arguments, explain_keys.keys_as_data(cfg, key), text, ("(^|  )# .*", DIM))
     except ConfigKeyError as error:
+        from footplate.tools.config_keys import accepted_keys  # imports torch
+
         section, _, name = key.rpartition(".")
-        keys = accepted_in_either_generation(cfg._cfg_dict, section.split("."))
+        keys = accepted_keys(cfg._cfg_dict, section.split("."))
         default, _ = keys.get(name, (Parameter.empty, ())) if isinstance(keys, dict) else (Parameter.empty, ())
         if default is not Parameter.empty:
             print_result(arguments, {"default": default}, f"{key} is not set; the default is {default!r}\n")
             return
         near = nearest(arguments.key, [*cfg, *TOPICS])
-        suggestion = near if near in TOPICS else equivalent_key(cfg, arguments.key)
-        if suggestion is not None:
-            error.suggestion, error.notes = suggestion, ()
+        if near in TOPICS:
+            error.suggestion, error.notes = near, ()
         raise
 
 
@@ -147,13 +134,13 @@ def _print_topic(topic: str, cfg: Config, arguments: Namespace) -> None:
             data, text = dict(hooks.order()), f"{hooks.describe()}\n"
         elif topic == "loops":
             hooks = explain_loops.order_of_hooks(plan)
-            data = explain_loops.describe_loops(plan, hooks, length_of_epoch=arguments.epoch_length)
+            data = explain_loops.describe_loops(plan, hooks)
             text = "".join(f"{labeled(*row)}\n" for row in data)
         elif topic == "params":
             groups = explain_optimizer.groups_of(plan)
             data, text = groups, explain_optimizer.explain_params(groups)
         else:
-            schedule = explain_optimizer.schedule_of(plan, length_of_epoch=arguments.epoch_length)
+            schedule = explain_optimizer.schedule_of(plan)
             data, text = schedule, explain_optimizer.explain_schedule(schedule)
         print_result(arguments, data, wrap_for_screen(text))
 
@@ -186,12 +173,7 @@ def diff_configs(arguments: Namespace) -> int:
 
 
 def print_schema(arguments: Namespace) -> None:
-    """Prints the JSON schema for configs, or writes it to a file."""
+    """Prints the JSON schema for configs."""
     from footplate.tools.schema_cache import read_schema
 
-    if arguments.output:
-        check_output(arguments.output, suffixes=(".json",))
-        commit_bytes(arguments.output, json.dumps(read_schema(), indent=2).encode() + b"\n")
-        print_result(arguments, {"file": arguments.output}, f"{arguments.output}\n")
-    else:
-        print_json(arguments, read_schema())
+    print_json(arguments, read_schema())

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import traceback
 import uuid
-from argparse import SUPPRESS, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +34,6 @@ def add_launcher(parser: Parser) -> None:
         help="how processes start: none, pytorch (torchrun; detected automatically), slurm (srun) or mpi (mpirun)",
     )
     add_processes(parser)
-    # The predecessor of torchrun passes this option; torchrun sets an environment variable instead.
-    parser.add_argument("--local-rank", "--local_rank", type=int, help=SUPPRESS)
 
 
 def add_processes(parser: Parser) -> None:
@@ -71,8 +69,6 @@ def start_processes(arguments: Namespace) -> int | None:
     from footplate.engine.plan.plan import RunPlan
     from footplate.tools.collected_warnings import collect_warnings
 
-    if arguments.local_rank is not None:
-        os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))
     processes = count_processes(arguments)
     if processes is None:
         return None

@@ -149,14 +149,10 @@ def _run(arguments: Namespace) -> int:
 
 def _report(arguments: Namespace, error: Exception) -> int:
     """Prints an error and returns the exit code. Re-raises the error if its traceback should be shown."""
-    from footplate.cli.config_arguments import has_script_as_config
     from footplate.cli.error_messages import describe_error
-    from footplate.errors import FootplateError
     from footplate.tools.key_equivalents import restore_key
 
     restore_key(error, arguments.cfg)
-    if isinstance(error, FootplateError) and has_script_as_config(arguments):
-        error.notes = ("To run a script that builds a Runner, use `footplate run`.", *error.notes)
     described = describe_error(error, arguments.progress, option=arguments.debug_option)
     message, code = described or ("", 1)
     _print_document(arguments, error, code, message)

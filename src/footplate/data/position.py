@@ -361,8 +361,10 @@ class DataPosition:
 
     def _skip(self, iterator: Iterator[Any], number: int) -> Iterator[Any]:
         """Skips the batches that the run has already used; see `_skip`. Logs a warning if the last one differs."""
+        if not number:
+            return iterator
         _skip(iterator, number)
-        if number and self._expected not in (None, repr(self._latest)):
+        if self._expected not in (None, repr(self._latest)):
             _logger.warning(
                 "The data loader yields other batches than before the resume, so the run repeats some samples and "
                 "skips others. It is no longer bit-identical to an uninterrupted run. Derive shuffling and "
@@ -413,14 +415,21 @@ class UntrackedPosition(DataPosition):
     """Tracks the position in a stream without a length by counting all batches, as if they belonged to one pass."""
 
     pass_index = 0
+    _added = 0  # the batches before an iteration, minus the iteration: not 0 if the run began with another batch size
 
     def locate(self, iteration: int) -> tuple[int, int]:
-        """Returns 0 and the iteration."""
-        return 0, iteration
+        """Returns 0 and the number of batches before an iteration."""
+        return 0, iteration + self._added
+
+    def load_state_dict(self, state: Mapping[str, Any], iteration: int, *, by_epoch: bool = False) -> tuple[int, int]:
+        """Restores the position; see the base class."""
+        iteration, batch = super().load_state_dict(state, iteration, by_epoch=by_epoch)
+        self._added = batch - iteration
+        return iteration, batch
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Returns the batches of all passes, after reading and discarding those before an iteration."""
-        return self._skip(super().endless(0), iteration)
+        return self._skip(self._passes(0, 0, -self._added), self.locate(iteration)[1])
 
 
 class StatefulPosition(DataPosition):

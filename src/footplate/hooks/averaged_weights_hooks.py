@@ -70,11 +70,11 @@ class EMAHook(AveragedWeightsHook):
     """Averages the model's weights during training, and uses the average for validation, testing and saving.
 
     Args:
-        ema_type: The averaging method: ExponentialMovingAverage (the default), MomentumAnnealingEMA (for runs of any
-            length, the default for a plain torch module if `momentum` is not set), StochasticWeightAverage, WarmUpEMA,
-            or another averaged model registered in MODELS. Its arguments, such as `momentum`, `interval`,
-            `update_buffers` and `device`, can be set in the hook. If `ema_type` is changed when a run resumes, a new
-            average starts.
+        ema_type: The averaging method: ExponentialMovingAverage (the default), MomentumAnnealingEMA,
+            StochasticWeightAverage, WarmUpEMA, or another averaged model registered in MODELS. For a plain torch
+            module, the default is MomentumAnnealingEMA, which suits runs of any length, unless `momentum` is set. The
+            method's arguments, such as `momentum`, `interval`, `update_buffers` and `device`, can be set in the hook.
+            If `ema_type` is changed when a run resumes, a new average starts.
         strict_load: Whether the averaged weights in a resumed checkpoint must have the same keys as the averaged model.
         begin_iter: The first iteration, counted from 1, after which the average is updated. Until then, it is a copy of
             the model. 0 means the first iteration.

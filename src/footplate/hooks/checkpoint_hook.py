@@ -340,8 +340,10 @@ class CheckpointHook(SavingHook):
         """
         events = ("after_train",) if self.by_epoch else ("after_train_epoch", "after_train")
         hooks = [hook for event in events for hook, _ in runner.hooks.at(event)]
-        are_builtin = all(type(hook).__module__.startswith("footplate.") and not hook.is_of_user for hook in hooks)
-        return are_builtin and not (runner.val_loop or self.published_keys or runner.train_loop.is_overridden)
+        loop = runner.train_loop
+        are_builtin = all(type(part).__module__.startswith("footplate.") for part in (loop, *hooks))
+        is_of_user = loop.is_overridden or any(hook.is_of_user for hook in hooks)
+        return are_builtin and not (is_of_user or runner.val_loop or self.published_keys)
 
     def _regular(self, runner: Run, *, is_final: bool = False) -> SaveRequest:
         """Returns the request for a regular checkpoint."""

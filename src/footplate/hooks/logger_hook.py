@@ -148,7 +148,7 @@ class LoggerHook(Hook):
         scalar = runner.message_hub.log_scalars.get(f"val/{name}")
         before, now = scalar.data[0][-2:] if scalar and len(scalar) > 1 else (math.nan, math.nan)
         change = f"\xa0({now - before:+.4g})" if math.isfinite(now - before) else ""
-        runner.logger.info(line, extra={"headline": name, "change": change, **PROGRESS})
+        runner.logger.info(line, extra={"headline": name, "change": change})
         if is_main_process() and records_validation(runner):
             # A training scalar with the same name would have different steps, so the metric gets a prefix. The log
             # processor has added it to the metrics, but not to the times; a custom one may have added none.
@@ -167,7 +167,7 @@ class LoggerHook(Hook):
             "test",
             with_non_scalar=True,
         )
-        runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), ""), "change": ""})
+        runner.logger.info(line, extra={"headline": next(iter(best_rules(runner)), "")})
         if is_main_process():
             text = json.dumps(tag, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
             commit_bytes(os.path.join(runner.folder.log_dir, f"{runner.folder.timestamp}.json"), text.encode())

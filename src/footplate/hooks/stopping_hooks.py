@@ -31,8 +31,8 @@ class EarlyStoppingHook(Hook):
     Args:
         monitor: The metric to monitor, e.g. "mIoU" or "coco/bbox_mAP". Its name in logs, "val/mIoU", is also accepted.
         rule: "greater" or "less". By default, the rule is derived from the metric name.
-        min_delta: A value counts as an improvement only if it beats the best value by more than `min_delta`. By
-            default, 0.1, which suits metrics in percent, or 0 for a plain torch module; for example, `min_delta=0.001`.
+        min_delta: A value counts as an improvement only if it beats the best value by more than `min_delta`. The
+            default is 0.1, which suits metrics in percent, and 0 for a plain torch module.
         strict: Ignored; accepted for compatibility. A missing metric raises an error, unless an earlier validation run
             computed it, or the current one returns no metrics at all.
         check_finite: Whether to end training immediately if the metric is NaN or infinite.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from footplate.optim.schedules import Schedule, collect_steps
+from footplate.optim.schedules.torch_schedule import TorchSchedule
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -62,7 +63,12 @@ def fast_forward(schedules: Sequence[Schedule], loop: Any, saved: Sequence[Any])
         schedule.rewind(saved)
     for schedule in moving:
         schedule.start()
-    moves = collect_steps(moving)
+    # The wrapper's number of losses is not that of the iterations below.
+    by_step = [part for part in moving if isinstance(part, TorchSchedule) and part.iterations_per_step > 1]
+    for schedule in by_step:
+        for _ in range(loop.iter // schedule.iterations_per_step):
+            schedule.scheduler.step()
+    moves = collect_steps([schedule for schedule in moving if schedule not in by_step])
     length, epochs = (loop.max_iters // loop.max_epochs, loop.epoch) if loop.by_epoch else (0, 0)
     for iteration in range(1, loop.iter + 1):
         for step in moves.by_iter:

@@ -32,6 +32,7 @@ _logger = logging.getLogger("footplate.records")
 # `logger.info(..., extra=NOT_SHOWN)` writes a record only to the log file, so that it does not clutter the screen.
 NOT_SHOWN = {"shown": False}
 # Records with `extra=PROGRESS` repeat what a live display shows. A notebook with such a display leaves them out.
+# Metrics are no progress: the display has only those whose names imply whether higher or lower is better.
 PROGRESS = {"is_progress": True}
 _WIDE_TERMINAL = 160  # the minimum number of columns for showing the date and the name of the logger
 # The number of lines of the live display in the terminal or notebook, or 0. Set by the display.

@@ -39,7 +39,7 @@ def explain_unknown_types(cfg: Mapping[str, Any]) -> list[str]:
     from footplate.registry import Registry, root  # they import this module
 
     registries = [value for value in vars(root).values() if isinstance(value, Registry)]
-    types = {value for path, value in walk_paths(dict(cfg.items())) if path[-1] == "type" and isinstance(value, str)}
+    types = {value for path, value in walk_paths(dict(cfg)) if path[-1] == "type" and isinstance(value, str)}
     unknown = sorted(name for name in types if not any(name in registry for registry in registries))
     modules = {found[1]: None for name in unknown if (found := find_definition(name)) and found[1]}
     imports = (cfg.get("custom_imports") or {}).get("imports") or []

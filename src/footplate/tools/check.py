@@ -78,7 +78,7 @@ class Checked(NamedTuple):
 def check(cfg: Config, *, run: bool = True) -> Checked:
     """Checks a config, performs a short trial of the run, and returns a summary of what the run will do.
 
-    The trial writes to a temporary folder and uses no visualization backends. Only a picture of the first training
+    The trial writes to a temporary folder and uses no visualization backends. Only an image of the first training
     batch is written to the work_dir, if an extension draws the batch.
 
     Args:
@@ -328,9 +328,11 @@ class _TrialHook(Hook):
         """Computes how long training waited for the batch. Draws the first one."""
         self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting = perf_counter() - self._last
-        if not self._done and is_main_process():
+        if not self._done:
             pictures = (extension.draw_batch(runner, data_batch) for extension in extensions())
-            self.picture = next((picture for picture in pictures if picture is not None), None)
+            picture = next((picture for picture in pictures if picture is not None), None)
+            # Every rank draws, because a data preprocessor may communicate.
+            self.picture = picture if is_main_process() else None
         self._last = perf_counter()
 
     def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:

@@ -11,22 +11,16 @@ from footplate import storage
 from footplate.checkpoint import load_checkpoint, rename_keys, save_checkpoint, weights_of
 from footplate.checkpoint.contents import explaining, read_layout
 from footplate.checkpoint_names import SAFETENSORS_SUFFIX, SUFFIXES
-from footplate.checks import check_choice
 from footplate.errors import ArgumentError, CheckpointError, import_optional
 from footplate.tools.output_check import check_output
-
-LAYOUTS = ("plain", "mmengine")
-_META_KEYS = ("epoch", "iter", "time", "seed", "experiment_name", "dataset_meta", "cfg", "config")
 
 
 def export_weights(
     source: "str | os.PathLike[str]",
     target: "str | os.PathLike[str]",
     *,
-    section: str | None = None,
     revise_keys: Iterable[tuple[str, str]] = (),
     prefix: str | None = None,
-    layout: str = "plain",
 ) -> int:
     """Writes only the weights of a checkpoint to a file.
 
@@ -34,11 +28,8 @@ def export_weights(
         source: A checkpoint from footplate or another engine, or a safetensors file.
         target: The output file. Its suffix selects the format: `.safetensors`, or a PyTorch file for `.pth`, `.pt` and
             `.ckpt`.
-        section: The entry that contains the weights, such as `ema_state_dict`. Detected by default.
         revise_keys: Pairs (regular expression, replacement), applied to each key in the given order, before `prefix`.
         prefix: Exports only the keys that start with this prefix, and removes the prefix from them.
-        layout: "plain" writes a bare state dict. "mmengine" writes the entries `meta`, which contains the config, and
-            `state_dict`, as the engines of both generations expect.
 
     Returns:
         The number of tensors.
@@ -46,31 +37,15 @@ def export_weights(
     Raises:
         CheckpointError: The source does not contain the requested weights, two keys are renamed to the same key, or the
             target cannot be written.
-        ArgumentError: The target and the source are the same file, the target has an unsupported suffix, or the layout
-            is unknown or not supported by safetensors.
+        ArgumentError: The target and the source are the same file, or the target has an unsupported suffix.
         MissingExtraError: The target is a safetensors file, and the safetensors package is not installed.
     """
     check_output(target, suffixes=(*SUFFIXES, SAFETENSORS_SUFFIX), inputs=[source])
     origin, name = os.fspath(source), os.fspath(target)
-    is_safetensors = name.endswith(SAFETENSORS_SUFFIX)
-    check_choice("layout", layout, LAYOUTS)
-    if layout != "plain" and is_safetensors:
-        raise ArgumentError("safetensors files support only layout='plain'", key="layout", found=layout)
-    content = load_checkpoint(source)
-    if section is None:
-        weights = weights_of(content, origin)
-    elif section in content:
-        weights = weights_of(content[section], f"{origin}: {section}")
-    else:
-        raise CheckpointError(f"'{origin}' has no entry '{section}'", found=list(content))
-    chosen = rename_keys(weights, revise_keys, prefix=prefix, source=origin)
-    tensors = _dense_tensors(chosen, origin)
-    if is_safetensors:
+    weights = weights_of(load_checkpoint(source), origin)
+    tensors = _dense_tensors(rename_keys(weights, revise_keys, prefix=prefix, source=origin), origin)
+    if name.endswith(SAFETENSORS_SUFFIX):
         write_safetensors(tensors, name)
-    elif layout == "mmengine":
-        meta = content.get("meta")
-        kept = {key: meta[key] for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
-        save_checkpoint({"meta": kept, "state_dict": OrderedDict(tensors)}, name)
     else:
         save_checkpoint(OrderedDict(tensors), name)
     return len(tensors)

@@ -114,7 +114,7 @@ DEFAULT_TYPES = {
 """Maps the key path of a section to its default `type`. The default for `train_cfg` depends on its keys."""
 
 
-def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[str] = ()) -> Collection[str]:
+def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str]) -> Collection[str]:
     """Returns the keys accepted in a second-generation config section, or an empty collection if they are unknown.
 
     For a class, returns a mapping from each key to its default and the types that its annotation allows; see
@@ -125,12 +125,11 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
     Args:
         cfg: The config.
         parts: The key path of the section; empty for the top-level keys.
-        at: The key path of the section in `cfg`, if it differs from `parts`, as for a first-generation config.
     """
     if not parts:
         return SECOND_GENERATION_KEYS
     section: Any = cfg
-    for part in at or parts:
+    for part in parts:
         section = _child(section, part)
     registry = SECTION_REGISTRIES.get(parts[0])
     for part in parts[1:]:

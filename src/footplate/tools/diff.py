@@ -3,12 +3,12 @@
 import difflib
 import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.config import Config, as_plain, read_recorded
-from footplate.config.key_paths import split_path
 from footplate.config.sources import find_config
 from footplate.error_context import join_path, origin_of
 from footplate.errors import ConfigError, Origin
@@ -76,7 +76,7 @@ def compare_runs(configs: Sequence[Config], environments: Sequence[Mapping[str, 
     recorded = [environment.get("config variables") for environment in environments]
     variables = {str(name) for names in recorded if isinstance(names, list) for name in names}
     found = [each for each in compare(*configs) if each.path not in ignored]
-    found = [each for each in found if split_path(each.path)[0] not in variables] or found
+    found = [each for each in found if re.split(r"[.\[]", each.path)[0] not in variables] or found
     known = {each.path for each in found}
     one, two = environments
     return found + [

@@ -59,7 +59,7 @@ def describe_loops(plan: RunPlan, hooks: HookList, *, length_of_epoch: int | Non
             length, loader = _length(plan), plan["train_dataloader"]
             text = f"{loop_settings(train, 'train')['type']}: {pluralize(length, unit)}"
             if plan.by_epoch:
-                per_epoch = find_epoch_length(plan, length_of_epoch)[0]
+                per_epoch = length_of_epoch or find_epoch_length(plan)[0]
                 in_total = per_epoch and f"{pluralize(per_epoch, 'iteration')}, {length * per_epoch} in total"
                 text += f" of {in_total or 'unknown length'}"
             text += f", batches of {loader['batch_size']}" if loader.get("batch_size") else ""
@@ -133,17 +133,16 @@ def _format_interval(interval: int, noun: str) -> str:
     return f"every {noun if interval == 1 else pluralize(interval, noun)}"
 
 
-def find_epoch_length(plan: RunPlan, given: int | None) -> tuple[int | None, str]:
+def find_epoch_length(plan: RunPlan) -> tuple[int | None, str]:
     """Returns the number of iterations per epoch and a message.
 
     The number is None if it is unknown. The message explains why the training data cannot be read, or is "".
 
     Args:
         plan: The plan of the run.
-        given: The number set by the user, which is returned as is. If None, the dataloader is built.
     """
-    if given is not None or plan["train_dataloader"] is None:
-        return given, ""
+    if plan["train_dataloader"] is None:
+        return None, ""
     try:
         return length_of(build_dataloader(plan["train_dataloader"], seed=0)), ""
     except (FootplateError, OSError, ImportError) as error:

@@ -153,7 +153,7 @@ class Schedule(NamedTuple):
         return [track for track in tracks if track.moves], [track for track in tracks if not track.moves]
 
 
-def schedule_of(plan: RunPlan, *, length_of_epoch: int | None = None) -> Schedule:
+def schedule_of(plan: RunPlan) -> Schedule:
     """Simulates the schedules of a run and returns the optimizer settings.
 
     For a run of more than 512 iterations, returns the settings only at sampled iterations, and around the highest and
@@ -161,22 +161,21 @@ def schedule_of(plan: RunPlan, *, length_of_epoch: int | None = None) -> Schedul
 
     Args:
         plan: The plan of the run.
-        length_of_epoch: The number of iterations per epoch. If None, it is determined from the training data.
 
     Raises:
         FootplateError: A component cannot be built, or the run is epoch-based and the epoch length is unknown.
     """
     with located(plan.cfg):
         model = build_alone(plan)
-        per_epoch, why = find_epoch_length(plan, length_of_epoch)
-        hints = [*([why] if why else []), "Set the iterations per epoch with --epoch-length N."]
+        per_epoch, why = find_epoch_length(plan)
+        hints = [*([why] if why else []), "Without the data, call footplate.tools.simulation.simulate(epoch_length=N)."]
         _, total = run_length(plan["train_cfg"] or {}, per_epoch, hints)
         step = max(1, -(-total // _POINTS))
         iters = sorted({*range(0, total, step), *_round_iterations(total)})
         tracks, ignored = _tracks(plan, model, per_epoch, iters)
         if step > 1:
             # The exact extremes are close to the extremes of the sampled iterations.
-            near = {iters[place] for track in tracks if track.moves for place in _extremes(track)}
+            near = {iters[place] for place in _extremes(tracks)}
             close = (range(max(at - step, 0), min(at + step, total)) for at in near)
             iters = sorted(set(iters).union(*close))
             tracks, ignored = _tracks(plan, model, per_epoch, iters)
@@ -231,24 +230,19 @@ def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) ->
     The table contains iteration 0, multiples of a round number, the last iteration, and the iterations where each track
     first reaches its maximum and minimum.
     """
-    places_of = {name: _extremes(track) for name, track in zip(names, tracks, strict=True)}
-    extremes = {place for places in places_of.values() for place in places}
+    extremes = _extremes(tracks)
     round_ones = set(_round_iterations(schedule.length))
     width = max(_DIGITS, *map(len, names))
     lines = ["  iteration  " + "  ".join(f"{name:>{width}}" for name in names)]
     for place, at in enumerate(schedule.iters):
         if at in round_ones or place in extremes:
-            line = f"  {at:>9}  " + "  ".join(f"{track.values[place]:>{width}.6g}" for track in tracks)
-            for number, word in enumerate(("highest", "lowest")):
-                having = [name for name, places in places_of.items() if places[number] == place]
-                line += f"  {word}" if len(having) == len(places_of) else "".join(f"  {word} {name}" for name in having)
-            lines.append(line)
+            lines.append(f"  {at:>9}  " + "  ".join(f"{track.values[place]:>{width}.6g}" for track in tracks))
     return lines
 
 
-def _extremes(track: Track) -> tuple[int, int]:
-    """Returns the indices where a track first reaches its maximum and its minimum."""
-    return track.values.index(max(track.values)), track.values.index(min(track.values))
+def _extremes(tracks: Sequence[Track]) -> set[int]:
+    """Returns the indices where each track that changes first reaches its maximum and its minimum."""
+    return {track.values.index(most(track.values)) for track in tracks if track.moves for most in (max, min)}
 
 
 def _round_iterations(length: int) -> list[int]:

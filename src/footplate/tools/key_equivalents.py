@@ -1,36 +1,14 @@
-"""Finds the keys that a config accepts, and translates keys between the two config generations."""
+"""Finds the keys of a first-generation config that were translated to other keys."""
 
 import re
-from collections.abc import Collection, Sequence
 from contextlib import suppress
 
-from footplate.config import Config, ConfigDict
+from footplate.config import Config
 from footplate.config.key_paths import split_path
 from footplate.error_context import join_path, origin_at
 from footplate.errors import ConfigError, FootplateError, Origin
-from footplate.extensions import extensions, is_translated, translate
+from footplate.extensions import extensions
 from footplate.tools.key_lookup import has_key, paths_at
-
-
-def suggest_equivalent(error: FootplateError, cfg: Config, path: str) -> None:
-    """Rewrites an error about the unknown key `path` to suggest the equivalent key in the config's generation.
-
-    Does nothing if there is no equivalent key.
-    """
-    key = equivalent_key(cfg, path)
-    if key is not None:
-        here, there = ("first", "second") if is_translated(cfg) else ("second", "first")
-        error.message = f"'{path}' is a key of {there}-generation configs, but this is a {here}-generation config"
-        error.key, error.suggestion, error.notes = "", key, ()
-
-
-def equivalent_key(cfg: Config, path: str, origin: Origin | None = None) -> str | None:
-    """Returns the key in the config's generation that is equivalent to `path`, or None if none exists.
-
-    `origin` is the file and line of the value, if known.
-    """
-    keys = (extension.equivalent_key(cfg, path, origin) for extension in extensions())
-    return next((key for key in keys if key is not None), None)
 
 
 def original_key(cfg: Config, path: str, origin: Origin | None = None) -> str:
@@ -39,37 +17,9 @@ def original_key(cfg: Config, path: str, origin: Origin | None = None) -> str:
     `cfg` is the config before translation. Returns `path` if the config is not translated or has no such key. `origin`
     is the file and line of the value, if known.
     """
-    key = equivalent_key(cfg, path, origin) if is_translated(cfg) else None
+    keys = (extension.equivalent_key(cfg, path, origin) for extension in extensions())
+    key = next((key for key in keys if key is not None), None)
     return path if key is None else re.sub(r"\.(\d+)\b", r"[\1]", key)
-
-
-def config_with_key(cfg: Config, path: str) -> Config:
-    """Returns the second-generation translation of a first-generation config if only the translation has a key `path`.
-
-    Otherwise, returns `cfg` itself.
-    """
-    if not path or has_key(cfg, path) or not is_translated(cfg):
-        return cfg
-    translated = translate(cfg, for_run=False)
-    return translated if has_key(translated, path) else cfg
-
-
-def accepted_in_either_generation(mapping: ConfigDict, parts: Sequence[str]) -> Collection[str]:
-    """Returns the keys accepted in a config section of either generation, or an empty collection if they are unknown.
-
-    `parts` is the key path of the section. If it is empty, returns the top-level keys.
-    """
-    from footplate.tools import config_keys  # imports torch
-
-    cfg = Config(mapping)
-    for extension in extensions():
-        try:
-            keys = extension.accepted_keys(cfg, parts)
-        except ConfigError:  # a config that mixes both generations; the config check reports this
-            return ()
-        if keys is not None:
-            return keys
-    return config_keys.accepted_keys(mapping, parts)
 
 
 def restore_key(error: Exception, cfg: Config | None) -> None:

@@ -184,7 +184,7 @@ def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> li
     """
     groups: dict[tuple[str, str, str], dict[int, list[PerClassResults]]] = {}
     for number, run in enumerate(runs):
-        for table in run.per_class or tables_of_scalars(run):
+        for table in run.per_class:
             tables = groups.setdefault((table.dataset, table.metric, table.mode), {}).setdefault(number, [])
             if tables and (tables[-1].columns, _names(tables[-1])) != (table.columns, _names(table)):
                 tables.clear()  # the classes may change when a run is resumed
@@ -198,25 +198,6 @@ def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> li
         }
         for (dataset, metric, mode), by_run in groups.items()
     ]
-
-
-def tables_of_scalars(run: Run) -> list[PerClassResults]:
-    """Builds tables of per-class results that were recorded only as scalars, such as `IoU.shoe`."""
-    values: dict[tuple[str, str, str], dict[str, dict[float, float]]] = {}
-    for mode, scalars in _by_mode(run).items():
-        for name, series in scalars.items() if mode != "train" else ():
-            if is_of_class(name, scalars):
-                dataset, metric = split_dataset(name.removeprefix("test/" if mode == "test" else ""))
-                quantity, dot, label = metric.partition(".")
-                if not dot:  # `shoe_precision` is the average precision of a class
-                    label, _, quantity = metric.rpartition("_")
-                values.setdefault((dataset, quantity, mode), {})[label] = dict(series.points)
-    tables = []
-    for (dataset, quantity, mode), classes in values.items():
-        for step in sorted({step for points in classes.values() for step in points}):
-            rows = [[label, points.get(step)] for label, points in classes.items()]
-            tables.append(PerClassResults(dataset, quantity, mode, int(step), ["class", quantity], rows))
-    return tables
 
 
 def _names(table: PerClassResults) -> list[str]:

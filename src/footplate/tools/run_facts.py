@@ -154,7 +154,7 @@ def run_state(run: Run) -> Data:
     return {
         "done": done,
         "planned": planned,
-        "complete": not running and (finished or planned is None or stopped_by == "a hook"),
+        "complete": not running and (finished or stopped_by == "a hook" or not (planned or stopped_by)),
         "running": running,
         "stopped_by": stopped_by,
         "resumed": resumed,
@@ -249,7 +249,10 @@ def choose_headline(runs: Sequence[Run]) -> Metric | None:
 
 
 def _find_problem(run: Run, measured: Series | None, metric: Data | None) -> Data | None:
-    """Returns the `name` and a `text` if the headline metric or a loss ends non-finite, or all validations are 0."""
+    """Returns the `name` and a `text` if the headline metric or a loss ends non-finite, or all validations are 0.
+
+    A metric of 0 is a problem only if higher is known to be better.
+    """
     losses = [series for name, series in run.scalars("val").items() if split_dataset(name)[1] == "loss"]
     for series in filter(None, (measured, *losses, run.scalars("train").get("loss"))):
         if series.ends_nonfinite:
@@ -258,7 +261,7 @@ def _find_problem(run: Run, measured: Series | None, metric: Data | None) -> Dat
             return {"name": "non-finite", "text": text}
     if "loss" in run.never_finite:
         return {"name": "non-finite", "text": "The training loss was never finite."}
-    if measured and metric and measured.mode == "val" and not metric["small"] and not any(measured.values):
+    if measured and metric and measured.mode == "val" and metric["small"] is False and not any(measured.values):
         validations = pluralize(metric["count"], "validation")
         return {
             "name": "always 0",

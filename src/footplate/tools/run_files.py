@@ -14,7 +14,7 @@ from footplate.errors import ConfigError
 from footplate.messages import one_line
 
 _logger = logging.getLogger("footplate.tools")
-_MAX_CODE = 36  # characters; a longer text is shortened, and its digest is added
+_MAX_TEXT = 48  # characters
 Converted = TypeVar("Converted")
 # Keys that set where a run is stored and how it starts.
 START_KEYS = ("work_dir", "resume", "load_from", "resume_settings", "preflight")
@@ -176,10 +176,14 @@ def environment_of(folder: Path) -> dict[str, Any]:
     tree = facts.get("git tree") or {"modules": facts.get("modules")}
     if isinstance(tree, dict) and any(tree.values()):
         keys = "commit", "patch" if tree.get("patch") else "changed", "untracked", "modules"
-        text = one_line(", ".join(f"{key} {tree[key]}" for key in keys if tree.get(key)))
-        digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()
-        facts["code"] = text if len(text) <= _MAX_CODE else f"{text[:_MAX_CODE]} ... {digest[:8]}"
+        facts["code"] = shortened(one_line(", ".join(f"{key} {tree[key]}" for key in keys if tree.get(key))))
     return facts
+
+
+def shortened(text: str) -> str:
+    """Replaces the end of a long text with its digest, so that different texts stay different."""
+    digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]
+    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 13]} ... {digest}"
 
 
 def comparable(cfg: Config | None) -> str:

@@ -9,14 +9,14 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from footplate.tools.diff import LAUNCHED, Side, compare_runs
-from footplate.tools.explain_keys import brief
+from footplate.config.formats import write_value
+from footplate.error_context import join_path, walk_paths
+from footplate.tools.diff import LAUNCHED, Difference, Side, compare_runs
 from footplate.tools.run_facts import Data, Described
-from footplate.tools.run_files import comparable
+from footplate.tools.run_files import comparable, shortened
 from footplate.tools.runs import Run
 
 _MIN_SEEDS = 3  # equal variants of three seeds each are separated in 2 of 20 comparisons
-_MAX_WIDTH = 48
 _MISSING = "–"
 _DONE = "(completed iterations)"
 
@@ -138,13 +138,16 @@ def config_table(described: Sequence[Described], variants: Sequence[Data]) -> li
     """
     rows: dict[str, list[str]] = {}
     runs = [run for run, _ in described]
-    reference = runs[0]
-    for place, run in enumerate(runs):
+    reference, pairs = runs[0], list[dict[str, Difference]]()
+    for run in runs:
         configs = [each.config for each in (reference, run) if each.config is not None]
-        pairs = compare_runs(configs, [reference.environment, run.environment]) if configs[1:] else ()
-        for path, first, other in pairs:
-            texts = [_MISSING if each.config is None else _brief(first) for each in runs]
-            rows.setdefault(path, texts)[place] = _brief(other)
+        found = compare_runs(configs, [reference.environment, run.environment]) if configs[1:] else ()
+        pairs.append({each.path: each for each in found})
+    for path, (_, first, _) in dict(chain.from_iterable(found.items() for found in pairs)).items():
+        rows[path] = [
+            _MISSING if run.config is None else _brief(_side_of(run, path, found, first))
+            for run, found in zip(runs, pairs, strict=True)
+        ]
     rows |= {name: [str(run.environment.get(key, _MISSING)) for run in runs] for key, name in LAUNCHED.items()}
     rows[LAUNCHED["seed"]] = [seed_of(run) or _MISSING for run in runs]
     rows[_DONE] = [f"{facts['state']['done']:,}" for _, facts in described]
@@ -165,7 +168,18 @@ def config_table(described: Sequence[Described], variants: Sequence[Data]) -> li
     return table
 
 
+def _side_of(run: Run, path: str, found: Mapping[str, Difference], first: Side | None) -> Side | None:
+    """Returns the value of a run at a path, given its differences from the first run and the first run's value."""
+    if path in found:
+        return found[path].second
+    pairs = [*((path, other) for other in found), *((other, path) for other in found)]
+    if not any(inner.startswith((f"{outer}.", f"{outer}[")) for inner, outer in pairs):
+        return first
+    # A container of the value, or a part of it, differs.
+    return next((Side(value, None) for keys, value in walk_paths(run.settings) if join_path(keys) == path), None)
+
+
 def _brief(side: Side | None) -> str:
     if side is None:
         return _MISSING
-    return f"{side.value:.4g}" if isinstance(side.value, float) else brief(side.value, _MAX_WIDTH)
+    return f"{side.value:.12g}" if isinstance(side.value, float) else shortened(write_value(side.value))

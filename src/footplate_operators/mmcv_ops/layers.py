@@ -4,6 +4,8 @@ Sources: Lin et al., Focal Loss (2017); Wang et al., CARAFE (2019); Law and Deng
 StyleGAN2 (2020); Shao et al., Temporal Interlacing Network (2020).
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,6 +55,7 @@ class SoftmaxFocalLoss(SigmoidFocalLoss):
         return softmax_focal_loss(input, target, self.gamma, self.alpha, self.weight, self.reduction)
 
 
+@dataclass(eq=False, repr=False)
 class CARAFENaive(Settings):
     """Upsamples features with a separate kernel for each output pixel.
 
@@ -78,6 +81,7 @@ class CARAFE(CARAFENaive):
     """See `CARAFENaive`."""
 
 
+@dataclass(eq=False, repr=False)
 class CARAFEPack(Settings):
     """Upsamples features with kernels that are predicted from the features.
 

@@ -7,6 +7,7 @@ and Tuzel, VoxelNet (2018).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ from footplate_operators.mmcv_ops.settings import Settings
 from footplate_operators.sizes import Pair, repeated
 
 
+@dataclass(eq=False, repr=False)
 class QueryAndGroup(Settings):
     """Groups the points near centers, with their features.
 
@@ -104,6 +106,7 @@ class QueryAndGroup(Settings):
         return (grouped, *wanted) if wanted else grouped
 
 
+@dataclass(eq=False, repr=False)
 class GroupAll(Settings):
     """Puts all points into one group. `use_xyz` puts the coordinates in front of the features."""
 
@@ -126,6 +129,7 @@ def calc_square_dist(point_feat_a: Tensor, point_feat_b: Tensor, norm: bool = Tr
     return distances / point_feat_a.size(-1) if norm else distances**2
 
 
+@dataclass(eq=False, repr=False)
 class PointsSampler(Settings):
     """Samples the points that are farthest from each other.
 
@@ -169,6 +173,7 @@ class PointsSampler(Settings):
         return torch.cat(indices, 1)
 
 
+@dataclass(eq=False, repr=False)
 class Voxelization(Settings):
     """Groups the points of one sample into voxels.
 
@@ -200,6 +205,7 @@ class Voxelization(Settings):
         return voxelization(input, self.voxel_size, self.point_cloud_range, self.max_num_points, limit)
 
 
+@dataclass(eq=False, repr=False)
 class DynamicScatter(Settings):
     """Aggregates the features of the points in each voxel: the mean, or the maximum if `average_points` is False.
 
@@ -258,6 +264,7 @@ class RoIAwarePool3d(nn.Module):
         return roiaware_pool3d(rois, pts, pts_feature, (x, y, z), self.max_pts_per_voxel, self.mode)
 
 
+@dataclass(eq=False, repr=False)
 class RoIPointPool3d(Settings):
     """Takes the first `num_sampled_points` points in each box, with their features."""
 

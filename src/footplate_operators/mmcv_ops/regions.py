@@ -5,6 +5,7 @@ Sources: He et al., Mask R-CNN (2017); Kirillov et al., PointRend (2020); Dai et
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from footplate_operators.mmcv_ops.settings import Settings
 from footplate_operators.sizes import Pair, pair
 
 
+@dataclass(eq=False, repr=False)
 class _RoILayer(Settings):
     """A layer that pools RoIs into bins."""
 
@@ -35,6 +37,7 @@ class _RoILayer(Settings):
         self.spatial_scale = float(self.spatial_scale)
 
 
+@dataclass(eq=False, repr=False)
 class RoIAlign(_RoILayer):
     """Applies RoIAlign.
 
@@ -60,6 +63,7 @@ class RoIAlign(_RoILayer):
         return roi_align(input, rois, *self.values()[:-1])
 
 
+@dataclass(eq=False, repr=False)
 class RoIPool(_RoILayer):
     """Applies RoIPool: the largest value in each bin. See `RoIAlign`."""
 
@@ -67,6 +71,7 @@ class RoIPool(_RoILayer):
         return roi_pool(input, rois, *self.values())
 
 
+@dataclass(eq=False, repr=False)
 class RoIAlignRotated(_RoILayer):
     """Applies RoIAlign to rotated RoIs, of shape (K, 6): image index, center x and y, width, height, and angle.
 
@@ -81,6 +86,7 @@ class RoIAlignRotated(_RoILayer):
         return roi_align_rotated(input, rois, *self.values())
 
 
+@dataclass(eq=False, repr=False)
 class RiRoIAlignRotated(Settings):
     """Applies RoIAlign to rotated RoIs, and shifts the `num_orientations` orientation channels by the angle.
 
@@ -97,6 +103,7 @@ class RiRoIAlignRotated(Settings):
         return riroi_align_rotated(features, rois, *self.values())
 
 
+@dataclass(eq=False, repr=False)
 class BezierAlign(_RoILayer):
     """Applies RoIAlign between two cubic Bezier curves, of shape (K, 17): image index, and x and y of eight points.
 
@@ -110,6 +117,7 @@ class BezierAlign(_RoILayer):
         return bezier_align(input, beziers, *self.values())
 
 
+@dataclass(eq=False, repr=False)
 class DeformRoIPool(_RoILayer):
     """Applies RoIAlign with shifted bins. The shift is `gamma` times the offset, relative to the size of the RoI.
 
@@ -223,6 +231,7 @@ def rel_roi_point_to_rel_img_point(
     return pixels / pixels.new_tensor([width, height]) * spatial_scale
 
 
+@dataclass(eq=False, repr=False)
 class SimpleRoIAlign(_RoILayer):
     """Samples one point at the center of each bin. See `RoIAlign` for the arguments."""
 

@@ -1,18 +1,16 @@
 """The base class of layers whose arguments are their attributes."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from torch import nn
-from typing_extensions import dataclass_transform
 
 
-@dataclass_transform(eq_default=False)
 class Settings(nn.Module):
-    """A layer whose fields, as in a dataclass, are its arguments and attributes. `repr` shows them."""
+    """The base class of layers that are dataclasses, without `eq` and `repr`. `repr` shows the fields of a layer.
 
-    def __init_subclass__(cls) -> None:
-        dataclass(eq=False, repr=False)(cls)
+    A subclass that is no dataclass, such as that of a user, inherits `__init__`.
+    """
 
     def __post_init__(self) -> None:
         super().__init__()

@@ -198,9 +198,9 @@ def _traced_nms_by_class(boxes: Tensor, scores: Tensor, labels: Tensor, iou_thre
     return _traced_nms(moved, scores, iou_threshold, 0)
 
 
-def _traced_topk(values: Tensor, count: Any) -> Any:
-    limit: Any = torch.minimum(torch.as_tensor(values.numel()), torch.tensor(int(count)))
-    return torch.topk(values, limit)
+def _traced_topk(values: Tensor, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+    limit: Any = torch.minimum(torch.as_tensor(values.shape[dim]), torch.tensor(int(k)))
+    return torch.topk(values, limit, dim, largest, sorted)
 
 
 def _constant(g: Any, value: Any) -> Any:

@@ -326,8 +326,9 @@ def _walk(folder: str, outputs: Collection[str]) -> Iterator[str]:
     """
     visited = set[str]()  # canonical paths
     for parent, folders, names in os.walk(folder, followlinks=True):
-        real, place = os.path.realpath(parent), os.path.dirname(os.path.normpath(parent))
-        if real in visited or _is_inside(parent, outputs) or _is_inside(place, [real]):
+        real = os.path.realpath(parent)
+        leads_up = parent != folder and _is_inside(os.path.dirname(parent), [real])
+        if real in visited or leads_up or _is_inside(parent, outputs):
             folders.clear()
             continue
         visited.add(real)

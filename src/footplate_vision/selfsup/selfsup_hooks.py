@@ -12,7 +12,7 @@ from torch import Tensor
 
 from footplate.checks import check_choice, check_count
 from footplate.data import preserve_random_state, seed_generators
-from footplate.distributed import is_main_process
+from footplate.distributed import is_main_process, unwrap_model
 from footplate.engine import Hook, Run
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
@@ -109,7 +109,7 @@ class ReconstructionPictureHook(Hook):
         """Draws the images after the first batch of a validation run."""
         if batch_idx or not is_main_process():
             return
-        model = runner.unwrapped_model
+        model: Any = unwrap_model(runner.model)
         every = max(1, len(data_batch["inputs"][0]) // self.num_samples)
         chosen = list(data_batch["inputs"][0])[::every][: self.num_samples]
         inputs = model.data_preprocessor({"inputs": [chosen]})["inputs"][0]

@@ -41,7 +41,7 @@ HELP = "Run `footplate train --help` for usage.\n"
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["--lr", "1e-3"], "; set it in the config: --set optim_wrapper.optimizer.lr=1e-3"),
+        (["--lr", "1e-3"], "; to set a config key, write --set KEY=VALUE"),
         (["--work_dir", "x"], "; did you mean --work-dir?"),
         (["--auto-resume"], "; use --resume"),
         (["train_cfg.max_iters=4"], "; to set a config key, write --set train_cfg.max_iters=4"),

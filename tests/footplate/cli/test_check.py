@@ -1,6 +1,7 @@
 """Tests `footplate check`: the summary of a run, and configs with one mistake each."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,6 +139,12 @@ def test_warnings_of_libraries_are_listed_once_at_the_end(tiny: Path, footplate:
     assert text.count("FutureWarning") == 1
     last = " ".join(text.rpartition("\nlibrary     ")[2].split())
     assert last.endswith("noisy.py:3: FutureWarning: old name")
+    sys.modules.pop("noisy")
+    code, _, errors = footplate("check", "tiny.py", "--work-dir", "work", "--json")
+    assert (code, errors.count("FutureWarning")) == (0, 1)
+    sys.modules.pop("noisy")
+    code, text, _ = footplate("check", "tiny.py", "--work-dir", "work", "--set", "val_evaluator.type='Unknown'")
+    assert (code, text.count("FutureWarning")) == (2, 1)
 
 
 def test_every_validation_set_is_tried_with_its_largest_batch(tiny: Path, footplate: Command) -> None:

@@ -53,11 +53,6 @@ def test_launcher_option_replaces_the_key(
     assert read_run_config(arguments).get("launcher") == chosen
 
 
-def test_local_rank_option_sets_the_variable_of_torchrun() -> None:
-    start_processes(_arguments("--local_rank", "2"))
-    assert os.environ["LOCAL_RANK"] == "2"
-
-
 def test_torchrun_gets_the_command(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     got: list[Any] = []
 

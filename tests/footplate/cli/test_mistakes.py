@@ -27,14 +27,3 @@ def test_missing_config_is_reported(tiny: Path, footplate: Command) -> None:
         "  `footplate recipes` lists the recipes.\n",
     )
     assert "did you mean 'fashion-seg'?" in footplate("train", "fashion-sge")[2]
-
-
-@pytest.mark.parametrize("command", ["train", "check"])
-@pytest.mark.parametrize("call", ["Runner(nn.Linear(1, 1), 'work').train()", "def main():\n    Runner(None, 'work')"])
-def test_script_instead_of_a_config_gets_the_command(
-    tmp_path: Path, footplate: Command, command: str, call: str
-) -> None:
-    (tmp_path / "script.py").write_text(f"from torch import nn\nfrom footplate import Hook, Runner\n{call}\n")
-    code, _, errors = footplate(command, str(tmp_path / "script.py"))
-    assert code == 2
-    assert "  To run a script that builds a Runner, use `footplate run`." in errors.splitlines()

@@ -240,20 +240,26 @@ class Unseeded(IterableDataset[Any]):
     def __init__(self, order: int) -> None:
         self.order = order
 
-    def __len__(self) -> int:
-        return 16
-
     def __iter__(self) -> Any:
         for index in torch.randperm(16, generator=torch.Generator().manual_seed(self.order)).tolist():
             yield {"inputs": torch.full((4,), float(index)), "labels": index % 2}
 
 
-@pytest.mark.parametrize(("by_epoch", "order"), [(True, 0), (True, 1), (False, 1)])
+class SizedUnseeded(Unseeded):
+    def __len__(self) -> int:
+        return 16
+
+
+@pytest.mark.parametrize(
+    ("by_epoch", "order", "make"),
+    [(True, 0, SizedUnseeded), (True, 1, SizedUnseeded), (False, 1, SizedUnseeded), (False, 0, Unseeded)]
+    + [(False, 1, Unseeded)],
+)
 def test_a_resume_warns_if_the_skipped_batches_differ(
-    tmp_path: Path, by_epoch: bool, order: int, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, by_epoch: bool, order: int, make: type[Unseeded], caplog: pytest.LogCaptureFixture
 ) -> None:
     def train(order: int, **changes: Any) -> None:
-        dataset = Unseeded(order)
+        dataset = make(order)
         changes |= {"by_epoch": by_epoch, "train_dataloader": DataLoader(dataset, 4), "param_scheduler": None}
         changes["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 1}}
         Runner(**settings(tmp_path, **changes)).train()
@@ -261,6 +267,21 @@ def test_a_resume_warns_if_the_skipped_batches_differ(
     train(0)
     train(order, resume=True, load_from=str(tmp_path / "iter_6.pth"))
     assert caplog.text.count("The data loader yields other batches than before the resume") == order
+
+
+def test_stream_without_a_length_resumes_at_its_next_sample_with_another_batch_size() -> None:
+    def read(size: int, iteration: int, state: dict[str, Any] | None) -> tuple[list[int], dict[str, Any]]:
+        position = track_position(DataLoader(Unseeded(0), size))
+        if state is not None:
+            position.load_state_dict(state, iteration)
+        batches = position.endless(iteration)
+        labels = [number for _ in range(2) for number in next(batches)["inputs"][:, 0].int().tolist()]
+        return labels, position.state_dict(*position.locate(iteration + 2))
+
+    first, state = read(2, 0, None)
+    second, state = read(4, 2, state)
+    third, _ = read(4, 4, state)
+    assert [*first, *second, *third[:4]] == [int(each["inputs"][0]) for each in Unseeded(0)]
 
 
 class Paired(Numbered):

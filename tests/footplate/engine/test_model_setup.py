@@ -52,7 +52,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     "option",
     [
-        {"compile": {**COMPILED, "target": "backbone"}},
+        {"compile": {**COMPILED, "regions": "backbone"}},
         {"compile": {**COMPILED, "regions": [r"backbone\.\d", "head"]}},
         {"compile": {"backend": "aot_eager", "regions": "backbone"}, "activation_checkpointing": r"backbone\.\d"},
         {"channels_last": True},
@@ -84,7 +84,9 @@ def backend(graphs: list[Any]) -> Any:
 
 
 def test_model_or_submodule_is_compiled_once(graphs: list[Any], backend: Any) -> None:
-    model = speed_up(Convolving(), compile={"backend": backend, "target": "backbone"}, channels_last=False)
+    model = speed_up(
+        Convolving(), compile={"backend": backend, "target": "forward", "regions": "backbone"}, channels_last=False
+    )
     points = torch.randn(4, 4)
     for _ in range(3):
         model(points, torch.zeros(4, dtype=torch.long), mode="loss")

@@ -95,8 +95,11 @@ def test_hook_may_use_another_runner(tmp_path: Path) -> None:
     assert run.message_hub.scalar("train/grad_norm").num_added == 10
 
 
-@pytest.mark.parametrize("stop", [None, 7])  # iteration 7 is in the middle of a round
-def test_schedule_counts_the_steps_of_an_optimizer_that_accumulates(tmp_path: Path, stop: int | None) -> None:
+# Iteration 7 is in the middle of a round. With "take", a resumed run fast-forwards its own schedule.
+@pytest.mark.parametrize(("stop", "resume_settings"), [(None, "keep"), (7, "keep"), (7, "take"), (8, "take")])
+def test_schedule_counts_the_steps_of_an_optimizer_that_accumulates(
+    tmp_path: Path, stop: int | None, resume_settings: str
+) -> None:
     rates: list[float] = []
 
     def train(iters: int, **changes: Any) -> None:
@@ -118,7 +121,7 @@ def test_schedule_counts_the_steps_of_an_optimizer_that_accumulates(tmp_path: Pa
 
     train(10)
     if stop:
-        train(10, resume=True)
+        train(10, resume=True, resume_settings=resume_settings)
     assert rates == [1.0] * 4 + [0.5] * 4 + [0.25] * 2
 
 

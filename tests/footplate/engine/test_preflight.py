@@ -13,7 +13,7 @@ import torch
 from footplate import Hook, Runner, storage
 from footplate.cli.main import main
 from footplate.data.annotations import load_data_file
-from footplate.errors import ArgumentError, CheckpointError, DataError, FootplateError
+from footplate.errors import ArgumentError, CheckpointError, DataError, FootplateError, import_optional
 from footplate.evaluation import Evaluator
 from tests.support import PointAccuracy, Points, ToyModel, Witness, loader, settings, weights
 
@@ -222,6 +222,7 @@ def test_unknown_metric_of_save_best_is_found_before_the_first_step(
     [
         ("truth.json", "truth.json' does not exist"),
         ("names", "compute_metrics of 'Compared' must return a dict"),
+        ("package", "boxes needs the package 'absent'"),
         ("", ""),
     ],
 )
@@ -232,6 +233,8 @@ def test_mistake_of_a_metric_is_found_before_the_first_step_but_one_batch_may_no
         def compute_metrics(self, results: list[float]) -> Any:
             if sought == "names":
                 return results
+            if sought == "package":
+                import_optional("absent", extra="detection", why="boxes")
             if sought:
                 load_data_file(str(tmp_path / sought))
             if len(results) < 8:

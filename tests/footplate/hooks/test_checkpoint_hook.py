@@ -1,6 +1,8 @@
 import hashlib
 import math
+import os
 import shutil
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, saver
+from footplate.engine import EpochBasedTrainLoop
 from footplate.engine.values.hook import FunctionHook
 from footplate.errors import ArgumentError
 from footplate.hooks import CheckpointHook, SyncBuffersHook
@@ -59,6 +62,10 @@ def test_saves_at_intervals(
     assert [at for at, _ in witness.when("before_save_checkpoint")] == moments + repeated
 
 
+class LoopOfUser(EpochBasedTrainLoop):
+    """May change the model after the hooks of the last epoch."""
+
+
 NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}
 # A second write of the final checkpoint contains what has changed since the first one.
 WRITTEN: list[tuple[dict[str, Any], list[Hook], list[str]]] = [
@@ -67,6 +74,7 @@ WRITTEN: list[tuple[dict[str, Any], list[Hook], list[str]]] = [
     ({"train_cfg": epochs(1), **NO_VALIDATION}, [SyncBuffersHook()], ["iter_2", "iter_4"]),
     ({"train_cfg": epochs(2)}, [], ["epoch_1", "epoch_2", "epoch_2"]),
     ({"train_cfg": epochs(1), **NO_VALIDATION}, [FunctionHook("after_train", id)], ["epoch_1", "epoch_1"]),
+    ({"train_cfg": {"type": LoopOfUser, "max_epochs": 1}, **NO_VALIDATION}, [], ["epoch_1", "epoch_1"]),
 ]
 
 
@@ -91,6 +99,15 @@ def test_final_checkpoint_is_written_once_unless_the_state_has_changed(
     runner.train()
     assert [event for event, *_ in witness.seen] == ["after_load_checkpoint"]  # it knows that the run has ended
     assert len(written) == len(files)
+
+
+def test_a_run_whose_final_save_has_started_ends_despite_a_signal(tmp_path: Path) -> None:
+    """A resumed run would not call the `after_run` hooks, because its checkpoint has the mark for the end."""
+    runner, ended = Runner(**settings(tmp_path, train_cfg=epochs(1), **NO_VALIDATION)), list[int]()
+    runner.on("after_train_epoch", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    runner.on("after_run", lambda runner: ended.append(runner.iter))
+    runner.train()
+    assert ended == [4]
 
 
 def test_only_the_training_loop_changes_what_belongs_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

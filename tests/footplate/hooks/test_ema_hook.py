@@ -146,6 +146,17 @@ def test_runner_that_changes_path_and_checkpoint_resumes_an_average(tmp_path: Pa
     assert states[0]["state_dict"]["weight"].equal(states[1]["state_dict"]["weight"])  # the average
 
 
+def test_runner_that_replaces_resume_loads_the_training_weights(tmp_path: Path) -> None:
+    class OwnRunner(Runner):
+        def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+            self.load_checkpoint(filename)
+
+    trained, _ = run(tmp_path, epochs=1)
+    resumed = configured(tmp_path / "work", AVERAGE, resume=True, kind=OwnRunner)
+    resumed.load_or_resume()
+    assert torch.equal(resumed.model.weight, trained.model.weight)
+
+
 def test_runner_that_reads_the_checkpoint_itself_cannot_resume_an_average(tmp_path: Path) -> None:
     class OwnRunner(Runner):
         def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:

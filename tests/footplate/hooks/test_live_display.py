@@ -66,10 +66,12 @@ def train(tmp_path: Path, **changes: Any) -> None:
 
 
 def test_notebook_updates_one_output(tmp_path: Path, shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = {"type": "Told", "values": {"mIoU": [51.0, 53.5, 52.0]}}
+    metrics = {"type": "Told", "values": {"mIoU": [51.0, 53.5, 52.0], "balance": [0.25, 0.5, 0.75]}}
     hooks = {"logger": {"interval": 1}, "checkpoint": {"save_best": "mIoU", "interval": 1}}
     train(tmp_path, val_evaluator=metrics, default_hooks=hooks)
-    assert not re.search("Epoch|checkpoint at|Saved", capsys.readouterr().out)  # the display shows what such lines say
+    printed = capsys.readouterr().out
+    assert not re.search(r"\(train\)|checkpoint at|Saved", printed)  # the display shows what such lines say
+    assert re.findall(r"balance: (\S+)", printed) == ["0.2500", "0.5000", "0.7500"]  # without a known rule
     (log,) = tmp_path.glob("*/*.log")
     assert log.read_text().count("Epoch(train)") == 12
     kinds = [kind for kind, _ in shell.sent]

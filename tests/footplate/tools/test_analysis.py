@@ -99,3 +99,10 @@ def test_variants_are_named_after_their_settings(
     facts = describe_runs(runs)[1]
     assert sorted(variant["name"] for variant in facts["variants"]) == names
     assert ("model.width" in {row["key"] for row in facts["differences"] if row["distinguishes"]}) == (len(names) > 1)
+
+
+def test_bars_in_values_do_not_split_the_cells_of_a_table(make_run: MakeRun) -> None:
+    runs = [
+        make_run(name)._replace(config=Config({"pattern": pattern})) for name, pattern in (("a", "x|y"), ("b", "z"))
+    ]
+    assert r"| pattern   | 'x\|y' | 'z' |" in text_of(*runs)

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 
 from footplate.config import Config
 from footplate.data import BaseDataset, Compose
 from footplate.engine import EpochBasedTrainLoop, Hook
 from footplate.errors import DataError, MissingExtraError
+from footplate.models import BaseDataPreprocessor
 from footplate.registry import DATASETS, HOOKS, LOOPS, MODELS
 from footplate.tools.check import check
 from footplate.tools.failing_module import ComponentError
@@ -24,11 +26,21 @@ def written(folder: Path, text: str) -> Config:
     return cfg
 
 
+@MODELS.register_module()
+class MeetingPreprocessor(BaseDataPreprocessor):
+    """Waits for the other ranks, as one that resizes the images of all ranks to the same random size."""
+
+    def forward(self, data: Any, training: bool = False) -> Any:
+        dist.barrier()
+        return super().forward(data, training)
+
+
 def told(folder: Path, wrapper: str) -> str:
     tempfile.tempdir = str(folder)
     cfg = Config.fromfile(str(folder / "tiny.py"))
     cfg["work_dir"], cfg["launcher"], cfg["model_wrapper_cfg"] = str(folder / "work"), "pytorch", {"type": wrapper}
     cfg["default_hooks"]["checkpoint"]["interval"] = 1
+    cfg["model"]["data_preprocessor"] = {"type": "MeetingPreprocessor"}
     return check(cfg).text
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from footplate.checkpoint import load_checkpoint, save_checkpoint
-from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
+from footplate.errors import CheckpointDamagedError, CheckpointError
 from footplate.tools.checkpoint_conversion import average_weights, export_weights
 
 
@@ -17,20 +17,6 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "iter_40.pth"
     save_checkpoint({"meta": meta, "state_dict": state, "ema_state_dict": averaged, "optimizer": {"a": 1}}, path)
     return path
-
-
-def test_reference_layout_has_meta_and_state_dict(tmp_path: Path, source: Path) -> None:
-    export_weights(source, tmp_path / "w.pth", layout="mmengine")
-    found = torch.load(tmp_path / "w.pth", weights_only=True)
-    assert found["meta"] == {"epoch": 2, "iter": 40, "seed": 3, "cfg": "a = 1"}
-    assert list(found["state_dict"]) == ["net.w", "net.tied", "head.b"]
-
-
-def test_section_to_export_can_be_chosen(tmp_path: Path, source: Path) -> None:
-    export_weights(source, tmp_path / "w.pth", section="ema_state_dict", revise_keys=[(r"^module\.", "")])
-    assert list(load_checkpoint(tmp_path / "w.pth")) == ["w", "steps"]
-    with pytest.raises(CheckpointError, match="has no entry 'ema'"):
-        export_weights(source, tmp_path / "w.pth", section="ema")
 
 
 def test_safetensors_are_restored(tmp_path: Path, source: Path) -> None:
@@ -47,15 +33,6 @@ def test_safetensors_are_restored(tmp_path: Path, source: Path) -> None:
         load_checkpoint(tmp_path / "cut.safetensors")
     with pytest.raises(CheckpointError, match="cannot save"):
         export_weights(source, tmp_path / "w.safetensors" / "below.safetensors")
-
-
-@pytest.mark.parametrize(
-    ("name", "layout", "problem"),
-    [("w.pth", "other", "layout"), ("w.safetensors", "mmengine", "support only layout='plain'")],
-)
-def test_unsupported_layout_is_rejected(tmp_path: Path, source: Path, name: str, layout: str, problem: str) -> None:
-    with pytest.raises(ArgumentError, match=problem):
-        export_weights(source, tmp_path / name, layout=layout)
 
 
 def _save(folder: Path, *values: float) -> list[Path]:

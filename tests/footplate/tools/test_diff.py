@@ -41,3 +41,9 @@ def test_settings_of_runs_that_change_nothing_are_left_out(second: dict[str, Any
     configs = [Config(dict(lr=1, iterations=20, work_dir="a")), Config(second)]
     environments = [{"code": code, "config variables": ["iterations"]} for code in "ab"]
     assert [each.path for each in compare_runs(configs, environments)] == paths
+
+
+@pytest.mark.parametrize("key", ["", "x[", "it's.a"])
+def test_runs_are_compared_even_if_a_path_cannot_be_split(key: str) -> None:
+    configs = [Config({"custom_keys": {key: rate}}) for rate in (1, 2)]
+    assert [each.second.value for each in compare_runs(configs, [{}, {}]) if each.second] == [2]

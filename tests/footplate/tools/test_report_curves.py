@@ -66,19 +66,3 @@ def test_history_of_each_set_has_the_best_and_the_last_step() -> None:
         }
     ]
     assert (night["set"], night["runs"][0]["best"], night["runs"][0]["values"]) == ("night", None, [[[7]]])
-
-
-def test_classes_that_were_recorded_only_as_scalars_become_tables() -> None:
-    points = {
-        "mIoU": (4, 5),
-        "IoU.T-shirt/top": (3, 4),
-        "IoU.bag": (5, 6),
-        "bbox_mAP": (1, 2),
-        "shoe_precision": (7, 8),
-    }
-    series = [Series(f"day/{name}", "val", [(10.0, each[0]), (20.0, each[1])]) for name, each in points.items()]
-    run = run_with()._replace(series=[*series, Series("IoU.bag", "train", [(10.0, 1.0)])])
-    iou, precision = class_history([run], [10])
-    assert (iou["set"], iou["metric"], iou["runs"][0]["classes"]) == ("day", "IoU", ["T-shirt/top", "bag"])
-    assert (iou["runs"][0]["best"], iou["runs"][0]["values"]) == (0, [[[3, 5], [4, 6]]])
-    assert (precision["metric"], precision["runs"][0]["values"]) == ("precision", [[[7], [8]]])

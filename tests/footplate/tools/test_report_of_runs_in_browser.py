@@ -82,7 +82,7 @@ def test_many_runs_share_one_table_of_configs_and_one_line_per_warning(show: Sho
     runs[1].warnings.append("2026/01/01 00:00:05 - footplate.optim - WARNING - the loss is large")
     runs[2].warnings[:] = [runs[0].warnings[0].replace("00:00:01", "07:30:59")]
     page = show(*runs)
-    assert text_of(page, "#config table") == "Different c b a lr 0.3 0.1235 0.1"
+    assert text_of(page, "#config table") == "Different c b a lr 0.3 0.1234567 0.1"
     assert text_of(page, ".chip") == "2 warnings"
     assert texts_of(page, "#warnings :is(h3, pre)") == [
         "Warning, in 3 of 3 runs",

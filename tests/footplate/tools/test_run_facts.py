@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate.config import Config
-from footplate.tools.run_facts import choose_headline, code_to_load, describe_run
+from footplate.tools.run_facts import choose_headline, code_to_load, describe_run, run_state
 from footplate.tools.runs import Run, Series
 
 FALLING = [(float(at), 2.0 / at) for at in range(1, 101)]
@@ -57,6 +57,7 @@ def test_of_a_run_whose_validations_are_all_0_the_last_checkpoint_is_used(tmp_pa
     text = "The mAP is 0 in 3 validations. Train longer, or check the labels."
     assert facts["problem"] == {"name": "always 0", "text": text}
     assert (facts["use"]["best"], facts["use"]["name"]) == (False, "epoch_3.pth")
+    assert describe_run(run_of(series), (series, None))["problem"] is None  # it may count errors
     series = val("mAP", 0, 0, 1)
     facts = describe_run(run_of(series, checkpoints=files), (series, "greater"))
     assert (facts["problem"], facts["use"]["name"]) == (None, "best_mAP_epoch_1.pth")
@@ -108,3 +109,9 @@ def test_command_of_a_run_without_a_config_is_python_code(tmp_path: Path) -> Non
     assert used["command"] == f"footplate predict {files[0]} IMAGES"
     used = describe_run(run._replace(environment={"config variables": None}), None)["use"]
     assert used["command"] == "\n".join(code_to_load(str(files[0])))
+
+
+def test_run_of_unknown_length_is_complete_unless_it_was_stopped_early() -> None:
+    run = run_of(val("mIoU", 1, 2))
+    reasons = {"": True, "a hook": True, "SIGTERM": False, "an error: no memory": False}
+    assert {reason: run_state(run._replace(stopped_by=reason))["complete"] for reason in reasons} == reasons

@@ -1,8 +1,10 @@
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from footplate.config import Config
 from footplate.tools.run_facts import Data, Described, Metric, describe_run
 from footplate.tools.runs import Run
 from footplate.tools.variants import compare_variants, config_table
@@ -75,3 +77,22 @@ def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make
     assert table(*longer) == {"randomness.seed": ["0", "3"], "(completed iterations)": ["50", "1,075"]}
     variants: list[Data] = [{"runs": [0, 1]}]
     assert [row["values"] for row in config_table(described(*longer), variants)] == [["0, 3"], ["50, 1,075"]]
+
+
+def test_config_table_shows_what_a_run_has_if_other_runs_differ_inside_it(make_run: MakeRun) -> None:
+    hooks: list[Any] = [[{"type": "EMA", "momentum": 0.1}], [], [{"type": "EMA", "momentum": 0.2}]]
+    runs = [make_run(name)._replace(config=Config({"hooks": each})) for name, each in zip("abc", hooks, strict=True)]
+    assert table(*runs) == {
+        "hooks": ["[dict(type='EMA', momentum=0.1)]", "[]", "[dict(type='EMA', momentum=0.2)]"],
+        "hooks[0].momentum": ["0.1", "–", "0.2"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("x" * 60 + "a", "x" * 60 + "b"), ([*range(50), 1], [*range(50), 2]), (0.100001, 0.100002)]
+)
+def test_config_table_distinguishes_long_values(make_run: MakeRun, first: Any, second: Any) -> None:
+    runs = [make_run(name)._replace(config=Config({"key": each})) for name, each in (("a", first), ("b", second))]
+    (texts,) = table(*runs).values()
+    assert len({*texts}) == 2
+    assert max(map(len, texts)) <= 48

@@ -23,7 +23,7 @@ from footplate.data import Compose
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModel, ImgDataPreprocessor
 from footplate.registry import MODELS
-from footplate_vision.detection import DetDataSample
+from footplate_vision.detection import DetDataSample, SmallDetector
 from footplate_vision.inference import (
     ExportError,
     Predictor,
@@ -177,12 +177,26 @@ def test_exported_module_computes_what_the_model_predicts(tmp_path: Path, name: 
             assert torch.equal(chosen.scores, sample.pred_instances.scores)
 
 
+@MODELS.register_module()
+class BestPositionsDetector(SmallDetector):
+    """A detector that selects candidates itself, with another `topk` than that of `Selection`."""
+
+    def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        scores, boxes = super().candidates(inputs)
+        places = scores.amax(-1).topk(min(40, scores.shape[1]), dim=1).indices[..., None]
+        return scores.gather(1, places.expand(-1, -1, scores.shape[2])), boxes.gather(1, places.expand(-1, -1, 4))
+
+
 @needs_onnx
-@pytest.mark.parametrize(("score_thr", "scale"), [(0.005, 1), (0.0115, 80)])
-def test_file_of_a_detector_selects_what_predict_does(tmp_path: Path, score_thr: float, scale: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "score_thr", "scale"),
+    [("SmallDetector", 0.005, 1), ("SmallDetector", 0.0115, 80), ("BestPositionsDetector", 0.005, 1)],
+)
+def test_file_of_a_detector_selects_what_predict_does(tmp_path: Path, kind: str, score_thr: float, scale: int) -> None:
     cfg = recipe("fashion-det", tmp_path / "work")
     sizes = {"widths": (8, 8, 8), "depths": (1, 1, 1), "levels": 2, "head_width": 8}
-    cfg["model"].update(sizes, test_cfg={"score_thr": score_thr, "nms_pre": 120, "nms_iou_thr": 0.4, "max_per_img": 30})
+    limits = {"score_thr": score_thr, "nms_pre": 120, "nms_iou_thr": 0.4, "max_per_img": 30}
+    cfg["model"].update(sizes, type=kind, test_cfg=limits)
     save_untrained(cfg, tmp_path / "model.pth")
     exported = export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.onnx"), "onnx")
     assert exported.outputs == {"boxes": ("K", 4), "scores": ("K",), "labels": ("K",)}

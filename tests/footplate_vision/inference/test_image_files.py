@@ -52,6 +52,16 @@ def test_links_to_folders_are_followed(pictures: Path) -> None:
     assert find_files(["a"], skipped=["a/out"])[-1] == ("b/3", "a/b/3.PNG")
 
 
+def test_current_folder_its_parent_and_a_link_to_it_can_be_the_input(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pictures / "a" / "b" / "up").symlink_to("..")
+    monkeypatch.chdir("a/b")
+    assert find_files(["."]) == [("3", "./3.PNG")]
+    for folder in ("..", "up"):
+        assert ("b/3", f"{folder}/b/3.PNG") in find_files([folder])
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

@@ -46,7 +46,7 @@ def test_test_images_are_next_to_their_nearest_train_images() -> None:
 
 def test_reconstructions_are_the_same_for_the_same_weights() -> None:
     model = MODELS.build({**MAE_CFG, "data_preprocessor": {"type": "SelfSupDataPreprocessor", "mean": [9], "std": [5]}})
-    runner = SimpleNamespace(iter=3, unwrapped_model=model.eval())
+    runner = SimpleNamespace(iter=3, model=model.eval())
     hook = HOOKS.build({"type": "ReconstructionPictureHook", "num_samples": 2})
     recorder, pictures = Recorder(), [torch.full((1, 12, 12), 50, dtype=torch.uint8)] * 5
     torch.manual_seed(0)

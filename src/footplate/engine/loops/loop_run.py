@@ -28,10 +28,6 @@ class LoopRun(Run, Protocol):
     def module_attributes(self) -> ModuleAttributes:
         """The attributes of the model's modules that training changes."""
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the model is a plain torch module."""
-
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Calls the hooks for an event, in order."""
 

@@ -79,14 +79,14 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
 
     Args:
         model: The model, on its device and not yet wrapped.
-        compile: Whether to compile, or a dict of arguments for `torch.compile`. `target` is "forward" for the whole
-            model, or the name of a submodule, e.g. "backbone". Alternatively, `regions` selects modules to compile
-            individually; see `select_modules`. Modules with the same structure share the compiled code.
+        compile: Whether to compile, or a dict of arguments for `torch.compile`. `regions` selects modules to
+            compile individually; see `select_modules`. Modules with the same structure share the compiled code. As in
+            MMEngine's configs, `target` may be "forward".
         channels_last: Whether to store four-dimensional weights in channels-last format, which can speed up
             convolutions.
 
     Raises:
-        ArgumentError: The model has no such submodule, a value is invalid, or a convolution could corrupt memory in
+        ArgumentError: No module is selected, a value is invalid, or a convolution could corrupt memory in
             channels-last format on a CPU; see `_refuse_fragile`.
     """
     if channels_last:
@@ -98,23 +98,15 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
     arguments = compile_arguments(settings if isinstance(compile, Mapping) else compile)
     if arguments is None:
         return model
+    if target != "forward":
+        notes = ["To compile only a part of the model, set `regions`."]
+        raise ArgumentError("'target' must be 'forward'", key="compile.target", found=target, notes=notes)
+    parts = {"": model}
     if regions is not None:
-        if target != "forward":
-            raise ArgumentError("'target' and 'regions' cannot both be set", key="compile.regions", found=regions)
         with at_key("compile.regions"), located(regions):
             parts = select_modules({name: part for name, part in unwrap_model(model).named_modules() if name}, regions)
         if not parts:
             raise ArgumentError("'regions' does not match any module", key="compile.regions", found=regions)
-    else:
-        try:
-            parts = {target: model.get_submodule("" if target == "forward" else target)}
-        except (AttributeError, TypeError) as error:
-            raise ArgumentError(
-                "'target' must be 'forward' or the name of a submodule of the model",
-                key="compile.target",
-                found=target,
-                notes=[f"submodules: {', '.join(name for name, _ in model.named_children()) or 'none'}"],
-            ) from error
     _compile(list(parts.values()), arguments)
     return model
 

@@ -204,7 +204,7 @@ def located_in(cfg: Config) -> Iterator[None]:
         if error.origin is None and cfg.filename:
             error.origin = Origin(os.path.relpath(cfg.filename), 0)
         if isinstance(error, UnknownNameError):
-            error.notes = tuple(dict.fromkeys([*error.notes, *explain_unknown_types(cfg)]))
+            error.notes = tuple(dict.fromkeys([*error.notes, *explain_unknown_types(dict(cfg.items()))]))
         raise
 
 

@@ -26,8 +26,8 @@ _logger = logging.getLogger("footplate.engine")
 class Boundary:
     """Handles the requests of a run between iterations, and saves the run if reading data fails.
 
-    The training loop calls `handle` after each iteration, epoch and validation run. During training, requested saves
-    start only at these points.
+    The training loop calls `handle` after each iteration, epoch and validation run. Requested saves start there, and
+    where `start_saves` is called: before a user's loop runs, and at the end of training.
 
     Args:
         runner: The runner.
@@ -71,11 +71,13 @@ class Boundary:
             self._saver.complete()
         if requests.saves:
             self.start_saves()
-        if not agreed.save and not agreed.signal:
+        # A stop would skip what a run whose final save has started does not repeat, such as the `after_run` hooks.
+        must_stop = agreed.signal and not self._runner.train_loop.ended
+        if not agreed.save and not must_stop:
             return
         agreed.save = False
         self.save_on_request()
-        if agreed.signal:
+        if must_stop:
             self.end_run()
 
     def handle_before(self, recorded: RecordedState) -> None:

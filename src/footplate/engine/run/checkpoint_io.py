@@ -58,9 +58,9 @@ class CheckpointIO:
             state.restore             restores position, optimizer, schedules, message hub, history and hooks
         TrainingRandomState.restore   when the training loop begins: `resume` only sets the state
 
-    MMEngine fixes the signatures of these methods and of hooks, which may change or copy a path and a checkpoint. So
-    what they do not contain is state here: `Activity.is_resuming` while a run loads the checkpoint that it resumes
-    from, and the content that the search has read.
+    MMEngine fixes the signatures of these methods and of hooks, and overrides may change or copy a path or checkpoint.
+    Other facts are therefore state: `Activity.is_resuming` while a run loads the checkpoint that it resumes from, and
+    the content that the search has read.
 
     Args:
         runner: The runner.
@@ -238,11 +238,8 @@ class CheckpointIO:
         runner = self._runner
         path = self._find(name)
         report = self.report
-        runner.activity.is_resuming = True
-        try:
+        with runner.activity.resuming():
             checkpoint = runner.load_checkpoint(path, "cpu" if map_location == "default" else map_location, True)
-        finally:
-            runner.activity.is_resuming = False
         self.prepared = "nothing"  # if restoring the rest fails, the next attempt loads the weights again
         if "ema_state_dict" in checkpoint and self.report is report:
             name = f"{type(runner).__name__}.load_checkpoint"
@@ -279,7 +276,8 @@ class CheckpointIO:
                 checkpoint = {}
                 with at_key(start.key):
                     if start.resuming:
-                        runner.resume(start.path)
+                        with runner.activity.resuming():  # a user's `resume` may call `load_checkpoint` itself
+                            runner.resume(start.path)
                     else:
                         checkpoint = runner.load_checkpoint(start.path)
                 self._contents.clear()  # if a method of the user has loaded another file

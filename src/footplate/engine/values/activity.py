@@ -1,5 +1,7 @@
 """Records what a run is doing, and refuses calls at the wrong point of a run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,8 +17,7 @@ Phase = Literal["run", "preflight", "train", "val", "test"]
 
 @dataclass
 class Activity:
-    """What a run is doing. The runner writes the attributes, in `Runner.phase` and `Runner.call_hook`, and
-    `CheckpointIO` the last one.
+    """What a run is doing. The runner and `CheckpointIO` write the attributes.
 
     Attributes:
         phases: The phases that have started and not ended, outermost first.
@@ -32,6 +33,15 @@ class Activity:
     is_validating_by_call: bool = False
     failed_in: Phase | None = None
     is_resuming: bool = False
+
+    @contextmanager
+    def resuming(self) -> Iterator[None]:
+        """Sets `is_resuming` for the duration of the block."""
+        before, self.is_resuming = self.is_resuming, True
+        try:
+            yield
+        finally:
+            self.is_resuming = before
 
     @property
     def is_running(self) -> bool:

@@ -87,10 +87,6 @@ class Run(Protocol):
         """The model, with its distributed and torch.compile wrappers."""
 
     @property
-    def unwrapped_model(self) -> Any:
-        """The model without its distributed and torch.compile wrappers."""
-
-    @property
     def optim_wrapper(self) -> OptimWrapper:
         """The optimizer wrapper, including the optimizer."""
 

@@ -217,7 +217,7 @@ def _check_ends(schedules: Schedules, lengths: Lengths, sources: Mapping[Schedul
         unit = "epoch" if schedule.by_epoch else "iteration"
         scheduler = schedule
         if isinstance(schedule, TorchSchedule):
-            scheduler, total = schedule.scheduler, total if schedule.by_epoch else schedule.steps_in(total)
+            scheduler, total = schedule.scheduler, -(-total // schedule.iterations_per_step)
         name = type(scheduler).__name__
         if scheduler is not schedule and hasattr(scheduler, "total_steps") and schedule.end < total:
             raise ArgumentError(

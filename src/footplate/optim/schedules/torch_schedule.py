@@ -66,6 +66,7 @@ class TorchSchedule(MetricSchedule):
                 raise ArgumentError("only one of 'by' and 'by_epoch' may be set", key="by", found=by)
             by_epoch = check_choice("by", by, ("epoch", "iteration", "step")) == "epoch"
         self._wrapper: Any = optimizer if by == "step" and hasattr(optimizer, "should_update") else None
+        self.iterations_per_step: int = getattr(self._wrapper, "_accumulative_counts", 1)
         is_default = by_epoch is None
         if by_epoch is None:
             by_epoch = counts_epochs and not isinstance(scheduler, _BY_ITERATION)
@@ -111,10 +112,6 @@ class TorchSchedule(MetricSchedule):
                 self.scheduler.step()
         elif metrics is not None:
             self.scheduler.step(self.monitored_value(metrics))
-
-    def steps_in(self, iterations: int) -> int:
-        """Returns the number of the scheduler's steps in a run with so many iterations."""
-        return iterations if self._wrapper is None else int(self._wrapper.steps_in(iterations))
 
     def rewind(self, saved: Sequence[Any] = ()) -> None:
         """Resets the scheduler, and the fields that it may have set in the groups, to the start of the run.

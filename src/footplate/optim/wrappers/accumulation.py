@@ -61,10 +61,6 @@ class Accumulation:
         count = self._inner_count
         return count % self._accumulative_counts == 0 or count == self._max_counts
 
-    def steps_in(self, iterations: int) -> int:
-        """Returns the number of optimizer steps in a run with so many iterations, each with one loss."""
-        return -(-iterations // self._accumulative_counts)
-
     def should_sync(self) -> bool:
         """Checks whether to synchronize the next loss's gradients between ranks."""
         count = self._inner_count + 1

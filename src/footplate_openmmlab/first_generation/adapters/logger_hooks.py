@@ -314,36 +314,6 @@ class WandbLoggerHook(LoggerHook):
         self.wandb.finish()
 
 
-@HOOKS.register_module()
-class PaviLoggerHook(LoggerHook):
-    """Writes to PAVI in runs of scripts. In the `log_config` of a config, it is removed with a warning.
-
-    Args:
-        init_kwargs: Arguments for `pavi.SummaryWriter`.
-        ignored: Settings for uploading the graph, images and checkpoints, which are not uploaded.
-        settings: Arguments for LoggerHook.
-
-    Attributes:
-        writer: The SummaryWriter. Only rank 0 has one.
-    """
-
-    def __init__(self, init_kwargs: Mapping[str, Any] | None = None, *ignored: Any, **settings: Any) -> None:
-        super().__init__(**{name: value for name, value in settings.items() if not name.startswith(("add_", "img_"))})
-        self.init_kwargs = init_kwargs or {}
-
-    @master_only
-    def before_run(self, runner: Any) -> None:
-        """Opens the writer."""
-        settings = {"name": os.path.basename(runner.work_dir), **self.init_kwargs}
-        self.writer = import_optional("pavi", extra="", why="PaviLoggerHook").SummaryWriter(**settings)
-
-    @master_only
-    def log(self, runner: Any) -> None:
-        """Writes the values from `get_loggable_tags`."""
-        tags = self.get_loggable_tags(runner, add_mode=False)
-        self.writer.add_scalars(self.get_mode(runner), tags, self.get_step(runner))
-
-
 class ReplacedLoggerHook(LoggerHook):
     """A logger that scripts and `log_config` replace with a visualizer backend or, without one, remove with a warning.
 
@@ -362,7 +332,7 @@ class ReplacedLoggerHook(LoggerHook):
         raise ConfigError(message, notes=["For other configs, see docs/output-files.md."])
 
 
-ClearMLLoggerHook, DvcliveLoggerHook, MlflowLoggerHook, NeptuneLoggerHook, SegmindLoggerHook = (
+ClearMLLoggerHook, DvcliveLoggerHook, MlflowLoggerHook, NeptuneLoggerHook, PaviLoggerHook, SegmindLoggerHook = (
     HOOKS.register_module(
         module=type(
             f"{name}LoggerHook",
@@ -370,5 +340,5 @@ ClearMLLoggerHook, DvcliveLoggerHook, MlflowLoggerHook, NeptuneLoggerHook, Segmi
             {"__module__": __name__, "__doc__": f"The {name} logger of mmcv; see ReplacedLoggerHook."},
         )
     )
-    for name in ("ClearML", "Dvclive", "Mlflow", "Neptune", "Segmind")
+    for name in ("ClearML", "Dvclive", "Mlflow", "Neptune", "Pavi", "Segmind")
 )

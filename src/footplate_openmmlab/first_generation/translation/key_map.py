@@ -88,16 +88,10 @@ KEY_PAIRS = tuple(_pairs())
 """Pairs of second-generation and equivalent first-generation key paths, with the most specific first."""
 
 
-def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
-    """Yields the equivalent key paths in the other generation, most specific first.
-
-    Args:
-        path: A key path.
-        of_first: Whether to yield first-generation paths for a second-generation path, rather than the reverse.
-    """
+def counterparts(path: Path) -> Iterator[Path]:
+    """Yields the first-generation key paths that are equivalent to a second-generation one, most specific first."""
     for new, old in KEY_PAIRS:
-        here, there = (new, old) if of_first else (old, new)
-        if path[: len(here)] == here:
-            yield (*there, *path[len(here) :])
+        if path[: len(new)] == new:
+            yield (*old, *path[len(new) :])
             if new == ("param_scheduler",):  # its keys have different names
-                yield there
+                yield old
