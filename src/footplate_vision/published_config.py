@@ -14,7 +14,7 @@ _SECTIONS = re.findall(
     "data_preprocessor model train_dataloader val_dataloader test_dataloader val_evaluator test_evaluator train_cfg "
     "optim_wrapper param_scheduler custom_hooks",
 )
-_Rule = Callable[[str, Any, dict[str, Any], str], str | None]  # the code of a changed value
+_Rule = Callable[..., str | None]  # returns the code of a changed value, by key, value, section and place
 _EVALUATORS = {
     "classification": ("type='footplate.Accuracy', topk=(1,)", "accuracy/top1"),
     "segmentation": ("type='footplate.IoUMetric', classwise=True", "mIoU"),
