@@ -21,12 +21,14 @@ def add_commands(subparsers: Any) -> None:
         "write a config for a folder with your images and labels",
         "Look at a folder with images and labels, and write a short config that trains on it: class folders, images "
         "with label maps, a COCO file or YOLO labels. If the folder has no split, choose a fifth of the images at "
-        "random to validate on.",
+        "random to validate on. With --from, the config trains a published model on the folder.",
         "footplate init segmentation data/",
     )
     init.add_value("task", "TASK", "classification, segmentation or detection")
     init.add_value("folder", "FOLDER", "the folder with images and labels")
     init.add_value("-o --output", "FILE", "the config to write (default: my_TASK.py)")
+    init.add_value("--from", "CONFIG", "a published config to train, such as mmdet::rtmdet/NAME.py", dest="base")
+    init.add_flag("--from-scratch", "with --from: do not start from published weights")
     predict = add_command(
         subparsers,
         "predict",
@@ -93,7 +95,7 @@ def write_initial_config(arguments: Namespace) -> None:
 
     task = check_choice("TASK", arguments.task, TASKS)
     file = arguments.output or f"my_{task}.py"
-    found = write_config(task, arguments.folder, file)
+    found = write_config(task, arguments.folder, file, arguments.base, from_scratch=arguments.from_scratch)
     lines = [
         f"{file}: {task} of the images in {arguments.folder}",
         f"classes     {len(found['classes'])}: {list_names(found['classes'], 20)}",

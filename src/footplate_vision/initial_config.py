@@ -18,13 +18,15 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from footplate.config import Config
 from footplate.data.annotations import load_data_file, read_lines
 from footplate.data.findings import Findings
-from footplate.errors import ArgumentError, DataError, shown_path
+from footplate.errors import ArgumentError, ConfigError, DataError, shown_path
 from footplate.messages import list_names, pluralize
 from footplate.registry import DATASETS, TRANSFORMS
 from footplate_vision.detection.coco_format import load_coco_file
 from footplate_vision.image_files import IMAGE_SUFFIXES, find_images
+from footplate_vision.published_config import find_weights, predicts_masks, published_batch_size, write_overrides
 
 _SPLITS = {"train": ("train", "training", "train2017"), "val": ("val", "valid", "validation", "val2017", "test")}
 _ROLES = {  # words in the names of COCO files and of the folders of their images
@@ -40,6 +42,7 @@ _INSPECTED = 200  # images and label maps
 _VAL_SHARE = 0.2
 _SMALL = 128  # pixels; for such images, a narrow network learns faster and as much
 _WIDTH = 88  # columns of the config
+_Values = Sequence[tuple[str, Any, str]]  # names, values and remarks at the top of a config
 
 
 @dataclass
@@ -65,13 +68,17 @@ class _Data:
     notes: list[str] = field(default_factory=list)
 
 
-def write_config(task: str, folder: str, file: str) -> dict[str, Any]:
+def write_config(
+    task: str, folder: str, file: str, base: str | None = None, *, from_scratch: bool = False
+) -> dict[str, Any]:
     """Writes a config that trains on a folder, and returns what was found.
 
     Args:
         task: "classification", "segmentation" or "detection".
         folder: The folder with images and labels.
         file: The file to write. Lists of a new split are written next to it.
+        base: A published config to inherit from, such as `mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py`.
+        from_scratch: Whether not to start from the weights of `base`.
 
     Returns:
         A dict with `files` (the written ones, the config first), `classes`, `train` and `val` (numbers of images), and
@@ -86,7 +93,12 @@ def write_config(task: str, folder: str, file: str) -> dict[str, Any]:
         raise DataError(f"there is no folder '{folder}'")
     find, write = TASKS[task]
     data = find(root, os.path.splitext(file)[0])
-    written = {file: write(data), **data.files}
+    if base:
+        values, rest = _published(task, base, data, from_scratch=from_scratch)
+    else:
+        values, rest = write(data)
+        rest = textwrap.dedent(rest) + _REST
+    written = {file: _head(task, data, values, base or f"footplate::tasks/{task}.py") + rest, **data.files}
     compile(written[file], file, "exec")  # an invalid config is not written
     for path in written:
         if os.path.exists(path):
@@ -233,6 +245,19 @@ def _listed(
     return _Data(classes, train, val, lengths, sizes, files, [_note_of_split(lengths)])
 
 
+def _parted(
+    settings: list[dict[str, Any]], parts: Sequence[Any], classes: list[str], sizes: Any, notes: list[str], stem: str
+) -> _Data:
+    """Returns the data of two parts, or of a folder without a split, whose records are `parts[0]`."""
+    if len(settings) > 1:
+        return _Data(classes, settings[0], settings[1], (len(parts[0]), len(parts[1])), sizes, notes=notes)
+    folder = next(iter(settings[0]["data_prefix"].values()))
+    names = [os.path.relpath(record["img_path"], folder) for record in parts[0]]
+    data = _listed(_divide(names, [0] * len(names)), classes, settings[0], sizes, stem)
+    data.notes += notes
+    return data
+
+
 # Segmentation
 
 
@@ -249,7 +274,7 @@ def _find_masks(root: Path, stem: str) -> _Data:
     shown = track(every, "read label maps", console=console, transient=True, disable=not sys.stderr.isatty())
     for index, record in enumerate(shown):
         if index % step == 0 or not values - {0, 255}:
-            values.update(np.unique(load({**record, "seg_fields": []})["gt_seg_map"]).tolist())
+            values.update(np.unique(load(record)["gt_seg_map"]).tolist())
     labels = sorted(values - {255})
     if labels in ([], [0]):
         raise DataError(
@@ -278,13 +303,7 @@ def _find_masks(root: Path, stem: str) -> _Data:
     if missing := [name for label, name in enumerate(classes) if label not in values]:
         notes.append(f"no inspected pixel belongs to {list_names(missing, 8)}")
     sizes = _sizes([record["img_path"] for record in records])
-    if len(pairs) > 1:
-        return _Data(classes, pairs[0], pairs[1], (len(parts[0]), len(parts[1])), sizes, notes=notes)
-    folder = pairs[0]["data_prefix"]["img_path"]
-    names = [os.path.relpath(record["img_path"], folder) for record in records]
-    data = _listed(_divide(names, [0] * len(names)), classes, pairs[0], sizes, stem)
-    data.notes += notes
-    return data
+    return _parted(pairs, parts, classes, sizes, notes, stem)
 
 
 def _folders_of_masks(root: Path, notes: list[str]) -> list[dict[str, Any]]:
@@ -445,13 +464,7 @@ def _find_yolo(root: Path, stem: str) -> _Data:
         )
     sizes = [(record["width"], record["height"]) for record in records]
     settings = [dict[str, Any](type="YoloDataset", **place) for place in places]
-    if len(places) > 1:
-        return _Data(classes, settings[0], settings[1], (len(datasets[0]), len(datasets[1])), sizes, notes=notes)
-    folder = places[0]["data_prefix"]["img"]
-    names = [os.path.relpath(record["img_path"], folder) for record in records]
-    data = _listed(_divide(names, [0] * len(names)), classes, settings[0], sizes, stem)
-    data.notes += notes
-    return data
+    return _parted(settings, [records, *datasets[1:]], classes, sizes, notes, stem)
 
 
 # Configs
@@ -474,26 +487,28 @@ def _epochs(data: _Data, batch_size: int, iterations: int) -> int:
     return min(100, max(20, 10 * round(iterations * batch_size / data.lengths[0] / 10)))
 
 
-def _head(task: str, data: _Data, values: Sequence[tuple[str, Any, str]]) -> str:
+def _head(task: str, data: _Data, values: _Values, base: str) -> str:
     lines = [
         f'"""{task.capitalize()}, written by `footplate init {task}`."""',
         "",
-        f"_base_ = 'footplate::tasks/{task}.py'",
+        f"_base_ = {base!r}",
         "",
         "# Change these values to your needs.",
         _assignment("classes", data.classes),
         _assignment("train_data", data.train, pluralize(data.lengths[0], "image")),
         _assignment("val_data", data.val, pluralize(data.lengths[1], "image")),
         *(_assignment(*value) for value in values),
+        "",
+        "# What follows from them.\n",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _assignment(name: str, value: Any, remark: str = "") -> str:
     """Returns the line that sets a variable, or several lines if it is long, after its remark."""
     remark = f"  # {remark}" if remark else ""
     text = f"{name} = {_code(value)}{remark}"
-    if len(text) <= _WIDTH:
+    if len(text) <= _WIDTH or isinstance(value, str):
         return text
     if isinstance(value, dict):
         items = (f"\n    {key}={_code(item)}" for key, item in value.items())
@@ -517,7 +532,7 @@ def _batch_size(data: _Data, most: int) -> int:
     return min(most, max(4, 1 << (data.lengths[0] // 8).bit_length() >> 1))
 
 
-_REST = """
+_REST = """\
 train_dataloader = dict(
     batch_size=batch_size,
     dataset=dict(**train_data, metainfo=dict(classes=classes), pipeline=train_pipeline))
@@ -541,7 +556,7 @@ def _schedule(data: _Data, batch_size: int, iterations: int, lr: float) -> list[
     ]
 
 
-def _segmentation(data: _Data) -> str:
+def _segmentation(data: _Data) -> tuple[_Values, str]:
     scale = _scale(data, 512)
     side = min(scale[1], 256)
     small = scale[0] <= _SMALL
@@ -557,9 +572,8 @@ def _segmentation(data: _Data) -> str:
         ),
     ]
     return (
-        _head("segmentation", data, values)
-        + textwrap.dedent(f"""
-        # What follows from them.
+        values,
+        f"""\
         train_pipeline = [
             dict(type='LoadImageFromFile', channel_order='rgb'),
             dict(type='LoadAnnotations'),
@@ -574,20 +588,18 @@ def _segmentation(data: _Data) -> str:
             dict(type='PackSegInputs')]
         model = dict(
             num_classes=len(classes), widths=widths, data_preprocessor=dict(size=crop))
-    """)
-        + _REST.lstrip("\n")
+    """,
     )
 
 
-def _detection(data: _Data) -> str:
+def _detection(data: _Data) -> tuple[_Values, str]:
     values = [
         ("size", _scale(data, 640), "the longer and the shorter side that images are resized to"),
         *_schedule(data, _batch_size(data, 8), 4000, 0.001),
     ]
     return (
-        _head("detection", data, values)
-        + textwrap.dedent("""
-        # What follows from them.
+        values,
+        """\
         train_pipeline = [
             dict(type='LoadImageFromFile', channel_order='rgb'),
             dict(type='LoadAnnotations'),
@@ -600,21 +612,19 @@ def _detection(data: _Data) -> str:
             dict(type='Resize', scale=size, keep_ratio=True),
             dict(type='PackDetInputs')]
         model = dict(num_classes=len(classes))
-    """)
-        + _REST.lstrip("\n")
+    """,
     )
 
 
-def _classification(data: _Data) -> str:
+def _classification(data: _Data) -> tuple[_Values, str]:
     side = min(128, _scale(data, 10**6)[1])
     values = [
         ("size", side, "the height and width of the model's input"),
         *_schedule(data, _batch_size(data, 32), 2000, 0.002),
     ]
     return (
-        _head("classification", data, values)
-        + textwrap.dedent("""
-        # What follows from them.
+        values,
+        """\
         train_pipeline = [
             dict(type='LoadImageFromFile', channel_order='rgb'),
             dict(type='RandomResizedCrop', scale=size, crop_ratio_range=(0.5, 1.0)),
@@ -628,12 +638,52 @@ def _classification(data: _Data) -> str:
         model = dict(
             head=dict(num_classes=len(classes)),
             data_preprocessor=dict(num_classes=len(classes)))
-    """)
-        + _REST.lstrip("\n")
+    """,
     )
 
 
-TASKS: dict[str, tuple[Callable[[Path, str], _Data], Callable[[_Data], str]]] = {
+def _published(task: str, base: str, data: _Data, *, from_scratch: bool) -> tuple[_Values, str]:
+    """Returns the values and the rest of a config that trains the model of a published config on the data.
+
+    Raises:
+        ConfigError: The published config does not train and validate a model, or on several datasets.
+        DataError: The model predicts masks, but the data have none.
+    """
+    cfg = Config.fromfile(base)
+    weights = None if from_scratch else find_weights(base)
+    if not from_scratch and weights is None:
+        data.notes.append("no weights are published with this config, so only those of its backbone are loaded")
+    for settings in (data.train, data.val):
+        kind = settings.get("type") or ("CustomDataset" if task == "classification" else "BaseSegDataset")
+        settings["type"] = f"footplate.{kind}"
+    batch_size = _batch_size(data, 32 if task == "classification" else 8)
+    try:
+        lr, published = cfg.optim_wrapper.optimizer.lr, published_batch_size(cfg, base)
+        if predicts_masks(cfg) and not _has_masks(data):
+            raise DataError(f"the model of '{base}' predicts masks, but the data have only boxes")
+        unit = "epochs" if "max_epochs" in cfg.train_cfg else "iterations"
+        length = _epochs(data, batch_size, 4000) if unit == "epochs" else 4000
+        drops_weights = from_scratch or weights is not None
+        rest = write_overrides(task, cfg, unit, drops_weights=drops_weights, from_scratch=from_scratch)
+    except (AttributeError, KeyError) as error:
+        raise ConfigError(f"'{base}' does not train and validate on one dataset each", notes=[str(error)]) from error
+    values = [
+        ("batch_size", batch_size, ""),
+        ("lr", float(f"{lr * batch_size / published:.3g}"), f"published: {lr} for {published} images per step"),
+        (unit, length, "the length of training"),
+        ("interval", length // 10, f"{unit} between two validations"),
+        *([("load_from", weights, "")] if weights else []),
+    ]
+    return values, rest
+
+
+def _has_masks(data: _Data) -> bool:
+    file = data.train.get("ann_file", "")
+    text = data.files.get(file) or (Path(file).read_text("utf-8") if file else "")
+    return re.search(r'"segmentation":\s*[\[{]\s*[\[{"]', text) is not None
+
+
+TASKS: dict[str, tuple[Callable[[Path, str], _Data], Callable[[_Data], tuple[_Values, str]]]] = {
     "classification": (_find_classes, _classification),
     "segmentation": (_find_masks, _segmentation),
     "detection": (_find_boxes, _detection),

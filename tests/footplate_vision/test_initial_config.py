@@ -429,3 +429,132 @@ def test_unnamed_classes_are_those_of_all_label_maps(current_folder: Path, footp
     Image.fromarray(LABELS + 1).save("data/masks/val/9.png")
     _, said, _ = footplate("init", "segmentation", "data")
     assert "classes     4: class 0, class 1, class 2, class 3\n" in said
+
+
+DETECTOR = """
+train_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackDetInputs')]
+stage2 = [dict(type='LoadImageFromFile')]
+model = dict(
+    type='Net',
+    backbone=dict(type='Own', frozen_stages=1, init_cfg=dict(type='Pretrained', checkpoint='https://a.org/own.pth')),
+    rpn_head=dict(num_classes=1),
+    bbox_head=[dict(type='Head', num_classes=80), dict(type='Head', num_classes=80)])
+data = dict(type='Coco', data_root='data/coco/', ann_file='a.json', pipeline=train_pipeline)
+train_dataloader = dict(batch_size=32, num_workers=10, dataset=dict(type='Mix', dataset=data))
+val_dataloader = dict(batch_size=5, num_workers=10, dataset=dict(**data, test_mode=True))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='Metric', metric='bbox', ann_file='data/coco/a.json', proposal_nums=(1, 10))
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=300, val_interval=10, dynamic_intervals=[(280, 1)])
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.004))
+param_scheduler = [
+    dict(type='LinearLR', by_epoch=False, begin=0, end=1000),
+    dict(type='CosineAnnealingLR', eta_min=0.0002, begin=150, end=300, T_max=150),
+    dict(type='MultiStepLR', milestones=[240, 270], end=300)]
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=10))
+custom_hooks = [dict(type='EMAHook'), dict(type='PipelineSwitchHook', switch_epoch=280, switch_pipeline=stage2)]
+"""
+SEGMENTOR = """
+pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', reduce_zero_label=True)]
+head = dict(num_classes=150)
+model = dict(pretrained='https://a.org/own.pth', decode_head=head, auxiliary_head=[head])
+train_dataloader = dict(batch_size=2, dataset=dict(type='ADE', data_root='data/ade', pipeline=pipeline))
+val_dataloader = train_dataloader
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric')
+test_evaluator = val_evaluator
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.00006))
+param_scheduler = [
+    dict(type='LinearLR', by_epoch=False, begin=0, end=1500),
+    dict(type='PolyLR', by_epoch=False, begin=1500, end=160000)]
+"""
+METAFILE = """
+Models:
+  - {Name: other, Config: configs/net/other_det_8xb32.py, Weights: https://a.org/other.pth}
+  - {Name: det, Config: configs/net/det_8xb32.py, Weights: https://a.org/det.pth}
+"""
+
+
+@pytest.fixture
+def code_base(current_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package with published configs."""
+    folder = current_folder / "packages/fp_net/.mim/configs/net"
+    folder.mkdir(parents=True)
+    (current_folder / "packages/fp_net/__init__.py").touch()
+    (folder / "det_8xb32.py").write_text(DETECTOR)
+    (folder / "masks.py").write_text(DETECTOR.replace("metric='bbox'", "metric=['bbox', 'segm']"))
+    (folder / "two.py").write_text(DETECTOR.replace("dict(type='Mix', dataset=data)", "dict(datasets=[data, data])"))
+    (folder / "seg_8xb2.py").write_text(SEGMENTOR)
+    (folder / "metafile.yml").write_text(METAFILE)
+    monkeypatch.syspath_prepend(str(current_folder / "packages"))
+
+
+@pytest.mark.usefixtures("code_base")
+def test_published_detector_is_adapted_to_the_data(current_folder: Path, footplate: Command) -> None:
+    _coco(current_folder / "data", "images", "all.json")
+    assert footplate("init", "detection", "data", "--from", "fp_net::net/det_8xb32.py")[0] == 0
+    cfg = Config.fromfile("my_detection.py").to_dict()
+    assert cfg["load_from"] == "https://a.org/det.pth"
+    model = cfg["model"]
+    assert (model["backbone"]["init_cfg"], model["backbone"]["frozen_stages"]) == (None, 1)
+    assert [head["num_classes"] for head in (model["rpn_head"], *model["bbox_head"])] == [1, 2, 2]
+    train, val = cfg["train_dataloader"], cfg["val_dataloader"]
+    assert (train["batch_size"], val["batch_size"]) == (4, 5)
+    assert train["dataset"]["type"] == "Mix"
+    assert [each["type"] for each in train["dataset"]["dataset"].pop("pipeline")][2] == "PackDetInputs"
+    assert train["dataset"]["dataset"] == {
+        "type": "footplate.CocoDataset",
+        "ann_file": "my_detection-train.json",
+        "data_prefix": {"img": "data/images"},
+        "metainfo": {"classes": ["bolt", "nut"]},
+    }
+    assert val["dataset"]["test_mode"]
+    assert cfg["test_dataloader"]["dataset"]["ann_file"] == "my_detection-val.json"
+    assert cfg["test_evaluator"] == {"type": "footplate.CocoMetric", "classwise": True}
+    assert cfg["optim_wrapper"]["optimizer"]["lr"] == 0.004 * 4 / 256
+    assert cfg["train_cfg"] == {"max_epochs": 100, "val_interval": 10, "dynamic_intervals": None}
+    warm_up, cosine, steps = cfg["param_scheduler"]
+    assert warm_up["end"] == 100
+    assert {key: cosine[key] for key in ("begin", "end", "T_max")} == {"begin": 50, "end": 100, "T_max": 50}
+    assert cosine["eta_min"] == pytest.approx(0.004 * 4 / 256 / 20)
+    assert (steps["milestones"], steps["end"]) == ([80, 90], 100)
+    assert cfg["custom_hooks"][1]["switch_epoch"] == 93
+    assert cfg["custom_hooks"][1]["switch_pipeline"][0]["type"] == "LoadImageFromFile"
+
+
+@pytest.mark.usefixtures("code_base")
+def test_published_segmentor_is_adapted_to_the_data(current_folder: Path, footplate: Command) -> None:
+    _masks(current_folder / "data", "images", "masks")
+    words = ["init", "segmentation", "data", "--from", "fp_net::net/seg_8xb2.py"]
+    _, said, _ = footplate(*words)
+    assert "no weights are published with this config" in said
+    assert Config.fromfile("my_segmentation.py").model.pretrained == "https://a.org/own.pth"
+    assert footplate(*words, "--from-scratch", "-o", "a.py")[0] == 0
+    cfg = Config.fromfile("a.py").to_dict()
+    model = cfg["model"]
+    assert model["pretrained"] is None
+    assert [head["num_classes"] for head in (model["decode_head"], *model["auxiliary_head"])] == [3, 3]
+    assert not cfg["val_dataloader"]["dataset"]["pipeline"][1]["reduce_zero_label"]
+    assert cfg["train_cfg"]["max_iters"] == 4000
+    assert [part["end"] for part in cfg["param_scheduler"]] == [400, 4000]
+    assert cfg["param_scheduler"][1]["begin"] == 400
+
+
+@pytest.mark.usefixtures("code_base")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("masks.py", "predicts masks, but the data have only boxes"),
+        ("two.py", "does not train and validate on one dataset each"),
+        ("none.py", "the package 'fp_net' has no config 'net/none.py'"),
+    ],
+)
+def test_published_config_that_does_not_fit_is_reported(
+    current_folder: Path, footplate: Command, name: str, message: str
+) -> None:
+    _coco(current_folder / "data", "images", "all.json")
+    code, _, errors = footplate("init", "detection", "data", "--from", f"fp_net::net/{name}")
+    assert code == 2
+    assert message in errors
+    assert not list(current_folder.glob("*.py"))

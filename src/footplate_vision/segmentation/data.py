@@ -139,7 +139,7 @@ class BaseSegDataset(BaseDataset):
         record["ignore_index"], record["reduce_zero_label"] = self.ignore_index, self.reduce_zero_label
         if "classes" in self._metainfo:
             record["num_classes"] = len(self._metainfo["classes"])
-        record["label_map"] = self.label_map
+        record["label_map"], record["seg_fields"] = self.label_map, []  # transforms of MMSegmentation append to it
         return record
 
     def get_cat_ids(self, idx: int) -> list[int]:
