@@ -97,7 +97,7 @@ def test_get_logger_writes_to_the_screen_of_rank_0(
         environment |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
     done = programs.run("-m", "footplate", "run", str(script), folder=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("footplate.mine - INFO - parameters: 3 M\n") == lines
+    assert done.stdout.count("footplate - INFO - parameters: 3 M\n") == lines
     assert "hidden" not in done.stdout
     log = (tmp_path / "mine.log").read_text()
     assert [log.count(text) for text in ("parameters: 3 M", "epoch 1")] == [1, 1]

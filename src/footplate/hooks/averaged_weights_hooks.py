@@ -97,6 +97,13 @@ class EMAHook(AveragedWeightsHook):
         start_iters: int = 0,
         **settings: Any,
     ) -> None:
+        if "decay" in settings:
+            raise ArgumentError(
+                "EMAHook uses 'momentum' instead of 'decay'",
+                key="decay",
+                found=settings["decay"],
+                notes=["Set momentum to 1 - decay, the weight given to new values."],
+            )
         begins = {"begin_iter": begin_iter, "begin_epoch": begin_epoch, "start_iters": start_iters}
         if len(chosen := {name: value for name, value in begins.items() if value}) > 1:
             raise ArgumentError(f"only one of {', '.join(begins)} may be set", key=next(iter(chosen)), found=chosen)

@@ -108,8 +108,9 @@ def test_run_is_saved_when_a_sample_cannot_be_read(
     assert_goes_on(tmp_path, cfg, told, done)
 
 
-def test_error_in_one_of_several_processes_says_that_the_run_was_not_saved() -> None:
-    runner = Mock(requests=IDLE, world_size=2)
+def test_error_in_one_of_several_processes_says_that_the_run_was_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("footplate.engine.run.boundary.get_world_size", lambda: 2)
+    runner = Mock(requests=IDLE)
     Boundary(runner).save_after_data_error(error := DataError("a sample"))
     assert error.notes == ("The run was NOT saved, because it has several processes.",)
 

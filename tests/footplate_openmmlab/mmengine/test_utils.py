@@ -42,7 +42,7 @@ def test_lines_of_mmlogger_are_in_the_log_once(tmp_path: Path, capsys: pytest.Ca
     assert text == capsys.readouterr().out
     assert re.fullmatch(
         r"\S+ \S+ - mmengine - INFO - a table\n\S+ \S+ - mmengine - INFO - its legend\n"
-        r"\S+ \S+ - footplate.unknown - INFO - a note\n",
+        r"\S+ \S+ - footplate - INFO - a note\n",
         text,
     )
 
