@@ -88,7 +88,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "The pointer `last_checkpoint`": (
         "tests/footplate/checkpoint/test_run_checkpoints.py::test_pointer_to_another_storage_is_ignored",
     ),
-    "Inspecting a run": (
+    "Neither inspecting a run": (
         "tests/footplate/cli/test_foreign_runs.py::test_inspecting_a_run_executes_nothing",
         "tests/footplate/cli/test_foreign_runs.py::test_diff_executes_nothing_in_a_run",
         "tests/footplate/cli/test_foreign_runs.py::test_resumed_run_executes_nothing_in_its_work_dir",

@@ -145,7 +145,7 @@ def test_code_of_the_page_and_predict_find_the_same_instances(python: str, tmp_p
     }
     words = ["masks.pth", "--to", "onnx", "-o", target, "--opset", "11"]
     output = run(python, tmp_path, "export", *words, code=2)
-    assert "MMDetection detectors can be exported only with opset 17 or later" in output
+    assert "detectors can be exported only with opset 17 or later" in output
 
 
 @pytest.mark.parametrize(("name", "key"), [("mmpretrain", "scores"), ("mmseg", "classes"), ("mmdet", "instances")])
