@@ -57,6 +57,7 @@ class _Data:
         sizes: The widths and heights of some images, in pixels.
         files: The contents of the files that describe the split, by name, if the folder has none.
         notes: What to tell the user.
+        has_masks: Whether objects have masks.
     """
 
     classes: list[str]
@@ -66,6 +67,7 @@ class _Data:
     sizes: list[tuple[int, int]]
     files: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    has_masks: bool = False
 
 
 def write_config(
@@ -411,7 +413,9 @@ def _find_coco(root: Path, found: list[Path], stem: str) -> _Data:
             annotations = [each for each in contents[path]["annotations"] if each["image_id"] in ids]
             files[file] = json.dumps({**contents[path], "images": images, "annotations": annotations})
         settings.append({"type": "CocoDataset", "ann_file": file, "data_prefix": {"img": _path(folder)}})
-    return _Data(classes, settings[0], settings[1], (len(parts[0][2]), len(parts[1][2])), sizes, files, notes)
+    has_masks = any(each.get("segmentation") for each in content["annotations"])
+    lengths = (len(parts[0][2]), len(parts[1][2]))
+    return _Data(classes, settings[0], settings[1], lengths, sizes, files, notes, has_masks)
 
 
 def _find_listed(root: Path, file: Path, images: list[dict[str, Any]]) -> tuple[Path, list[dict[str, Any]]]:
@@ -659,7 +663,7 @@ def _published(task: str, base: str, data: _Data, *, from_scratch: bool) -> tupl
     batch_size = _batch_size(data, 32 if task == "classification" else 8)
     try:
         lr, published = cfg.optim_wrapper.optimizer.lr, published_batch_size(cfg, base)
-        if predicts_masks(cfg) and not _has_masks(data):
+        if predicts_masks(cfg) and not data.has_masks:
             raise DataError(f"the model of '{base}' predicts masks, but the data have only boxes")
         unit = "epochs" if "max_epochs" in cfg.train_cfg else "iterations"
         length = _epochs(data, batch_size, 4000) if unit == "epochs" else 4000
@@ -675,12 +679,6 @@ def _published(task: str, base: str, data: _Data, *, from_scratch: bool) -> tupl
         *([("load_from", weights, "")] if weights else []),
     ]
     return values, rest
-
-
-def _has_masks(data: _Data) -> bool:
-    file = data.train.get("ann_file", "")
-    text = data.files.get(file) or (Path(file).read_text("utf-8") if file else "")
-    return re.search(r'"segmentation":\s*[\[{]\s*[\[{"]', text) is not None
 
 
 TASKS: dict[str, tuple[Callable[[Path, str], _Data], Callable[[_Data], tuple[_Values, str]]]] = {

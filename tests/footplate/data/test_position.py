@@ -285,7 +285,7 @@ def test_stream_without_a_length_resumes_at_its_next_sample_with_another_batch_s
 
 
 class Paired(Numbered):
-    """Samples with pairs that training draws anew."""
+    """Samples with random pairs, which training redraws."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -66,7 +66,7 @@ def trained(folder: Path, lengths: tuple[int, int], send: tuple[int, int, int] |
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[int, int]], list[Any]]:
-    """Returns what runs of two ranks have seen that get no signal, for the lengths of their loaders."""
+    """Returns what uninterrupted runs on two ranks have seen, by the lengths of their loaders."""
     return functools.cache(
         lambda lengths: on_processes(2, trained, tmp_path_factory.mktemp("whole"), lengths, None, False)
     )
