@@ -223,7 +223,8 @@ def _missing(path: str, package: str, file: str, is_compiled: bool) -> "_Missing
         advice = "footplate has no PyTorch version of it."
     places = missing.setdefault(package, [])
     places += [place] if place not in places else []
-    return _Missing(path, f"{problem}, and {place} uses", advice)
+    kind: type[_Missing] = type(f"missing_{package}", (_Missing,), {})  # errors of other code name the class
+    return kind(path, f"{problem}, and {place} uses", advice)
 
 
 def _folder_with(package: str) -> str:
@@ -315,7 +316,7 @@ class _Missing:
             return "0.0.0"
         if name.startswith("__"):
             raise AttributeError(f"'{self.__path}' has no '{name}'")
-        return _Missing(f"{self.__path}.{name}", self.__problem, self.__advice)
+        return type(self)(f"{self.__path}.{name}", self.__problem, self.__advice)
 
     def __getitem__(self, item: Any) -> "_Missing":
         return self

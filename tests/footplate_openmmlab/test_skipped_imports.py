@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import footplate_openmmlab as openmmlab
 from footplate.errors import ConfigError
@@ -206,6 +207,8 @@ def test_placeholders(repository: Any) -> None:
         pickle.loads(pickle.dumps(module.lost.X))()
     with pytest.raises(MissingPackageError, match="'LostAttention'"):
         module.LostAttention.forward(1)
+    with pytest.raises(TypeError, match="missing_a_lost_package"):
+        torch.empty(2, module.lost.SIZE)
 
 
 CHANGED = """
