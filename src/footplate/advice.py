@@ -16,6 +16,16 @@ OUT_OF_MEMORY = (  # messages of torch, cuBLAS, cuDNN, oneDNN and Python
     "(?i)out of memory|MemoryError|cannot allocate memory|can't allocate memory|you tried to allocate|bad_alloc|"
     "STATUS_ALLOC_FAILED|could not (create|execute) a primitive|can't start new thread"
 )
+DISTRIBUTIONS = {
+    "osgeo": "GDAL",
+    "PIL": "Pillow",
+    "pywt": "PyWavelets",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
+}
+"""Maps the names under which packages are imported to their names on PyPI, where they differ."""
+_PYTHON_2 = "cPickle|cStringIO|ConfigParser|Queue|StringIO|urllib2"
 BROKEN_PACKAGES = {
     "numpy.dtype size changed": "A package was built for NumPy 1. Install 'numpy<2'.",
     "torchvision::nms": "torchvision was built for a different build of torch. Install both from the same index.",
@@ -23,11 +33,14 @@ BROKEN_PACKAGES = {
     "No module named 'cv2'|module 'cv2' has no attribute": (
         "Install OpenCV again: pip install --force-reinstall --no-deps opencv-python-headless"
     ),
-    "No module named 'skimage": "Run: pip install scikit-image",
-    "No module named 'sklearn": "Run: pip install scikit-learn",
-    r"ModuleNotFoundError: No module named '(?!mm|cv2|skimage|sklearn)(\w+)'": (
+    **{rf"No module named '{name}\b": f"Run: pip install {title}" for name, title in DISTRIBUTIONS.items()},
+    f"No module named '({_PYTHON_2})'": (
+        r"'\1' exists only in Python 2. Install a version for Python 3 of the package that imports it."
+    ),
+    rf"ModuleNotFoundError: No module named '(?!mm|(?:{'|'.join(['cv2', *DISTRIBUTIONS, _PYTHON_2])})\b)(\w+)'": (
         r"If '\1' is a package on PyPI, run: pip install \1"
     ),
+    "'albumentations.augmentations' has no attribute 'transforms'": "Run: pip install 'albumentations<2'",
 }
 """The rows about packages that cannot be imported until another package is installed."""
 _TABLE = {

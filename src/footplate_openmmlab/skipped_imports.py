@@ -22,7 +22,7 @@ from typing import Any, NoReturn, Union
 
 import torch
 
-from footplate.advice import BROKEN_PACKAGES, advice_about
+from footplate.advice import BROKEN_PACKAGES, DISTRIBUTIONS, advice_about
 from footplate.errors import ConfigError, FootplateError, shown_path
 from footplate.extensions import known_packages
 from footplate.messages import describe_exception
@@ -37,7 +37,7 @@ _CAUSES = {
 }
 _IMPORTED = re.compile(r"^[ \t]*(?:from[ \t]+(\w+)|import[ \t]+(\w[\w., \t]*))", re.MULTILINE)
 _COMPILED = re.compile(r"\w+_(?:ext|cuda)")
-_IMPORTS_COMPILED = re.compile(rf"^[ \t]*from[ \t]+\..*\b{_COMPILED.pattern}\b", re.MULTILINE)
+_IMPORTS_COMPILED = re.compile(rf"^[ \t]*from[ \t]+[\w.]+[ \t]+import\b.*\b{_COMPILED.pattern}\b", re.MULTILINE)
 skipped: dict[str, str] = {}
 """Maps each name that could not be imported from a code base to the reason."""
 missing: dict[str, list[str]] = {}
@@ -141,7 +141,7 @@ def _guard(node: ast.Import | ast.ImportFrom, error: str, names: str) -> ast.stm
 
 
 def imports_missing(source: str) -> bool:
-    """Checks whether code imports a package that is not installed, or a compiled module by a relative import."""
+    """Checks whether code imports a package that is not installed, or a name like that of a compiled module."""
     imported = {name for one, more in _IMPORTED.findall(source) for name in (one, *more.split(","))}
     tops = {name.strip().partition(" ")[0].partition(".")[0] for name in imported}
     return any(map(_is_missing, tops)) or _IMPORTS_COMPILED.search(source) is not None
@@ -175,7 +175,9 @@ class _MissingImports(ast.NodeTransformer):
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt:
         home = "." * node.level + (node.module or "")
         names = {each.asname or each.name: f"{home}.{each.name}".lstrip(".") for each in node.names}
-        is_missing = _COMPILED.search(" ".join(names.values())) if node.level else _is_missing(home.partition(".")[0])
+        top = home.partition(".")[0]
+        is_own = node.level or is_user_module(top)
+        is_missing = _COMPILED.search(" ".join(names.values())) if is_own else _is_missing(top)
         return self._guard(node, names) if is_missing and "*" not in names else node
 
     def _guard(self, node: ast.Import | ast.ImportFrom, names: Mapping[str, str]) -> ast.stmt:
@@ -211,13 +213,25 @@ def _missing(path: str, package: str, file: str, is_compiled: bool) -> "_Missing
     """Creates the placeholder for an object of a missing package, and records the package in `missing`."""
     place = shown_path(file)
     problem = f"'{package}' is not installed"
-    advice = f"Install the package, usually with `pip install {package}`, or use a config that does not need it."
+    title = DISTRIBUTIONS.get(package, package)
+    advice = f"Install the package, usually with `pip install {title}`, or use a config that does not need it."
+    if folder := _folder_with(package):
+        problem = f"'{package}' is in {folder}/, which Python does not search"
+        advice = f"Add the folder to the search path: PYTHONPATH={folder}"
     if is_compiled:
         problem = f"the compiled module '{package}' of this repository is not built"
         advice = "footplate has no PyTorch version of it."
     places = missing.setdefault(package, [])
     places += [place] if place not in places else []
-    return _Missing(path, f"{problem}, and {place} uses", advice)
+    kind: type[_Missing] = type(f"missing_{package}", (_Missing,), {})  # errors of other code name the class
+    return kind(path, f"{problem}, and {place} uses", advice)
+
+
+def _folder_with(package: str) -> str:
+    """Returns the subfolder of the current folder that contains a package or module, or "" if there is none."""
+    folders = sorted(file.parent.parent for file in Path().glob(f"*/{package}/__init__.py"))
+    folders += sorted(file.parent for file in Path().glob(f"*/{package}.py"))
+    return folders[0].as_posix() if folders else ""
 
 
 def load_extension(name: str, sources: str | list[str], *args: Any, **kwargs: Any) -> Any:
@@ -302,7 +316,7 @@ class _Missing:
             return "0.0.0"
         if name.startswith("__"):
             raise AttributeError(f"'{self.__path}' has no '{name}'")
-        return _Missing(f"{self.__path}.{name}", self.__problem, self.__advice)
+        return type(self)(f"{self.__path}.{name}", self.__problem, self.__advice)
 
     def __getitem__(self, item: Any) -> "_Missing":
         return self

@@ -28,6 +28,8 @@ def test_advice_is_added_once_to_an_error_that_its_message_does_not_explain() ->
         (KeyError("memory"), []),
         (ModuleNotFoundError("No module named 'nltk'"), ["If 'nltk' is a package on PyPI, run: pip install nltk"]),
         (ModuleNotFoundError("No module named 'skimage'"), ["Run: pip install scikit-image"]),
+        (ModuleNotFoundError("No module named 'pywt'"), ["Run: pip install PyWavelets"]),
+        (ModuleNotFoundError("No module named 'cStringIO'"), ["'cStringIO' exists only in Python 2. Install"]),
         (ModuleNotFoundError("No module named 'mmcv'"), []),
         (ModuleNotFoundError("No module named 'own.models'"), []),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import footplate_openmmlab as openmmlab
 from footplate.errors import ConfigError
@@ -43,7 +44,10 @@ from mmcv.runner import HOOKS
 from mmdet.models import DETECTORS
 from tests.support import ToyModel
 from . import warp_ext
+from repository import bend_ext
 import LostAttention
+import in_scripts
+import pywt
 
 logger = lost.get_logger(__name__)
 logger.info("hello")
@@ -80,6 +84,24 @@ class DecoratedModel(ToyModel):
 class UsingModel(ToyModel):
     def forward(self, *args, **kwargs):
         return warp_ext.warp(*args)
+
+
+@DETECTORS.register_module()
+class BendingModel(ToyModel):
+    def forward(self, *args, **kwargs):
+        return bend_ext.bend(*args)
+
+
+@DETECTORS.register_module()
+class WaveletModel(ToyModel):
+    def forward(self, *args, **kwargs):
+        return pywt.Wavelet(*args)
+
+
+@DETECTORS.register_module()
+class ScriptModel(ToyModel):
+    def forward(self, *args, **kwargs):
+        return in_scripts.look(*args)
 """
 
 
@@ -89,6 +111,8 @@ def repository(package: WritePackage, current_folder: Path, monkeypatch: pytest.
     monkeypatch.setattr(sys, "path", list(sys.path))
     package("mmcv", {"__init__": "__version__ = '2.1.0'\n"})
     package("repository", {"__init__": PLUGIN})
+    (current_folder / "scripts").mkdir()
+    (current_folder / "scripts" / "in_scripts.py").write_text("def look(*args): pass")
     (current_folder / "setup.py").write_text("setup(ext_modules=[CUDAExtension('ops.LostAttention', [])])")
     openmmlab.install()
     yield lambda: importlib.import_module("repository")
@@ -108,7 +132,15 @@ def test_packages_that_are_not_used_do_not_stop_a_run(
     assert (code, Path("run/iter_2.pth").exists()) == (0, True), errors
     text = "Not installed, which is an error only where they are used: " + ", ".join(
         f"{package} (repository/__init__.py)"
-        for package in ("LostAttention", "a_lost_package", "another_lost_package", "warp_ext")
+        for package in (
+            "LostAttention",
+            "a_lost_package",
+            "another_lost_package",
+            "bend_ext",
+            "in_scripts",
+            "pywt",
+            "warp_ext",
+        )
     )
     assert text in caplog.messages
 
@@ -126,6 +158,21 @@ def test_packages_that_are_not_used_do_not_stop_a_run(
             "UsingModel",
             "the compiled module 'warp_ext' of this repository is not built, and repository/__init__.py uses "
             "'warp_ext.warp'",
+        ),
+        (
+            "BendingModel",
+            "the compiled module 'bend_ext' of this repository is not built, and repository/__init__.py uses "
+            "'repository.bend_ext.bend'",
+        ),
+        (
+            "WaveletModel",
+            "'pywt' is not installed, and repository/__init__.py uses 'pywt.Wavelet'\n  Install the package, usually "
+            "with `pip install PyWavelets`, or use a config that does not need it.",
+        ),
+        (
+            "ScriptModel",
+            "'in_scripts' is in scripts/, which Python does not search, and repository/__init__.py uses "
+            "'in_scripts.look'\n  Add the folder to the search path: PYTHONPATH=scripts",
         ),
     ],
 )
@@ -160,6 +207,8 @@ def test_placeholders(repository: Any) -> None:
         pickle.loads(pickle.dumps(module.lost.X))()
     with pytest.raises(MissingPackageError, match="'LostAttention'"):
         module.LostAttention.forward(1)
+    with pytest.raises(TypeError, match="missing_a_lost_package"):
+        torch.empty(2, module.lost.SIZE)
 
 
 CHANGED = """

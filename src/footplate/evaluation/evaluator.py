@@ -109,6 +109,7 @@ class Evaluator:
                 samples = _as_dicts(data_samples)
             with self._locating(index):
                 metric.process(data_batch, data_samples if metric.takes_whole_batches else samples)
+                metric.has_processed = True
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes all metrics for a dataset of `size` samples, and returns their values in a single dict.

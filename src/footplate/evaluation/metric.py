@@ -16,7 +16,7 @@ from torch import Tensor
 
 from footplate.checks import check_choice
 from footplate.data import map_tensors
-from footplate.distributed import collect_results, compute_on_main
+from footplate.distributed import collect_results, compute_on_main, get_world_size
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import METRICS
 from footplate.storage import append_line, commit_bytes, output_path
@@ -78,6 +78,8 @@ class BaseMetric(ABC, Generic[_Result]):
     """The arguments with paths of output files. A config may set them only to paths inside the run's folder."""
     context = EvaluationContext()
     """The run and the dataset that the metric is computed for. Set by the evaluator."""
+    has_processed = False
+    """Whether the evaluator has passed batches since the last evaluation. Their results may be outside `results`."""
     is_from_config = False
     """Whether the evaluator has built the metric from a config. Otherwise, code has chosen its paths."""
 
@@ -195,7 +197,7 @@ class BaseMetric(ABC, Generic[_Result]):
         past `size` belong to samples that the sampler has repeated; see `build_loaders`.
 
         Raises:
-            DataError: No rank has any results, although `format_only` is not set.
+            DataError: No rank has any results, no batch was processed, and `format_only` is not set.
             ArgumentError: `compute_metrics` does not return a dict that maps names to values.
         """
         results = collect_results(to_device(self.results, "cpu"), size)
@@ -205,11 +207,16 @@ class BaseMetric(ABC, Generic[_Result]):
     def _compute(self, results: list[_Result]) -> dict[str, Any]:
         """Calls `compute_metrics` and adds the prefix to the value names."""
         if not results and not self.format_only:
-            advice = (
-                "Check that the dataset is not empty and that process() appends to self.results. If the metric only "
-                "writes files, set its attribute format_only to True."
+            if not self.has_processed:
+                advice = "Check that the dataset is not empty, and call process() before evaluate()."
+                raise DataError(f"the metric '{self._label}' has no results", notes=[advice])
+            _logger.warning(
+                "process() of the metric '%s' has not appended to self.results. Unless the metric stores its results "
+                "elsewhere, its values are wrong. If it only writes files, set its attribute format_only to True.%s",
+                self._label,
+                " Results that are stored elsewhere are those of one process." if get_world_size() > 1 else "",
             )
-            raise DataError(f"the metric '{self._label}' has no results", notes=[advice])
+        self.has_processed = False
         values = self.compute_metrics(results)
         if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
             problem = f"compute_metrics of '{self._label}' must return a dict that maps names to values"

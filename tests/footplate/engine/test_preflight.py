@@ -3,6 +3,7 @@ import os
 import random
 import re
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,7 @@ def test_unknown_metric_of_save_best_is_found_before_the_first_step(
         ("truth.json", "truth.json' does not exist"),
         ("names", "compute_metrics of 'Compared' must return a dict"),
         ("package", "boxes needs the package 'absent'"),
+        ("import", "No module named 'absent'"),
         ("", ""),
     ],
 )
@@ -235,6 +237,8 @@ def test_mistake_of_a_metric_is_found_before_the_first_step_but_one_batch_may_no
                 return results
             if sought == "package":
                 import_optional("absent", extra="detection", why="boxes")
+            if sought == "import":
+                import_module("absent")
             if sought:
                 load_data_file(str(tmp_path / sought))
             if len(results) < 8:
@@ -242,7 +246,7 @@ def test_mistake_of_a_metric_is_found_before_the_first_step_but_one_batch_may_no
             return super().compute_metrics(results)
 
     witness = Witness()
-    with pytest.raises(FootplateError, match=found) if found else nullcontext():
+    with pytest.raises((FootplateError, ImportError), match=found) if found else nullcontext():
         run(tmp_path, "compared", preflight=True, val_evaluator=Evaluator([Compared()]), custom_hooks=[witness])
     assert (witness.when("before_train_iter") == []) is bool(found)
     assert ("one batch is not enough" in caplog.text) is not bool(found)

@@ -47,6 +47,20 @@ def test_evaluation_without_results_is_an_error() -> None:
         Seen().evaluate(3)
 
 
+def test_results_may_be_stored_outside_the_list_of_results(caplog: pytest.LogCaptureFixture) -> None:
+    class Counting(BaseMetric[int]):
+        count = 0
+
+        def process(self, data_batch: Any, data_samples: Any) -> None:
+            self.count += len(data_samples)
+
+        def compute_metrics(self, results: list[int]) -> dict[str, Any]:
+            return {"count": self.count}
+
+    assert Evaluator(Counting()).offline_evaluate([1, 2, 3]) == {"count": 3}
+    assert "process() of the metric 'Counting' has not appended to self.results." in caplog.text
+
+
 def evaluate_each(sizes: list[int]) -> list[dict[str, Any]]:
     found = []
     for size in sizes:

@@ -28,7 +28,7 @@ from footplate.engine.saving import state
 from footplate.engine.saving.participants import Parts
 from footplate.engine.values.run import Run
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError, CheckpointError, DataError, FootplateError, MissingExtraError
+from footplate.errors import ArgumentError, CheckpointError, DataError, FootplateError
 from footplate.evaluation import Evaluator, TorchMetric
 from footplate.evaluation.evaluation_sets import EvaluationSet, check_classes
 from footplate.evaluation.evaluator import returned_numbers
@@ -290,7 +290,7 @@ def _metrics_of_one_batch(runner: Run, chosen: EvaluationSet) -> list[str]:
             return []
         try:
             metrics = evaluate_quietly(evaluator)
-        except (ArgumentError, MissingExtraError):  # do not depend on the number of batches
+        except (ArgumentError, ImportError):  # do not depend on the number of batches
             raise
         except Exception as error:  # some metrics need more than one batch, but a missing file stays missing
             if isinstance(error.__cause__, FileNotFoundError):

@@ -104,7 +104,8 @@ def is_first_generation(cfg: AnyConfig) -> bool:
 
 def warn_about_leftovers(cfg: AnyConfig) -> None:
     """Warns about first-generation keys that have no effect in a second-generation config."""
-    keys = [key for key in (*_CONFLICTING, *_LEFTOVERS, *_SHARED_SETTINGS) if _is_setting(cfg, key)]
+    first = (*_CONFLICTING, *_LEFTOVERS, *_SHARED_SETTINGS)
+    keys = [key for key in first if _is_setting(cfg, key) and key != "sync_bn"]  # which both generations have
     if keys:
         _logger.warning("First-generation keys in a second-generation config have no effect: %s", ", ".join(keys))
 

@@ -8,6 +8,7 @@ from footplate.errors import ConfigError
 from footplate_openmmlab.first_generation.translation.config_translation import (
     is_first_generation,
     translate,
+    warn_about_leftovers,
 )
 from footplate_openmmlab.first_generation.translation.draft import Kind
 from tests.footplate_openmmlab.first_generation.translation.support import DATA, EPOCHS, notes, sections
@@ -87,6 +88,12 @@ def test_leftovers_of_the_second_generation_are_warnings(caplog: pytest.LogCaptu
         ["<string>.py:2", "test_dataloader"],
         ["<string>.py:1", "visualizer"],
     ]
+
+
+def test_leftovers_of_the_first_generation_are_warnings_except_keys_of_both(caplog: pytest.LogCaptureFixture) -> None:
+    cfg = Config({"sync_bn": "torch", "lr_config": {"policy": "fixed"}, "train_dataloader": {}})
+    warn_about_leftovers(cfg)
+    assert caplog.messages == ["First-generation keys in a second-generation config have no effect: lr_config"]
 
 
 def test_keys_of_both_generations_raise() -> None:
