@@ -77,12 +77,12 @@ def run_files(python: str, is_footplate: bool, folder: Path, files: Sequence[Pat
     with tempfile.TemporaryDirectory() as output:
         report = Path(output, "report.xml")
         options = ["-q", "-p", "no:cacheprovider", "-W", "ignore", f"--timeout={seconds}", f"--junitxml={report}"]
-        options += ["-o", "junit_family=xunit1", "--continue-on-collection-errors"]  # xunit1 has the file of each test
+        options += ["--continue-on-collection-errors"]
         command = [*start, str(scripts / "pytest"), *map(str, files), *options]
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(command, cwd=folder, capture_output=True, timeout=20 * seconds * len(files), check=False)
         if report.exists():
-            return dict(_read_report(report))
+            return dict(_read_report(report, files))
     if len(files) == 1:
         return {}
     return {
@@ -92,9 +92,10 @@ def run_files(python: str, is_footplate: bool, folder: Path, files: Sequence[Pat
     }
 
 
-def _read_report(report: Path) -> Iterator[tuple[str, Result]]:
+def _read_report(report: Path, files: Sequence[Path]) -> Iterator[tuple[str, Result]]:
     for case in ElementTree.parse(report).iter("testcase"):
-        file = Path(case.get("file", ""))
+        module = f".{case.get('classname') or case.get('name')}."
+        file = next(file for file in files if f".{file.stem}." in module)
         # pytest joins the module and the classes by dots: tests.test_runner.test_hooks.TestHook
         classes = case.get("classname", "").split(file.stem, 1)[-1].strip(".").replace(".", "::")
         name = "::".join(filter(None, [file.as_posix(), classes, case.get("name", "")]))
