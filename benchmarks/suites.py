@@ -6,8 +6,9 @@ CHECKOUT is a clone or an unpacked source archive of the suite. The two interpre
 pytest-timeout and what the suite imports: one with the reference engine, and one with footplate, where `footplate run`
 starts pytest. The suite's own package is hidden, so that both test what is installed.
 
-Each file of tests runs in a process of its own. The output lists the tests that pass on the reference only, by the
-first line of their error. With `--page`, it marks those that the page does not name.
+Each file of tests runs in a process of its own, or each folder with `--together`, which saves imports. The output lists
+the tests that pass on the reference only, by the first line of their error. With `--page`, it marks those that the page
+does not name.
 """
 
 import argparse
@@ -50,6 +51,14 @@ def find_tests(checkout: Path, paths: Sequence[str], left_out: Sequence[str]) ->
     return [name for name in names if not any(fnmatch.fnmatch(name.as_posix(), pattern) for pattern in left_out)]
 
 
+def group_by_folder(files: Sequence[Path]) -> list[list[Path]]:
+    """Returns the files in groups, one for each folder."""
+    groups: dict[Path, list[Path]] = defaultdict(list)
+    for file in files:
+        groups[file.parent].append(file)
+    return list(groups.values())
+
+
 def hide_package(checkout: Path, folder: Path) -> None:
     """Links everything in the checkout into a folder, except for its packages and pytest's settings."""
     for path in checkout.iterdir():
@@ -58,21 +67,35 @@ def hide_package(checkout: Path, folder: Path) -> None:
             (folder / path.name).symlink_to(path)
 
 
-def run_file(python: str, is_footplate: bool, folder: Path, file: Path, seconds: int) -> dict[str, Result]:
-    """Runs a file of tests, and returns the results by test name."""
+def run_files(python: str, is_footplate: bool, folder: Path, files: Sequence[Path], seconds: int) -> dict[str, Result]:
+    """Runs files of tests in one process, and returns the results by test name.
+
+    If the process ends early, each file runs in a process of its own.
+    """
     scripts = Path(python).parent
     start = [str(scripts / "footplate"), "run"] if is_footplate else [python]
     with tempfile.TemporaryDirectory() as output:
         report = Path(output, "report.xml")
         options = ["-q", "-p", "no:cacheprovider", "-W", "ignore", f"--timeout={seconds}", f"--junitxml={report}"]
-        command = [*start, str(scripts / "pytest"), str(file), *options]
+        options += ["--continue-on-collection-errors"]
+        command = [*start, str(scripts / "pytest"), *map(str, files), *options]
         with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(command, cwd=folder, capture_output=True, timeout=20 * seconds, check=False)
-        return dict(_read_report(report, file)) if report.exists() else {}
+            subprocess.run(command, cwd=folder, capture_output=True, timeout=20 * seconds * len(files), check=False)
+        if report.exists():
+            return dict(_read_report(report, files))
+    if len(files) == 1:
+        return {}
+    return {
+        name: result
+        for file in files
+        for name, result in run_files(python, is_footplate, folder, [file], seconds).items()
+    }
 
 
-def _read_report(report: Path, file: Path) -> Iterator[tuple[str, Result]]:
+def _read_report(report: Path, files: Sequence[Path]) -> Iterator[tuple[str, Result]]:
     for case in ElementTree.parse(report).iter("testcase"):
+        module = f".{case.get('classname') or case.get('name')}."
+        file = next(file for file in files if f".{file.stem}." in module)
         # pytest joins the module and the classes by dots: tests.test_runner.test_hooks.TestHook
         classes = case.get("classname", "").split(file.stem, 1)[-1].strip(".").replace(".", "::")
         name = "::".join(filter(None, [file.as_posix(), classes, case.get("name", "")]))
@@ -110,25 +133,28 @@ def main() -> None:
     parser.add_argument("--tests", nargs="+", default=["tests"], metavar="PATH", help="files or folders of tests")
     parser.add_argument("--without", nargs="+", default=[], metavar="PATTERN", help="files to leave out")
     parser.add_argument("--seconds", type=int, default=60, help="the limit for one test (default: 60)")
-    parser.add_argument("--jobs", type=int, default=2, help="files that run at the same time (default: 2)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at the same time (default: 2)")
+    parser.add_argument("--together", action="store_true", help="run all files of a folder in one process")
     parser.add_argument("--page", type=Path, help="a page that gives the reasons for the differences")
     arguments = parser.parse_args()
     checkout = arguments.checkout.resolve()
     files = find_tests(checkout, arguments.tests, arguments.without)
+    groups = group_by_folder(files) if arguments.together else [[file] for file in files]
     engines = {"reference": arguments.reference, "footplate": arguments.footplate}
     results: dict[str, dict[str, Result]] = {engine: {} for engine in engines}
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(arguments.jobs) as pool:
         folder = Path(name)
         hide_package(checkout, folder)
         runs = [
-            (engine, file, pool.submit(run_file, python, engine == "footplate", folder, file, arguments.seconds))
-            for file in files
+            (engine, group, pool.submit(run_files, python, engine == "footplate", folder, group, arguments.seconds))
+            for group in groups
             for engine, python in engines.items()
         ]
-        for engine, file, run in runs:
+        for engine, group, run in runs:
             results[engine] |= run.result()
-            counts = sum(result.outcome == "passed" for result in run.result().values())
-            print(f"{engine:10} {counts:4} passed  {file}", file=sys.stderr, flush=True)
+            count = sum(result.outcome == "passed" for result in run.result().values())
+            place = group[0] if len(group) == 1 else group[0].parent
+            print(f"{engine:10} {count:4} passed  {place}", file=sys.stderr, flush=True)
     total, causes = compare(results["reference"], results["footplate"])
     page = arguments.page.read_text(encoding="utf-8") if arguments.page else ""
     print(f"{total} tests pass on the reference, {total - sum(map(len, causes.values()))} of them on footplate")

@@ -27,6 +27,7 @@ from footplate_openmmlab.extension import CODE_BASES
 from footplate_openmmlab.mmengine.registry_members import RegistryMembers
 from footplate_openmmlab.mmengine.runner_members import RunnerMembers, add_members
 from footplate_openmmlab.mmengine.visualizer_members import VisualizerMembers
+from footplate_openmmlab.mmengine.writer_members import TensorboardMembers, WandbMembers, WriterMembers
 from footplate_openmmlab.names import DISTRIBUTIONS, FALLBACKS, PATCHED_NAMES, Names, describe_unknown_name, names_of
 from footplate_openmmlab.patches import patch, uses_removed_names
 from footplate_openmmlab.requirements import installed_version
@@ -74,9 +75,15 @@ def install() -> str:
     sys.meta_path += [OperatorsFinder(), NamesFinder(others)]
     for module in [each for title, each in sys.modules.items() if each and title.partition(".")[0] in completed]:
         complete(module)
-    add_members(RunnerMembers)
-    add_members(RegistryMembers)
-    add_members(VisualizerMembers)
+    for members in (
+        RunnerMembers,
+        RegistryMembers,
+        VisualizerMembers,
+        WriterMembers,
+        TensorboardMembers,
+        WandbMembers,
+    ):
+        add_members(members)
     report = f"imports from {', '.join(each for each in ours if each not in completed)} resolve to footplate"
     report += f"; missing names are added to {', '.join(completed)}" if completed else ""
     report += f"; no names are added to {', '.join(left)}" if left else ""

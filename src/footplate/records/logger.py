@@ -119,7 +119,7 @@ class ScreenHandler(logging.Handler):
                 line = _STYLED.sub(lambda match: styled(match[0], _STYLES[match.lastindex], sys.stdout), line) + rest
             sys.stdout.write(line.replace("\xa0", " ") + "\n")
             sys.stdout.flush()
-        except (OSError, ValueError):
+        except Exception:  # a call with wrong arguments must not end the run
             self.handleError(record)
 
 

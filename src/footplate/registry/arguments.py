@@ -66,12 +66,14 @@ def arguments_of(entry: Entry) -> Arguments:
         except (TypeError, ValueError):
             accepts_any = True
             break
+        function = vars(owner).get("__init__", owner) if inspect.isclass(owner) else owner
+        is_decorated = inspect.unwrap(function) is not function  # the decorator may supply arguments
         for name, parameter in parameters.items():
             if parameter.kind not in _BY_KEYWORD or name in types or name == "self":
                 continue
             types[name] = _allowed_types(parameter) if is_checked else ()
             defaults[name] = parameter.default
-            if parameter.default is parameter.empty and not depth:
+            if parameter.default is parameter.empty and not depth and not is_decorated:
                 required.append(name)
         rest = [name for name, parameter in parameters.items() if parameter.kind is parameter.VAR_KEYWORD]
         if not rest:

@@ -52,6 +52,10 @@ class RunnerMembers(Runner):
         return is_distributed()
 
     @property
+    def _randomness_cfg(self) -> Mapping[str, Any]:
+        return self.plan["randomness"]  # type: ignore[no-any-return]
+
+    @property
     def launcher(self) -> str:
         """The process launcher: "none", "pytorch", "slurm" or "mpi"."""
         return active_launcher(self.plan["launcher"])

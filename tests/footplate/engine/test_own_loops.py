@@ -157,8 +157,8 @@ def test_stop_request_is_answered_after_the_iteration(tmp_path: Path, kind: type
     assert resumed.iter == 6
 
 
-def in_evaluation(kind: Any) -> tuple[type, type]:
-    """Returns two loops; one overrides `run_iter`, the other `run`."""
+def in_evaluation(kind: Any) -> tuple[type, type, type]:
+    """Returns three loops: one overrides `run_iter`, one `run`, and one both, with another argument for `run_iter`."""
     mode = kind.mode
 
     class OwnIteration(kind):  # type: ignore[misc]
@@ -171,21 +171,32 @@ def in_evaluation(kind: Any) -> tuple[type, type]:
             self.runner.call_hook(f"after_{mode}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
 
     class OwnRun(kind):  # type: ignore[misc]
+        arguments: tuple[str, ...] = ()
+
         def run(self) -> Any:
             self.runner.call_hook(f"before_{mode}")
             self.runner.call_hook(f"before_{mode}_epoch")
             self.runner.model.eval()
             for idx, data_batch in enumerate(self.dataloader):
-                self.run_iter(idx, data_batch)
+                self.run_iter(idx, data_batch, *self.arguments)
             metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
             self.runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
             self.runner.call_hook(f"after_{mode}")
             return metrics
 
-    return OwnIteration, OwnRun
+    class OwnArguments(OwnRun):
+        arguments = ("student",)
+
+        def run_iter(self, idx: int, data_batch: Any, model: str) -> None:
+            super().run_iter(idx, data_batch)
+
+    return OwnIteration, OwnRun, OwnArguments
 
 
-@pytest.mark.parametrize(("base", "place", "fp16"), [(ValLoop, 0, True), (ValLoop, 1, False), (TestLoop, 0, False)])
+@pytest.mark.parametrize(
+    ("base", "place", "fp16"),
+    [(ValLoop, 0, True), (ValLoop, 1, False), (ValLoop, 2, False), (TestLoop, 0, False), (TestLoop, 2, False)],
+)
 def test_overridden_evaluation_loop_gives_the_same_metrics(tmp_path: Path, base: Any, place: int, fp16: bool) -> None:
     seen: list[tuple[bool, torch.dtype]] = []
 

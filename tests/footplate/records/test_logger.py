@@ -159,3 +159,17 @@ def test_lines_are_shown_once_if_a_package_has_called_basicconfig(capsys: pytest
         logging.root.removeHandler(handler)
     screen = capsys.readouterr()
     assert (screen.out.count("ours"), screen.err) == (1, "of others\n")
+
+
+def test_a_log_call_with_wrong_arguments_is_reported_and_does_not_end_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(get_logger(), "propagate", False)  # pytest's handler would raise the error
+    set_level("INFO")
+    with logging_to(str(tmp_path / "run.log")):
+        get_logger().warning("no such label", 3, "walk")
+        get_logger().info("the run continues")
+    screen = capsys.readouterr()
+    assert "the run continues" in screen.out
+    assert "Arguments: (3, 'walk')" in screen.err
+    assert (tmp_path / "run.log").read_text().endswith("the run continues\n")

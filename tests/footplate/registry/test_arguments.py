@@ -1,5 +1,7 @@
+import functools
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,21 @@ def test_flags_of_all_classes_must_be_bools() -> None:
         for entry, flag in flags:
             with pytest.raises(ArgumentError, match=f"'{flag}' must be True(,| or) "):
                 check_annotations(entry, {flag: "no"}, source=None)
+
+
+def test_a_decorator_may_supply_arguments_of_a_constructor(shapes: Registry) -> None:
+    def with_side(constructor: Callable[..., None]) -> Callable[..., None]:
+        return functools.wraps(constructor)(lambda self, **kwargs: constructor(self, 3, **kwargs))
+
+    class Stamp:
+        @with_side
+        def __init__(self, side: int, colour: str = "red") -> None:
+            self.side, self.colour = side, colour
+
+    shapes.register_module(module=Stamp)
+    assert shapes.build({"type": "Stamp", "colour": "blue"}).side == 3
+    with pytest.raises(BuildError, match="takes no argument 'color'"):
+        shapes.build({"type": "Stamp", "color": "blue"})
 
 
 class TakesNumbers:

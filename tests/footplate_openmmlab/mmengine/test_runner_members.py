@@ -27,6 +27,7 @@ def test_properties_and_private_names(tmp_path: Path) -> None:
     assert runner.val_evaluator is runner.val_loop.evaluator
     assert (runner.default_scope, runner.auto_scale_lr) == (None, {"enable": False})
     assert (runner._hooks, runner._seed, runner._train_loop) == (runner.hooks, 4, runner.train_loop)
+    assert runner._randomness_cfg.get("diff_rank_seed", False) is False
     runner._train_loop = {"by_epoch": False, "max_iters": 7}
     assert runner.train_loop.max_iters == 7
     runner._load_from = "weights.pth"

@@ -85,8 +85,11 @@ class BaseLoop:
     def __init__(self, runner: LoopRun, dataloader: Any) -> None:
         self.runner = runner
         self._runner = runner  # MMEngine's name, which existing subclasses use
+        # Each of these methods calls the next. A subclass that overrides one may pass other arguments to the next.
+        calls = ("run", "run_epoch", "run_iter")
+        first = next(filter(self.overrides, calls), None)
         for method, arguments in self.overridable_methods.items():
-            if self.overrides(method):
+            if method == first or (method not in calls and self.overrides(method)):
                 check_accepts(self, method, arguments)
         self.dataloader = build_dataloader(dataloader, seed=runner.seed)  # if a script passes a config dict
 
