@@ -34,6 +34,7 @@ MODULES = (
     "footplate.records",
     "footplate.registry",
     "footplate.storage",
+    "footplate.testing",
     "footplate.visualization",
     "footplate_openmmlab",
     "footplate_operators",

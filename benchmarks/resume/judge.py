@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.resume.run import Outcome
 from benchmarks.resume.task import BATCH_SIZE, TRAINING_SAMPLES
+from footplate.testing.digests import digest, leaves
 
 PARTS = ("model", "averaged", "optimizer", "schedule", "best")
 _CLOSE = 1e-5  # the largest difference, relative to the largest value of a tensor, of parts that count as close
@@ -72,24 +72,21 @@ def difference(first: Any, second: Any) -> float:
 
     Returns infinity if their structure differs.
     """
-    if isinstance(first, Tensor) and isinstance(second, Tensor):
-        if first.shape != second.shape:
-            return float("inf")
-        if torch.equal(first, second):
-            return 0.0
-        a, b = first.double(), second.double()
+    one, other = (dict(leaves(state, "")) for state in (first, second))
+    if one.keys() != other.keys():
+        return float("inf")
+    return max((_relative(value, other[path]) for path, value in one.items()), default=0.0)
+
+
+def _relative(first: Any, second: Any) -> float:
+    """Returns the difference between two values relative to the largest one."""
+    if callable(first) or digest(first) == digest(second):
+        return 0.0
+    try:
+        a, b = (torch.as_tensor(value, dtype=torch.float64) for value in (first, second))
         return float((a - b).abs().max() / a.abs().max().clamp(min=1e-12))
-    if isinstance(first, dict) and isinstance(second, dict):
-        if first.keys() != second.keys():
-            return float("inf")
-        return max((difference(value, second[key]) for key, value in first.items()), default=0.0)
-    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
-        if len(first) != len(second):
-            return float("inf")
-        return max((difference(a, b) for a, b in zip(first, second, strict=True)), default=0.0)
-    if isinstance(first, float) and isinstance(second, float):
-        return abs(first - second) / max(abs(first), 1e-12)
-    return 0.0 if first == second or callable(first) else float("inf")
+    except (TypeError, ValueError, RuntimeError):  # no numbers, or other shapes
+        return float("inf")
 
 
 def compare_logs(reference: Any, log: Any) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from footplate import Runner
 from footplate.optim.by_optimizer import schedules_by_optimizer
+from footplate.testing.digests import digest
 from tests.faults.processes import fork
 from tests.support import loader, settings
 
@@ -109,14 +110,8 @@ def start(cfg: dict[str, Any], result: Path, fault: Callable[[], None] | None = 
 
 
 def same(one: Any, other: Any) -> bool:
-    """Checks whether two outcomes are equal bit for bit."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    return bool(one == other)
+    """Checks whether two states are equal bit for bit."""
+    return digest(one) == digest(other)
 
 
 def first_difference(one: dict[str, Any], other: dict[str, Any]) -> str:

@@ -1,17 +1,28 @@
 """Implements the command `footplate check`."""
 
+import os
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_command, add_config
+from footplate.cli.arguments import add_command, add_config, number
 from footplate.cli.config_arguments import read_run_config
 from footplate.cli.launching import add_launcher, is_first_rank, start_processes
 from footplate.cli.output import print_result, print_text, wrap_text
 from footplate.messages import DIM, GREEN, labeled
 
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+    from footplate.testing import ResumeReport
+
 _LABEL = r"^[a-z]+(?: [a-z]+)*(?=  )"
+_SIZES = (
+    ("iterations", "N", 12, "the length of the run, in about three epochs"),
+    ("kills", "N", 3, "how often the run is killed"),
+    ("minutes", "N", 10, "the maximum time"),
+)
 
 
 def add_commands(subparsers: Any) -> None:
@@ -28,6 +39,10 @@ def add_commands(subparsers: Any) -> None:
     add_config(check)
     check.add_value("--work-dir", "DIR", "the work_dir of the run (default: the config's, or work_dirs/<config name>)")
     check.add_flag("--no-run", "check only the config and build the model, without reading data")
+    check.add_flag("--resume", "also kill and resume a short run, and compare it with an uninterrupted one")
+    for name, metavar, default, text in _SIZES:
+        text = f"with --resume: {text} (default: {default})"
+        check.add_value(f"--{name}", metavar, text, type=number(int, 1), default=default)
     add_launcher(check)
 
 
@@ -75,5 +90,36 @@ def check_run(arguments: Namespace) -> int:
                     print_text("".join(wrap_text(labeled("warning", each) + "\n") for each in warnings))
         if is_first_rank():
             data = {"warnings": checked.warnings, "loops": checked.loops, "measured": checked.measured}
-            print_result(arguments, data, wrap_text(checked.text), ("no problems found", GREEN), (_LABEL, DIM))
+            text = checked.text
+            if arguments.resume:
+                report = _check_resume(arguments)
+                data["resume"] = report._asdict()
+                text += labeled("resume", report) + "\n"
+            print_result(arguments, data, wrap_text(text), ("no problems found", GREEN), (_LABEL, DIM))
     return 0
+
+
+def _check_resume(arguments: Namespace) -> "ResumeReport":
+    """Kills and resumes a shortened run, and shows what it does."""
+    from rich.console import Console
+
+    from footplate.testing import check_resume
+
+    options = {name: getattr(arguments, name) for name in ("config", "set", "cfg_options", "cpu", "iterations")}
+    with Console(stderr=True).status("Checking the resume") as status:
+        return check_resume(
+            partial(_build_short, Namespace(**options)),
+            kills=arguments.kills,
+            processes=int(os.environ.get("WORLD_SIZE", 1)),
+            timeout=60.0 * arguments.minutes,
+            on_stage=status.update,
+        )
+
+
+def _build_short(options: Namespace, work_dir: str) -> "Runner":
+    """Builds a short run with the options of the command. Called in the processes of the check."""
+    from footplate.engine.plan.plan import RunPlan
+    from footplate.tools.trial import build_trial, shorten
+
+    plan = RunPlan.from_config(read_run_config(options))
+    return build_trial(shorten(plan.cfg, options.iterations), work_dir, resume="auto")

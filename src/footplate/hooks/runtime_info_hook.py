@@ -72,8 +72,9 @@ class RuntimeInfoHook(Hook):
         hub.update_info_dict(
             {
                 "loop_stage": "train",
-                "epoch": runner.epoch,
-                "iter": runner.iter,
+                # A resumed run has those of the latest iteration, which a validation that comes next may read.
+                "epoch": hub.get_info("epoch", runner.epoch),
+                "iter": hub.get_info("iter", runner.iter),
                 "max_epochs": runner.max_epochs,
                 "max_iters": runner.max_iters,
             }
@@ -88,8 +89,9 @@ class RuntimeInfoHook(Hook):
         self._losses = {}
 
     def before_train_epoch(self, runner: Run) -> None:
-        """Records the epoch."""
-        runner.message_hub.update_info("epoch", runner.epoch)
+        """Records the epoch. In iteration-based training, the next iteration does."""
+        if runner.by_epoch:
+            runner.message_hub.update_info("epoch", runner.epoch)
 
     def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         """Records the epoch, the iteration and the current learning rates."""

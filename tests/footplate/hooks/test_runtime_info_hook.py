@@ -205,3 +205,23 @@ def test_train_step_that_returns_something_else_is_an_error(tmp_path: Path) -> N
 
     with pytest.raises(ArgumentError, match="train_step must return a dict of values to log"):
         trained(tmp_path, model=Odd())
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_a_repeated_validation_sees_the_position_of_the_latest_iteration(tmp_path: Path, by_epoch: bool) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def run(**changes: Any) -> list[tuple[int, int]]:
+        seen.clear()
+        hooks = {"checkpoint": {"by_epoch": False, "interval": 4, "save_last": False}}
+        runner = Runner(**settings(tmp_path, by_epoch=by_epoch, default_hooks=hooks, **changes))
+        info = runner.message_hub.get_info
+        runner.on("before_val", lambda runner: seen.append((info("epoch"), info("iter"))))
+        runner.train()
+        return [*seen]
+
+    whole = run()
+    # Saved before the validation that was due.
+    resumed = run(resume=True, load_from=str(tmp_path / "iter_8.pth"))
+    assert len(resumed) == 2
+    assert resumed == whole[1:]
