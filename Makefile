@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 setup: .venv/ready
 
 .venv/ready: .venv/footplate
-	$(INSTALL) --editable '.[dev,detection,docs,export,optimizers,tensorboard,transformers]'
+	$(INSTALL) --editable '.[dev,detection,docs,export,optimizers,tensorboard,tiles,transformers]'
 	@touch $@
 	@echo 'ready: source .venv/bin/activate'
 

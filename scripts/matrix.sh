@@ -22,7 +22,7 @@ if ! install "$(pin torch "$torch")" "$(pin numpy "$numpy")"; then
 fi
 { pin torch "$torch"; pin numpy "$numpy"; } | grep '==' > "$folder/constraints.txt" || true
 # What the cell does not set, pip chooses: the newest versions that go with it.
-if ! install --constraint "$folder/constraints.txt" --editable "${root}[${extra:-dev,detection,export,optimizers,tensorboard,transformers}]"; then
+if ! install --constraint "$folder/constraints.txt" --editable "${root}[${extra:-dev,detection,export,optimizers,tensorboard,tiles,transformers}]"; then
   result "not installed: $(grep -E '^ERROR' "$log" | tail -1 | cut -c1-120)"
   exit 1
 fi

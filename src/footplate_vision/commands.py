@@ -6,7 +6,7 @@ from typing import Any
 from footplate.cli.arguments import add_command, add_trained, number
 from footplate.cli.config_arguments import apply_override_arguments
 from footplate.cli.output import print_error, print_result
-from footplate.errors import DataError
+from footplate.errors import ArgumentError, DataError
 from footplate.messages import list_names, pluralize
 
 GROUP = "train and use a model"
@@ -49,7 +49,7 @@ def add_commands(subparsers: Any) -> None:
     predict.add_value(
         "--batch-size",
         "N",
-        "the number of images per batch (default: the batch size of the test dataloader)",
+        "the number of images or tiles per batch (default: the batch size of the test dataloader; 1 for tiles)",
         type=number(int, 1),
     )
     predict.add_value(
@@ -57,6 +57,10 @@ def add_commands(subparsers: Any) -> None:
         "X",
         "the minimum score for instances (detection, default: 0.3) or classes (classification, default: the best five)",
         type=number(float, 0, 1),
+    )
+    predict.add_value("--tile", "N", "predict in overlapping tiles of N pixels, for large images", type=number(int, 1))
+    predict.add_value(
+        "--overlap", "X", "with --tile: the minimum overlap of tiles, relative to N (default: 0.2)", type=float
     )
     predict.add_flag("--no-pictures", "write only the JSON lines")
     export = add_command(
@@ -124,7 +128,12 @@ def predict_inputs(arguments: Namespace) -> int:
     from footplate_vision.inference.predictor import DEFAULT_SCORE
 
     trained = _open_trained(arguments)
-    predictor = Predictor(trained, device=arguments.device, batch_size=arguments.batch_size)
+    if arguments.overlap is not None and arguments.tile is None:
+        raise ArgumentError("--overlap needs --tile", key="--overlap", found=arguments.overlap)
+    overlap = 0.2 if arguments.overlap is None else arguments.overlap
+    predictor = Predictor(
+        trained, device=arguments.device, batch_size=arguments.batch_size, tile=arguments.tile, overlap=overlap
+    )
     found = predict_files(
         predictor, arguments.paths, arguments.out, score=arguments.score, draw=not arguments.no_pictures
     )

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from footplate.visualization import as_array, skipping_failed_image
 from footplate_vision.detection.coco_format import encode_mask
 from footplate_vision.detection.data import above_score
 from footplate_vision.inference.predictor import DEFAULT_SCORE, Predictor, in_chunks, restored_image
+from footplate_vision.inference.tiling import TiledMasks
 from footplate_vision.inference.trained_model import Pixels
 from footplate_vision.visualization import unique_name
 
@@ -36,6 +38,7 @@ _PICTURES, _LABELS = "pictures", "labels"
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 _VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 _TOP = 5  # the number of classes to list for a classified image without a minimum score
+_MAX_DRAWN = 2**27  # pixels of an image that is drawn
 _DIGITS = 6
 _plain = partial(as_json, digits=_DIGITS)
 _KNOWN_FIELDS = {"pred_sem_seg", "pred_instances", "pred_score", "pred_label", "seg_logits"}
@@ -125,7 +128,7 @@ def predict_files(
             total=None if any(is_video(file) for _, file in files) else len(files),
             console=Console(stderr=True),
             transient=True,
-            disable=not sys.stderr.isatty(),
+            disable=predictor.tile is not None or not sys.stderr.isatty(),
         )
         for source, prediction in predicted:
             line = describe_prediction(prediction, predictor.metainfo, score=score)
@@ -137,7 +140,8 @@ def predict_files(
             if np.ndim(vector) == 1:
                 features.append(as_array(prediction.features))
                 del line["features"]
-            if draw and (vector is None or line.keys() - {"height", "width"}):
+            is_small = line.get("height", 0) * line.get("width", 0) <= _MAX_DRAWN
+            if draw and is_small and (vector is None or line.keys() - {"height", "width"}):
                 drawn = None
                 with skipping_failed_image(source.name):
                     drawn = predictor.draw(source.image, prediction, score=DEFAULT_SCORE if score is None else score)
@@ -190,10 +194,17 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
     if "pred_sem_seg" in prediction:
         labels = as_array(prediction.get("pred_sem_seg").data)
         labels = labels[0] if labels.ndim == 3 else labels
-        values, counts = np.unique(labels, return_counts=True)
+        # Row by row, because counting all pixels of a large image at once takes many times its memory.
+        totals = Counter[int]()
+        for row in labels:
+            totals.update(dict(zip(*map(np.ndarray.tolist, np.unique(row, return_counts=True)), strict=True)))
+        values, counts = (np.array(column) for column in (sorted(totals), [totals[value] for value in sorted(totals)]))
         order = np.argsort(-counts, kind="stable")  # the fractions of pixels, largest first
         shares = {_name(int(values[at]), classes): round(int(counts[at]) / labels.size, _DIGITS) for at in order}
-        line |= {"classes": shares, "labels": labels.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16)}
+        line |= {
+            "classes": shares,
+            "labels": labels.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16, copy=False),
+        }
     if "pred_instances" in prediction:
         instances = above_score(prediction, DEFAULT_SCORE if score is None else score).pred_instances
         columns: dict[str, Any] = {
@@ -202,7 +213,8 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
         if "label" in columns:
             columns["class"] = [_name(int(label), classes) for label in columns["label"]]
         if "masks" in instances:
-            columns["segmentation"] = [encode_mask(mask) for mask in as_array(instances.masks)]
+            masks = instances.masks if isinstance(instances.masks, TiledMasks) else as_array(instances.masks)
+            columns["segmentation"] = [encode_mask(masks[index]) for index in range(len(masks))]
         line["instances"] = [
             {key: _plain(column[row]) for key, column in columns.items()} for row in range(len(instances))
         ]
@@ -231,6 +243,20 @@ def _predicted(
             except DataError as error:
                 failures.append(Failure(source.path, str(error)))
 
+    if predictor.tile is not None:
+        for source in read_files(files, failures):
+            shown = partial(
+                track,
+                description=source.name,
+                console=Console(stderr=True),
+                transient=True,
+                disable=not sys.stderr.isatty(),
+            )
+            try:
+                yield source, predictor.predict_tiles(source.image, shown)
+            except DataError as error:
+                failures.append(Failure(source.path, str(error)))
+        return
     for batch in in_chunks(samples(), predictor.batch_size):
         sources, inputs = zip(*batch, strict=True)
         yield from zip(sources, predictor.predict_batch(inputs), strict=True)

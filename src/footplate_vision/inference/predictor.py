@@ -3,14 +3,14 @@
 import inspect
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby, islice
 from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_number
 from footplate.config import Config
 from footplate.data import LoadImageFromFile
 from footplate.engine.loops.evaluation_loops import predicting
@@ -20,6 +20,7 @@ from footplate.registry import VISUALIZERS, using_scope
 from footplate.tools.run_facts import code_to_load
 from footplate.visualization import Visualizer
 from footplate_vision.detection.data import above_score
+from footplate_vision.inference.tiling import Tile, merge, open_windows, tiles_of
 from footplate_vision.inference.trained_model import (
     NO_PIPELINE,
     AdaptedModel,
@@ -56,12 +57,17 @@ class Predictor:
         config: The config, its path or the name of a recipe. By default, the config in the checkpoint, which is read
             as data without executing code.
         device: The device, such as "cuda:1". By default, the accelerator of this machine, or the CPU.
-        batch_size: The number of images in a batch. By default, the batch size of the test data.
+        batch_size: The number of images in a batch. By default, the batch size of the test data, or 1 with
+            tiles.
+        tile: The size of tiles in pixels. If given, large images are predicted in overlapping tiles, each of which is
+            preprocessed like an image; see `footplate_vision.inference.tiling`.
+        overlap: The minimum overlap of neighboring tiles, relative to their size.
 
     Attributes:
         model: The model, in evaluation mode.
         metainfo: The `classes` and the `palette` from the checkpoint or, if it contains none, from the config.
-        batch_size: The number of images in a batch.
+        batch_size: The number of images or tiles in a batch.
+        tile: The size of tiles, or None.
 
     Raises:
         CheckpointError: The checkpoint cannot be read or lacks weights of the model, or neither `config` nor the
@@ -77,7 +83,12 @@ class Predictor:
         config: "Config | str | os.PathLike[str] | None" = None,
         device: str | None = None,
         batch_size: int | None = None,
+        tile: int | None = None,
+        overlap: float = 0.2,
     ) -> None:
+        self.tile = None if tile is None else check_count("tile", tile)
+        check_number("overlap", overlap, least=0, below=1)
+        self._overlap = overlap
         self._device = select_device(device)
         opened = checkpoint if isinstance(checkpoint, TrainedModel) else open_trained(checkpoint, config)
         trained = opened.prepared()
@@ -95,9 +106,8 @@ class Predictor:
             logging.getLogger("footplate.vision").warning("PrepareTTAHook has no effect on predictions.")
         self.model: Any = trained.build(self._device)
         self.metainfo = trained.metainfo
-        self.batch_size = (
-            self._preprocessing.batch_size if batch_size is None else check_count("batch_size", batch_size)
-        )
+        default = self._preprocessing.batch_size if tile is None else 1  # tiles may be larger than test images
+        self.batch_size = default if batch_size is None else check_count("batch_size", batch_size)
         self._visualizer_cfg = cfg.get("visualizer")
         self._visualizer: Visualizer | None = None
 
@@ -114,9 +124,30 @@ class Predictor:
         """
         is_list = isinstance(images, (list, tuple))
         pictures: Any = images if is_list else [images]
+        if self.tile is not None:
+            tiled = [self.predict_tiles(as_image(picture)) for picture in pictures]
+            return tiled if is_list else tiled[0]
         samples = (self.preprocess(as_image(picture), index) for index, picture in enumerate(pictures))
         predictions = list(chain.from_iterable(map(self.predict_batch, in_chunks(samples, self.batch_size))))
         return predictions if is_list else predictions[0]
+
+    def predict_tiles(self, image: str | Pixels, shown: Callable[[list[Tile]], Iterable[Tile]] = iter) -> Any:
+        """Predicts on the tiles of an image, and merges the predictions.
+
+        Args:
+            image: The path of an image, or a uint8 array, as for `preprocess`.
+            shown: Returns the tiles one by one, and may show the progress.
+
+        Raises:
+            DataError: The image cannot be read.
+            ArgumentError: Predictions of the model cannot be merged.
+        """
+        with open_windows(image, load_rgb) as (width, height, read):
+            tiles = tiles_of(width, height, self.tile or max(width, height), self._overlap)
+            samples = (self.preprocess(read(tile), index) for index, tile in enumerate(shown(tiles)))
+            batches = map(self.predict_batch, in_chunks(samples, self.batch_size))
+            threshold = getattr(getattr(self.model, "decode_head", None), "threshold", None)
+            return merge(tiles, chain.from_iterable(batches), 0.5 if threshold is None else threshold)
 
     def preprocess(self, image: str | Pixels, index: int) -> Any:
         """Runs the pipeline on an image and returns a sample for `predict_batch`.
