@@ -38,6 +38,7 @@ _NOTE_OF_TEST = "there are no validation data, so the test data are used to vali
 _IMAGES = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "leftimg8bit")
 _MASKS = ("masks", "mask", "labels", "label", "annotations", "ann_dir", "segmentationclass", "gtfine")
 _NAMES = ("data.yaml", "data.yml", "classes.txt", "labels.txt", "obj.names", "labelmap.txt")  # the last two by CVAT
+_MAX_SPARSE = 16  # values of label maps that are not consecutive; more come from lossy compression
 _INSPECTED = 200  # images and label maps
 _VAL_SHARE = 0.2
 _SMALL = 128  # pixels; for such images, a narrow network learns faster and as much
@@ -214,6 +215,15 @@ def _names_of(path: Path) -> list[str]:
 
 def _find_classes(root: Path, stem: str) -> _Data:
     notes = list[str]()
+    roles = [path.name for path in sorted(root.iterdir()) if path.is_dir() and path.name.lower() in (*_IMAGES, *_MASKS)]
+    if _subfolder(root, _IMAGES) and _subfolder(root, _MASKS):
+        raise DataError(
+            f"the folders of '{root}' seem to contain images and their labels: {list_names(roles, 4)}",
+            notes=[
+                f"Call `footplate init detection {root}` or `footplate init segmentation {root}`, or pass the folder "
+                "that contains the class folders."
+            ],
+        )
     split = _split_of(notes, root)
     settings = [{"data_prefix": _path(place)} for (place,) in split or [(root,)]]
     train = DATASETS.build({"type": "CustomDataset", "pipeline": [], **settings[0]})
@@ -277,29 +287,34 @@ def _find_masks(root: Path, stem: str) -> _Data:
     for index, record in enumerate(shown):
         if index % step == 0 or not values - {0, 255}:
             values.update(np.unique(load(record)["gt_seg_map"]).tolist())
-    labels = sorted(values - {255})
-    if labels in ([], [0]):
-        raise DataError(
-            "the label maps contain only 0 and 255, but 255 means 'ignored'"
-            if 255 in values
-            else "the label maps contain only 0, so no image has an object",
-            notes=["Convert masks of 0 and 255 to 0 and 1: docs/tasks/segmentation.md has a script that does so."],
-        )
-    if classes and len(classes) <= labels[-1]:
+    if len(values) == 1 and values <= {0, 255}:
+        raise DataError(f"the label maps contain only {min(values)}, so no image has an object")
+    labels = sorted(values) if values <= {0, 255} else sorted(values - {255})
+    is_sparse = 2 * len(labels) < labels[-1]
+    if is_sparse and len(labels) <= _MAX_SPARSE and len(classes) in (0, len(labels) - 1, len(labels)):
+        if len(classes) < len(labels):  # a file may name only the foreground
+            foreground = classes or ["foreground"] if labels == [0, 255] else [f"value {value}" for value in labels]
+            classes = ["background", *foreground][-len(labels) :]
+        for pair in pairs:
+            pair["label_values"] = labels
+        meaning = ", ".join(f"{value} is {name}" for value, name in zip(labels, classes, strict=True))
+        notes.append(f"the values of the label maps are in label_values: {meaning}")
+        values = {*range(len(labels))}
+    elif classes and len(classes) <= labels[-1]:
         raise DataError(
             f"the label maps contain class {labels[-1]}, but only {len(classes)} classes are named",
             notes=[f"Write the names of labels 0 to {labels[-1]} to '{root / 'classes.txt'}', one per line."],
         )
-    if not classes:
-        if 2 * len(labels) < labels[-1]:
-            raise DataError(
-                f"most values up to {labels[-1]} are not in the label maps, whose pixels must be class indices",
-                found=labels[:8],
-                notes=[
-                    "Convert the label maps, as docs/tasks/segmentation.md shows.",
-                    f"If the values are class indices, write the names of all classes to '{root / 'classes.txt'}'.",
-                ],
-            )
+    elif is_sparse and not classes:
+        raise DataError(
+            f"most values up to {labels[-1]} are not in the label maps, whose pixels must be class indices",
+            found=labels[:8],
+            notes=[
+                "Convert the label maps, as docs/tasks/segmentation.md shows.",
+                f"If the values are class indices, write the names of all classes to '{root / 'classes.txt'}'.",
+            ],
+        )
+    elif not classes:
         classes = [f"class {label}" for label in range(labels[-1] + 1)]
         notes.append("the names of the classes are unknown: write them into the list at the top of the config")
     if missing := [name for label, name in enumerate(classes) if label not in values]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, is_integer
 from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines, read_record_file
 from footplate.data.data_element import BaseDataElement
@@ -55,6 +55,8 @@ class BaseSegDataset(BaseDataset):
         data_prefix: A dict with the folders `img_path` and, if there are label maps, `seg_map_path`.
         ignore_index: The label of ignored pixels.
         reduce_zero_label: Whether to ignore label 0 and reduce all other labels by one.
+        label_values: The values of the classes in label maps, in the order of the classes, such as `[0, 255]` for
+            masks whose foreground is 255. Other values are an error, except for 255, which is then ignored.
         settings: Arguments for `BaseDataset`, such as `pipeline`, `indices`, `test_mode` and `on_error`.
 
     Raises:
@@ -73,8 +75,12 @@ class BaseSegDataset(BaseDataset):
         *,
         ignore_index: int = 255,
         reduce_zero_label: bool = False,
+        label_values: Sequence[int] | None = None,
         **settings: Any,
     ) -> None:
+        if label_values is not None and not all(is_integer(value) and 0 <= value <= 255 for value in label_values):
+            raise ArgumentError("'label_values' must be integers from 0 to 255", key="label_values", found=label_values)
+        self.label_values = label_values
         self.img_suffix, self.seg_map_suffix = img_suffix, seg_map_suffix
         self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
         prefixes = {"img_path": "", "seg_map_path": None} if data_prefix is None else dict(data_prefix)
@@ -139,6 +145,7 @@ class BaseSegDataset(BaseDataset):
         record["ignore_index"], record["reduce_zero_label"] = self.ignore_index, self.reduce_zero_label
         if "classes" in self._metainfo:
             record["num_classes"] = len(self._metainfo["classes"])
+        record["label_values"] = self.label_values
         record["label_map"], record["seg_fields"] = self.label_map, []  # transforms of MMSegmentation append to it
         return record
 
