@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.progress import track
 
 from footplate.config import Config
-from footplate.data.annotations import load_data_file, read_lines
+from footplate.data.annotations import load_data_file
 from footplate.data.findings import Findings
 from footplate.errors import ArgumentError, ConfigError, DataError, shown_path
 from footplate.messages import list_names, pluralize
 from footplate.registry import DATASETS, TRANSFORMS
+from footplate_vision.class_names import NAME_FILES, read_names
 from footplate_vision.detection.coco_format import load_coco_file
 from footplate_vision.image_files import IMAGE_SUFFIXES, find_images
 from footplate_vision.published_config import find_weights, predicts_masks, published_batch_size, write_overrides
@@ -37,7 +38,6 @@ _ROLES = {  # words in the names of COCO files and of the folders of their image
 _NOTE_OF_TEST = "there are no validation data, so the test data are used to validate on"
 _IMAGES = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "leftimg8bit")
 _MASKS = ("masks", "mask", "labels", "label", "annotations", "ann_dir", "segmentationclass", "gtfine")
-_NAMES = ("data.yaml", "data.yml", "classes.txt", "labels.txt", "obj.names", "labelmap.txt")  # the last two by CVAT
 _MAX_SPARSE = 16  # values of label maps that are not consecutive; more come from lossy compression
 _INSPECTED = 200  # images and label maps
 _VAL_SHARE = 0.2
@@ -184,30 +184,13 @@ def _names_in(folders: Sequence[Path], notes: list[str]) -> list[str]:
 
     Adds a note for each other file with different names.
     """
-    files = [path for folder in folders for name in _NAMES if (path := folder / name).is_file()]
-    lists = {path: names for path in files if (names := _names_of(path))}
+    files = [path for folder in folders for name in NAME_FILES if (path := folder / name).is_file()]
+    lists = {path: names for path in files if (names := read_names(path))}
     first = next(iter(lists), Path())
     for path, names in lists.items():
         if names != lists[first]:
             notes.append(f"the classes are those of '{first}'; '{path}' has others: {list_names(names, 8)}")
     return lists.get(first, [])
-
-
-def _names_of(path: Path) -> list[str]:
-    if path.suffix in (".txt", ".names"):
-        lines = [line.strip() for line in read_lines(str(path)) if line.strip()]
-        if path.name != "labelmap.txt":
-            return lines
-        return [line.partition(":")[0].strip() for line in lines if line[0] != "#"]
-    content = load_data_file(str(path))
-    names = (content.get("names") if isinstance(content, dict) else None) or []
-    if isinstance(names, dict):
-        by_index = {str(key): name for key, name in names.items()}
-        indices = list(map(str, range(len(names))))
-        names = [by_index[index] for index in indices] if by_index.keys() == set(indices) else names
-    if not isinstance(names, list):
-        raise DataError(f"'names' in '{path}' must be a list, or a dict with the keys 0, 1, 2, ...", found=names)
-    return [str(name) for name in names]
 
 
 # Classification

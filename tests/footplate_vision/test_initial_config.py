@@ -250,6 +250,26 @@ def test_values_of_label_maps_that_are_no_indices_are_written_into_the_config(
     np.testing.assert_array_equal(truth, expected)
 
 
+@pytest.mark.parametrize(
+    ("task", "make"),
+    [
+        ("detection", lambda root: _yolo(root, "images", "labels")),
+        ("segmentation", lambda root: _masks(root, "images", "masks")),
+    ],
+)
+def test_names_that_change_their_order_after_init_are_reported(
+    current_folder: Path, footplate: Command, caplog: pytest.LogCaptureFixture, task: str, make: Callable[[Path], None]
+) -> None:
+    make(current_folder / "data")
+    names = current_folder / "data" / "classes.txt"
+    names.write_text("bolt\nnut\nscrew")
+    footplate("init", task, "data", "-o", "a.py")
+    names.write_text("nut\nbolt\nscrew\nwasher")
+    trained("a.py", ONE_EPOCH)
+    expected = "Classes of the config have other indices in 'data/classes.txt': bolt is 0, there 1, nut is 1, there 0."
+    assert expected in caplog.text
+
+
 def _copies(content: bytes, folder: str, first: int, count: int, suffix: str) -> None:
     Path(folder).mkdir(parents=True)
     for number in range(first, first + count):

@@ -23,6 +23,7 @@ from footplate.messages import list_names, pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
+from footplate_vision.class_names import warn_about_order
 from footplate_vision.image_files import IMAGE_SUFFIXES, check_images, find_images, has_suffix
 from footplate_vision.structures import PixelData
 from footplate_vision.task_base import META_KEYS, PackSamples, check_classes, data_field, image_name, pad_to
@@ -106,6 +107,8 @@ class BaseSegDataset(BaseDataset):
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
         truth = self.data_prefix["seg_map_path"]
+        if self.label_map is None and self.label_values is None and not self.reduce_zero_label:
+            warn_about_order(self._metainfo.get("classes") or (), truth)
         files = find_images(truth, (self.seg_map_suffix, *IMAGE_SUFFIXES))
         length = len(self.seg_map_suffix)
         known = {file[:-length]: file for file in files if has_suffix(file, (self.seg_map_suffix,))}
