@@ -498,7 +498,8 @@ model = dict(
     type='Net',
     backbone=dict(type='Own', frozen_stages=1, init_cfg=dict(type='Pretrained', checkpoint='https://a.org/own.pth')),
     rpn_head=dict(num_classes=1),
-    bbox_head=[dict(type='Head', num_classes=80), dict(type='Head', num_classes=80)])
+    bbox_head=[dict(type='Head', num_classes=80), dict(type='Head', num_classes=80)],
+    panoptic_head=dict(num_things_classes=80, loss_cls=dict(class_weight=[1.0] * 80 + [0.1])))
 data = dict(type='Coco', data_root='data/coco/', ann_file='a.json', pipeline=train_pipeline)
 train_dataloader = dict(batch_size=32, num_workers=10, dataset=dict(type='Mix', dataset=data))
 val_dataloader = dict(batch_size=5, num_workers=10, dataset=dict(**data, test_mode=True))
@@ -557,6 +558,7 @@ def test_published_detector_is_adapted_to_the_data(current_folder: Path, footpla
     cfg = Config.fromfile("my_detection.py").to_dict()
     assert cfg["load_from"] == "https://a.org/det.pth"
     model = cfg["model"]
+    assert model["panoptic_head"] == {"num_things_classes": 2, "loss_cls": {"class_weight": [1.0, 1.0, 0.1]}}
     assert (model["backbone"]["init_cfg"], model["backbone"]["frozen_stages"]) == (None, 1)
     assert [head["num_classes"] for head in (model["rpn_head"], *model["bbox_head"])] == [1, 2, 2]
     train, val = cfg["train_dataloader"], cfg["val_dataloader"]
