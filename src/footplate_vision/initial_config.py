@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.progress import track
 
 from footplate.config import Config
-from footplate.data.annotations import load_data_file, read_lines
+from footplate.data.annotations import load_data_file
 from footplate.data.findings import Findings
 from footplate.errors import ArgumentError, ConfigError, DataError, shown_path
 from footplate.messages import list_names, pluralize
 from footplate.registry import DATASETS, TRANSFORMS
+from footplate_vision.class_names import NAME_FILES, read_names
 from footplate_vision.detection.coco_format import load_coco_file
 from footplate_vision.image_files import IMAGE_SUFFIXES, find_images
 from footplate_vision.published_config import find_weights, predicts_masks, published_batch_size, write_overrides
@@ -37,7 +38,7 @@ _ROLES = {  # words in the names of COCO files and of the folders of their image
 _NOTE_OF_TEST = "there are no validation data, so the test data are used to validate on"
 _IMAGES = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "leftimg8bit")
 _MASKS = ("masks", "mask", "labels", "label", "annotations", "ann_dir", "segmentationclass", "gtfine")
-_NAMES = ("data.yaml", "data.yml", "classes.txt", "labels.txt", "obj.names", "labelmap.txt")  # the last two by CVAT
+_MAX_SPARSE = 16  # values of label maps that are not consecutive; more come from lossy compression
 _INSPECTED = 200  # images and label maps
 _VAL_SHARE = 0.2
 _SMALL = 128  # pixels; for such images, a narrow network learns faster and as much
@@ -183,8 +184,8 @@ def _names_in(folders: Sequence[Path], notes: list[str]) -> list[str]:
 
     Adds a note for each other file with different names.
     """
-    files = [path for folder in folders for name in _NAMES if (path := folder / name).is_file()]
-    lists = {path: names for path in files if (names := _names_of(path))}
+    files = [path for folder in folders for name in NAME_FILES if (path := folder / name).is_file()]
+    lists = {path: names for path in files if (names := read_names(path))}
     first = next(iter(lists), Path())
     for path, names in lists.items():
         if names != lists[first]:
@@ -192,28 +193,20 @@ def _names_in(folders: Sequence[Path], notes: list[str]) -> list[str]:
     return lists.get(first, [])
 
 
-def _names_of(path: Path) -> list[str]:
-    if path.suffix in (".txt", ".names"):
-        lines = [line.strip() for line in read_lines(str(path)) if line.strip()]
-        if path.name != "labelmap.txt":
-            return lines
-        return [line.partition(":")[0].strip() for line in lines if line[0] != "#"]
-    content = load_data_file(str(path))
-    names = (content.get("names") if isinstance(content, dict) else None) or []
-    if isinstance(names, dict):
-        by_index = {str(key): name for key, name in names.items()}
-        indices = list(map(str, range(len(names))))
-        names = [by_index[index] for index in indices] if by_index.keys() == set(indices) else names
-    if not isinstance(names, list):
-        raise DataError(f"'names' in '{path}' must be a list, or a dict with the keys 0, 1, 2, ...", found=names)
-    return [str(name) for name in names]
-
-
 # Classification
 
 
 def _find_classes(root: Path, stem: str) -> _Data:
     notes = list[str]()
+    roles = [path.name for path in sorted(root.iterdir()) if path.is_dir() and path.name.lower() in (*_IMAGES, *_MASKS)]
+    if _subfolder(root, _IMAGES) and _subfolder(root, _MASKS):
+        raise DataError(
+            f"the folders of '{root}' seem to contain images and their labels: {list_names(roles, 4)}",
+            notes=[
+                f"Call `footplate init detection {root}` or `footplate init segmentation {root}`, or pass the folder "
+                "that contains the class folders."
+            ],
+        )
     split = _split_of(notes, root)
     settings = [{"data_prefix": _path(place)} for (place,) in split or [(root,)]]
     train = DATASETS.build({"type": "CustomDataset", "pipeline": [], **settings[0]})
@@ -277,29 +270,34 @@ def _find_masks(root: Path, stem: str) -> _Data:
     for index, record in enumerate(shown):
         if index % step == 0 or not values - {0, 255}:
             values.update(np.unique(load(record)["gt_seg_map"]).tolist())
-    labels = sorted(values - {255})
-    if labels in ([], [0]):
-        raise DataError(
-            "the label maps contain only 0 and 255, but 255 means 'ignored'"
-            if 255 in values
-            else "the label maps contain only 0, so no image has an object",
-            notes=["Convert masks of 0 and 255 to 0 and 1: docs/tasks/segmentation.md has a script that does so."],
-        )
-    if classes and len(classes) <= labels[-1]:
+    if len(values) == 1 and values <= {0, 255}:
+        raise DataError(f"the label maps contain only {min(values)}, so no image has an object")
+    labels = sorted(values) if values <= {0, 255} else sorted(values - {255})
+    is_sparse = 2 * len(labels) < labels[-1]
+    if is_sparse and len(labels) <= _MAX_SPARSE and len(classes) in (0, len(labels) - 1, len(labels)):
+        if len(classes) < len(labels):  # a file may name only the foreground
+            foreground = classes or ["foreground"] if labels == [0, 255] else [f"value {value}" for value in labels]
+            classes = ["background", *foreground][-len(labels) :]
+        for pair in pairs:
+            pair["label_values"] = labels
+        meaning = ", ".join(f"{value} is {name}" for value, name in zip(labels, classes, strict=True))
+        notes.append(f"the values of the label maps are in label_values: {meaning}")
+        values = {*range(len(labels))}
+    elif classes and len(classes) <= labels[-1]:
         raise DataError(
             f"the label maps contain class {labels[-1]}, but only {len(classes)} classes are named",
             notes=[f"Write the names of labels 0 to {labels[-1]} to '{root / 'classes.txt'}', one per line."],
         )
-    if not classes:
-        if 2 * len(labels) < labels[-1]:
-            raise DataError(
-                f"most values up to {labels[-1]} are not in the label maps, whose pixels must be class indices",
-                found=labels[:8],
-                notes=[
-                    "Convert the label maps, as docs/tasks/segmentation.md shows.",
-                    f"If the values are class indices, write the names of all classes to '{root / 'classes.txt'}'.",
-                ],
-            )
+    elif is_sparse and not classes:
+        raise DataError(
+            f"most values up to {labels[-1]} are not in the label maps, whose pixels must be class indices",
+            found=labels[:8],
+            notes=[
+                "Convert the label maps, as docs/tasks/segmentation.md shows.",
+                f"If the values are class indices, write the names of all classes to '{root / 'classes.txt'}'.",
+            ],
+        )
+    elif not classes:
         classes = [f"class {label}" for label in range(labels[-1] + 1)]
         notes.append("the names of the classes are unknown: write them into the list at the top of the config")
     if missing := [name for label, name in enumerate(classes) if label not in values]:

@@ -89,8 +89,11 @@ def write_overrides(task: str, cfg: Any, unit: str, *, drops_weights: bool, from
             pipeline = _changes(value["pipeline"], f"{place}.pipeline", code_of) or f"{place}.pipeline"
             items = ["_delete_=True", f"**{data}", "metainfo=dict(classes=classes)", *kept, f"pipeline={pipeline}"]
             return _joined("dict(", items, place) + ")"
-        if key == "num_classes" and value != 1:  # 1: proposals
+        if key in ("num_classes", "num_things_classes") and value != 1:  # 1: proposals
             return "len(classes)"
+        if key == "class_weight" and isinstance(value, (list, tuple)):
+            # Of MaskFormer, whose last weight is that of no object; other weights fit the published classes alone.
+            return f"[{value[0]}] * len(classes) + [{value[-1]}]" if len({*value[:-1]}) == 1 else "None"
         if key == "init_cfg" and drops_weights and "'Pretrained'" in repr(value):
             return "None"
         if key == "eta_min":

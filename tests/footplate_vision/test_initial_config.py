@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from footplate.config import Config
+from footplate.data.transforms import LoadAnnotations
 from footplate.engine import Runner
 from tests.docs.pages import blocks_of
 from tests.footplate.cli.conftest import Command
@@ -217,6 +218,58 @@ def test_written_config_trains(current_folder: Path, footplate: Command, name: s
     assert list(Path("out").glob("best_*"))
 
 
+@pytest.mark.parametrize(
+    ("values", "names", "classes", "codes"),
+    [
+        ((LABELS > 0).astype(np.uint8) * 255, "", ["background", "foreground"], [0, 255]),
+        ((LABELS > 0).astype(np.uint8) * 255, "crack", ["background", "crack"], [0, 255]),
+        ((LABELS > 0).astype(np.uint8) * 255, "skin\ncrack", ["skin", "crack"], [0, 255]),
+        ((LABELS > 0).astype(np.uint8) * 128, "", ["value 0", "value 128"], [0, 128]),
+        (np.where(np.arange(64) < 4, 255, LABELS * 100).astype(np.uint8), "a\nb\nc", ["a", "b", "c"], [0, 100, 200]),
+    ],
+)
+def test_values_of_label_maps_that_are_no_indices_are_written_into_the_config(
+    current_folder: Path, footplate: Command, values: np.ndarray, names: str, classes: list[str], codes: list[int]
+) -> None:
+    root = current_folder / "data"
+    _masks(root, "images", "masks", values=values)
+    if names:
+        (root / "classes.txt").write_text(names)
+    code, said, _ = footplate("init", "segmentation", "data", "-o", "a.py")
+    meaning = ", ".join(f"{value} is {name}" for value, name in zip(codes, classes, strict=True))
+    assert code == 0
+    assert meaning in said.replace("\n            ", " ")
+    runner = trained("a.py", ONE_EPOCH)
+    dataset = runner.train_dataloader.dataset
+    assert dataset.metainfo["classes"] == classes
+    record = dataset.get_data_info(0)
+    truth = LoadAnnotations(with_seg=True)(record)["gt_seg_map"]
+    expected = np.full(values.shape, 255)
+    for index, value in enumerate(codes):
+        expected[values == value] = index
+    np.testing.assert_array_equal(truth, expected)
+
+
+@pytest.mark.parametrize(
+    ("task", "make"),
+    [
+        ("detection", lambda root: _yolo(root, "images", "labels")),
+        ("segmentation", lambda root: _masks(root, "images", "masks")),
+    ],
+)
+def test_names_that_change_their_order_after_init_are_reported(
+    current_folder: Path, footplate: Command, caplog: pytest.LogCaptureFixture, task: str, make: Callable[[Path], None]
+) -> None:
+    make(current_folder / "data")
+    names = current_folder / "data" / "classes.txt"
+    names.write_text("bolt\nnut\nscrew")
+    footplate("init", task, "data", "-o", "a.py")
+    names.write_text("nut\nbolt\nscrew\nwasher")
+    trained("a.py", ONE_EPOCH)
+    expected = "Classes of the config have other indices in 'data/classes.txt': bolt is 0, there 1, nut is 1, there 0."
+    assert expected in caplog.text
+
+
 def _copies(content: bytes, folder: str, first: int, count: int, suffix: str) -> None:
     Path(folder).mkdir(parents=True)
     for number in range(first, first + count):
@@ -300,13 +353,10 @@ def test_page_shows_what_the_command_prints_and_writes(
         ),
         (
             "segmentation",
-            lambda root: _masks(root, "images", "masks", values=(LABELS > 0).astype(np.uint8) * 255),
-            "the label maps contain only 0 and 255",
-        ),
-        (
-            "segmentation",
-            lambda root: _masks(root, "images", "masks", values=LABELS * 60),
-            "most values up to 120 are not in the label maps",
+            lambda root: _masks(
+                root, "images", "masks", values=(np.arange(LABELS.size).reshape(LABELS.shape) % 85 * 3).astype("u1")
+            ),
+            "most values up to 252 are not in the label maps",
         ),
         (
             "segmentation",
@@ -348,6 +398,16 @@ def test_page_shows_what_the_command_prints_and_writes(
         ),
         ("classification", lambda root: _class_folders(root, "x"), "'data' has a single class folder"),
         ("classification", lambda root: _class_folders(root, "ds/train", "ds/val"), "such as 'data/ds'"),
+        (
+            "classification",
+            lambda root: _masks(root, "images", "masks"),
+            "the folders of 'data' seem to contain images and their labels: images, masks",
+        ),
+        (
+            "classification",
+            lambda root: _yolo(root, "images/train", "labels/train"),
+            "Call `footplate init detection data` or `footplate init segmentation data`",
+        ),
         (
             "classification",
             lambda root: _class_folders(root, "train", "more"),
@@ -438,7 +498,8 @@ model = dict(
     type='Net',
     backbone=dict(type='Own', frozen_stages=1, init_cfg=dict(type='Pretrained', checkpoint='https://a.org/own.pth')),
     rpn_head=dict(num_classes=1),
-    bbox_head=[dict(type='Head', num_classes=80), dict(type='Head', num_classes=80)])
+    bbox_head=[dict(type='Head', num_classes=80), dict(type='Head', num_classes=80)],
+    panoptic_head=dict(num_things_classes=80, loss_cls=dict(class_weight=[1.0] * 80 + [0.1])))
 data = dict(type='Coco', data_root='data/coco/', ann_file='a.json', pipeline=train_pipeline)
 train_dataloader = dict(batch_size=32, num_workers=10, dataset=dict(type='Mix', dataset=data))
 val_dataloader = dict(batch_size=5, num_workers=10, dataset=dict(**data, test_mode=True))
@@ -497,6 +558,7 @@ def test_published_detector_is_adapted_to_the_data(current_folder: Path, footpla
     cfg = Config.fromfile("my_detection.py").to_dict()
     assert cfg["load_from"] == "https://a.org/det.pth"
     model = cfg["model"]
+    assert model["panoptic_head"] == {"num_things_classes": 2, "loss_cls": {"class_weight": [1.0, 1.0, 0.1]}}
     assert (model["backbone"]["init_cfg"], model["backbone"]["frozen_stages"]) == (None, 1)
     assert [head["num_classes"] for head in (model["rpn_head"], *model["bbox_head"])] == [1, 2, 2]
     train, val = cfg["train_dataloader"], cfg["val_dataloader"]

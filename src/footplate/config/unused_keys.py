@@ -34,6 +34,8 @@ class UnusedChange(NamedTuple):
         if not self.was_read:
             return f"{problem} unless your own code reads it: neither the config nor footplate uses it"
         advice = f"; set {list_names(self.unchanged, _MAX_NAMED)} instead" if self.unchanged else ""
+        if self.origin.is_override and (source := self.origin.replaced) and source.origin is not None:
+            advice += f", or change the variable in {source.origin}"
         return f"{problem}, because other keys already use the previous value{advice}"
 
 

@@ -16,6 +16,7 @@ from footplate.errors import DataError
 from footplate.messages import pluralize
 from footplate.registry import DATASETS
 from footplate.storage import join, open_file
+from footplate_vision.class_names import warn_about_order
 from footplate_vision.detection.data import CocoDataset
 from footplate_vision.image_files import IMAGE_SUFFIXES, check_images, find_images
 
@@ -58,6 +59,7 @@ class YoloDataset(CocoDataset):
             raise DataError("YoloDataset needs the names of the classes", key="metainfo.classes", notes=notes)
         folder = self.data_prefix.get("img", self.data_root)
         labels = self.data_prefix.get("labels", folder)
+        warn_about_order(self._metainfo["classes"], labels)
         is_listed = bool(self.ann_file)
         if is_listed:
             with at_key("ann_file"):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from footplate.checks import check_choice
+from footplate.checks import check_choice, is_integer
 from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines, read_record_file
 from footplate.data.data_element import BaseDataElement
@@ -23,6 +23,7 @@ from footplate.messages import list_names, pluralize
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import DATASETS, MODELS, TRANSFORMS
 from footplate.storage import join
+from footplate_vision.class_names import warn_about_order
 from footplate_vision.image_files import IMAGE_SUFFIXES, check_images, find_images, has_suffix
 from footplate_vision.structures import PixelData
 from footplate_vision.task_base import META_KEYS, PackSamples, check_classes, data_field, image_name, pad_to
@@ -55,6 +56,8 @@ class BaseSegDataset(BaseDataset):
         data_prefix: A dict with the folders `img_path` and, if there are label maps, `seg_map_path`.
         ignore_index: The label of ignored pixels.
         reduce_zero_label: Whether to ignore label 0 and reduce all other labels by one.
+        label_values: The values of the classes in label maps, in the order of the classes, such as `[0, 255]` for
+            masks whose foreground is 255. Other values are an error, except for 255, which is then ignored.
         settings: Arguments for `BaseDataset`, such as `pipeline`, `indices`, `test_mode` and `on_error`.
 
     Raises:
@@ -73,8 +76,12 @@ class BaseSegDataset(BaseDataset):
         *,
         ignore_index: int = 255,
         reduce_zero_label: bool = False,
+        label_values: Sequence[int] | None = None,
         **settings: Any,
     ) -> None:
+        if label_values is not None and not all(is_integer(value) and 0 <= value <= 255 for value in label_values):
+            raise ArgumentError("'label_values' must be integers from 0 to 255", key="label_values", found=label_values)
+        self.label_values = label_values
         self.img_suffix, self.seg_map_suffix = img_suffix, seg_map_suffix
         self.ignore_index, self.reduce_zero_label = ignore_index, reduce_zero_label
         prefixes = {"img_path": "", "seg_map_path": None} if data_prefix is None else dict(data_prefix)
@@ -100,6 +107,8 @@ class BaseSegDataset(BaseDataset):
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
         truth = self.data_prefix["seg_map_path"]
+        if self.label_map is None and self.label_values is None and not self.reduce_zero_label:
+            warn_about_order(self._metainfo.get("classes") or (), truth)
         files = find_images(truth, (self.seg_map_suffix, *IMAGE_SUFFIXES))
         length = len(self.seg_map_suffix)
         known = {file[:-length]: file for file in files if has_suffix(file, (self.seg_map_suffix,))}
@@ -139,6 +148,7 @@ class BaseSegDataset(BaseDataset):
         record["ignore_index"], record["reduce_zero_label"] = self.ignore_index, self.reduce_zero_label
         if "classes" in self._metainfo:
             record["num_classes"] = len(self._metainfo["classes"])
+        record["label_values"] = self.label_values
         record["label_map"], record["seg_fields"] = self.label_map, []  # transforms of MMSegmentation append to it
         return record
 

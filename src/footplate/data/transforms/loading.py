@@ -5,7 +5,7 @@ import io
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Literal, get_args
 
@@ -19,11 +19,12 @@ from footplate.data.annotations import read_record_file
 from footplate.data.coco_masks import decode_mask
 from footplate.data.transforms.pipeline import BaseTransform, Sample, set_image
 from footplate.errors import DataError, FootplateError
-from footplate.messages import describe_exception
+from footplate.messages import describe_exception, list_names
 from footplate.registry import TRANSFORMS
 
 _logger = logging.getLogger("footplate.data")
 ColorType = Literal["color", "grayscale", "unchanged", "color_ignore_orientation", "grayscale_ignore_orientation"]
+_UNKNOWN = 254  # marks values that stand for no class
 _IGNORED = 255  # the conventional label of ignored pixels
 _ORIENTATION = (
     "LoadImageFromFile applies the EXIF orientation with color_type='color', and ignores it with "
@@ -246,6 +247,8 @@ class LoadAnnotations(BaseTransform):
         if _is_loaded(self.with_seg, results, "seg_map_path"):
             labels = _load_label_map(results)
             new_labels = np.arange(_IGNORED + 1, dtype=np.uint8)
+            if values := results.get("label_values"):
+                new_labels = _indices_of(values, labels, results["seg_map_path"])
             for before, after in (results.get("label_map") or {}).items():  # class indices of the dataset
                 new_labels[before] = after
             if self.reduce_zero_label is not None:
@@ -296,6 +299,21 @@ def _is_loaded(setting: bool | None, results: Sample, key: str) -> bool:
         image = results.get("img_path", "")
         raise DataError(f"the image '{image}' has no '{key}', which LoadAnnotations requires", found=sorted(results))
     return is_present if setting is None else setting
+
+
+def _indices_of(values: Sequence[int], labels: NDArray[np.uint8], path: str) -> NDArray[np.uint8]:
+    """Returns the class index of each possible value in a label map, if only some values stand for classes."""
+    indices = np.full(_IGNORED + 1, _UNKNOWN, dtype=np.uint8)
+    indices[_IGNORED] = _IGNORED
+    indices[list(values)] = range(len(values))
+    if (cv2.LUT(labels, indices) == _UNKNOWN).any():
+        wrong = sorted(set(np.unique(labels).tolist()) - {*values, _IGNORED})
+        raise DataError(
+            f"the label map '{path}' contains {list_names(wrong, 3)}, which `label_values` does not contain",
+            found=list(values),
+            notes=["Add the values of all classes, or save the label maps without lossy compression."],
+        )
+    return indices
 
 
 def _load_label_map(results: Sample) -> NDArray[np.uint8]:

@@ -246,7 +246,7 @@ def _problem_of(schedule: Schedule, total: int, *, is_last: bool) -> tuple[str, 
     if begin >= total:
         return "begin", f"begins at {begin}, at or after {training_end}"
     if total + 1 < end < ENDLESS:
-        return "end", f"ends at {end}, after {training_end}"
+        return "end", f"ends at {end}, after {training_end}. Set its `end` to at most {total}."
     if isinstance(curve, curves.MultiStep):
         for milestone in curve.milestones:
             if begin + milestone >= total:
