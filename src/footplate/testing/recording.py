@@ -88,7 +88,7 @@ def _read(path: Path) -> Iterator[Any]:
             yield pickle.load(file)
 
 
-class Recorder(Hook):
+class BatchRecorder(Hook):
     """Records the batches before other hooks can change them, and reports what the run is doing.
 
     Args:
@@ -133,7 +133,7 @@ class Recorder(Hook):
         _append(self._folder / "records", Record(kind, place, values))
 
 
-class StateRecorder(Recorder):
+class StateRecorder(BatchRecorder):
     """Records the state of the run and its results after all other hooks.
 
     Records the objects of the user with their attributes, because a checkpoint contains only what has a `state_dict`.
@@ -149,7 +149,7 @@ class StateRecorder(Recorder):
         place, model = f"iteration {runner.iter + 1}", unwrap_model(runner.model)
         weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         loader = runner.train_loop.dataloader
-        hooks = [hook for hook in runner.hooks if not isinstance(hook, Recorder)]
+        hooks = [hook for hook in runner.hooks if not isinstance(hook, BatchRecorder)]
         samplers = {name: getattr(loader, name, None) for name in ("sampler", "batch_sampler")}
         roots = {"hooks": hooks, "dataset": dataset_of(loader), "model": model, "optim_wrapper": runner.optim_wrapper}
         self._write("attributes", place, digest_attributes({**roots, **samplers}))

@@ -31,7 +31,7 @@ from footplate.testing.comparison import (
     find_lost_attributes,
     find_noise,
 )
-from footplate.testing.recording import Recorder, StateRecorder, Trace
+from footplate.testing.recording import BatchRecorder, StateRecorder, Trace
 
 Build = Callable[[str], Runner]
 _PHASES = ("step", "validation", "save")
@@ -327,7 +327,7 @@ def _train(
             raise ArgumentError("`build` must return a Runner that resumes", notes=['Pass `resume="auto"`.'])
         _save_often(runner)
         report = reports.send if runner.rank == 0 else (lambda phase: None)  # nobody reads those of other ranks
-        for kind in (Recorder, StateRecorder):
+        for kind in (BatchRecorder, StateRecorder):
             runner.register_hook(kind(place, report))
         runner.train()
     except FootplateError as error:

@@ -73,7 +73,9 @@ def test_warning_contains_the_keys_of_a_first_generation_config(
     apply_overrides(cfg, ["train_pipeline.0.img_scale=(96,96)"])
     key = f"data.train{'.dataset' * ('Repeat' in dataset)}.pipeline[0].img_scale"
     warn_about_variables(second_generation(cfg))
-    assert [each.partition("; ")[2] for each in warnings_of(caplog)] == [f"set {key} instead"]
+    assert [each.partition("; ")[2] for each in warnings_of(caplog)] == [
+        f"set {key} instead, or change the variable in {tmp_path / 'run.py'}:4"
+    ]
 
     caplog.clear()
     cfg = Config.fromfile(tmp_path / "run.py")
