@@ -140,6 +140,8 @@ def predict_inputs(arguments: Namespace) -> int:
     rate = found.images / max(found.seconds, 1e-9)
     result = {"images": found.images, "seconds": found.seconds, "file": found.path, "failures": found.failures}
     text = f"{pluralize(found.images, 'image')}, {rate:.1f} per second: {found.path}\n"
+    if found.replaces:
+        text += "The earlier predictions in this folder were replaced. To keep them, use another --out.\n"
     if found.instances == 0:
         settings, key = trained.cfg["model"].get("test_cfg"), "model.test_cfg"
         if isinstance(settings, dict) and "rcnn" in settings:

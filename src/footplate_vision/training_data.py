@@ -45,9 +45,9 @@ class TrainingData:
         return self.samples >= _MAX_SAMPLES
 
     def add(self, samples: Sequence[Any]) -> None:
-        """Counts samples that have the field."""
+        """Counts samples that have the field, up to 1,000 in all."""
         for sample in samples:
-            if self._field not in sample:
+            if self.is_complete or self._field not in sample:
                 continue
             truth = sample.get(self._field)
             labels = as_array(truth.labels if self._field == "gt_instances" else truth.data).ravel()

@@ -16,6 +16,7 @@ from footplate.tools.run_facts import Data, Described
 from footplate.tools.run_files import comparable, shortened
 from footplate.tools.runs import Run
 
+_LAST = (LAUNCHED["seed"], LAUNCHED["code"])
 _MIN_SEEDS = 3  # equal variants of three seeds each are separated in 2 of 20 comparisons
 _MISSING = "–"
 _DONE = "(completed iterations)"
@@ -134,7 +135,8 @@ def config_table(described: Sequence[Described], variants: Sequence[Data]) -> li
     """Returns the settings that differ between runs: config keys, `LAUNCHED` and the completed iterations.
 
     Each is a dict with its `key`, a short `name`, the `values` of each variant as text, and `distinguishes`: whether it
-    differs between variants, but not inside any of them.
+    differs between variants, but not inside any of them. The seed and the digest of the code distinguish variants only
+    if nothing else does.
     """
     rows: dict[str, list[str]] = {}
     runs = [run for run, _ in described]
@@ -165,6 +167,9 @@ def config_table(described: Sequence[Described], variants: Sequence[Data]) -> li
                     "distinguishes": key != _DONE and all(len(each) == 1 for each in values),
                 }
             )
+    if any(row["distinguishes"] and row["key"] not in _LAST for row in table):
+        for row in table:
+            row["distinguishes"] = row["distinguishes"] and row["key"] not in _LAST
     return table
 
 

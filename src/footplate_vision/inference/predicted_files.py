@@ -83,6 +83,7 @@ class Summary(NamedTuple):
     path: str  # the file with the predictions
     failures: Sequence[Failure] = ()  # the inputs that could not be read
     instances: int | None = None  # the number that reach the minimum score; None if the model predicts no instances
+    replaces: bool = False  # whether the folder contained the predictions of an earlier call
 
 
 def predict_files(
@@ -115,6 +116,7 @@ def predict_files(
     if not os.path.exists(path) and not os.path.exists(unfinished):  # an earlier prediction did not write these folders
         for other in filter(os.path.exists, written):
             raise ArgumentError(f"predictions might overwrite '{other}'", notes=["Choose another output folder."])
+    replaces = os.path.exists(path)
     files = find_files(paths, skipped=written)
     begin, count = time.perf_counter(), 0
     failures: list[Failure] = []
@@ -160,7 +162,7 @@ def predict_files(
     if features:
         np.save(os.path.join(out, FEATURES), np.stack(features))
     os.replace(unfinished, path)
-    return Summary(count, time.perf_counter() - begin, path, failures, instances)
+    return Summary(count, time.perf_counter() - begin, path, failures, instances, replaces)
 
 
 def _save_image(out: str, name: str, pixels: NDArray[Any]) -> str:

@@ -37,7 +37,7 @@ def test_first_screen_answers_what_a_reader_asks(show: Show, make_run: MakeRun) 
     shown = text_of(page, ".hero")
     assert (
         "mIoU best of 4 validations 41.00 +30.00 since the first validation "
-        "at iteration 400 of 400, best at the last validation" in shown
+        "at iteration 400 of 400, in the last validation" in shown
     )
     assert "State 400 iterations planned length unknown" in shown
     assert "Training time 40 s 0.1 s per iteration" in shown

@@ -20,7 +20,7 @@ def test_runs_are_compared(show: Show, make_run: MakeRun) -> None:
     ]
     assert (
         text_of(page, ".lead") == "mIoU best of 4 validations 42.00 +1.00 vs. a too few seeds to tell b, "
-        "at iteration 400 of 400, best at the last validation"
+        "at iteration 400 of 400, in the last validation"
     )
     assert text_of(page, ".title") == "2 variants, one seed each 1 warning"
     assert page.find_elements("css selector", ".good") == []

@@ -79,6 +79,21 @@ def test_config_table_has_a_row_for_each_differing_key_without_the_work_dir(make
     assert [row["values"] for row in config_table(described(*longer), variants)] == [["0, 3"], ["50, 1,075"]]
 
 
+def test_seed_and_code_distinguish_runs_only_if_nothing_else_does(make_run: MakeRun) -> None:
+    runs = [
+        make_run(name, lr=lr)._replace(environment={"seed": seed, "code": name})
+        for name, lr, seed in (("a", 0.1, 0), ("b", 0.2, 1))
+    ]
+    variants: list[Data] = [{"runs": [0]}, {"runs": [1]}]
+    rows = config_table(described(*runs), variants)
+    assert {row["key"] for row in rows} == {"lr", "randomness.seed", "(code)"}
+    assert [row["key"] for row in rows if row["distinguishes"]] == ["lr"]
+    same = [runs[0], make_run("c", lr=0.1)._replace(environment={"seed": 1, "code": "a"})]
+    assert [row["key"] for row in config_table(described(*same), variants) if row["distinguishes"]] == [
+        "randomness.seed"
+    ]
+
+
 def test_config_table_shows_what_a_run_has_if_other_runs_differ_inside_it(make_run: MakeRun) -> None:
     hooks: list[Any] = [[{"type": "EMA", "momentum": 0.1}], [], [{"type": "EMA", "momentum": 0.2}]]
     runs = [make_run(name)._replace(config=Config({"hooks": each})) for name, each in zip("abc", hooks, strict=True)]

@@ -203,10 +203,13 @@ def test_command_predicts_in_tiles(current_folder: Path, footplate: Command) -> 
     code, said, errors = footplate("predict", str(folder / "model.pth"), "a.png", "--tile", "64", "--overlap", "0.25")
     assert (code, errors) == (0, "")
     assert "1 image" in said
+    assert "replaced" not in said
     (line,) = json_lines("predictions/predictions.jsonl")
     assert (line["height"], line["width"]) == (70, 150)
     found = Predictor("model.pth", tile=64, overlap=0.25)("a.png").pred_sem_seg.data[0].numpy()
     np.testing.assert_array_equal(Image.open(f"predictions/{line['labels']}"), found)
+    again = footplate("predict", str(folder / "model.pth"), "a.png")[1]
+    assert "The earlier predictions in this folder were replaced. To keep them, use another --out." in again
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ const lead = () => {
   const count = countOf(best);
   const isLast = isRanked && headline.mode !== "test" && validations > 1 && leader.metric.last === value;
   const where = count > 1 ? `, ${count} ${noun}s from ${figure(best.headline.lowest, value)} to ${figure(best.headline.highest, value)}; ± is their standard deviation`
-    : leader.metric.flat ? "" : `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(leader.state.planned ?? leader.state.done)}${isLast ? `, best at the last ${stepName}` : ""}`;
+    : leader.metric.flat ? "" : `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(leader.state.planned ?? leader.state.done)}${isLast ? `, in the last ${stepName}` : ""}`;
   return make("div", { class: "lead" },
     make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, count > 1 ? `mean of ${count} ${noun}s, ${kind}` : kind)),
     make("p", { class: "big" }, ...spreadOf(best.headline)),
