@@ -29,7 +29,8 @@ class Block(NamedTuple):
     def kind(self) -> str:
         """How the block is tested: "module", "config", "fragment", "code", "other", "commands", "script" or "text"."""
         if self.language != "python":
-            return {"console": "commands", "sh": "script", "json": "text", "toml": "text", "": "text"}[self.language]
+            kinds = {"console": "commands", "sh": "script"}  # "py": Python for packages that are not installed here
+            return kinds.get(self.language, "text" if self.language in ("json", "toml", "py", "") else "unknown")
         if self.title in OTHER_ENGINES:
             return "other"
         is_file = "." in self.title
