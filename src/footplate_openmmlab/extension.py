@@ -37,9 +37,9 @@ _IGNORED = {
     "train_cfg.fast_forward_on_resume": "A resumed run always continues with the next sample, without reading others.",
     "use_ddp_wrapper": "Set `model_wrapper_cfg` to choose the wrapper.",
 }
-_REPOSITORIES = {"mmdetection": "mmdet", "mmsegmentation": "mmseg", "mmaction2": "mmaction", "mmtracking": "mmtrack"}
-_REPOSITORIES |= {"mmdetection3d": "mmdet3d", "mmclassification": "mmcls", "mmediting": "mmedit"}
-_REPOSITORIES |= {"mmgeneration": "mmgen"}
+REPOSITORIES = {"mmdetection": "mmdet", "mmsegmentation": "mmseg", "mmaction2": "mmaction", "mmtracking": "mmtrack"}
+REPOSITORIES |= {"mmdetection3d": "mmdet3d", "mmclassification": "mmcls", "mmediting": "mmedit"}
+REPOSITORIES |= {"mmgeneration": "mmgen"}
 RELAXED: dict[str, str] = {}
 """For each code base that does not have the version that another one requires, a note for all errors."""
 _logger = logging.getLogger("footplate.openmmlab")
@@ -50,7 +50,7 @@ class OpenMMLab(Extension):
     """Translates first-generation configs, and makes OpenMMLab's code bases and components available."""
 
     packages = {"mmengine": "", "mmcv": "", **CODE_BASES}
-    repositories = _REPOSITORIES
+    repositories = REPOSITORIES
     locations = {
         **dict.fromkeys(("hook", "dataset", "function", "model", "optimizer wrapper", "metric"), _ADAPTERS),
         "data sampler": (f"{_PACKAGE}.adapters.group_batches",),
