@@ -71,7 +71,7 @@ def find_configs(folder: Path) -> list[Path]:
         if any("config" in part for part in path.relative_to(folder).parts[:-1])
         and not {"_base_", "__pycache__"} & {*path.parts}
         and path.name != "__init__.py"
-        and isinstance(_read_config(path)[0].get("model"), dict)
+        and (_read_config(path)[1] or isinstance(_read_config(path)[0].get("model"), dict))
     ]
 
 
