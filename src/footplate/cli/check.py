@@ -1,6 +1,5 @@
 """Implements the command `footplate check`."""
 
-import os
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_command, add_config, number
 from footplate.cli.config_arguments import read_run_config
-from footplate.cli.launching import add_launcher, is_first_rank, start_processes
+from footplate.cli.launching import add_launcher, count_processes, is_first_rank, start_processes
 from footplate.cli.output import print_result, print_text, wrap_text
+from footplate.launchers import is_launched
 from footplate.messages import DIM, GREEN, labeled
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ def check_run(arguments: Namespace) -> int:
         code = start_processes(arguments)
         if code is not None:
             library_warnings.clear()  # the first rank lists them
+            if code == 0 and arguments.resume:
+                report = _check_resume(arguments, count_processes(arguments) or 1)
+                print_result(arguments, {"resume": report._asdict()}, wrap_text(labeled("resume", report) + "\n"))
             return code
         with collect_warnings() as warnings:
             try:
@@ -91,15 +94,15 @@ def check_run(arguments: Namespace) -> int:
         if is_first_rank():
             data = {"warnings": checked.warnings, "loops": checked.loops, "measured": checked.measured}
             text = checked.text
-            if arguments.resume:
-                report = _check_resume(arguments)
+            if arguments.resume and not is_launched():  # otherwise, the process that started the ranks does it
+                report = _check_resume(arguments, 1)
                 data["resume"] = report._asdict()
                 text += labeled("resume", report) + "\n"
             print_result(arguments, data, wrap_text(text), ("no problems found", GREEN), (_LABEL, DIM))
     return 0
 
 
-def _check_resume(arguments: Namespace) -> "ResumeReport":
+def _check_resume(arguments: Namespace, processes: int) -> "ResumeReport":
     """Kills and resumes a shortened run, and shows what it does."""
     from rich.console import Console
 
@@ -110,7 +113,7 @@ def _check_resume(arguments: Namespace) -> "ResumeReport":
         return check_resume(
             partial(_build_short, Namespace(**options)),
             kills=arguments.kills,
-            processes=int(os.environ.get("WORLD_SIZE", 1)),
+            processes=processes,
             timeout=60.0 * arguments.minutes,
             on_stage=status.update,
         )

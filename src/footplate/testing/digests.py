@@ -35,9 +35,9 @@ def _encode(value: Any) -> Any:
     if isinstance(value, Tensor):
         if value.layout is not torch.strided or value.is_meta:
             return str(value)
-        value = value.detach().cpu().contiguous()
-        raw = value.reshape(-1).view(torch.uint8).numpy()
-        return [str(value.dtype), value.shape, hashlib.blake2b(raw).hexdigest()]
+        # A copy, because the stride of a single item may be 0.
+        raw = value.detach().cpu().reshape(-1).clone(memory_format=torch.contiguous_format).view(torch.uint8)
+        return [str(value.dtype), value.shape, hashlib.blake2b(raw.numpy().data).hexdigest()]
     if isinstance(value, (type, FunctionType, MethodType, ModuleType)):
         return getattr(value, "__qualname__", value.__name__)
     state = _state_of_generator(value)

@@ -141,8 +141,14 @@ class StateRecorder(BatchRecorder):
 
     priority = "LOWEST"
 
+    _has_begun = False
+
     def before_run(self, runner: Run) -> None:
         """Does nothing."""
+
+    def before_train(self, runner: Run) -> None:
+        """Starts to record checkpoints. The preflight check has collected one already."""
+        self._has_begun = True
 
     def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         """Records the state in which the step begins."""
@@ -172,6 +178,8 @@ class StateRecorder(BatchRecorder):
 
     def before_save_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:
         """Records the checkpoint."""
+        if not self._has_begun:
+            return
         values = {path.lstrip("."): digest(value) for path, value in leaves(checkpoint, "") if _counts(path)}
         self._write("checkpoint", f"the checkpoint after iteration {runner.completed.iter}", values)
 

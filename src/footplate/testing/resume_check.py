@@ -36,7 +36,7 @@ from footplate.testing.recording import BatchRecorder, StateRecorder, Trace
 Build = Callable[[str], Runner]
 _PHASES = ("step", "validation", "save")
 _SAVE_INTERVAL = 2  # iterations
-_MAX_LINES = 20  # of the output of a failed run
+_MAX_LINES = 4  # of the output of a failed run, which ends with the error
 _MAX_NAMES = 6
 _logger = logging.getLogger("footplate.testing")
 
