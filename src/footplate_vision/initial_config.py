@@ -273,6 +273,8 @@ def _find_masks(root: Path, stem: str) -> _Data:
     if len(values) == 1 and values <= {0, 255}:
         raise DataError(f"the label maps contain only {min(values)}, so no image has an object")
     labels = sorted(values) if values <= {0, 255} else sorted(values - {255})
+    if 255 in values and labels[-1] != 255:
+        notes.append("pixels of the label maps with the value 255 are ignored")
     is_sparse = 2 * len(labels) < labels[-1]
     if is_sparse and len(labels) <= _MAX_SPARSE and len(classes) in (0, len(labels) - 1, len(labels)):
         if len(classes) < len(labels):  # a file may name only the foreground

@@ -92,8 +92,9 @@ def write_overrides(task: str, cfg: Any, unit: str, *, drops_weights: bool, from
         if key in ("num_classes", "num_things_classes") and value != 1:  # 1: proposals
             return "len(classes)"
         if key == "class_weight" and isinstance(value, (list, tuple)):
-            # Of MaskFormer, whose last weight is that of no object; other weights fit the published classes alone.
-            return f"[{value[0]}] * len(classes) + [{value[-1]}]" if len({*value[:-1]}) == 1 else "None"
+            # The last weight of MaskFormer is that of no object. Other weights fit the published classes alone.
+            has_no_object = len({*value[:-1]}) == 1 and value[-1] != value[0]
+            return f"[{value[0]}] * len(classes) + [{value[-1]}]" if has_no_object else "None"
         if key == "init_cfg" and drops_weights and "'Pretrained'" in repr(value):
             return "None"
         if key == "eta_min":

@@ -239,6 +239,7 @@ def test_values_of_label_maps_that_are_no_indices_are_written_into_the_config(
     meaning = ", ".join(f"{value} is {name}" for value, name in zip(codes, classes, strict=True))
     assert code == 0
     assert meaning in said.replace("\n            ", " ")
+    assert ("value 255 are ignored" in said) == (255 in values and 255 not in codes)
     runner = trained("a.py", ONE_EPOCH)
     dataset = runner.train_dataloader.dataset
     assert dataset.metainfo["classes"] == classes
@@ -517,7 +518,7 @@ custom_hooks = [dict(type='EMAHook'), dict(type='PipelineSwitchHook', switch_epo
 """
 SEGMENTOR = """
 pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', reduce_zero_label=True)]
-head = dict(num_classes=150)
+head = dict(num_classes=150, loss_decode=dict(class_weight=[1.0] * 150))
 model = dict(pretrained='https://a.org/own.pth', decode_head=head, auxiliary_head=[head])
 train_dataloader = dict(batch_size=2, dataset=dict(type='ADE', data_root='data/ade', pipeline=pipeline))
 val_dataloader = train_dataloader
