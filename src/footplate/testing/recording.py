@@ -173,7 +173,9 @@ class StateRecorder(BatchRecorder):
         """Records the metrics."""
         place = f"the validation after iteration {runner.completed.iter}"
         metrics_of_sets = [metric for chosen in sets_of(runner.val_loop) for metric in chosen.evaluator.metrics]
-        self._write("attributes", place, digest_attributes({"metrics": metrics_of_sets}))
+        self._write(
+            "attributes", place, digest_attributes({"metrics": metrics_of_sets, "model": unwrap_model(runner.model)})
+        )
         self._write("metrics", place, {name: digest(value) for name, value in (metrics or {}).items()})
 
     def before_save_checkpoint(self, runner: Run, checkpoint: dict[str, Any]) -> None:

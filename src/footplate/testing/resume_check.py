@@ -257,7 +257,9 @@ class _Trials:
                     process.kill()
                     process.join()
         codes = [process.exitcode for process in started]
-        if any(code not in (0, -signal.SIGKILL) for code in codes) or (kill is None and any(codes)):
+        # The other ranks may notice that one is gone, and fail before they are killed.
+        is_killed = kill is not None and -signal.SIGKILL in codes
+        if any(codes) and not is_killed:
             rank = next(rank for rank, code in enumerate(codes) if code != 0)
             lines = (places[rank] / "output").read_text(errors="replace").splitlines()[-_MAX_LINES:]
             raise FootplateError(f"A run of the check failed (exit code {codes[rank]})", notes=lines)
@@ -298,6 +300,7 @@ class _Trials:
                     sleep(kill[2])
                     for process in processes:
                         process.kill()
+                    for process in processes:
                         process.join()
                     while reports.poll():  # what it did meanwhile
                         with suppress(EOFError):
